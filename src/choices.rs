@@ -1,0 +1,264 @@
+//! The runs of one request: their events merged, their deadlines, their stop texts, and the client's
+//! leaving, as one sequence.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Select, TryRecvError};
+
+use crate::chat::FinishReason;
+use crate::error::{Error, Failure, Step};
+use crate::front::{ClientNews, Exchange};
+use crate::langfast::{RunEvent, Subscription};
+use crate::stop::StopFilter;
+
+/// A run that says it is done may still bring its last text, but no later than this.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// How long a run may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Until its first event.
+    pub first_event: Duration,
+    /// Between two events.
+    pub silence: Duration,
+    /// In all.
+    pub run: Duration,
+}
+
+/// What a choice gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ChoiceEvent {
+    /// Further text, never empty.
+    Text(String),
+    /// Its run is alive.
+    Alive,
+    /// It has ended.
+    Ended {
+        /// Why.
+        reason: FinishReason,
+        /// The final text, if it is not what the texts add up to.
+        revised: Option<String>,
+    },
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Something of the choice of this index.
+    Choice(usize, ChoiceEvent),
+    /// Nothing, until the time given.
+    Silence,
+    /// The client sends no more; it may have gone.
+    HalfClosed,
+}
+
+/// The choices of one request.
+pub struct Choices {
+    choices: Vec<Choice>,
+    deadlines: Deadlines,
+    client: Arc<Exchange>,
+    stopping: Receiver<Never>,
+}
+
+/// What a channel carries that can only be disconnected.
+#[derive(Clone, Copy, Debug)]
+pub enum Never {}
+
+struct Choice {
+    /// `None` once it has ended.
+    run: Option<Subscription>,
+    stop: StopFilter,
+    stops: Vec<String>,
+    started: Instant,
+    last_event: Option<Instant>,
+    /// When the run said that it is done without saying how.
+    ending: Option<Instant>,
+    /// An event that comes right behind the one just given.
+    behind: Option<ChoiceEvent>,
+}
+
+impl Choices {
+    /// The choices that these runs make, in their order.
+    pub fn new(
+        runs: Vec<Subscription>,
+        stops: &[String],
+        deadlines: Deadlines,
+        client: Arc<Exchange>,
+        stopping: Receiver<Never>,
+    ) -> Choices {
+        let choice = |run| Choice {
+            run: Some(run),
+            stop: StopFilter::new(stops),
+            stops: stops.to_vec(),
+            started: Instant::now(),
+            last_event: None,
+            ending: None,
+            behind: None,
+        };
+        Choices { choices: runs.into_iter().map(choice).collect(), deadlines, client, stopping }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.choices.is_empty()
+    }
+
+    /// Whether all have ended.
+    pub fn all_ended(&self) -> bool {
+        self.choices.iter().all(|choice| choice.run.is_none() && choice.behind.is_none())
+    }
+
+    /// What is there already, if anything is.
+    pub fn ready(&mut self) -> Option<Result<Next, Error>> {
+        for at in 0..self.choices.len() {
+            if let Some(event) = self.choices[at].ready() {
+                return Some(event.map(|event| Next::Choice(at, event)));
+            }
+        }
+        None
+    }
+
+    /// Waits for what comes next, or until `silence`.
+    ///
+    /// # Errors
+    /// A run has failed, or is over one of its deadlines; the client has gone; the server stops.
+    pub fn next(&mut self, silence: Option<Instant>) -> Result<Next, Error> {
+        loop {
+            if let Some(ready) = self.ready() {
+                return ready;
+            }
+            let (deadline, at) = self.earliest_deadline();
+            match self.wait(silence.map_or(deadline, |silence| silence.min(deadline)))? {
+                Woken::ByRun => {}
+                Woken::ByClient => return Ok(Next::HalfClosed),
+                Woken::InTime if Instant::now() < deadline => return Ok(Next::Silence),
+                Woken::InTime => {
+                    let event = self.choices[at].expire(&self.deadlines)?;
+                    return Ok(Next::Choice(at, event));
+                }
+            }
+        }
+    }
+
+    fn earliest_deadline(&self) -> (Instant, usize) {
+        let running = self.choices.iter().enumerate().filter(|(_, choice)| choice.run.is_some());
+        let deadlines = running.map(|(at, choice)| (choice.deadline(&self.deadlines), at));
+        deadlines.min().unwrap_or((Instant::now(), 0))
+    }
+
+    fn wait(&self, until: Instant) -> Result<Woken, Error> {
+        let client = self.client.client();
+        let mut select = Select::new();
+        let (by_client, by_stop) = (select.recv(client), select.recv(&self.stopping));
+        for choice in &self.choices {
+            if let Some(run) = &choice.run {
+                select.recv(&run.events);
+            }
+        }
+        match select.ready_deadline(until) {
+            Ok(ready) if ready == by_stop => Err(Error::ShuttingDown),
+            Ok(ready) if ready == by_client => match client.try_recv() {
+                Ok(ClientNews::HalfClosed) => Ok(Woken::ByClient),
+                Err(TryRecvError::Empty) => Ok(Woken::ByRun),
+                Err(TryRecvError::Disconnected) => Err(Error::ClientGone),
+            },
+            Ok(_) => Ok(Woken::ByRun),
+            Err(_) => Ok(Woken::InTime),
+        }
+    }
+}
+
+/// What ended a wait.
+enum Woken {
+    ByRun,
+    ByClient,
+    InTime,
+}
+
+impl Choice {
+    fn ready(&mut self) -> Option<Result<ChoiceEvent, Error>> {
+        loop {
+            if let Some(event) = self.behind.take() {
+                return Some(Ok(event));
+            }
+            let event = self.run.as_ref()?.events.try_recv().ok()?;
+            match self.take(event) {
+                Ok(None) => {}
+                Ok(Some(event)) => return Some(Ok(event)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// Takes a run's event; `None` if a client has nothing of it.
+    fn take(&mut self, event: RunEvent) -> Result<Option<ChoiceEvent>, Error> {
+        self.last_event = Some(Instant::now());
+        match event {
+            RunEvent::Alive => Ok(Some(ChoiceEvent::Alive)),
+            RunEvent::Ending => {
+                self.ending.get_or_insert_with(Instant::now);
+                Ok(Some(ChoiceEvent::Alive))
+            }
+            RunEvent::Text(text) => {
+                let text = self.stop.push(text);
+                if self.stop.stopped() {
+                    return Ok(Some(self.end(text, FinishReason::Stop, None)));
+                }
+                Ok((!text.is_empty()).then_some(ChoiceEvent::Text(text)))
+            }
+            RunEvent::Finished { reason, revised } => {
+                let revised = revised.map(|text| self.stop_whole(text));
+                let text = self.stop.finish();
+                Ok(Some(self.end(text, reason, revised)))
+            }
+            RunEvent::Failed(error) => Err(error),
+        }
+    }
+
+    /// Ends the choice: its last text if there is one, its end behind that.
+    fn end(&mut self, text: String, reason: FinishReason, revised: Option<String>) -> ChoiceEvent {
+        self.run = None;
+        let ended = ChoiceEvent::Ended { reason, revised };
+        if text.is_empty() {
+            return ended;
+        }
+        self.behind = Some(ended);
+        ChoiceEvent::Text(text)
+    }
+
+    fn stop_whole(&self, text: String) -> String {
+        let mut stop = StopFilter::new(&self.stops);
+        stop.push(text) + &stop.finish()
+    }
+
+    fn deadline(&self, deadlines: &Deadlines) -> Instant {
+        let event = match (self.ending, self.last_event) {
+            (Some(ending), _) => ending + ENDING,
+            (None, Some(last)) => last + deadlines.silence,
+            (None, None) => self.started + deadlines.first_event,
+        };
+        event.min(self.started + deadlines.run)
+    }
+
+    /// What it means that the deadline has passed.
+    fn expire(&mut self, deadlines: &Deadlines) -> Result<ChoiceEvent, Error> {
+        if self.ending.is_some() {
+            let text = self.stop.finish();
+            return Ok(self.end(text, FinishReason::Stop, None));
+        }
+        let (setting, limit) = if self.started.elapsed() >= deadlines.run {
+            ("LANGFAST2API_RUN_TIMEOUT", deadlines.run)
+        } else if self.last_event.is_some() {
+            ("LANGFAST2API_SILENCE_TIMEOUT", deadlines.silence)
+        } else {
+            ("LANGFAST2API_FIRST_EVENT_TIMEOUT", deadlines.first_event)
+        };
+        Err(Error::upstream(Step::Run, Failure::TimedOut { setting, limit }))
+    }
+}

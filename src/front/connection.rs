@@ -1,0 +1,278 @@
+//! One client's connection: request after request until it ends.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{debug, error, warn};
+use rustix::event::{PollFd, PollFlags};
+use uuid::Uuid;
+
+use super::body::Decoder;
+use super::exchange::OpenExchange;
+use super::head::{BodyLength, Head, Scan};
+use super::refusal::refusal;
+use super::relay::{End, Relay, Sides};
+use super::socket::{Socket, Stopped, wait};
+use super::{Shared, Slot};
+use crate::error::Error;
+
+/// Bytes of a refused request's body that are read over to keep the connection.
+const READ_OVER: usize = 64 * 1024;
+
+/// How long a client is listened to after our last word. Closing while it sends would reset the
+/// connection, and it could lose the answer.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Why a request is not served.
+enum Stop {
+    /// The client has gone, or is to go without a word.
+    Gone,
+    /// It is told why; then the connection ends.
+    Refused(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Refused(error)
+    }
+}
+
+/// What a connection does after a request.
+enum Next {
+    Request,
+    Close,
+    /// Closes at once, by a reset if an answer was cut.
+    Drop,
+}
+
+pub struct Connection {
+    socket: Arc<Socket>,
+    peer: String,
+    /// What has been read and belongs to no request yet, at most `head_bytes`.
+    buffer: Vec<u8>,
+    shared: Arc<Shared>,
+    /// The connection's place among those allowed.
+    _slot: Slot,
+}
+
+impl Connection {
+    pub fn new(socket: Arc<Socket>, peer: String, shared: Arc<Shared>, slot: Slot) -> Connection {
+        Connection { socket, peer, buffer: Vec::new(), shared, _slot: slot }
+    }
+
+    /// Serves the connection to its end.
+    pub fn serve(mut self) {
+        loop {
+            match self.serve_request() {
+                Next::Request => {}
+                Next::Close => return self.linger(),
+                Next::Drop => return,
+            }
+        }
+    }
+
+    fn serve_request(&mut self) -> Next {
+        let (request_id, with_body, served) = match self.read_head() {
+            Err(stop) => (new_request_id(), true, Err(stop)),
+            Ok(head) => {
+                let (request_id, with_body) = (request_id(&head), head.method != "HEAD");
+                (request_id.clone(), with_body, self.exchange(head, request_id))
+            }
+        };
+        match served {
+            Ok(next) => next,
+            Err(Stop::Gone) => Next::Drop,
+            Err(Stop::Refused(error)) => {
+                debug!("{request_id}: refused, {}", error.cause());
+                let refusal = refusal(&error, &request_id, with_body, false);
+                self.write(&refusal).map_or(Next::Drop, |()| Next::Close)
+            }
+        }
+    }
+
+    /// The story of a request once its head has been read.
+    fn exchange(&mut self, mut head: Head, request_id: String) -> Result<Next, Stop> {
+        head.keep_alive &= !self.shared.stop.is_raised();
+        let permit = match self.shared.gate.admit(&head) {
+            Ok(permit) => permit,
+            Err(error) => return self.turn_down(&head, error, &request_id),
+        };
+        let exchange = self.shared.exchanges.open(head, request_id, self.peer.clone(), permit);
+        if exchange.head.expects_continue && self.buffer.is_empty() {
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let body = self.read_body(&exchange.head)?;
+        match self.relay(&exchange, body)? {
+            End::Complete if exchange.head.keep_alive => Ok(Next::Request),
+            End::Complete => Ok(Next::Close),
+            End::Gone => Ok(Next::Drop),
+            End::Cut => {
+                warn!("{}: the answer was cut", exchange.request_id);
+                Ok(Next::Drop)
+            }
+            End::Silent => {
+                error!("{}: no worker gave an answer", exchange.request_id);
+                Err(Error::Internal("no answer was given".to_owned()).into())
+            }
+        }
+    }
+
+    /// Refuses a request by its head. The connection can go on if little of a body is to be read
+    /// over and the client does not wait for leave to send it.
+    fn turn_down(&mut self, head: &Head, error: Error, request_id: &str) -> Result<Next, Stop> {
+        let to_read_over = match head.body {
+            BodyLength::Known(length) if length == 0 || !head.expects_continue => length,
+            _ => usize::MAX,
+        };
+        if to_read_over > READ_OVER || !head.keep_alive {
+            return Err(Stop::Refused(error));
+        }
+        debug!("{request_id}: refused, {}", error.cause());
+        self.write(&refusal(&error, request_id, head.method != "HEAD", true))?;
+        // If that fails, there is nothing more to say: the answer has been given.
+        self.read_body(head).map(|_| Next::Request).map_err(|_| Stop::Gone)
+    }
+
+    /// Reads up to the end of the next head; what follows it stays in the buffer.
+    fn read_head(&mut self) -> Result<Head, Stop> {
+        self.await_request()?;
+        let deadline = Instant::now() + self.shared.limits.head_deadline;
+        let mut scan = Scan::default();
+        loop {
+            if let Some(end) = scan.find_end(&self.buffer, &self.shared.limits)? {
+                let head = Head::parse(&self.buffer[..end], &self.shared.limits)?;
+                self.buffer.drain(..end);
+                return Ok(head);
+            }
+            if let Err(stopped) = self.read_more(deadline) {
+                // Nothing but the empty line that some clients send after a body is no request.
+                let nothing = self.buffer.trim_ascii().is_empty();
+                return Err(if nothing { Stop::Gone } else { self.late_head(stopped) });
+            }
+        }
+    }
+
+    /// Waits for the first byte of a request, unless it is there.
+    fn await_request(&mut self) -> Result<(), Stop> {
+        if !self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.buffer = Vec::new(); // An idle connection keeps no memory.
+        let mut fds = [PollFd::new(&*self.socket, PollFlags::IN), self.shared.stop.poll_fd()];
+        wait(&mut fds, Some(Instant::now() + self.shared.limits.idle));
+        // A request that has arrived is served even if the front is being stopped.
+        if fds[0].revents().is_empty() { Err(Stop::Gone) } else { Ok(()) }
+    }
+
+    /// Reads and decodes a body, which must keep up with the least rate all the time: whatever
+    /// length a client announces, it cannot stay by sending next to nothing.
+    fn read_body(&mut self, head: &Head) -> Result<Vec<u8>, Stop> {
+        let limits = &self.shared.limits;
+        let (grace, rate) = (Instant::now() + limits.head_deadline, limits.body_rate.max(1));
+        let mut decoder = Decoder::new(head.body, limits.body_bytes);
+        let mut body = Vec::new();
+        loop {
+            let taken = decoder.feed(&self.buffer, &mut body)?;
+            self.buffer.drain(..taken);
+            if decoder.is_done() {
+                return Ok(body);
+            }
+            let earned = Duration::from_millis(body.len() as u64 * 1000 / u64::from(rate));
+            self.read_more(grace + earned).map_err(|stopped| self.late_body(stopped))?;
+        }
+    }
+
+    fn late_head(&self, stopped: Stopped) -> Stop {
+        let limit = self.shared.limits.head_deadline.as_secs_f64();
+        stop(stopped, format!("The request's head did not arrive within {limit} s"))
+    }
+
+    fn late_body(&self, stopped: Stopped) -> Stop {
+        let rate = self.shared.limits.body_rate;
+        stop(stopped, format!("The request's body came at less than {rate} bytes a second"))
+    }
+
+    fn relay(&self, exchange: &OpenExchange, body: Vec<u8>) -> Result<End, Stop> {
+        let shared = &self.shared;
+        let backend = UnixStream::connect(&shared.backend).map_err(|error| {
+            warn!("{}: cannot reach the private socket: {error}", exchange.request_id);
+            Error::Overloaded("no more requests can be taken at the moment".to_owned())
+        })?;
+        let sides = Sides {
+            client: &self.socket,
+            backend: &Socket::from(backend),
+            exchange,
+            close: &shared.close,
+            write_stall: shared.limits.write_stall,
+        };
+        // From here on the connection may hold a part of an answer, and must not end as if it were
+        // the whole, not even by a panic.
+        self.socket.reset_on_close(true);
+        let end = Relay::new(sides, private_request(exchange, body)).run();
+        if matches!(end, End::Complete | End::Silent) {
+            self.socket.reset_on_close(false);
+        }
+        Ok(end)
+    }
+
+    /// Says that nothing more will come, and waits a moment for the client to see it and to end.
+    fn linger(&mut self) {
+        self.socket.end_writing();
+        let deadline = Instant::now() + LINGER;
+        let mut left = self.shared.limits.body_bytes;
+        while left > 0 {
+            self.buffer.clear();
+            match self.read_more(deadline) {
+                Ok(read) => left = left.saturating_sub(read),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Reads what there is room for in the buffer.
+    fn read_more(&mut self, deadline: Instant) -> Result<usize, Stopped> {
+        let room = self.shared.limits.head_bytes.saturating_sub(self.buffer.len());
+        self.buffer.reserve_exact(room);
+        self.socket.read_by(&mut self.buffer, deadline, &self.shared.close)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Stop> {
+        let deadline = Instant::now() + self.shared.limits.write_stall;
+        self.socket.write_by(bytes, deadline, &self.shared.close).map_err(|_| Stop::Gone)
+    }
+}
+
+/// A client that is late is told so; one that has gone is not.
+fn stop(stopped: Stopped, message: String) -> Stop {
+    match stopped {
+        Stopped::Late => Stop::Refused(Error::BadHttp { status: 408, message }),
+        Stopped::Gone => Stop::Gone,
+    }
+}
+
+/// The request as tiny_http gets it: only what it needs to find the end of the body.
+fn private_request(exchange: &OpenExchange, mut body: Vec<u8>) -> Vec<u8> {
+    let head = format!(
+        "{} {} HTTP/1.1\r\nX-Exchange: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        exchange.head.method,
+        exchange.head.target,
+        exchange.id,
+        body.len()
+    );
+    body.splice(0..0, head.into_bytes());
+    body
+}
+
+/// The client's own id, if it is fit to be logged and sent back.
+fn request_id(head: &Head) -> String {
+    let sane = |id: &&str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+        (1..=128).contains(&id.len()) && id.bytes().all(allowed)
+    };
+    head.header("x-request-id").filter(sane).map_or_else(new_request_id, str::to_owned)
+}
+
+pub fn new_request_id() -> String {
+    format!("req_{}", Uuid::new_v4().simple())
+}

@@ -1,0 +1,72 @@
+//! Answers that the front gives by itself: a status, and why.
+
+use std::fmt::Write;
+
+use crate::error::Error;
+
+/// A refusal as bytes: head and error object. Without `keep_alive` it says `Connection: close`.
+/// `with_body` is false in answer to HEAD.
+pub fn refusal(error: &Error, request_id: &str, with_body: bool, keep_alive: bool) -> Vec<u8> {
+    let report = error.report();
+    let body = error.body();
+    let mut head = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         x-request-id: {request_id}\r\n",
+        report.status,
+        reason_phrase(report.status),
+        body.len()
+    );
+    let mut field = |name: &str, value: &dyn std::fmt::Display| {
+        write!(head, "{name}: {value}\r\n").expect("a String takes everything");
+    };
+    if !keep_alive {
+        field("Connection", &"close");
+    }
+    if report.status == 401 {
+        field("WWW-Authenticate", &"Bearer");
+    }
+    if let Error::WrongMethod { allow, .. } = error {
+        field("Allow", allow);
+    }
+    if let Some(seconds) = report.retry_after {
+        field("Retry-After", &seconds);
+    }
+    if let Some(should_retry) = report.should_retry {
+        field("x-should-retry", &should_retry);
+    }
+    head.push_str("\r\n");
+    if with_body {
+        head.push_str(&body);
+    }
+    head.into_bytes()
+}
+
+/// The words that go with a status that this program gives; `Unknown` with any other.
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        499 => "Client Closed Request",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}

@@ -1,0 +1,142 @@
+//! Stream sockets of either family, and waiting for them with deadlines that nothing prolongs.
+//!
+//! No call blocks by itself: all waiting is done in [`wait`], where a [`Signal`] can end it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::{self, Errno};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
+
+/// Why nothing more can be read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The deadline passed.
+    Late,
+    /// The other side has gone, or the signal was raised.
+    Gone,
+}
+
+/// Waits until a descriptor has something to report; false when the deadline came first.
+pub fn wait(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> bool {
+    loop {
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        // A deadline further away than the kernel can count is none.
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(fds, timeout.as_ref()) {
+            Err(Errno::INTR) => {}
+            Ok(0) if left != Some(Duration::ZERO) => {}
+            Ok(ready) => return ready > 0,
+            // No memory for the call: no better than a deadline that has passed.
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Raised once and for all; wakes every thread that waits for it.
+pub struct Signal(OwnedFd);
+
+impl Signal {
+    pub fn new() -> io::Result<Signal> {
+        Ok(Signal(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    pub fn raise(&self) {
+        // It can only fail when the counter is full: then the signal has long been raised.
+        let _ = io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    pub fn is_raised(&self) -> bool {
+        wait(&mut [self.poll_fd()], Some(Instant::now()))
+    }
+
+    /// Reports IN once the signal is raised.
+    pub fn poll_fd(&self) -> PollFd<'_> {
+        PollFd::new(&self.0, PollFlags::IN)
+    }
+}
+
+/// A connected stream socket.
+pub struct Socket(OwnedFd);
+
+impl<T: Into<OwnedFd>> From<T> for Socket {
+    fn from(stream: T) -> Socket {
+        Socket(stream.into())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Socket {
+    /// Appends what has arrived, as far as the spare capacity goes, which must not be empty. 0 is
+    /// the end, `AGAIN` means that nothing has arrived.
+    pub fn read(&self, into: &mut Vec<u8>) -> io::Result<usize> {
+        recv(&self.0, spare_capacity(into), RecvFlags::DONTWAIT).map(|(read, _)| read)
+    }
+
+    /// Writes what there is room for now; `AGAIN` if there is none.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+    }
+
+    /// Waits until something has arrived, then reads it. At least one byte, or it has stopped.
+    pub fn read_by(
+        &self,
+        into: &mut Vec<u8>,
+        deadline: Instant,
+        end: &Signal,
+    ) -> Result<usize, Stopped> {
+        loop {
+            self.wait_for(PollFlags::IN, deadline, end)?;
+            match self.read(into) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Ok(0) | Err(_) => return Err(Stopped::Gone),
+                Ok(read) => return Ok(read),
+            }
+        }
+    }
+
+    /// Writes all of it.
+    pub fn write_by(
+        &self,
+        mut bytes: &[u8],
+        deadline: Instant,
+        end: &Signal,
+    ) -> Result<(), Stopped> {
+        while !bytes.is_empty() {
+            match self.write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(Errno::AGAIN | Errno::INTR) => self.wait_for(PollFlags::OUT, deadline, end)?,
+                Err(_) => return Err(Stopped::Gone),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_for(&self, events: PollFlags, deadline: Instant, end: &Signal) -> Result<(), Stopped> {
+        let mut fds = [PollFd::new(self, events), end.poll_fd()];
+        match wait(&mut fds, Some(deadline)) {
+            false => Err(Stopped::Late),
+            true if !fds[1].revents().is_empty() => Err(Stopped::Gone),
+            true => Ok(()),
+        }
+    }
+
+    /// Tells the other side that nothing more will come.
+    pub fn end_writing(&self) {
+        // It fails only if the other side has ended already.
+        let _ = shutdown(&self.0, Shutdown::Write);
+    }
+
+    /// Whether closing the socket, even by a panic or the end of the process, is to reset the
+    /// connection, so that what was sent does not look complete. Unix sockets know no reset.
+    pub fn reset_on_close(&self, reset: bool) {
+        let _ = sockopt::set_socket_linger(&self.0, reset.then_some(Duration::ZERO));
+    }
+}

@@ -1,0 +1,163 @@
+//! LangFast, from a prompt to its run's events: sign in, create a prompt, connect the socket, start
+//! the run, receive.
+
+mod api;
+pub mod dial;
+mod prompt_meta;
+mod run;
+mod runner;
+mod session;
+mod store;
+mod transcript;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+
+pub use api::{Api, Credentials, Timeouts, Tokens};
+pub use dial::{Dialer, Endpoint};
+pub use prompt_meta::prompt_meta;
+pub use run::RunEvent;
+pub use runner::{Runner, RunnerConfig, Subscription};
+pub use session::{Account, Grant, Session};
+pub use store::{Saved, SavedSession, Store};
+
+use crate::config::{BadSetting, Settings};
+use crate::error::{Error, Failure, Step};
+
+/// Longest text of one answer, in bytes. A channel holds at most this much.
+pub const ANSWER_LIMIT: usize = 16 << 20;
+/// How long a socket that nobody needs is kept open.
+const SOCKET_IDLE: Duration = Duration::from_secs(300);
+
+/// The way to LangFast.
+pub struct LangFast {
+    api: Arc<Api>,
+    session: Arc<Session>,
+    runner: Runner,
+    /// Held while a prompt is created, so that requests that come together create one.
+    creating_prompt: Mutex<()>,
+}
+
+impl LangFast {
+    /// Prepares the way; nothing is asked of LangFast yet.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub fn new(settings: &Settings, account: Account) -> Result<LangFast, BadSetting> {
+        let endpoint = |name: &str, url: &str| {
+            Endpoint::parse(url).map_err(|why| BadSetting(format!("{name}: {why}")))
+        };
+        let supabase = endpoint("LANGFAST2API_SUPABASE_URL", &settings.supabase_url)?;
+        let runner = endpoint("LANGFAST2API_RUNNER_URL", &settings.runner_url)?;
+        let origin = settings.origin.trim_end_matches('/').to_owned();
+        let timeouts =
+            Timeouts { connect: settings.connect_timeout, request: settings.request_timeout };
+
+        let dialer = Arc::new(Dialer::new(timeouts.connect));
+        let anon_key = settings.anon_key.clone();
+        let api = Api::new(dialer.clone(), supabase, anon_key, origin.clone(), timeouts);
+        let api = Arc::new(api);
+        let store = Store::new(settings.state_dir()?);
+        let session = Session::new(api.clone(), store, account, timeouts.request);
+        let session = Arc::new(session);
+        let config = RunnerConfig {
+            endpoint: runner,
+            origin,
+            handshake_timeout: timeouts.request,
+            idle: SOCKET_IDLE,
+            answer_limit: ANSWER_LIMIT,
+        };
+        let runner = Runner::new(config, dialer, session.clone());
+        Ok(LangFast { api, session, runner, creating_prompt: Mutex::new(()) })
+    }
+
+    /// Who we are to LangFast.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Starts a run of `prompt_meta` and gives its events. An access token that LangFast does not
+    /// accept (401) is renewed once.
+    ///
+    /// # Errors
+    /// The step that failed, and how.
+    pub fn start(&self, model: &str, prompt_meta: &Value) -> Result<Subscription, Error> {
+        let grant = self.session.grant()?;
+        match self.start_as(&grant, model, prompt_meta) {
+            Err(error) if status_of(&error) == Some(401) => {
+                let grant = self.session.renew(&grant)?;
+                self.start_as(&grant, model, prompt_meta)
+            }
+            other => other,
+        }
+    }
+
+    /// The socket connects while the prompt is made, and is there before the run is started: an
+    /// event that was emitted to nobody is gone.
+    fn start_as(
+        &self,
+        grant: &Grant,
+        model: &str,
+        prompt_meta: &Value,
+    ) -> Result<Subscription, Error> {
+        let lease = self.runner.lease()?;
+        let prompt = self.prompt(grant, model)?;
+        lease.connected(grant)?;
+        let run = |prompt_id: &str| {
+            self.api.start_run(&grant.access_token, &grant.user_id, prompt_id, prompt_meta)
+        };
+        let started = match run(&prompt.id) {
+            // The kept prompt may have been deleted in the web page meanwhile.
+            Err(error) if prompt.is_kept && is_about_prompt(&error) => {
+                self.session.set_prompt_id(grant, None);
+                run(&self.prompt(grant, model)?.id)?
+            }
+            other => other?,
+        };
+        Ok(lease.subscribe(started))
+    }
+
+    /// The prompt of the signed-in user, created if there is none yet.
+    fn prompt(&self, grant: &Grant, model: &str) -> Result<Prompt, Error> {
+        let kept = || self.session.prompt_id(grant).map(|id| Prompt { id, is_kept: true });
+        if let Some(prompt) = kept() {
+            return Ok(prompt);
+        }
+        let _creating = self.creating_prompt.lock().unwrap_or_else(|p| p.into_inner());
+        if let Some(prompt) = kept() {
+            return Ok(prompt);
+        }
+        let id = self.api.create_prompt(&grant.access_token, model)?;
+        self.session.set_prompt_id(grant, Some(&id));
+        Ok(Prompt { id, is_kept: false })
+    }
+}
+
+struct Prompt {
+    id: String,
+    is_kept: bool,
+}
+
+fn status_of(error: &Error) -> Option<u16> {
+    match error {
+        Error::Upstream { failure: Failure::Status { status, .. }, .. } => Some(*status),
+        _ => None,
+    }
+}
+
+/// Whether a run was refused because of the prompt it names. Inferred: how LangFast says so is not
+/// known, so any refusal that speaks of the prompt counts.
+fn is_about_prompt(error: &Error) -> bool {
+    match error {
+        Error::Upstream {
+            step: Step::StartRun,
+            failure: Failure::Status { status: 400 | 404 | 409 | 410 | 422, code, message, .. },
+        } => {
+            let words = format!("{code:?} {message:?}").to_ascii_lowercase();
+            words.contains("prompt")
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,416 @@
+//! Connections to LangFast: DNS, TCP, a proxy's CONNECT and TLS, under one deadline, for the HTTP
+//! calls and the socket alike. The one TLS connector lives here: each costs about 1 MB.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use native_tls::{HandshakeError, TlsConnector, TlsStream};
+use ureq::http::Uri;
+
+/// Where to connect to, taken from a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Whether to speak TLS.
+    pub tls: bool,
+    /// Host name or IP address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Path in front of every request's path, without a trailing slash.
+    pub base: String,
+}
+
+impl Endpoint {
+    /// Reads `http(s)://` or `ws(s)://host[:port][/base]`.
+    ///
+    /// # Errors
+    /// In words, when it is none of these.
+    pub fn parse(url: &str) -> Result<Endpoint, String> {
+        let bad = |why: &str| format!("`{url}` cannot be used: {why}");
+        let uri: Uri = url.parse().map_err(|_| bad("not a URL"))?;
+        let tls = match uri.scheme_str() {
+            Some("https" | "wss") => true,
+            Some("http" | "ws") => false,
+            _ => return Err(bad("it must begin with https://, http://, wss:// or ws://")),
+        };
+        if uri.query().is_some() || uri.authority().is_some_and(|a| a.as_str().contains('@')) {
+            return Err(bad("give scheme, host, port and path only"));
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| bad("no host"))?;
+        Ok(Endpoint {
+            tls,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            base: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// `host:port`, the host in brackets if it is an IPv6 address.
+    pub fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// The URL of `path` here, with `scheme` as `http` or `ws`; TLS adds the `s`. The scheme's own port
+    /// is left out, as browsers do: it becomes the `Host` header.
+    pub fn url(&self, scheme: &str, path: &str) -> String {
+        let (s, own_port) = if self.tls { ("s", ":443") } else { ("", ":80") };
+        let authority = self.authority();
+        let authority = authority.strip_suffix(own_port).unwrap_or(&authority);
+        format!("{scheme}{s}://{authority}{}{path}", self.base)
+    }
+}
+
+/// Why there is no connection: which part failed, and what to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DialError {
+    /// DNS, TCP, TLS or a proxy said no, in words.
+    Failed(String),
+    /// The connect deadline passed.
+    TimedOut(Duration),
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DialError::Failed(why) => f.write_str(why),
+            DialError::TimedOut(limit) => {
+                write!(f, "no connection within {} s", limit.as_secs_f64())
+            }
+        }
+    }
+}
+
+impl std::error::Error for DialError {}
+
+/// Makes connections.
+#[derive(Debug)]
+pub struct Dialer {
+    timeout: Duration,
+    proxy: Option<ureq::Proxy>,
+    tls: OnceLock<Result<TlsConnector, String>>,
+}
+
+impl Dialer {
+    /// A dialer with one deadline for all parts of a connection, and the proxy that the environment
+    /// names (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
+    pub fn new(timeout: Duration) -> Dialer {
+        Dialer { timeout, proxy: ureq::Proxy::try_from_env(), tls: OnceLock::new() }
+    }
+
+    /// The deadline of one connection.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Connects to `endpoint`, with `TCP_NODELAY`, and TLS if it asks for it.
+    ///
+    /// The connection comes without a deadline: set one with [`Connection::set_deadline`].
+    ///
+    /// # Errors
+    /// [`DialError`] says which part failed.
+    pub fn dial(&self, endpoint: &Endpoint) -> Result<Connection, DialError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut connection = self.dial_by(endpoint, deadline).map_err(|error| {
+            // Whatever failed, if it was for lack of time it was this deadline.
+            if Instant::now() >= deadline { DialError::TimedOut(self.timeout) } else { error }
+        })?;
+        connection.set_deadline(None);
+        Ok(connection)
+    }
+
+    fn dial_by(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Connection, DialError> {
+        let tcp = match self.proxy_for(endpoint) {
+            Some(proxy) => connect_through(proxy, endpoint, deadline)?,
+            None => {
+                let tcp = connect_tcp(&endpoint.host, endpoint.port, deadline)?;
+                Socket { tcp, deadline: Some(deadline) }
+            }
+        };
+        if !endpoint.tls {
+            return Ok(Connection::Plain(tcp));
+        }
+        let connector = self.tls().map_err(DialError::Failed)?;
+        match connector.connect(&endpoint.host, tcp) {
+            Ok(stream) => Ok(Connection::Tls(Box::new(stream))),
+            Err(error) => Err(DialError::Failed(tls_failure(&endpoint.host, error))),
+        }
+    }
+
+    fn proxy_for(&self, endpoint: &Endpoint) -> Option<&ureq::Proxy> {
+        let uri: Uri = endpoint.url("http", "/").parse().ok()?;
+        self.proxy.as_ref().filter(|proxy| !proxy.is_no_proxy(&uri))
+    }
+
+    fn tls(&self) -> Result<&TlsConnector, String> {
+        self.tls
+            .get_or_init(|| TlsConnector::new().map_err(|e| format!("TLS cannot be set up: {e}")))
+            .as_ref()
+            .map_err(Clone::clone)
+    }
+}
+
+fn tls_failure(host: &str, error: HandshakeError<Socket>) -> String {
+    let why = match error {
+        HandshakeError::Failure(error) => error.to_string(),
+        HandshakeError::WouldBlock(_) => "no answer in time".to_owned(),
+    };
+    if why.contains("certificate") {
+        format!(
+            "the TLS certificate of {host} is not accepted ({why}). Check the clock, the system's root \
+             certificates (SSL_CERT_FILE), and who answers under that name"
+        )
+    } else {
+        format!("the TLS handshake with {host} failed: {why}")
+    }
+}
+
+fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, DialError> {
+    let addresses = resolve(host, port, deadline)?;
+    let mut failure = None;
+    for (at, address) in addresses.iter().enumerate() {
+        // Each address gets an equal share of what is left, so that a dead first one (IPv6 without a
+        // route, say) leaves time for the others.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / (addresses.len() - at) as u32;
+        match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
+            Ok(tcp) => {
+                tcp.set_nodelay(true).map_err(|e| DialError::Failed(e.to_string()))?;
+                return Ok(tcp);
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(DialError::Failed(match failure {
+        Some(error) => format!("{host} port {port} does not accept connections: {error}"),
+        None => format!("{host} has no address"),
+    }))
+}
+
+/// Looks `host` up. The system's resolver knows no deadline, so a name is looked up in a thread that
+/// is left behind when the deadline passes; it ends by the resolver's own.
+fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, DialError> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    let name = host.to_owned();
+    std::thread::Builder::new()
+        .name("resolver".to_owned())
+        .stack_size(128 * 1024)
+        .spawn(move || {
+            let found = (name.as_str(), port).to_socket_addrs();
+            let _ = sender.send(found.map(|addresses| addresses.collect::<Vec<_>>()));
+        })
+        .map_err(|e| DialError::Failed(format!("no thread to look up {host}: {e}")))?;
+    let why = match receiver.recv_deadline(deadline) {
+        Ok(Ok(addresses)) => return Ok(addresses),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    Err(DialError::Failed(format!(
+        "the name {host} cannot be looked up ({why}). Check the network and DNS"
+    )))
+}
+
+/// Asks an HTTP proxy for a tunnel (RFC 9110, CONNECT).
+fn connect_through(
+    proxy: &ureq::Proxy,
+    endpoint: &Endpoint,
+    deadline: Instant,
+) -> Result<Socket, DialError> {
+    let name = format!("the proxy {}:{}", proxy.host(), proxy.port());
+    let failed = |why: &dyn fmt::Display| DialError::Failed(format!("{name}: {why}"));
+    if proxy.protocol() != ureq::ProxyProtocol::Http {
+        return Err(failed(&"only http:// proxies are supported"));
+    }
+    let tcp = connect_tcp(proxy.host(), proxy.port(), deadline).map_err(|e| failed(&e))?;
+    let mut socket = Socket { tcp, deadline: Some(deadline) };
+
+    let target = endpoint.authority();
+    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
+    if let Some(user) = proxy.username() {
+        let login = format!("{user}:{}", proxy.password().unwrap_or_default());
+        let login = BASE64_STANDARD.encode(login);
+        request.push_str(&format!("Proxy-Authorization: Basic {login}\r\n"));
+    }
+    request.push_str("\r\n");
+    socket.write_all(request.as_bytes()).map_err(|e| failed(&e))?;
+    match read_connect_status(&mut socket).map_err(|e| failed(&e))? {
+        200..=299 => Ok(socket),
+        407 => Err(failed(&"it wants a user and password (HTTP 407): put them into its URL")),
+        status => Err(failed(&format_args!("it refused a tunnel to {target} (HTTP {status})"))),
+    }
+}
+
+/// Reads the head of a proxy's answer, a byte at a time: what follows it is the tunnel's.
+fn read_connect_status(socket: &mut Socket) -> io::Result<u16> {
+    const LONGEST_HEAD: usize = 16 * 1024;
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() == LONGEST_HEAD || socket.read(&mut byte)? == 0 {
+            return Err(io::Error::other("its answer to CONNECT is not HTTP"));
+        }
+        head.push(byte[0]);
+    }
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    let parsed = response.parse(&head);
+    match (parsed, response.code) {
+        (Ok(_), Some(status)) => Ok(status),
+        _ => Err(io::Error::other("its answer to CONNECT is not HTTP")),
+    }
+}
+
+/// A TCP socket whose reads and writes all end by one deadline, however many they are.
+#[derive(Debug)]
+pub struct Socket {
+    tcp: TcpStream,
+    deadline: Option<Instant>,
+}
+
+impl Socket {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let Some(deadline) = self.deadline else { return Ok(None) };
+        match deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+            left => Ok(Some(left)),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(left) = self.left()? {
+            self.tcp.set_read_timeout(Some(left))?;
+        }
+        self.tcp.read(buf)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if let Some(left) = self.left()? {
+            self.tcp.set_write_timeout(Some(left))?;
+        }
+        self.tcp.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tcp.flush()
+    }
+}
+
+/// A connection to LangFast.
+#[derive(Debug)]
+pub enum Connection {
+    /// Without TLS: a simulator, or a proxy of one's own.
+    Plain(Socket),
+    /// With TLS.
+    Tls(Box<TlsStream<Socket>>),
+}
+
+impl Connection {
+    fn socket(&mut self) -> &mut Socket {
+        match self {
+            Connection::Plain(socket) => socket,
+            Connection::Tls(stream) => stream.get_mut(),
+        }
+    }
+
+    /// Ends every read and write by `deadline`. With `None` the timeouts that were set last remain.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.socket().deadline = deadline;
+    }
+
+    /// Without a deadline: how long one read and one write may block.
+    ///
+    /// # Errors
+    /// When the system refuses the socket option.
+    pub fn set_timeouts(&mut self, read: Duration, write: Duration) -> io::Result<()> {
+        let tcp = &self.socket().tcp;
+        tcp.set_read_timeout(Some(read))?;
+        tcp.set_write_timeout(Some(write))
+    }
+
+    /// Another handle of the TCP socket, to shut it down from another thread.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn try_clone_tcp(&mut self) -> io::Result<TcpStream> {
+        self.socket().tcp.try_clone()
+    }
+
+    /// Whether the peer has neither closed nor sent anything unasked, so that an idle connection can
+    /// be used again.
+    pub fn is_idle(&mut self) -> bool {
+        let tcp = &self.socket().tcp;
+        if tcp.set_nonblocking(true).is_err() {
+            return false;
+        }
+        let silent = matches!(tcp.peek(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock);
+        silent && tcp.set_nonblocking(false).is_ok()
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Connection::Plain(socket) => socket.read(buf),
+            Connection::Tls(stream) => stream.read(buf),
+        }
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Connection::Plain(socket) => socket.write(buf),
+            Connection::Tls(stream) => stream.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Connection::Plain(socket) => socket.flush(),
+            Connection::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_read_from_http_and_ws_urls() {
+        let endpoint = Endpoint::parse("wss://runner.example/base/").unwrap();
+        assert_eq!(endpoint.url("http", "/x"), "https://runner.example/base/x");
+        let endpoint = Endpoint::parse("http://[::1]:9000").unwrap();
+        assert_eq!((endpoint.tls, endpoint.host.as_str()), (false, "::1"));
+        assert_eq!(endpoint.url("ws", "/x"), "ws://[::1]:9000/x");
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_in_words() {
+        for url in ["", "example.com", "ftp://x", "https://", "https://u:p@h/", "https://h/?q"] {
+            assert!(Endpoint::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_refused_connection_says_who_refused_it() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let error = connect_tcp("127.0.0.1", port, Instant::now() + Duration::from_secs(5));
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("127.0.0.1") && message.contains("refused"), "{message}");
+    }
+}

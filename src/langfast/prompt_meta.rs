@@ -1,0 +1,185 @@
+//! A chat request as LangFast's `prompt_meta`, fitted to what the model accepts.
+
+use serde_json::{Map, Value, json};
+
+use crate::chat::{ChatRequest, Message, ResponseFormat, Role};
+use crate::error::Error;
+use crate::models::Model;
+
+/// The `prompt_meta` of a run, and the names of what was asked for and is left out because the
+/// model's record does not list it.
+///
+/// # Errors
+/// [`Error::Invalid`] for a form of answer that the model cannot give: leaving that out would give
+/// an answer of another kind than was asked for.
+pub fn prompt_meta(
+    request: &ChatRequest,
+    model: &Model,
+) -> Result<(Value, Vec<&'static str>), Error> {
+    let mut meta = Map::new();
+    let mut left_out = Vec::new();
+    meta.insert("model".to_owned(), json!(model.slug));
+    meta.insert("messages".to_owned(), messages(&request.messages, model));
+    if model.accepts("stream") {
+        meta.insert("stream".to_owned(), json!(true));
+    }
+
+    let sampling = &request.sampling;
+    let most = model.max_completion_tokens().unwrap_or(u64::MAX);
+    let tokens = sampling.max_completion_tokens.map(|tokens| tokens.min(most));
+    for (name, value) in [
+        ("max_completion_tokens", tokens.map(Value::from)),
+        ("temperature", sampling.temperature.map(Value::from)),
+        ("top_p", sampling.top_p.map(Value::from)),
+        ("presence_penalty", sampling.presence_penalty.map(Value::from)),
+        ("frequency_penalty", sampling.frequency_penalty.map(Value::from)),
+    ] {
+        match value {
+            Some(value) if model.accepts(name) => drop(meta.insert(name.to_owned(), value)),
+            Some(_) => left_out.push(name),
+            None => {}
+        }
+    }
+    for (name, value) in
+        [("reasoning_effort", &sampling.reasoning_effort), ("verbosity", &sampling.verbosity)]
+    {
+        match value {
+            Some(value) if model.accepts_value(name, value) => {
+                meta.insert(name.to_owned(), json!(value));
+            }
+            Some(_) => left_out.push(name),
+            None => {}
+        }
+    }
+    if let Some(format) = response_format(sampling.response_format.as_ref(), model)? {
+        meta.insert("response_format".to_owned(), format);
+    }
+    Ok((Value::Object(meta), left_out))
+}
+
+/// Known: a string for text. Inferred: a string for `json_object`, OpenAI's object for `json_schema`.
+fn response_format(format: Option<&ResponseFormat>, model: &Model) -> Result<Option<Value>, Error> {
+    let format = format.unwrap_or(&ResponseFormat::Text);
+    if model.accepts_value("response_format", format.name()) {
+        return Ok(Some(match format {
+            ResponseFormat::JsonSchema(object) => object.clone(),
+            other => json!(other.name()),
+        }));
+    }
+    if *format == ResponseFormat::Text {
+        return Ok(None);
+    }
+    let taken: Vec<&str> = model.values("response_format").collect();
+    Err(Error::unsupported(
+        "response_format",
+        format!(
+            "The model `{}` does not take a `response_format` of {} (it takes: {})",
+            model.slug,
+            format.name(),
+            if taken.is_empty() { "none".to_owned() } else { taken.join(", ") }
+        ),
+    ))
+}
+
+/// The messages with instructions under the role that the model takes; where it takes none, at the
+/// head of the first user message.
+fn messages(messages: &[Message], model: &Model) -> Value {
+    let is_instruction = |m: &&Message| matches!(m.role, Role::System | Role::Developer);
+    let plain = |role: Role, content: &str| json!({"role": role.name(), "content": content});
+    if let Some(role) = model.instruction_role() {
+        let fitted = messages.iter().map(|message| {
+            plain(if is_instruction(&message) { role } else { message.role }, &message.content)
+        });
+        return fitted.collect();
+    }
+    let instructions: Vec<&str> =
+        messages.iter().filter(is_instruction).map(|m| m.content.as_str()).collect();
+    let mut rest: Vec<Message> = messages.iter().filter(|m| !is_instruction(m)).cloned().collect();
+    if !instructions.is_empty() {
+        let instructions = instructions.join("\n\n");
+        match rest.iter_mut().find(|message| message.role == Role::User) {
+            Some(first) => first.content = format!("{instructions}\n\n{}", first.content),
+            None => rest.insert(0, Message { role: Role::User, content: instructions }),
+        }
+    }
+    rest.iter().map(|message| plain(message.role, &message.content)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::Sampling;
+    use crate::models::{BUILT_IN, Models};
+
+    fn fit(model: &str, sampling: Sampling) -> (Value, Vec<&'static str>) {
+        fit_messages(model, sampling, &[(Role::System, "Be brief."), (Role::User, "Hi")])
+    }
+
+    fn fit_messages(
+        model: &str,
+        sampling: Sampling,
+        messages: &[(Role, &str)],
+    ) -> (Value, Vec<&'static str>) {
+        let models = Models::parse(BUILT_IN, &[]).unwrap();
+        let message =
+            |(role, text): &(Role, &str)| Message { role: *role, content: text.to_string() };
+        let request = ChatRequest {
+            model: model.to_owned(),
+            messages: messages.iter().map(message).collect(),
+            sampling,
+            stop: Vec::new(),
+            n: 1,
+            ignored: Vec::new(),
+        };
+        prompt_meta(&request, models.find(model).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_the_record_lists_is_sent_and_the_rest_is_named() {
+        let sampling = Sampling {
+            max_completion_tokens: Some(1_000_000),
+            temperature: Some(0.5),
+            reasoning_effort: Some("low".to_owned()),
+            ..Sampling::default()
+        };
+        let (meta, left_out) = fit("gpt-4o", sampling.clone());
+        assert_eq!(meta["max_completion_tokens"], 16384);
+        assert_eq!(meta["temperature"], 0.5);
+        assert_eq!(meta["response_format"], "text");
+        assert_eq!((meta.get("reasoning_effort"), left_out), (None, vec!["reasoning_effort"]));
+
+        let (meta, left_out) = fit("o1", sampling);
+        assert_eq!(meta["reasoning_effort"], "low");
+        assert_eq!((meta.get("temperature"), meta.get("stream")), (None, None));
+        assert_eq!(left_out, ["temperature"]);
+    }
+
+    #[test]
+    fn instructions_go_where_the_model_takes_them() {
+        let first = |model| fit(model, Sampling::default()).0["messages"][0].clone();
+        assert_eq!(first("gpt-4o"), json!({"role": "system", "content": "Be brief."}));
+        assert_eq!(first("gpt-5"), json!({"role": "developer", "content": "Be brief."}));
+        assert_eq!(first("o1-mini"), json!({"role": "user", "content": "Be brief.\n\nHi"}));
+        let alone =
+            fit_messages("o1-mini", Sampling::default(), &[(Role::Developer, "Be brief.")]).0;
+        assert_eq!(alone["messages"], json!([{"role": "user", "content": "Be brief."}]));
+    }
+
+    #[test]
+    fn a_form_of_answer_that_the_model_cannot_give_is_refused() {
+        let models = Models::parse(BUILT_IN, &[]).unwrap();
+        let request = ChatRequest {
+            model: "gpt-4".to_owned(),
+            messages: vec![Message { role: Role::User, content: "Hi".to_owned() }],
+            sampling: Sampling {
+                response_format: Some(ResponseFormat::JsonSchema(json!({}))),
+                ..Sampling::default()
+            },
+            stop: Vec::new(),
+            n: 1,
+            ignored: Vec::new(),
+        };
+        let error = prompt_meta(&request, models.find("gpt-4").unwrap()).unwrap_err();
+        assert!(error.to_string().contains("text, json_object"), "{error}");
+    }
+}

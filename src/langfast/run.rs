@@ -1,0 +1,329 @@
+//! The events of a run: what LangFast's runner sends about an execution, read as leniently as it is
+//! known, and turned into what an answer is made of.
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::transcript::Transcript;
+use crate::chat::FinishReason;
+use crate::error::{Error, Failure, Step, clean};
+
+/// What a run gives, in this order: any number of texts, then at most one of the others.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunEvent {
+    /// Further text, never empty.
+    Text(String),
+    /// An event that brought no new text; the run is alive.
+    Alive,
+    /// The run says that it is done, but not with which text: the event that does may be on its way.
+    Ending,
+    /// The run is done.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// The final text, if it is not what the texts add up to.
+        revised: Option<String>,
+    },
+    /// The run has failed.
+    Failed(Error),
+}
+
+/// One event about an execution, as it came; borrowed from its frame.
+pub struct Notice<'a> {
+    /// Ids that it names: one of them is the run's. Empty when it names none.
+    pub ids: Vec<String>,
+    /// Raw JSON of the text so far, quotes included.
+    content: Option<&'a RawValue>,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Outcome {
+    InProgress,
+    /// The event `completion_finished` without a status.
+    Ending,
+    Completed(FinishReason),
+    Failed(String),
+}
+
+/// The payload of an event. Every field may be missing, null, or of another type than is known.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Payload<'a> {
+    #[serde(borrow, rename = "executionId")]
+    execution_id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "execution_id")]
+    execution_id_2: Option<&'a RawValue>,
+    #[serde(borrow, rename = "jobId")]
+    job_id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "job_id")]
+    job_id_2: Option<&'a RawValue>,
+    #[serde(borrow, rename = "runId")]
+    run_id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "run_id")]
+    run_id_2: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    finish_reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+}
+
+impl<'a> Notice<'a> {
+    /// Reads the event `name` with `payload`, an object.
+    ///
+    /// Gives `None` for what is not about an execution: no object, or nothing in it that is known.
+    pub fn read(name: &str, payload: &'a str) -> Option<Notice<'a>> {
+        let payload: Payload<'a> = serde_json::from_str(payload).ok()?;
+        let ids: Vec<String> = [
+            payload.execution_id,
+            payload.execution_id_2,
+            payload.job_id,
+            payload.job_id_2,
+            payload.run_id,
+            payload.run_id_2,
+        ]
+        .into_iter()
+        .filter_map(text)
+        .collect();
+        let outcome = payload.outcome(name);
+        let content = payload.content.filter(|raw| raw.get().starts_with('"'));
+        let about_nothing =
+            ids.is_empty() && content.is_none() && !matches!(outcome, Outcome::Failed(_));
+        (!about_nothing).then_some(Notice { ids, content, outcome })
+    }
+
+    /// Whether it reports a failure.
+    pub fn is_failure(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed(_))
+    }
+}
+
+/// The object in an event's first argument: itself, or, as was seen too, as JSON in a string.
+/// `inside` keeps the text that the result may borrow from.
+pub fn payload_object<'a>(payload: &'a RawValue, inside: &'a mut String) -> &'a str {
+    if payload.get().starts_with('"') {
+        if let Ok(text) = serde_json::from_str(payload.get()) {
+            *inside = text;
+            return inside;
+        }
+    }
+    payload.get()
+}
+
+impl Payload<'_> {
+    /// Known: `in_progress` and `completed`. The names of failing statuses are not, so these and any
+    /// non-null `error` are failures, and a status never heard of is progress.
+    fn outcome(&self, name: &str) -> Outcome {
+        let status = text(self.status).unwrap_or_default().to_ascii_lowercase();
+        let failing = ["failed", "failure", "error", "errored", "cancelled", "canceled", "timeout"];
+        if let Some(why) = self.error.and_then(error_message) {
+            return Outcome::Failed(why);
+        }
+        if failing.contains(&status.as_str()) || name.ends_with("error") || name.ends_with("failed")
+        {
+            let why = text(self.message).map(|message| clean(&message));
+            return Outcome::Failed(why.unwrap_or_else(|| "no reason given".to_owned()));
+        }
+        match status.as_str() {
+            "completed" | "complete" | "succeeded" | "success" | "finished" => {
+                Outcome::Completed(finish_reason(text(self.finish_reason).as_deref()))
+            }
+            "" if name == "completion_finished" => match text(self.finish_reason) {
+                Some(reason) => Outcome::Completed(finish_reason(Some(&reason))),
+                None => Outcome::Ending,
+            },
+            _ => Outcome::InProgress,
+        }
+    }
+}
+
+/// The nearest of OpenAI's reasons to what the upstream says.
+fn finish_reason(reason: Option<&str>) -> FinishReason {
+    match reason {
+        Some("length" | "max_tokens" | "max_output_tokens" | "incomplete") => FinishReason::Length,
+        Some("content_filter" | "content-filter" | "safety" | "refusal") => {
+            FinishReason::ContentFilter
+        }
+        _ => FinishReason::Stop,
+    }
+}
+
+/// The message of an `error` value; `None` for values that mean no error.
+fn error_message(raw: &RawValue) -> Option<String> {
+    let value: Value = serde_json::from_str(raw.get()).unwrap_or(Value::Bool(true));
+    let message = match &value {
+        Value::Null | Value::Bool(false) => return None,
+        Value::String(message) if message.is_empty() => return None,
+        Value::String(message) => Some(message.as_str()),
+        other => ["/message", "/error/message", "/error", "/code"]
+            .into_iter()
+            .find_map(|path| other.pointer(path)?.as_str()),
+    };
+    Some(clean(message.unwrap_or("no reason given")))
+}
+
+fn text(raw: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str::<String>(raw?.get()).ok().filter(|text| !text.is_empty())
+}
+
+/// One run's events so far.
+#[derive(Debug)]
+pub struct Progress {
+    transcript: Transcript,
+    ended: bool,
+    limit: usize,
+}
+
+impl Progress {
+    /// A run whose answer may have `limit` bytes of text.
+    pub fn new(limit: usize) -> Progress {
+        Progress { transcript: Transcript::default(), ended: false, limit }
+    }
+
+    /// Takes a notice about this run and gives what it means for the answer: text, an end, or both.
+    pub fn take(&mut self, notice: &Notice<'_>) -> Vec<RunEvent> {
+        if self.ended {
+            return Vec::new();
+        }
+        let raw = notice.content.map(|raw| &raw.get().as_bytes()[1..raw.get().len() - 1]);
+        let completed = matches!(notice.outcome, Outcome::Completed(_));
+        let delta = match raw {
+            Some(raw) if completed => self.transcript.complete(raw),
+            Some(raw) => self.transcript.advance(raw),
+            None => String::new(),
+        };
+        if self.transcript.shown() > self.limit {
+            let why = format!("the answer is longer than {} MiB", self.limit >> 20);
+            return self.end(RunEvent::Failed(Error::upstream(Step::Run, Failure::OverLimit(why))));
+        }
+        let mut events = Vec::with_capacity(2);
+        if !delta.is_empty() {
+            events.push(RunEvent::Text(delta));
+        }
+        match &notice.outcome {
+            Outcome::InProgress if events.is_empty() => events.push(RunEvent::Alive),
+            Outcome::InProgress => {}
+            Outcome::Ending => events.push(RunEvent::Ending),
+            Outcome::Completed(reason) => {
+                let revised = std::mem::take(&mut self.transcript).into_revised();
+                events.extend(self.end(RunEvent::Finished { reason: *reason, revised }));
+            }
+            Outcome::Failed(why) => {
+                let failure = Failure::Refused(why.clone());
+                events.extend(self.end(RunEvent::Failed(Error::upstream(Step::Run, failure))));
+            }
+        }
+        events
+    }
+
+    fn end(&mut self, event: RunEvent) -> Vec<RunEvent> {
+        self.ended = true;
+        vec![event]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn play(events: &[(&str, &str)]) -> Vec<RunEvent> {
+        let mut progress = Progress::new(1 << 20);
+        let notices = events.iter().filter_map(|(name, payload)| Notice::read(name, payload));
+        notices.flat_map(|notice| progress.take(&notice)).collect()
+    }
+
+    fn text(text: &str) -> RunEvent {
+        RunEvent::Text(text.to_owned())
+    }
+
+    const STOP: RunEvent = RunEvent::Finished { reason: FinishReason::Stop, revised: None };
+
+    #[test]
+    fn chunks_give_their_deltas_and_the_finish_reason() {
+        let events = play(&[
+            ("execution:chunk", r#"{"executionId":"j","status":"in_progress","content":"a"}"#),
+            ("execution:chunk", r#"{"executionId":"j","status":"in_progress","content":"ab"}"#),
+            (
+                "execution:chunk",
+                r#"{"executionId":"j","status":"completed","finish_reason":"length","content":"abc"}"#,
+            ),
+            ("execution:chunk", r#"{"executionId":"j","status":"in_progress","content":"abcd"}"#),
+        ]);
+        let length = RunEvent::Finished { reason: FinishReason::Length, revised: None };
+        assert_eq!(events, [text("a"), text("b"), text("c"), length]);
+    }
+
+    #[test]
+    fn missing_null_and_empty_content_show_only_that_the_run_is_alive() {
+        for payload in [
+            r#"{"executionId":"j"}"#,
+            r#"{"executionId":"j","content":null,"status":null}"#,
+            r#"{"executionId":"j","content":"","status":"never heard of"}"#,
+            r#"{"executionId":"j","content":7,"error":null}"#,
+        ] {
+            assert_eq!(play(&[("execution:chunk", payload)]), [RunEvent::Alive], "{payload}");
+        }
+    }
+
+    #[test]
+    fn errors_are_failures_as_object_string_status_or_name() {
+        for (name, payload, why) in [
+            ("execution:chunk", r#"{"executionId":"j","error":{"message":"boom"}}"#, "boom"),
+            ("execution:chunk", r#"{"executionId":"j","error":"boom"}"#, "boom"),
+            ("execution:chunk", r#"{"executionId":"j","status":"failed"}"#, "no reason given"),
+            ("execution:error", r#"{"executionId":"j","message":"boom"}"#, "boom"),
+            (
+                "execution:chunk",
+                r#"{"executionId":"j","status":"completed","error":"boom"}"#,
+                "boom",
+            ),
+        ] {
+            let failed = Error::upstream(Step::Run, Failure::Refused(why.to_owned()));
+            assert_eq!(play(&[(name, payload)]), [RunEvent::Failed(failed)], "{payload}");
+        }
+        for payload in [r#"{"executionId":"j","error":""}"#, r#"{"executionId":"j","error":false}"#]
+        {
+            assert_eq!(play(&[("execution:chunk", payload)]), [RunEvent::Alive], "{payload}");
+        }
+    }
+
+    #[test]
+    fn completion_finished_ends_the_run_only_if_it_says_how() {
+        let name = "completion_finished";
+        assert_eq!(play(&[(name, r#"{"executionId":"j"}"#)]), [RunEvent::Ending]);
+        let done = r#"{"executionId":"j","content":"a","status":"completed"}"#;
+        assert_eq!(play(&[(name, done)]), [text("a"), STOP]);
+        let done = r#"{"executionId":"j","content":"a","finish_reason":"stop"}"#;
+        assert_eq!(play(&[(name, done)]), [text("a"), STOP]);
+    }
+
+    #[test]
+    fn a_payload_may_be_json_in_a_string() {
+        let raw: Box<RawValue> = serde_json::from_str(r#""{\"executionId\":\"j\"}""#).unwrap();
+        let mut inside = String::new();
+        let payload = payload_object(&raw, &mut inside);
+        assert_eq!(Notice::read("execution:chunk", payload).unwrap().ids, ["j"]);
+    }
+
+    #[test]
+    fn what_is_about_no_execution_is_passed_over() {
+        for payload in ["7", "null", "[]", "{}", r#"{"hello":"world"}"#, r#"{"executionId":7}"#] {
+            assert!(Notice::read("hello", payload).is_none(), "{payload}");
+        }
+    }
+
+    #[test]
+    fn an_answer_over_the_limit_fails_by_name() {
+        let mut progress = Progress::new(4);
+        let notice = Notice::read("c", r#"{"executionId":"j","content":"12345"}"#).unwrap();
+        let events = progress.take(&notice);
+        assert!(matches!(&events[..], [RunEvent::Failed(e)] if e.cause() == "over_limit"));
+    }
+}

@@ -1,0 +1,620 @@
+//! The one socket to LangFast's prompt runner (the only user of tungstenite), shared by all runs of
+//! the signed-in user.
+//!
+//! A thread owns the socket: it connects on the first need, answers pings, hands each event to the
+//! channel of the run that it belongs to, reconnects by itself while runs are under way, and closes
+//! the socket when nobody has needed it for a while. It never waits for a client: channels of texts
+//! are unbounded, but an answer is bounded.
+
+use std::collections::HashMap;
+use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tungstenite::client::{ClientRequestBuilder, client_with_config};
+use tungstenite::handshake::HandshakeError;
+use tungstenite::protocol::WebSocketConfig;
+use tungstenite::{Message, WebSocket};
+
+use super::api::{Started, dial_failure};
+use super::dial::{Connection, Dialer, Endpoint};
+use super::run::{Notice, Progress, RunEvent, payload_object};
+use super::session::{Grant, Session};
+use crate::error::{Error, Failure, Step, clean};
+use crate::socketio::{self, EnginePacket, Open, SocketPacket};
+
+/// Engine.IO 4 over WebSocket, without polling first (known).
+const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
+/// Bytes that one read of the socket may bring.
+const READ_BUFFER: usize = 32 * 1024;
+/// The least and the most silence, as the server's ping times ask for it, until a peer is dead.
+const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+/// How long one write (a pong) may block.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two attempts: this, doubled each time, up to the limit, each with jitter.
+const BACK_OFF: Duration = Duration::from_millis(250);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(15);
+/// A socket that lasted this long was a good one: its end counts as no failure.
+const GOOD_SOCKET: Duration = Duration::from_secs(1);
+/// A request gives up after this many failed attempts to connect.
+const ATTEMPTS: u64 = 2;
+/// Runs kept that nobody has asked for yet; their events came before the answer that names them.
+const MOST_UNCLAIMED: usize = 64;
+
+/// What the runner needs to know.
+#[derive(Clone, Debug)]
+pub struct RunnerConfig {
+    /// The prompt runner.
+    pub endpoint: Endpoint,
+    /// The `Origin` header.
+    pub origin: String,
+    /// Deadline of the WebSocket and Socket.IO handshakes together.
+    pub handshake_timeout: Duration,
+    /// How long a socket that nobody needs is kept.
+    pub idle: Duration,
+    /// Longest text of one answer, in bytes.
+    pub answer_limit: usize,
+}
+
+/// The shared socket.
+pub struct Runner {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: RunnerConfig,
+    dialer: Arc<Dialer>,
+    session: Arc<Session>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether the thread is there.
+    thread: bool,
+    /// The connected socket.
+    link: Option<Link>,
+    /// Sockets connected so far.
+    connects: u64,
+    /// Attempts failed so far, the last one's error, and when the next may be made at the earliest.
+    failures: u64,
+    failure: Option<Error>,
+    not_before: Option<Instant>,
+    /// Somebody waits for a connection: no long pause now.
+    hurry: bool,
+    /// Requests that have a use for the socket, and how many of them have not got their run yet.
+    leases: usize,
+    starting: usize,
+    idle_since: Option<Instant>,
+    /// Runs by their job id.
+    routes: HashMap<String, Route>,
+    /// Job ids by our own run ids.
+    run_ids: HashMap<String, String>,
+}
+
+struct Link {
+    user_id: String,
+    /// To shut the socket down from outside of the thread.
+    tcp: std::net::TcpStream,
+}
+
+struct Route {
+    progress: Progress,
+    events: Sender<RunEvent>,
+    /// The channel's other end, until the run is asked for.
+    unclaimed: Option<Receiver<RunEvent>>,
+}
+
+impl Runner {
+    /// A runner that is not connected yet.
+    pub fn new(config: RunnerConfig, dialer: Arc<Dialer>, session: Arc<Session>) -> Runner {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Runner { shared: Arc::new(Shared { config, dialer, session, state, changed }) }
+    }
+
+    /// Claims the socket for a run that is about to be started: it begins to connect if it is not.
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub fn lease(&self) -> Result<Lease, Error> {
+        let mut state = self.shared.lock();
+        if !state.thread {
+            Shared::spawn(&self.shared)?;
+            state.thread = true;
+        }
+        state.leases += 1;
+        state.starting += 1;
+        let failures = state.failures;
+        Ok(Lease { shared: self.shared.clone(), failures, run: None })
+    }
+
+    /// Whether the socket is connected at present.
+    pub fn is_connected(&self) -> bool {
+        self.shared.lock().link.is_some()
+    }
+
+    /// How many times the socket has been connected.
+    pub fn connects(&self) -> u64 {
+        self.shared.lock().connects
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.leases = 0;
+        state.idle_since = None;
+        if let Some(link) = &state.link {
+            let _ = link.tcp.shutdown(Shutdown::Both);
+        }
+        self.shared.changed.notify_all();
+    }
+}
+
+/// A request's claim on the socket; while there is one it is kept.
+pub struct Lease {
+    shared: Arc<Shared>,
+    failures: u64,
+    run: Option<Started>,
+}
+
+impl Lease {
+    /// Waits until the socket is connected as `grant`'s user: a run must not be started before.
+    ///
+    /// # Errors
+    /// [`Step::Connect`]: the second failed attempt, one that trying again cannot mend, or the
+    /// handshake's deadline.
+    pub fn connected(&self, grant: &Grant) -> Result<(), Error> {
+        let limit = self.shared.dialer.timeout() + self.shared.config.handshake_timeout;
+        let deadline = Instant::now() + limit;
+        let mut state = self.shared.lock();
+        loop {
+            match &state.link {
+                Some(link) if link.user_id == grant.user_id => return Ok(()),
+                // Another user has signed in since.
+                Some(link) => drop(link.tcp.shutdown(Shutdown::Both)),
+                None => {}
+            }
+            self.check_failures(&state)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let setting = "LANGFAST2API_REQUEST_TIMEOUT";
+                return Err(Error::upstream(Step::Connect, Failure::TimedOut { setting, limit }));
+            }
+            state.hurry = true;
+            self.shared.changed.notify_all();
+            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    fn check_failures(&self, state: &State) -> Result<(), Error> {
+        let Some(failure) = &state.failure else { return Ok(()) };
+        let told_to_wait = state.not_before.is_some_and(|at| Instant::now() < at);
+        let failed = state.failures - self.failures;
+        if told_to_wait || failed >= ATTEMPTS || (failed > 0 && is_final(failure)) {
+            return Err(failure.clone());
+        }
+        Ok(())
+    }
+
+    /// Asks for the events of the run that was started under this lease, those included that have
+    /// come already.
+    pub fn subscribe(mut self, started: Started) -> Subscription {
+        let mut state = self.shared.lock();
+        let claimed = [&started.job_id, &started.run_id]
+            .into_iter()
+            .find_map(|id| state.routes.remove(id))
+            .unwrap_or_else(|| Route::new(self.shared.config.answer_limit));
+        let events = claimed.unclaimed.unwrap_or_else(crossbeam_channel::never);
+        let route = Route { unclaimed: None, ..claimed };
+        state.routes.insert(started.job_id.clone(), route);
+        state.run_ids.insert(started.run_id.clone(), started.job_id.clone());
+        state.start_ended();
+        drop(state);
+        self.run = Some(started);
+        Subscription { events, _lease: self }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        match &self.run {
+            Some(run) => {
+                state.routes.remove(&run.job_id);
+                state.run_ids.remove(&run.run_id);
+            }
+            None => state.start_ended(),
+        }
+        state.leases = state.leases.saturating_sub(1);
+        if state.leases == 0 {
+            state.idle_since = Some(Instant::now());
+        }
+    }
+}
+
+/// A run's events. Dropping it gives the run up here; LangFast knows no way to cancel one.
+pub struct Subscription {
+    /// The run's events.
+    pub events: Receiver<RunEvent>,
+    _lease: Lease,
+}
+
+impl State {
+    /// A lease has got its run, or will not get one.
+    fn start_ended(&mut self) {
+        self.starting -= 1;
+        if self.starting == 0 {
+            self.routes.retain(|_, route| route.unclaimed.is_none());
+        }
+    }
+
+    /// The route of the run that a notice is about.
+    fn route(&mut self, notice: &Notice<'_>, answer_limit: usize) -> Option<&mut Route> {
+        let known = notice.ids.iter().find_map(|id| {
+            let id = self.run_ids.get(id).unwrap_or(id);
+            self.routes.contains_key(id).then(|| id.clone())
+        });
+        let id = match known {
+            Some(id) => id,
+            // A failure of nothing in particular can only be the one run's, if there is but one.
+            None if notice.ids.is_empty() => match self.routes.len() {
+                1 if notice.is_failure() => self.routes.keys().next()?.clone(),
+                _ => return None,
+            },
+            None if self.starting > 0 => self.add_unclaimed(notice.ids[0].clone(), answer_limit)?,
+            None => return None,
+        };
+        self.routes.get_mut(&id)
+    }
+
+    fn add_unclaimed(&mut self, id: String, answer_limit: usize) -> Option<String> {
+        let unclaimed = self.routes.values().filter(|route| route.unclaimed.is_some()).count();
+        if unclaimed >= MOST_UNCLAIMED {
+            return None;
+        }
+        self.routes.insert(id.clone(), Route::new(answer_limit));
+        Some(id)
+    }
+}
+
+impl Route {
+    fn new(answer_limit: usize) -> Route {
+        let (events, receiver) = unbounded();
+        Route { progress: Progress::new(answer_limit), events, unclaimed: Some(receiver) }
+    }
+}
+
+/// Why a socket ended.
+enum End {
+    /// Nobody needs it.
+    Idle,
+    /// It broke, in words.
+    Lost(String),
+}
+
+type Socket = WebSocket<Connection>;
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn spawn(shared: &Arc<Shared>) -> Result<(), Error> {
+        let shared = shared.clone();
+        std::thread::Builder::new()
+            .name("runner".to_owned())
+            .stack_size(256 * 1024)
+            .spawn(move || shared.run())
+            .map(drop)
+            .map_err(|e| Error::Overloaded(format!("no thread for the runner's socket: {e}")))
+    }
+
+    /// The thread: one socket after another, as long as there is a use for one.
+    fn run(&self) {
+        let mut back_off = BackOff::default();
+        loop {
+            let turn = catch_unwind(AssertUnwindSafe(|| self.one_socket(&mut back_off)));
+            if turn.is_err() {
+                self.failed(Error::Internal("the runner's thread panicked".to_owned()));
+                back_off.failed();
+            }
+            if !self.pause(&mut back_off) {
+                return;
+            }
+        }
+    }
+
+    fn one_socket(&self, back_off: &mut BackOff) {
+        let (mut socket, open, grant) = match self.connect() {
+            Ok(connected) => connected,
+            Err(error) => {
+                log::warn!("runner: {error}");
+                back_off.failed();
+                return self.failed(error);
+            }
+        };
+        let began = Instant::now();
+        let end = match self.prepare(&mut socket, &open, &grant) {
+            Ok(()) => self.read(&mut socket),
+            Err(error) => End::Lost(error.to_string()),
+        };
+        self.lock().link = None;
+        let lasted = began.elapsed();
+        match end {
+            End::Idle => {
+                let _ = socket.close(None);
+                let _ = socket.flush();
+                log::debug!("runner: socket closed, nobody needs it");
+            }
+            End::Lost(why) => {
+                log::info!("runner: socket lost after {:.1} s: {why}", lasted.as_secs_f64());
+                back_off.lost(lasted);
+            }
+        }
+    }
+
+    /// Connects and joins as the signed-in user. A refused token is renewed once.
+    fn connect(&self) -> Result<(Socket, Open, Arc<Grant>), Error> {
+        let grant = self.session.grant()?;
+        match self.connect_as(&grant) {
+            Err(Error::Upstream { failure: Failure::Refused(why), .. }) if !is_about_rate(&why) => {
+                log::debug!("runner: refused, once more with a new token");
+                let grant = self.session.renew(&grant)?;
+                let (socket, open) = self.connect_as(&grant)?;
+                Ok((socket, open, grant))
+            }
+            other => other.map(|(socket, open)| (socket, open, grant)),
+        }
+    }
+
+    fn connect_as(&self, grant: &Grant) -> Result<(Socket, Open), Error> {
+        let fail = |failure| Error::upstream(Step::Connect, failure);
+        let mut connection = self
+            .dialer
+            .dial(&self.config.endpoint)
+            .map_err(|error| fail(dial_failure(error, self.dialer.timeout())))?;
+        let limit = self.config.handshake_timeout;
+        let deadline = Instant::now() + limit;
+        connection.set_deadline(Some(deadline));
+        self.handshake(connection, grant).map_err(|failure| match Instant::now() < deadline {
+            true => fail(failure),
+            false => fail(Failure::TimedOut { setting: "LANGFAST2API_REQUEST_TIMEOUT", limit }),
+        })
+    }
+
+    fn handshake(&self, connection: Connection, grant: &Grant) -> Result<(Socket, Open), Failure> {
+        let url = self.config.endpoint.url("ws", PATH);
+        let url = url.parse().map_err(|_| Failure::Malformed("the runner's URL".to_owned()))?;
+        let request = ClientRequestBuilder::new(url).with_header("Origin", &self.config.origin);
+        // Twice the text, since quotes and newlines are escaped on the wire.
+        let longest = Some(2 * self.config.answer_limit + (1 << 20));
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_message_size(longest)
+            .max_frame_size(longest);
+        let (mut socket, _) =
+            client_with_config(request, connection, Some(config)).map_err(|error| match error {
+                HandshakeError::Failure(error) => handshake_failure(error),
+                HandshakeError::Interrupted(_) => Failure::Broken("no answer in time".to_owned()),
+            })?;
+        let open = join(&mut socket, &grant.access_token)?;
+        Ok((socket, open))
+    }
+
+    /// Sets the joined socket up for reading and says that it is there.
+    fn prepare(&self, socket: &mut Socket, open: &Open, grant: &Grant) -> std::io::Result<()> {
+        let silence = Duration::from_millis(open.ping_interval.saturating_add(open.ping_timeout));
+        let connection = socket.get_mut();
+        connection.set_deadline(None);
+        connection.set_timeouts(silence.clamp(SILENCE.0, SILENCE.1), WRITE_TIMEOUT)?;
+        let link = Link { user_id: grant.user_id.clone(), tcp: connection.try_clone_tcp()? };
+        let mut state = self.lock();
+        state.link = Some(link);
+        state.connects += 1;
+        state.failure = None;
+        state.not_before = None;
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    fn read(&self, socket: &mut Socket) -> End {
+        loop {
+            let sent = match socket.read() {
+                Ok(Message::Text(frame)) => match socketio::parse(&frame) {
+                    Ok(EnginePacket::Ping(data)) => {
+                        socket.send(Message::text(socketio::pong(data)))
+                    }
+                    Ok(EnginePacket::Message(SocketPacket::Event { name, payload })) => {
+                        if let Some(payload) = payload {
+                            let mut inside = String::new();
+                            self.dispatch(&name, payload_object(payload, &mut inside));
+                        }
+                        Ok(())
+                    }
+                    Ok(EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect)) => {
+                        return End::Lost("the server closed it".to_owned());
+                    }
+                    Ok(_) => Ok(()),
+                    Err(error) => {
+                        log::debug!("runner: a frame of {} bytes: {}", frame.len(), error.0);
+                        Ok(())
+                    }
+                },
+                Ok(Message::Close(_)) => return End::Lost("the server closed it".to_owned()),
+                Ok(_) => Ok(()),
+                Err(tungstenite::Error::Io(error)) if is_timeout(&error) => {
+                    return End::Lost("no ping in time".to_owned());
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = sent {
+                return End::Lost(clean(&error.to_string()));
+            }
+            if self.is_idle() {
+                return End::Idle;
+            }
+        }
+    }
+
+    /// Hands an event to the run that it belongs to.
+    fn dispatch(&self, name: &str, payload: &str) {
+        let Some(notice) = Notice::read(name, payload) else { return };
+        let mut state = self.lock();
+        match state.route(&notice, self.config.answer_limit) {
+            // A send fails only if the run was given up in this moment.
+            Some(route) => route.progress.take(&notice).into_iter().for_each(|event| {
+                let _ = route.events.send(event);
+            }),
+            None if notice.is_failure() => log::warn!("runner: a failure of no run that is ours"),
+            None => {}
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let state = self.lock();
+        let unused = || state.idle_since.is_none_or(|since| since.elapsed() >= self.config.idle);
+        state.leases == 0 && unused()
+    }
+
+    fn failed(&self, error: Error) {
+        let mut state = self.lock();
+        state.failures += 1;
+        state.not_before = told_to_wait(&error).map(|wait| Instant::now() + wait);
+        state.failure = Some(error);
+        self.changed.notify_all();
+    }
+
+    /// Waits as the back-off says, less if somebody is in a hurry; false ends the thread.
+    fn pause(&self, back_off: &mut BackOff) -> bool {
+        let began = Instant::now();
+        let pause = back_off.next_pause();
+        let mut state = self.lock();
+        state.hurry = false;
+        loop {
+            if state.leases == 0 {
+                state.thread = false;
+                return false;
+            }
+            let pause = if state.hurry { pause.min(BACK_OFF) } else { pause };
+            let until = state.not_before.map_or(began + pause, |at| at.max(began + pause));
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+}
+
+/// Engine.IO's handshake, then Socket.IO's CONNECT as the token's holder.
+fn join(socket: &mut Socket, token: &str) -> Result<Open, Failure> {
+    let broken = |error: tungstenite::Error| Failure::Broken(clean(&error.to_string()));
+    let mut open = None;
+    // A server sends a handful of packets before it answers CONNECT, if any.
+    for _ in 0..100 {
+        let frame = match socket.read().map_err(broken)? {
+            Message::Text(frame) => frame,
+            Message::Close(_) => return Err(Failure::Broken("the server closed it".to_owned())),
+            _ => continue,
+        };
+        match socketio::parse(&frame).map_err(|e| Failure::Malformed(e.0.to_owned()))? {
+            EnginePacket::Open(handshake) => {
+                open = Some(handshake);
+                socket.send(Message::text(socketio::connect(token))).map_err(broken)?;
+            }
+            EnginePacket::Ping(data) => {
+                socket.send(Message::text(socketio::pong(data))).map_err(broken)?;
+            }
+            EnginePacket::Close => return Err(Failure::Broken("the server closed it".to_owned())),
+            EnginePacket::Message(SocketPacket::ConnectError(why)) => {
+                return Err(Failure::Refused(clean(&why)));
+            }
+            EnginePacket::Message(SocketPacket::Connect) => {
+                return open.ok_or(Failure::Malformed("no Engine.IO handshake".to_owned()));
+            }
+            _ => {}
+        }
+    }
+    Err(Failure::Malformed("no answer to CONNECT".to_owned()))
+}
+
+fn handshake_failure(error: tungstenite::Error) -> Failure {
+    match error {
+        tungstenite::Error::Http(response) => {
+            let retry_after = response.headers().get("retry-after");
+            Failure::Status {
+                status: response.status().as_u16(),
+                code: None,
+                message: None,
+                retry_after: retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok()),
+            }
+        }
+        tungstenite::Error::Protocol(error) => Failure::Malformed(error.to_string()),
+        error => Failure::Broken(clean(&error.to_string())),
+    }
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock)
+}
+
+fn is_about_rate(why: &str) -> bool {
+    let why = why.to_ascii_lowercase();
+    ["limit", "quota", "too many"].iter().any(|word| why.contains(word))
+}
+
+/// Whether a failed attempt to connect will not be mended by trying again.
+fn is_final(error: &Error) -> bool {
+    match error {
+        Error::Upstream { failure, .. } => match failure {
+            Failure::NeedsOperator(_) | Failure::HoldOff { .. } | Failure::Refused(_) => true,
+            Failure::Status { status, .. } => *status < 500,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// How long LangFast wants to be left alone.
+fn told_to_wait(error: &Error) -> Option<Duration> {
+    match error {
+        Error::Upstream {
+            failure: Failure::Status { status: 429 | 503, retry_after, .. }, ..
+        } => retry_after.map(|seconds| Duration::from_secs(seconds.min(3600))),
+        Error::Upstream { failure: Failure::HoldOff { seconds, .. }, .. } => {
+            Some(Duration::from_secs(*seconds))
+        }
+        _ => None,
+    }
+}
+
+/// How long to wait before the next attempt.
+#[derive(Default)]
+struct BackOff {
+    failures: u32,
+}
+
+impl BackOff {
+    fn failed(&mut self) {
+        self.failures += 1;
+    }
+
+    fn lost(&mut self, lasted: Duration) {
+        self.failures = if lasted >= GOOD_SOCKET { 0 } else { self.failures + 1 };
+    }
+
+    /// At once after a good socket, so that runs under way miss little; jitter keeps many instances
+    /// from coming back in the same moment.
+    fn next_pause(&self) -> Duration {
+        let jitter = 0.5 + fastrand::f64() / 2.0;
+        match self.failures {
+            0 => Duration::from_millis(50).mul_f64(jitter),
+            n => (BACK_OFF * 2u32.pow((n - 1).min(10))).min(LONGEST_BACK_OFF).mul_f64(jitter),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Cumulative text to deltas. Each event of a run holds the whole text so far; a client wants what is
+//! new. Reading each event whole would cost the square of the answer's length, so the raw JSON of the
+//! text shown so far is compared as a prefix and only the rest is decoded.
+
+/// The text of a run as far as it has been shown.
+#[derive(Debug, Default)]
+pub struct Transcript {
+    /// The longest text so far, as JSON string content (between the quotes). It is what was shown,
+    /// unless `diverged`.
+    raw: Vec<u8>,
+    /// Bytes of text shown.
+    shown: usize,
+    /// Whether a revised text went on otherwise than what had been shown.
+    diverged: bool,
+    /// The latest text, when it is not `raw` but no longer than it.
+    shorter: Option<String>,
+}
+
+impl Transcript {
+    /// Takes the text of the next event, `raw` being its JSON string content, and gives what is new;
+    /// empty when nothing is.
+    ///
+    /// A half of a surrogate pair or a replacement character at the end is held back: the sender cut
+    /// a character, and the next event brings it whole. A text that no longer begins with what was
+    /// shown goes on behind the longest common prefix if it is longer than what was shown; what was
+    /// shown cannot be taken back, and is never shown again.
+    pub fn advance(&mut self, raw: &[u8]) -> String {
+        let raw = without_cut_character(raw);
+        if let Some(rest) = raw.strip_prefix(self.raw.as_slice()) {
+            self.shorter = None;
+            return self.show(rest);
+        }
+        if self.raw.starts_with(raw) {
+            // An earlier event again, or the text was trimmed.
+            self.shorter = Some(unescape(raw));
+            return String::new();
+        }
+        self.revise(raw)
+    }
+
+    /// Takes the last event's text; nothing is held back any more.
+    pub fn complete(&mut self, raw: &[u8]) -> String {
+        let delta = self.advance(raw);
+        let held_back = &raw[without_cut_character(raw).len()..];
+        if self.shorter.is_some() || held_back.is_empty() {
+            return delta;
+        }
+        delta + &self.show(held_back)
+    }
+
+    /// The final text, if it is not what the deltas add up to.
+    pub fn into_revised(self) -> Option<String> {
+        // An empty last event says nothing about the text.
+        let shorter = self.shorter.filter(|text| !text.is_empty());
+        shorter.or_else(|| self.diverged.then(|| unescape(&self.raw)))
+    }
+
+    /// Bytes of text shown so far.
+    pub fn shown(&self) -> usize {
+        self.shown
+    }
+
+    fn show(&mut self, rest: &[u8]) -> String {
+        let delta = unescape(rest);
+        self.raw.extend_from_slice(rest);
+        self.shown += delta.len();
+        delta
+    }
+
+    fn revise(&mut self, raw: &[u8]) -> String {
+        let before = unescape(&self.raw);
+        let now = unescape(raw);
+        let common = common_prefix(&before, &now);
+        if now.len() <= before.len() {
+            self.shorter = Some(now);
+            return String::new();
+        }
+        // The same text may also be escaped in another way.
+        self.diverged |= common < before.len();
+        self.shorter = None;
+        self.raw = raw.to_vec();
+        let delta = now[common..].to_owned();
+        self.shown += delta.len();
+        delta
+    }
+}
+
+/// Length of the longest prefix of both, in bytes, between characters.
+fn common_prefix(a: &str, b: &str) -> usize {
+    let same = a.chars().zip(b.chars()).take_while(|(x, y)| x == y);
+    same.map(|(c, _)| c.len_utf8()).sum()
+}
+
+/// `raw` without what a sender leaves of a character that it cut: an escaped lone high surrogate, or
+/// U+FFFD.
+fn without_cut_character(raw: &[u8]) -> &[u8] {
+    const ESCAPE: usize = "\\ud83d".len();
+    if let Some(rest) = raw.strip_suffix("\u{fffd}".as_bytes()) {
+        return rest;
+    }
+    let Some(at) = raw.len().checked_sub(ESCAPE) else { return raw };
+    let is_high = hex_escape(&raw[at..]).is_some_and(|unit| (0xD800..0xDC00).contains(&unit));
+    // An even number of backslashes in front are escaped ones; an odd number escape ours.
+    let backslashes = raw[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+    if is_high && backslashes % 2 == 0 { &raw[..at] } else { raw }
+}
+
+/// The UTF-16 unit of the `\uXXXX` that `raw` begins with.
+fn hex_escape(raw: &[u8]) -> Option<u32> {
+    let digits = raw.strip_prefix(b"\\u")?.get(..4)?;
+    digits.iter().try_fold(0, |unit, digit| Some(unit * 16 + (*digit as char).to_digit(16)?))
+}
+
+/// Decodes JSON string content. Lone surrogates, which serde_json refuses, become U+FFFD; so does
+/// whatever is no escape at all.
+pub fn unescape(mut raw: &[u8]) -> String {
+    let mut text = String::with_capacity(raw.len());
+    while let Some(at) = raw.iter().position(|byte| *byte == b'\\') {
+        text.push_str(&String::from_utf8_lossy(&raw[..at]));
+        let (character, length) = unescape_one(&raw[at..]);
+        text.push(character);
+        raw = &raw[at + length..];
+    }
+    text.push_str(&String::from_utf8_lossy(raw));
+    text
+}
+
+/// The character of the escape that `raw` begins with, and the escape's length.
+fn unescape_one(raw: &[u8]) -> (char, usize) {
+    let simple = match raw.get(1) {
+        Some(b'n') => '\n',
+        Some(b't') => '\t',
+        Some(b'r') => '\r',
+        Some(b'b') => '\u{8}',
+        Some(b'f') => '\u{c}',
+        Some(b'u') => return unescape_unit(raw),
+        Some(&byte @ (b'"' | b'\\' | b'/')) => byte as char,
+        _ => return (char::REPLACEMENT_CHARACTER, 1),
+    };
+    (simple, 2)
+}
+
+fn unescape_unit(raw: &[u8]) -> (char, usize) {
+    let Some(unit) = hex_escape(raw) else { return (char::REPLACEMENT_CHARACTER, 2) };
+    if let Some(character) = char::from_u32(unit) {
+        return (character, 6);
+    }
+    let low = hex_escape(&raw[6..]).filter(|low| (0xDC00..0xE000).contains(low));
+    match low {
+        Some(low) if unit < 0xDC00 => {
+            let pair = 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
+            (char::from_u32(pair).unwrap_or(char::REPLACEMENT_CHARACTER), 12)
+        }
+        _ => (char::REPLACEMENT_CHARACTER, 6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Plays cumulative texts (JSON string content); gives the deltas and the final revised text.
+    fn play(events: &[&str]) -> (Vec<String>, Option<String>) {
+        let mut transcript = Transcript::default();
+        let (last, earlier) = events.split_last().unwrap();
+        let mut deltas: Vec<String> =
+            earlier.iter().map(|event| transcript.advance(event.as_bytes())).collect();
+        deltas.push(transcript.complete(last.as_bytes()));
+        let shown = transcript.shown();
+        assert_eq!(shown, deltas.concat().len());
+        (deltas, transcript.into_revised())
+    }
+
+    #[test]
+    fn growing_text_gives_what_is_new() {
+        let (deltas, revised) = play(&["Hel", r"Hello\n", r"Hello\nw\u00f6rld"]);
+        assert_eq!(deltas, ["Hel", "lo\n", "wörld"]);
+        assert_eq!(revised, None);
+    }
+
+    #[test]
+    fn repeated_stale_and_empty_events_give_nothing() {
+        let (deltas, revised) = play(&["Hello", "Hello", "He", "", "Hello!"]);
+        assert_eq!(deltas.concat(), "Hello!");
+        assert_eq!(revised, None);
+    }
+
+    #[test]
+    fn a_cut_surrogate_pair_is_held_back_until_it_is_whole() {
+        let (deltas, _) = play(&[r"a\ud83d", r"a\ud83d\ude00", "a😀b"]);
+        assert_eq!(deltas, ["a", "😀", "b"]);
+        let (deltas, _) = play(&[r"a\ud83d", "a😀"]);
+        assert_eq!(deltas, ["a", "😀"]);
+    }
+
+    #[test]
+    fn a_character_cut_by_the_sender_is_held_back_until_it_is_whole() {
+        let (deltas, revised) = play(&["caf\u{fffd}", "café"]);
+        assert_eq!((deltas.concat().as_str(), revised), ("café", None));
+    }
+
+    #[test]
+    fn a_half_that_stays_alone_becomes_the_replacement_character() {
+        assert_eq!(play(&["a", r"a\ud83d"]).0.concat(), "a\u{fffd}");
+        assert_eq!(play(&[r"a\ud83dx"]).0.concat(), "a\u{fffd}x");
+        assert_eq!(play(&[r"a\\ud83d"]).0.concat(), r"a\ud83d");
+    }
+
+    #[test]
+    fn revised_text_goes_on_behind_the_common_prefix_and_the_final_text_is_known() {
+        let (deltas, revised) = play(&["The quick brown fox", "The quick red fox jumps"]);
+        assert_eq!(deltas, ["The quick brown fox", "red fox jumps"]);
+        assert_eq!(revised.as_deref(), Some("The quick red fox jumps"));
+        let (deltas, revised) = play(&["abc", "axyz", "axyz and more"]);
+        assert_eq!(deltas, ["abc", "xyz", " and more"]);
+        assert_eq!(revised.as_deref(), Some("axyz and more"));
+    }
+
+    #[test]
+    fn trimmed_text_takes_nothing_back_and_the_final_text_is_known() {
+        let (deltas, revised) = play(&["Hello ", "Hello"]);
+        assert_eq!((deltas.concat().as_str(), revised.as_deref()), ("Hello ", Some("Hello")));
+        let (deltas, revised) = play(&["Hello ", "Hello", "Hello world"]);
+        assert_eq!((deltas.concat().as_str(), revised), ("Hello world", None));
+    }
+
+    #[test]
+    fn an_empty_last_event_leaves_the_text_as_it_was() {
+        assert_eq!(play(&["Hello", ""]), (vec!["Hello".to_owned(), String::new()], None));
+    }
+
+    #[test]
+    fn the_same_text_in_other_escapes_is_the_same_text() {
+        let (deltas, revised) = play(&["é", r"\u00e9!"]);
+        assert_eq!((deltas.concat().as_str(), revised), ("é!", None));
+    }
+
+    proptest! {
+        #[test]
+        fn unescape_agrees_with_serde_json(text: String) {
+            let json = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(unescape(&json.as_bytes()[1..json.len() - 1]), text);
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_without_a_panic(bytes: Vec<u8>) {
+            unescape(&bytes);
+            let mut transcript = Transcript::default();
+            transcript.advance(&bytes);
+            transcript.complete(&bytes);
+        }
+
+        #[test]
+        fn any_text_in_any_pieces_adds_up_to_itself(pieces: Vec<String>) {
+            let mut transcript = Transcript::default();
+            let (mut whole, mut shown) = (String::new(), String::new());
+            for piece in &pieces {
+                whole.push_str(piece);
+                let json = serde_json::to_string(&whole).unwrap();
+                shown += &transcript.advance(&json.as_bytes()[1..json.len() - 1]);
+            }
+            let json = serde_json::to_string(&whole).unwrap();
+            shown += &transcript.complete(&json.as_bytes()[1..json.len() - 1]);
+            prop_assert_eq!(shown, whole);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! langfast2api puts an OpenAI-compatible API in front of LangFast.
+//!
+//! # The path of one request
+//!
+//! [`front`] accepts the client's connection, reads one whole request under limits and deadlines,
+//! and passes it over a private Unix socket to tiny_http, in [`server`], which hands it to a worker
+//! thread. [`completions`] tells the rest of the story: [`openai::request`] turns the body into the
+//! neutral words of [`chat`]; [`models`] says what the model accepts; [`langfast`] signs in, makes
+//! sure of a prompt and of the socket, and starts the run. From there on the run's events arrive on
+//! the one socket that all runs share: the runner's thread reads each packet ([`socketio`]), makes a
+//! delta of the cumulative text, and sends it into the run's channel. The worker drains the channel
+//! ([`choices`]) and writes each delta as an event ([`openai::response`], [`sse`], [`answer`]), which
+//! `front` relays to the client.
+//!
+//! # The modules, each knowing only those below it
+//!
+//! ```text
+//! main
+//! server      routes, keys, workers                     (the only user of tiny_http)
+//! completions POST /v1/chat/completions
+//! choices     the runs of a request as one sequence     stop: stop texts
+//! openai      JSON ⇄ chat        langfast   the way to LangFast (ureq, tungstenite)
+//! sse         events             socketio   packets
+//! answer      HTTP answers       models     what each model accepts
+//! front       connections        usage      token estimates
+//! chat, error, config, logger
+//! ```
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod answer;
+pub mod chat;
+pub mod choices;
+pub mod completions;
+pub mod config;
+pub mod error;
+pub mod front;
+pub mod langfast;
+pub mod logger;
+pub mod models;
+pub mod openai;
+pub mod server;
+pub mod socketio;
+pub mod sse;
+pub mod stop;
+pub mod usage;

@@ -1,0 +1,483 @@
+//! The body of `POST /v1/chat/completions`, checked field by field: what is wrong is named.
+
+use serde_json::{Map, Value};
+
+use crate::chat::{ChatRequest, Message, ResponseFormat, Role, Sampling};
+use crate::error::Error;
+
+/// Most answers that one request may ask for.
+const MOST_CHOICES: u64 = 8;
+/// Most stop texts, as OpenAI has it.
+const MOST_STOPS: usize = 4;
+
+/// A chat completion as asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatCall {
+    /// What is to be answered.
+    pub request: ChatRequest,
+    /// Whether as a stream.
+    pub stream: bool,
+    /// Whether a stream ends with the usage.
+    pub include_usage: bool,
+}
+
+/// Reads a body. Fields that OpenAI does not have are ignored, as null ones are.
+///
+/// # Errors
+/// [`Error::Invalid`], with the field's name as `param`.
+pub fn parse(body: &[u8]) -> Result<ChatCall, Error> {
+    let fields = Fields::parse(body)?;
+    let mut ignored = Vec::new();
+
+    let model = fields.string("model")?.filter(|model| !model.is_empty());
+    let model = model.ok_or_else(|| missing("model"))?.to_owned();
+    let messages = messages(&fields)?;
+    refuse_tools(&fields)?;
+
+    let mut sampling = Sampling {
+        max_completion_tokens: None,
+        temperature: fields.number("temperature", 0.0, 2.0)?,
+        top_p: fields.number("top_p", 0.0, 1.0)?,
+        presence_penalty: fields.number("presence_penalty", -2.0, 2.0)?,
+        frequency_penalty: fields.number("frequency_penalty", -2.0, 2.0)?,
+        reasoning_effort: fields.string("reasoning_effort")?.map(str::to_owned),
+        verbosity: fields.string("verbosity")?.map(str::to_owned),
+        response_format: response_format(&fields)?,
+    };
+    for name in ["max_completion_tokens", "max_tokens"] {
+        match fields.integer(name)? {
+            Some(limit) if limit <= 0 => ignored.push(name),
+            Some(limit) if sampling.max_completion_tokens.is_none() => {
+                sampling.max_completion_tokens = Some(limit as u64);
+            }
+            _ => {}
+        }
+    }
+
+    let stream = fields.boolean("stream")?.unwrap_or(false);
+    let include_usage = match fields.get("stream_options") {
+        None => false,
+        Some(Value::Object(options)) => Fields { map: options.clone(), path: "stream_options." }
+            .boolean("include_usage")?
+            .unwrap_or(false),
+        Some(_) => return Err(wrong_type("stream_options", "an object")),
+    };
+    ignored.extend(without_effect(&fields)?);
+    let request = ChatRequest {
+        model,
+        messages,
+        sampling,
+        stop: stop(&fields)?,
+        n: choices(&fields)?,
+        ignored,
+    };
+    Ok(ChatCall { request, stream, include_usage })
+}
+
+/// The top level of a body, or an object within it.
+struct Fields {
+    map: Map<String, Value>,
+    path: &'static str,
+}
+
+impl Fields {
+    fn parse(body: &[u8]) -> Result<Fields, Error> {
+        const BOM: &[u8] = b"\xef\xbb\xbf";
+        let body = body.strip_prefix(BOM).unwrap_or(body);
+        if body.trim_ascii().is_empty() {
+            return Err(bad_json("The body is empty; it must be a JSON object"));
+        }
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(map)) => Ok(Fields { map, path: "" }),
+            Ok(_) => Err(bad_json("The body must be a JSON object")),
+            Err(e) => Err(bad_json(&format!(
+                "The body is not valid JSON (line {}, column {})",
+                e.line(),
+                e.column()
+            ))),
+        }
+    }
+
+    /// A field that is there and not null.
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    fn wrong(&self, name: &str, expected: &str) -> Error {
+        wrong_type(&format!("{}{name}", self.path), expected)
+    }
+
+    fn string(&self, name: &str) -> Result<Option<&str>, Error> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        value.as_str().map(Some).ok_or_else(|| self.wrong(name, "a string"))
+    }
+
+    fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| self.wrong(name, "a boolean"))
+    }
+
+    fn integer(&self, name: &str) -> Result<Option<i64>, Error> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let whole =
+            |number: f64| (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64);
+        let number = value.as_i64().or_else(|| value.as_f64().and_then(whole));
+        number.map(Some).ok_or_else(|| self.wrong(name, "an integer"))
+    }
+
+    fn number(&self, name: &str, least: f64, most: f64) -> Result<Option<f64>, Error> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let number = value.as_f64().ok_or_else(|| self.wrong(name, "a number"))?;
+        if number < least || number > most {
+            return Err(Error::invalid(
+                name,
+                format!("`{name}` must be between {least} and {most}, not {number}"),
+            ));
+        }
+        Ok(Some(number))
+    }
+}
+
+fn bad_json(message: &str) -> Error {
+    Error::Invalid { message: message.to_owned(), param: None, code: None }
+}
+
+fn missing(param: &str) -> Error {
+    Error::Invalid {
+        message: format!("Missing required parameter: `{param}`"),
+        param: Some(param.to_owned()),
+        code: Some("missing_required_parameter"),
+    }
+}
+
+fn wrong_type(param: &str, expected: &str) -> Error {
+    Error::Invalid {
+        message: format!("Invalid type for `{param}`: it must be {expected}"),
+        param: Some(param.to_owned()),
+        code: Some("invalid_type"),
+    }
+}
+
+fn choices(fields: &Fields) -> Result<usize, Error> {
+    match fields.integer("n")? {
+        None => Ok(1),
+        Some(n) if (1..=MOST_CHOICES as i64).contains(&n) => Ok(n as usize),
+        Some(n) => {
+            Err(Error::invalid("n", format!("`n` must be between 1 and {MOST_CHOICES}, not {n}")))
+        }
+    }
+}
+
+fn stop(fields: &Fields) -> Result<Vec<String>, Error> {
+    let wrong = || wrong_type("stop", "a string or a list of up to 4 strings");
+    match fields.get("stop") {
+        None => Ok(Vec::new()),
+        Some(Value::String(stop)) => Ok(vec![stop.clone()]),
+        Some(Value::Array(stops)) if stops.len() <= MOST_STOPS => {
+            stops.iter().map(|stop| stop.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn response_format(fields: &Fields) -> Result<Option<ResponseFormat>, Error> {
+    let Some(value) = fields.get("response_format") else { return Ok(None) };
+    let kind = value.get("type").and_then(Value::as_str);
+    match kind {
+        Some("text") => Ok(Some(ResponseFormat::Text)),
+        Some("json_object") => Ok(Some(ResponseFormat::JsonObject)),
+        Some("json_schema") => {
+            let schema = value.get("json_schema");
+            let named = schema.and_then(|schema| schema.get("name")).is_some_and(Value::is_string);
+            if !named {
+                return Err(missing("response_format.json_schema.name"));
+            }
+            Ok(Some(ResponseFormat::JsonSchema(value.clone())))
+        }
+        Some(_) => Err(Error::invalid(
+            "response_format.type",
+            "`response_format.type` must be text, json_object or json_schema",
+        )),
+        None => Err(wrong_type("response_format", "an object with a `type`")),
+    }
+}
+
+/// Tools are refused, not dropped: an agent whose tools vanish fails in the dark.
+fn refuse_tools(fields: &Fields) -> Result<(), Error> {
+    let none_wanted = |choice: &str| fields.get(choice).and_then(Value::as_str) == Some("none");
+    for (list, choice) in [("tools", "tool_choice"), ("functions", "function_call")] {
+        let empty = match fields.get(list) {
+            None => true,
+            Some(Value::Array(tools)) => tools.is_empty(),
+            Some(_) => return Err(wrong_type(list, "a list")),
+        };
+        if !empty && !none_wanted(choice) {
+            return Err(Error::unsupported(
+                list,
+                format!(
+                    "`{list}` is not supported: LangFast gives text only. Leave it out, or set \
+                     `{choice}` to \"none\""
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The fields that are there, would matter, and will have no effect.
+fn without_effect(fields: &Fields) -> Result<Vec<&'static str>, Error> {
+    let mut ignored = Vec::new();
+    for name in ["seed", "logit_bias", "prediction", "top_logprobs", "audio", "web_search_options"]
+    {
+        if fields.get(name).is_some() {
+            ignored.push(name);
+        }
+    }
+    if fields.boolean("logprobs")? == Some(true) {
+        ignored.push("logprobs");
+    }
+    let modalities = fields.get("modalities").and_then(Value::as_array);
+    if modalities.is_some_and(|list| list.iter().any(|kind| kind.as_str() != Some("text"))) {
+        ignored.push("modalities");
+    }
+    Ok(ignored)
+}
+
+fn messages(fields: &Fields) -> Result<Vec<Message>, Error> {
+    let list = match fields.get("messages") {
+        None => return Err(missing("messages")),
+        Some(Value::Array(list)) => list,
+        Some(_) => return Err(wrong_type("messages", "a list")),
+    };
+    if list.is_empty() {
+        return Err(Error::invalid("messages", "`messages` must hold at least one message"));
+    }
+    list.iter().enumerate().map(|(at, value)| message(&format!("messages[{at}]"), value)).collect()
+}
+
+fn message(path: &str, value: &Value) -> Result<Message, Error> {
+    let Value::Object(message) = value else { return Err(wrong_type(path, "an object")) };
+    let role_path = format!("{path}.role");
+    let role = match message.get("role") {
+        None | Some(Value::Null) => return Err(missing(&role_path)),
+        Some(role) => role.as_str().ok_or_else(|| wrong_type(&role_path, "a string"))?,
+    };
+    let text = content(&format!("{path}.content"), message.get("content"))?;
+    let must_have = |text: Option<String>| {
+        text.ok_or_else(|| wrong_type(&format!("{path}.content"), "a string or a list of parts"))
+    };
+    let name = || message.get("name").and_then(Value::as_str).unwrap_or("a function");
+    let (role, content) = match role {
+        "system" => (Role::System, must_have(text)?),
+        "developer" => (Role::Developer, must_have(text)?),
+        "user" => (Role::User, must_have(text)?),
+        "assistant" => (Role::Assistant, with_calls(message, text.unwrap_or_default())),
+        "tool" => {
+            let id = message.get("tool_call_id").and_then(Value::as_str).unwrap_or("unknown");
+            (Role::User, format!("[Result of tool call {id}]\n{}", text.unwrap_or_default()))
+        }
+        "function" => (Role::User, format!("[Result of {}]\n{}", name(), text.unwrap_or_default())),
+        _ => {
+            return Err(Error::Invalid {
+                message: format!(
+                    "Invalid value for `{role_path}`: it must be system, developer, user, \
+                     assistant, tool or function"
+                ),
+                param: Some(role_path),
+                code: Some("invalid_value"),
+            });
+        }
+    };
+    Ok(Message { role, content })
+}
+
+/// An assistant's calls of an earlier turn, as text behind what it said.
+fn with_calls(message: &Map<String, Value>, mut text: String) -> String {
+    let calls = message.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
+    let old_call = message.get("function_call").into_iter();
+    let calls = calls.map(|call| (call.get("id"), call.get("function")));
+    for (id, function) in calls.chain(old_call.map(|function| (None, Some(function)))) {
+        let field = |name: &str| function.and_then(|f| f.get(name)).and_then(Value::as_str);
+        let id = id.and_then(Value::as_str).map(|id| format!(" ({id})")).unwrap_or_default();
+        let Some(name) = field("name") else { continue };
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&format!("[Tool call{id}] {name} {}", field("arguments").unwrap_or("{}")));
+    }
+    text
+}
+
+/// The text of a message's content: a string or a list of parts; `None` when there is none.
+fn content(path: &str, value: Option<&Value>) -> Result<Option<String>, Error> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::Array(parts)) => {
+            let parts = parts.iter().enumerate();
+            parts.map(|(at, part)| part_text(&format!("{path}[{at}]"), part)).collect()
+        }
+        Some(_) => Err(wrong_type(path, "a string or a list of parts")),
+    }
+}
+
+fn part_text(path: &str, part: &Value) -> Result<Option<String>, Error> {
+    let kind = part.get("type").and_then(Value::as_str);
+    let field = match kind {
+        Some("text" | "input_text" | "output_text") => "text",
+        Some("refusal") => "refusal",
+        Some(kind @ ("image_url" | "input_image" | "input_audio" | "file" | "input_file")) => {
+            return Err(Error::unsupported(
+                path,
+                format!("`{path}` is of type {kind}: LangFast takes text only"),
+            ));
+        }
+        Some(_) => {
+            return Err(Error::invalid(
+                format!("{path}.type"),
+                format!("Invalid value for `{path}.type`: it must be text"),
+            ));
+        }
+        None => return Err(wrong_type(path, "an object with a `type`")),
+    };
+    let text = part.get(field).and_then(Value::as_str);
+    text.map(|text| Some(text.to_owned()))
+        .ok_or_else(|| wrong_type(&format!("{path}.{field}"), "a string"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn call(mut fields: Value) -> Result<ChatCall, Error> {
+        let whole = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]});
+        let fields = fields.as_object_mut().unwrap();
+        for (name, value) in whole.as_object().unwrap() {
+            fields.entry(name).or_insert(value.clone());
+        }
+        parse(serde_json::to_vec(fields).unwrap().as_slice())
+    }
+
+    fn param(fields: Value) -> String {
+        match call(fields.clone()) {
+            Err(Error::Invalid { param: Some(param), .. }) => param,
+            other => panic!("{fields}: {other:?}"),
+        }
+    }
+
+    fn texts(messages: Value) -> Vec<(Role, String)> {
+        let messages = call(json!({ "messages": messages })).unwrap().request.messages;
+        messages.into_iter().map(|message| (message.role, message.content)).collect()
+    }
+
+    #[test]
+    fn what_is_missing_or_of_a_wrong_type_is_named() {
+        for (fields, expected) in [
+            (json!({"model": null}), "model"),
+            (json!({"model": 7}), "model"),
+            (json!({"model": ""}), "model"),
+            (json!({"messages": null}), "messages"),
+            (json!({"messages": []}), "messages"),
+            (json!({"messages": "hi"}), "messages"),
+            (json!({"messages": ["hi"]}), "messages[0]"),
+            (json!({"messages": [{"content": "hi"}]}), "messages[0].role"),
+            (json!({"messages": [{"role": "robot", "content": "hi"}]}), "messages[0].role"),
+            (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
+            (json!({"messages": [{"role": "user", "content": 7}]}), "messages[0].content"),
+            (json!({"temperature": "1"}), "temperature"),
+            (json!({"temperature": 2.1}), "temperature"),
+            (json!({"top_p": -0.1}), "top_p"),
+            (json!({"n": 0}), "n"),
+            (json!({"n": 9}), "n"),
+            (json!({"n": 1.5}), "n"),
+            (json!({"stop": 7}), "stop"),
+            (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),
+            (json!({"max_tokens": "5"}), "max_tokens"),
+            (json!({"stream": "yes"}), "stream"),
+            (json!({"stream_options": 7}), "stream_options"),
+            (json!({"stream_options": {"include_usage": 1}}), "stream_options.include_usage"),
+            (json!({"response_format": "json"}), "response_format"),
+            (json!({"response_format": {"type": "xml"}}), "response_format.type"),
+            (json!({"tools": [{"type": "function"}]}), "tools"),
+        ] {
+            assert_eq!(param(fields.clone()), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_object_is_refused() {
+        for body in ["", " ", "[]", "7", "{", "{\"model\":}", "nonsense", "\u{feff}"] {
+            let error = parse(body.as_bytes()).unwrap_err();
+            assert!(matches!(error, Error::Invalid { param: None, .. }), "{body}: {error}");
+        }
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(parse(deep.as_bytes()).is_err());
+        assert!(parse(b"\xff\xfe").is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_unknown_and_null_fields_are_passed_over() {
+        let body = "\u{feff}{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"\"}],\
+                    \"temperature\":null,\"whatever\":{}}";
+        assert!(parse(body.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn parts_are_joined_and_those_that_are_no_text_refused_by_name() {
+        let parts = json!([{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}]);
+        assert_eq!(texts(json!([{"role": "user", "content": parts}]))[0].1, "ab");
+        let parts = json!([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]);
+        let messages = json!([{"role": "user", "content": parts}]);
+        assert_eq!(param(json!({ "messages": messages })), "messages[0].content[1]");
+    }
+
+    #[test]
+    fn a_history_with_tool_calls_becomes_text() {
+        let function = json!({"name": "add", "arguments": "{\"a\":1}"});
+        let messages = json!([
+            {"role": "user", "content": "1+1?"},
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "function": function}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "2"},
+            {"role": "assistant", "content": "ok", "function_call": function},
+            {"role": "function", "name": "add", "content": "2"},
+        ]);
+        let expected = [
+            (Role::User, "1+1?"),
+            (Role::Assistant, "[Tool call (c1)] add {\"a\":1}"),
+            (Role::User, "[Result of tool call c1]\n2"),
+            (Role::Assistant, "ok\n[Tool call] add {\"a\":1}"),
+            (Role::User, "[Result of add]\n2"),
+        ];
+        assert_eq!(texts(messages), expected.map(|(role, text)| (role, text.to_owned())));
+    }
+
+    #[test]
+    fn tools_that_are_not_wanted_pass() {
+        assert!(call(json!({"tools": []})).is_ok());
+        assert!(call(json!({"tools": [{}], "tool_choice": "none"})).is_ok());
+        assert!(call(json!({"functions": [{}], "function_call": "none"})).is_ok());
+    }
+
+    #[test]
+    fn the_newer_token_limit_wins_and_none_below_one_is_used() {
+        let limit = |fields| {
+            let request = call(fields).unwrap().request;
+            (request.sampling.max_completion_tokens, request.ignored)
+        };
+        let both = json!({"max_tokens": 5, "max_completion_tokens": 7});
+        assert_eq!(limit(both), (Some(7), vec![]));
+        assert_eq!(limit(json!({"max_tokens": 0})), (None, vec!["max_tokens"]));
+        assert_eq!(limit(json!({"max_tokens": 5.0})), (Some(5), vec![]));
+    }
+
+    #[test]
+    fn fields_without_effect_are_named_if_a_client_could_expect_one() {
+        let fields = json!({
+            "seed": 1, "logit_bias": {}, "logprobs": true, "user": "u", "store": false,
+            "metadata": {}, "modalities": ["text"], "parallel_tool_calls": true
+        });
+        assert_eq!(call(fields).unwrap().request.ignored, ["seed", "logit_bias", "logprobs"]);
+        assert!(call(json!({"logprobs": false})).unwrap().request.ignored.is_empty());
+    }
+}

@@ -1,0 +1,393 @@
+//! Routes, and the worker threads that tiny_http hands requests to (the only user of tiny_http).
+//!
+//! tiny_http listens on a private Unix socket, on which `front` sends it one sound request a
+//! connection. The worker learns from the [`Exchange`] what the client sent in its head.
+
+use std::any::Any;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+use crate::answer::Answer;
+use crate::completions::{Completions, Record};
+use crate::error::Error;
+use crate::front::{BodyLength, Exchanges, Front, Gate, Head, Limits, Listener};
+use crate::models::Models;
+use crate::openai::response;
+
+/// A worker that has had nothing to do for this long ends, if it is not needed.
+const WORKER_IDLE: Duration = Duration::from_secs(10);
+/// Workers that stay.
+const LEAST_WORKERS: usize = 1;
+/// A worker's stack: enough for a TLS handshake, small enough for a thousand of them.
+const WORKER_STACK: usize = 256 * 1024;
+
+/// What the server answers from.
+pub struct Service {
+    /// The models, replaced as a whole when they are read again.
+    pub models: RwLock<Arc<Models>>,
+    /// Chat completions.
+    pub completions: Completions,
+}
+
+/// How much the server does at once.
+#[derive(Clone, Debug)]
+pub struct ServerLimits {
+    /// Of the connections.
+    pub front: Limits,
+    /// Requests that are worked on at once.
+    pub requests: usize,
+}
+
+/// The running server. Dropping it ends all connections.
+pub struct Server {
+    /// The clients' side.
+    pub front: Front,
+    _private: PrivateSocket,
+}
+
+impl Server {
+    /// Starts to serve on `listeners`.
+    ///
+    /// # Errors
+    /// When the private socket, a thread or a descriptor cannot be had.
+    pub fn start(
+        listeners: Vec<Listener>,
+        service: Arc<Service>,
+        limits: ServerLimits,
+    ) -> io::Result<Server> {
+        let (private, listener) = PrivateSocket::bind()?;
+        let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
+        let exchanges = Arc::new(Exchanges::default());
+        let workers = Arc::new(Workers {
+            http,
+            exchanges: exchanges.clone(),
+            service,
+            most: limits.requests,
+            count: Mutex::default(),
+        });
+        let gate = Arc::new(Admission { workers });
+        let path = private.path();
+        let front = Front::start(listeners, path, exchanges, gate, limits.front)?;
+        Ok(Server { front, _private: private })
+    }
+}
+
+/// The private socket, in a directory that only this user can enter; both go with it.
+struct PrivateSocket {
+    directory: PathBuf,
+}
+
+impl PrivateSocket {
+    fn bind() -> io::Result<(PrivateSocket, UnixListener)> {
+        let mut failure = None;
+        for base in private_places() {
+            let name = format!("langfast2api-{}", uuid::Uuid::new_v4().simple());
+            let directory = base.join(name);
+            let made = std::fs::DirBuilder::new().mode(0o700).create(&directory);
+            let socket = PrivateSocket { directory };
+            match made.and_then(|()| UnixListener::bind(socket.path())) {
+                Ok(listener) => return Ok((socket, listener)),
+                Err(error) => failure = Some((base, error)),
+            }
+        }
+        Err(match failure {
+            Some((base, error)) => {
+                io::Error::other(format!("no private socket in {}: {error}", base.display()))
+            }
+            None => io::Error::other("no place for a private socket"),
+        })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join("http")
+    }
+}
+
+impl Drop for PrivateSocket {
+    fn drop(&mut self) {
+        // What is not there need not be removed.
+        let _ = std::fs::remove_file(self.path());
+        let _ = std::fs::remove_dir(&self.directory);
+    }
+}
+
+/// Where a socket may be put for as long as the process runs, the best place first.
+fn private_places() -> Vec<PathBuf> {
+    let from_env = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let places = [from_env("RUNTIME_DIRECTORY"), from_env("XDG_RUNTIME_DIR")];
+    let fallback = [std::env::temp_dir(), PathBuf::from("/run"), PathBuf::from("/dev/shm")];
+    let fit = |place: &PathBuf| place.is_absolute() && fits_a_socket(place);
+    places.into_iter().flatten().chain(fallback).filter(fit).collect()
+}
+
+/// A socket's path may have 107 bytes.
+fn fits_a_socket(place: &Path) -> bool {
+    place.as_os_str().len() < 50
+}
+
+/// What a URL means.
+#[derive(Debug, PartialEq, Eq)]
+enum Route {
+    Root,
+    Health,
+    Ready,
+    Models,
+    Model(String),
+    ChatCompletions,
+}
+
+impl Route {
+    /// The route of a path, as forgiving as clients need it: a doubled slash, one at the end, and a
+    /// missing `/v1` are put up with.
+    fn find(path: &str) -> Option<Route> {
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let is_versioned = parts.first() == Some(&"v1");
+        match (&parts[usize::from(is_versioned)..], is_versioned) {
+            ([], false) => Some(Route::Root),
+            (["healthz"], false) => Some(Route::Health),
+            (["readyz"], false) => Some(Route::Ready),
+            (["models"], _) => Some(Route::Models),
+            (["models", name @ ..], _) => {
+                let name = name.join("/");
+                let name = percent_decode_str(&name).decode_utf8().ok()?;
+                Some(Route::Model(name.into_owned()))
+            }
+            (["chat", "completions"], _) => Some(Route::ChatCompletions),
+            _ => None,
+        }
+    }
+
+    fn methods(&self) -> &'static str {
+        match self {
+            Route::ChatCompletions => "POST",
+            _ => "GET, HEAD",
+        }
+    }
+
+    fn allows(&self, method: &str) -> bool {
+        self.methods().split(", ").any(|allowed| allowed == method)
+    }
+}
+
+/// Lets requests in: those that have a route, and for which there is a worker.
+struct Admission {
+    workers: Arc<Workers>,
+}
+
+impl Gate for Admission {
+    fn admit(&self, head: &Head) -> Result<Box<dyn Any + Send + Sync>, Error> {
+        let unknown = || Error::NoSuchUrl(format!("{} {}", head.method, head.path()));
+        let route = Route::find(head.path()).ok_or_else(unknown)?;
+        if !route.allows(&head.method) {
+            return Err(Error::WrongMethod { method: head.method.clone(), allow: route.methods() });
+        }
+        if head.method == "POST" {
+            check_media(head)?;
+        }
+        let permit = Workers::permit(&self.workers)?;
+        Ok(Box::new(permit))
+    }
+}
+
+/// Refuses a body that is declared as something other than plain JSON. One that is not declared is
+/// taken for it.
+fn check_media(head: &Head) -> Result<(), Error> {
+    let refuse = |message: String| Err(Error::BadHttp { status: 415, message });
+    if let Some(encoding) = head.header("content-encoding") {
+        if !encoding.trim().eq_ignore_ascii_case("identity") {
+            return refuse(format!(
+                "Content-Encoding {encoding} is not supported; send plain JSON"
+            ));
+        }
+    }
+    let declared = head.header("content-type").unwrap_or("application/json");
+    let kind = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if kind.is_empty() || kind == "application/json" || kind.ends_with("+json") {
+        return Ok(());
+    }
+    refuse(format!("Content-Type {kind} is not supported; send JSON as application/json"))
+}
+
+/// The worker threads: as many as there are requests, kept a while for the next ones.
+struct Workers {
+    http: tiny_http::Server,
+    exchanges: Arc<Exchanges>,
+    service: Arc<Service>,
+    most: usize,
+    count: Mutex<Count>,
+}
+
+#[derive(Default)]
+struct Count {
+    threads: usize,
+    permits: usize,
+}
+
+/// The right to a worker; held by the exchange until its worker has dropped it too, so that there
+/// are never more requests than threads, and none waits in a queue.
+struct Permit {
+    workers: Arc<Workers>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.workers.count().permits -= 1;
+    }
+}
+
+impl Workers {
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn permit(workers: &Arc<Workers>) -> Result<Permit, Error> {
+        let mut count = workers.count();
+        if count.permits >= workers.most {
+            return Err(Error::Overloaded(format!("{} requests are under way", workers.most)));
+        }
+        if count.threads <= count.permits {
+            let own = workers.clone();
+            std::thread::Builder::new()
+                .name("worker".to_owned())
+                .stack_size(WORKER_STACK)
+                .spawn(move || own.work())
+                .map_err(|e| Error::Overloaded(format!("no thread can be made ({e})")))?;
+            count.threads += 1;
+        }
+        count.permits += 1;
+        Ok(Permit { workers: workers.clone() })
+    }
+
+    /// A worker's life.
+    fn work(&self) {
+        loop {
+            match self.http.recv_timeout(WORKER_IDLE) {
+                Ok(Some(request)) => {
+                    // The panic itself is reported where it happens; here it ends one request.
+                    let _ = catch_unwind(AssertUnwindSafe(|| self.answer(request)));
+                }
+                Ok(None) => {
+                    let mut count = self.count();
+                    if count.threads > count.permits.max(LEAST_WORKERS) {
+                        count.threads -= 1;
+                        return;
+                    }
+                }
+                Err(error) => log::error!("tiny_http: {error}"),
+            }
+        }
+    }
+
+    fn answer(&self, mut request: tiny_http::Request) {
+        let id = request.headers().iter().find(|header| header.field.equiv("X-Exchange"));
+        let id = id.and_then(|header| header.value.as_str().parse().ok());
+        let Some(exchange) = id.and_then(|id| self.exchanges.take(id)) else {
+            // The client has gone already.
+            return;
+        };
+        // The writer drops the reader: the body comes first.
+        let body = read_body(&mut request, &exchange.head);
+        let mut answer = Answer::new(request.into_writer(), exchange);
+        let mut record = Record::default();
+        let result = body.and_then(|body| self.service.answer(&body, &mut answer, &mut record));
+        if let (Err(error), None) = (&result, answer.status()) {
+            // If this fails the client has gone, and cannot be told.
+            let _ = answer.error(error);
+        }
+        log_request(&answer, &record, result.err());
+    }
+}
+
+fn read_body(request: &mut tiny_http::Request, head: &Head) -> Result<Vec<u8>, Error> {
+    let mut body = Vec::new();
+    if head.body != BodyLength::Known(0) {
+        body.reserve_exact(request.body_length().unwrap_or(0));
+        request.as_reader().read_to_end(&mut body).map_err(|_| Error::ClientGone)?;
+    }
+    Ok(body)
+}
+
+impl Service {
+    fn answer(&self, body: &[u8], answer: &mut Answer, record: &mut Record) -> Result<(), Error> {
+        let exchange = answer.exchange().clone();
+        let path = exchange.head.path();
+        let route = Route::find(path).ok_or_else(|| Error::NoSuchUrl(path.to_owned()))?;
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let written = match route {
+            Route::ChatCompletions => {
+                return self.completions.create(&models, body, answer, record);
+            }
+            Route::Models => answer.json(200, &response::model_list(&models)),
+            Route::Model(name) => match models.find(&name) {
+                Some(model) => answer.json(200, &response::model(model, &name)),
+                None => return Err(Error::NoSuchModel(name)),
+            },
+            Route::Root => answer.whole(200, "text/plain; charset=utf-8", ROOT),
+            Route::Health | Route::Ready => answer.json(200, r#"{"status":"ok"}"#),
+        };
+        written.map_err(|_| Error::ClientGone)
+    }
+}
+
+const ROOT: &str = concat!(
+    "langfast2api ",
+    env!("CARGO_PKG_VERSION"),
+    ": an OpenAI-compatible API in front of LangFast.\n",
+    "Point an OpenAI client at the path /v1 of this address. GET /v1/models lists the models.\n",
+);
+
+/// One line a request: what it was and how it went, nothing of what was said.
+fn log_request(answer: &Answer, record: &Record, error: Option<Error>) {
+    let exchange = answer.exchange();
+    let mut line = format!(
+        "{} {} {}",
+        exchange.head.method,
+        // The query may hold what nobody should read.
+        exchange.head.path(),
+        answer.status().map_or("-".to_owned(), |status| status.to_string())
+    );
+    let mut field = |name: &str, value: &dyn std::fmt::Display| {
+        line.push_str(&format!(" {name}={value}"));
+    };
+    if let Some(model) = &record.model {
+        field("model", model);
+    }
+    if let Some(first) = record.first_text {
+        field("first_ms", &first.as_millis());
+    }
+    field("ms", &exchange.accepted.elapsed().as_millis());
+    field("bytes", &answer.bytes());
+    if let Some(error) = error {
+        field("error", &error.cause());
+        if let Some(step) = error.step() {
+            field("step", &format_args!("{:?}", step.name()));
+        }
+    }
+    field("id", &exchange.request_id);
+    log::info!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_found_as_clients_write_them() {
+        for path in ["/v1/chat/completions", "//v1/chat/completions/", "/chat/completions"] {
+            assert_eq!(Route::find(path), Some(Route::ChatCompletions), "{path}");
+        }
+        assert_eq!(Route::find("/v1/models/"), Some(Route::Models));
+        assert_eq!(Route::find("/v1/models/a%2Fb"), Some(Route::Model("a/b".to_owned())));
+        assert_eq!(Route::find("/"), Some(Route::Root));
+        for path in ["/v1", "/v2/models", "/v1/healthz", "/v1/models/%ff", "/x"] {
+            assert_eq!(Route::find(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Engine.IO 4 and Socket.IO 5 packets as text, without any I/O: what a client of the default
+//! namespace needs, and no more. Sources: the protocol documents of Engine.IO (v4) and Socket.IO (v5).
+//!
+//! A WebSocket text frame is one Engine.IO packet: a digit for its type, then its data. A `message`
+//! packet's data is one Socket.IO packet: a digit for its type, then, each optional,
+//! `<attachments>-`, `/<namespace>,`, `<ack id>`, and JSON.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// An Engine.IO packet that a server sends; borrowed from its frame.
+#[derive(Debug)]
+pub enum EnginePacket<'a> {
+    /// `0{…}`: the handshake.
+    Open(Open),
+    /// `1`: the server closes the transport.
+    Close,
+    /// `2…`: wants [`pong`] with the same data.
+    Ping(&'a str),
+    /// `4…`: a Socket.IO packet.
+    Message(SocketPacket<'a>),
+    /// `3`, `5`, `6`, or a Socket.IO packet of no interest here.
+    Other,
+}
+
+/// The Engine.IO handshake.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub struct Open {
+    /// Milliseconds between the server's pings.
+    #[serde(rename = "pingInterval")]
+    pub ping_interval: u64,
+    /// Milliseconds after a missed ping until the connection counts as dead.
+    #[serde(rename = "pingTimeout")]
+    pub ping_timeout: u64,
+}
+
+/// A Socket.IO packet of the default namespace; borrowed from its frame.
+#[derive(Debug)]
+pub enum SocketPacket<'a> {
+    /// `0`: our CONNECT was accepted.
+    Connect,
+    /// `1`: the server disconnects us from the namespace.
+    Disconnect,
+    /// `2["name",payload,…]`.
+    Event {
+        /// The event's name.
+        name: String,
+        /// The first argument as it stands in the frame; `None` if there was none.
+        payload: Option<&'a RawValue>,
+    },
+    /// `4{"message":…}`: our CONNECT was refused.
+    ConnectError(String),
+    /// An ack, a binary packet, or another namespace's.
+    Other,
+}
+
+/// Why a frame could not be read. Holds no text of the frame: it may be an answer's.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BadPacket(pub &'static str);
+
+/// Reads one text frame.
+///
+/// # Errors
+/// [`BadPacket`] when it is not a packet at all, or of a known type with broken JSON.
+pub fn parse(frame: &str) -> Result<EnginePacket<'_>, BadPacket> {
+    let (kind, data) = split_digit(frame).ok_or(BadPacket("no packet type"))?;
+    match kind {
+        b'0' => {
+            let open = serde_json::from_str(data).map_err(|_| BadPacket("broken handshake"))?;
+            Ok(EnginePacket::Open(open))
+        }
+        b'1' => Ok(EnginePacket::Close),
+        b'2' => Ok(EnginePacket::Ping(data)),
+        b'4' => parse_message(data).map(EnginePacket::Message),
+        b'3' | b'5' | b'6' => Ok(EnginePacket::Other),
+        _ => Err(BadPacket("unknown packet type")),
+    }
+}
+
+fn parse_message(data: &str) -> Result<SocketPacket<'_>, BadPacket> {
+    let (kind, rest) = split_digit(data).ok_or(BadPacket("no Socket.IO packet type"))?;
+    let (namespace, rest) = split_namespace(rest);
+    if namespace != "/" {
+        return Ok(SocketPacket::Other);
+    }
+    match kind {
+        b'0' => Ok(SocketPacket::Connect),
+        b'1' => Ok(SocketPacket::Disconnect),
+        b'2' => parse_event(rest.trim_start_matches(|c: char| c.is_ascii_digit())),
+        b'4' => Ok(SocketPacket::ConnectError(refusal(rest))),
+        b'3' | b'5' | b'6' => Ok(SocketPacket::Other),
+        _ => Err(BadPacket("unknown Socket.IO packet type")),
+    }
+}
+
+fn parse_event(json: &str) -> Result<SocketPacket<'_>, BadPacket> {
+    let args: Vec<&RawValue> =
+        serde_json::from_str(json).map_err(|_| BadPacket("broken event JSON"))?;
+    let name = args.first().ok_or(BadPacket("an event without a name"))?;
+    let name =
+        serde_json::from_str(name.get()).map_err(|_| BadPacket("an event without a name"))?;
+    Ok(SocketPacket::Event { name, payload: args.get(1).copied() })
+}
+
+/// The reason in `{"message":…}` (v5) or a bare JSON string (v4).
+fn refusal(json: &str) -> String {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Refusal {
+        Object { message: String },
+        Text(String),
+    }
+    match serde_json::from_str(json) {
+        Ok(Refusal::Object { message } | Refusal::Text(message)) => message,
+        Err(_) => "no reason given".to_owned(),
+    }
+}
+
+fn split_digit(text: &str) -> Option<(u8, &str)> {
+    let kind = *text.as_bytes().first()?;
+    kind.is_ascii_digit().then(|| (kind, &text[1..]))
+}
+
+/// Splits `/name?query,` off; without one it is the default namespace, `/`.
+fn split_namespace(text: &str) -> (&str, &str) {
+    if !text.starts_with('/') {
+        return ("/", text);
+    }
+    let (namespace, rest) = text.split_once(',').unwrap_or((text, ""));
+    (namespace.split('?').next().unwrap_or(namespace), rest)
+}
+
+/// The frame that answers a ping.
+pub fn pong(data: &str) -> String {
+    format!("3{data}")
+}
+
+/// The frame that asks to join the default namespace as the holder of `token`.
+pub fn connect(token: &str) -> String {
+    format!("40{}", serde_json::json!({ "token": token }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(frame: &str) -> (String, Option<String>) {
+        match parse(frame) {
+            Ok(EnginePacket::Message(SocketPacket::Event { name, payload })) => {
+                (name, payload.map(|p| p.get().to_owned()))
+            }
+            other => panic!("{frame}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_handshake_is_read() {
+        let frame =
+            r#"0{"sid":"x","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1}"#;
+        let Ok(EnginePacket::Open(open)) = parse(frame) else { panic!() };
+        assert_eq!(open, Open { ping_interval: 25000, ping_timeout: 20000 });
+    }
+
+    #[test]
+    fn an_event_gives_its_name_and_first_argument_with_or_without_ack_id_and_namespace() {
+        let expected = ("execution:chunk".to_owned(), Some(r#"{"a": 1}"#.to_owned()));
+        assert_eq!(event(r#"42["execution:chunk",{"a": 1}]"#), expected);
+        assert_eq!(event(r#"4217["execution:chunk",{"a": 1},"more"]"#), expected);
+        assert_eq!(event(r#"42/,["execution:chunk",{"a": 1}]"#), expected);
+        assert_eq!(event(r#"42["bare"]"#), ("bare".to_owned(), None));
+    }
+
+    #[test]
+    fn other_namespaces_acks_and_binary_packets_are_passed_over() {
+        for frame in [r#"42/admin,["x",1]"#, "431[1]", r#"451-["x",{"_placeholder":true,"num":0}]"#]
+        {
+            assert!(
+                matches!(parse(frame), Ok(EnginePacket::Message(SocketPacket::Other))),
+                "{frame}"
+            );
+        }
+        assert!(matches!(parse("6"), Ok(EnginePacket::Other)));
+    }
+
+    #[test]
+    fn a_refused_connect_gives_the_reason_in_either_form() {
+        for frame in [r#"44{"message":"jwt expired"}"#, r#"44"jwt expired""#] {
+            let Ok(EnginePacket::Message(SocketPacket::ConnectError(reason))) = parse(frame) else {
+                panic!("{frame}")
+            };
+            assert_eq!(reason, "jwt expired");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_an_error_and_never_a_panic() {
+        for frame in
+            ["", "x", "9", "4", "4é", "42", "42[", "42{}", "42[]", "42[1]", "0", "0{}", "é"]
+        {
+            assert!(parse(frame).is_err(), "{frame}");
+        }
+    }
+
+    #[test]
+    fn a_ping_is_answered_with_its_own_data() {
+        assert!(matches!(parse("2"), Ok(EnginePacket::Ping(""))));
+        assert_eq!(pong("probe"), "3probe");
+    }
+
+    #[test]
+    fn the_connect_packet_carries_the_token() {
+        assert_eq!(connect("a\"b"), r#"40{"token":"a\"b"}"#);
+    }
+}

@@ -1,0 +1,337 @@
+//! Token estimates for answers whose real usage LangFast does not tell.
+//!
+//! What comes out is an estimate of what OpenAI's `o200k_base` tokenizer would count, made without
+//! its vocabulary of 200,000 entries. The text is cut into nearly the same pieces as there (words with
+//! the blank or sign before them, digits by three, runs of signs, white space), and each piece is
+//! given its expected number of tokens: at least one, and the more the less its letters look like
+//! those of common words. The costs were fitted by least squares to `o200k_base` over prose, code,
+//! data and 24 languages. On the texts of `tests/corpus`, which were not among those, it is 3 % off
+//! on average and 14 % at worst; for languages it was not fitted to, and for tables of rare
+//! characters, 20 to 40 % must be expected.
+//!
+//! The pieces: `o200k_base` in
+//! <https://github.com/openai/tiktoken/blob/main/tiktoken_ext/openai_public.py>.
+
+/// Costs are in hundredths of a token, so that sums are exact.
+const TOKEN: i64 = 100;
+
+/// Every message stands in `<|start|>role<|message|>content<|end|>`: three tokens besides role and
+/// content. Source: `tokens_per_message` in OpenAI's cookbook, "How to count tokens with tiktoken".
+const PER_MESSAGE: u64 = 3;
+
+/// The role's name; each of OpenAI's is a single token. Same source.
+const PER_ROLE: u64 = 1;
+
+/// The answer is primed with `<|start|>assistant<|message|>`. Same source.
+const REPLY_PRIMING: u64 = 3;
+
+/// The estimated tokens of a whole text.
+pub fn estimate_tokens(text: &str) -> u64 {
+    let mut counter = TokenCounter::default();
+    counter.push(text);
+    counter.total()
+}
+
+/// The estimated tokens of a prompt, given as each message's role and content, with what OpenAI
+/// adds per message and for the reply.
+pub fn estimate_prompt<'a>(messages: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
+    let tokens = |(_role, content)| PER_MESSAGE + PER_ROLE + estimate_tokens(content);
+    messages.map(tokens).sum::<u64>() + REPLY_PRIMING
+}
+
+/// Counts a text that arrives in parts: however it was cut, the total is that of the whole text.
+#[derive(Debug, Clone, Default)]
+pub struct TokenCounter {
+    /// The cost of all pieces that have ended.
+    ended: i64,
+    piece: Piece,
+}
+
+/// The piece that the next character may lengthen.
+#[derive(Debug, Clone, Copy, Default)]
+enum Piece {
+    #[default]
+    None,
+    /// Letters, with the blank or sign that led them in. `row` and `upper` are the last letter's.
+    Word { cost: i64, row: usize, upper: bool },
+    /// One to three digits.
+    Digits { cost: i64, len: u8 },
+    /// A run of signs: `single` if it is one sign and nothing else, `closed` after a line break.
+    Signs { cost: i64, last: char, single: bool, closed: bool },
+    /// White space: whether it has line breaks, how many blanks follow them, and the last blank.
+    Space { breaks: bool, blanks: u64, last: char },
+}
+
+impl Piece {
+    fn cost(self) -> i64 {
+        match self {
+            Piece::None => 0,
+            Piece::Word { cost, .. } | Piece::Digits { cost, .. } | Piece::Signs { cost, .. } => {
+                cost.max(TOKEN)
+            }
+            Piece::Space { breaks, blanks, .. } => {
+                TOKEN * (i64::from(breaks) + i64::from(blanks > 0))
+            }
+        }
+    }
+}
+
+impl TokenCounter {
+    /// Takes the text's next part.
+    pub fn push(&mut self, part: &str) {
+        part.chars().for_each(|c| self.push_char(c));
+    }
+
+    /// The estimated tokens of all parts so far, as if the text ended here.
+    pub fn total(&self) -> u64 {
+        ((self.ended + self.piece.cost() + TOKEN / 2) / TOKEN).unsigned_abs()
+    }
+
+    fn push_char(&mut self, c: char) {
+        match c {
+            'a'..='z' | 'A'..='Z' => self.letter(c),
+            '\n' | '\r' => self.line_break(),
+            _ if c.is_whitespace() => self.blank(c),
+            _ if c.is_numeric() => self.digit(c),
+            _ if is_letter(c) => self.letter(c),
+            _ => self.sign(c),
+        }
+    }
+
+    fn letter(&mut self, c: char) {
+        let now_upper = c.is_uppercase();
+        let (cost, previous) = match self.piece {
+            Piece::Word { cost, row, upper: true } if now_upper => (cost + CAPITAL_AGAIN, row),
+            Piece::Word { cost, row, upper } if upper || !now_upper || row == START => (cost, row),
+            _ => {
+                let lead = self.take_lead();
+                self.end_piece();
+                (first_letter_cost(lead, c), START)
+            }
+        };
+        let row = letter_row(c);
+        let cost = cost + if row == START { script(c).letter } else { pair_cost(previous, row) };
+        self.piece = Piece::Word { cost, row, upper: now_upper };
+    }
+
+    fn digit(&mut self, c: char) {
+        let extra = if c.is_ascii() { 0 } else { DIGIT_NOT_ASCII };
+        match &mut self.piece {
+            Piece::Digits { cost, len } if *len < 3 => (*cost, *len) = (*cost + extra, *len + 1),
+            _ => {
+                if self.take_blank().is_some() {
+                    self.ended += TOKEN;
+                }
+                self.end_piece();
+                self.piece = Piece::Digits { cost: TOKEN, len: 1 };
+            }
+        }
+    }
+
+    fn sign(&mut self, c: char) {
+        let costs = sign_costs(c);
+        match &mut self.piece {
+            Piece::Signs { cost, last, single, closed: false } => {
+                *cost += if *last == c { costs.again } else { costs.next };
+                (*last, *single) = (c, false);
+            }
+            _ => {
+                let (cost, single) = match self.take_blank() {
+                    Some(' ') => (costs.first + SIGN_AFTER_BLANK, false),
+                    blank => {
+                        self.ended += if blank.is_some() { TOKEN } else { 0 };
+                        (costs.first, true)
+                    }
+                };
+                self.end_piece();
+                self.piece = Piece::Signs { cost, last: c, single, closed: false };
+            }
+        }
+    }
+
+    fn line_break(&mut self) {
+        match &mut self.piece {
+            Piece::Signs { closed, .. } => *closed = true,
+            Piece::Space { breaks, blanks, .. } => (*breaks, *blanks) = (true, 0),
+            _ => {
+                self.end_piece();
+                self.piece = Piece::Space { breaks: true, blanks: 0, last: '\n' };
+            }
+        }
+    }
+
+    fn blank(&mut self, c: char) {
+        match &mut self.piece {
+            Piece::Space { blanks, last, .. } => (*blanks, *last) = (*blanks + 1, c),
+            _ => {
+                self.end_piece();
+                self.piece = Piece::Space { breaks: false, blanks: 1, last: c };
+            }
+        }
+    }
+
+    /// Takes the one blank or sign that belongs to the word that begins now.
+    fn take_lead(&mut self) -> Option<char> {
+        if let Piece::Signs { last, single: true, closed: false, .. } = self.piece {
+            self.piece = Piece::None;
+            return Some(last);
+        }
+        self.take_blank()
+    }
+
+    /// Takes the last blank out of the white space, since it belongs to what follows.
+    fn take_blank(&mut self) -> Option<char> {
+        match &mut self.piece {
+            Piece::Space { blanks, last, .. } if *blanks > 0 => {
+                *blanks -= 1;
+                Some(*last)
+            }
+            _ => None,
+        }
+    }
+
+    fn end_piece(&mut self) {
+        self.ended += self.piece.cost();
+        self.piece = Piece::None;
+    }
+}
+
+/// Letters, and the marks that `is_alphabetic` leaves out but that join words.
+fn is_letter(c: char) -> bool {
+    c.is_alphabetic()
+        || matches!(c, '\u{300}'..='\u{36f}' | '\u{900}'..='\u{109f}' | '\u{1780}'..='\u{17ff}')
+}
+
+fn first_letter_cost(lead: Option<char>, c: char) -> i64 {
+    let script = script(c);
+    let capital = if c.is_uppercase() && letter_row(c) != START { CAPITAL } else { 0 };
+    capital
+        + match lead {
+            Some(' ') => script.after_blank,
+            Some(sign) => script.bare + WORD_AFTER_SIGN + sign_costs(sign).lead,
+            None => script.bare,
+        }
+}
+
+/// The row and column of a Latin letter in `LETTER_PAIRS`; START for all others.
+fn letter_row(c: char) -> usize {
+    match c {
+        'a'..='z' | 'A'..='Z' => usize::from(c as u8 | 0x20) - usize::from(b'a'),
+        '\0'..='\u{24f}' | '\u{1e00}'..='\u{1eff}' => LATIN_BEYOND_ASCII,
+        _ => START,
+    }
+}
+
+fn pair_cost(previous: usize, row: usize) -> i64 {
+    i64::from(LETTER_PAIRS[previous][row] - b'a') * 10 - 60
+}
+
+const CAPITAL: i64 = 23;
+const CAPITAL_AGAIN: i64 = 9;
+const WORD_AFTER_SIGN: i64 = 45;
+const SIGN_AFTER_BLANK: i64 = 14;
+const DIGIT_NOT_ASCII: i64 = 78;
+
+/// A script's costs: to begin a word, after a blank or not, and per letter.
+struct Script {
+    after_blank: i64,
+    bare: i64,
+    letter: i64,
+}
+
+fn script(c: char) -> Script {
+    let (after_blank, bare, letter) = match c {
+        // Latin: see LETTER_PAIRS; Chinese
+        '\0'..='\u{24f}' | '\u{1e00}'..='\u{1eff}' => (-39, -12, 0),
+        '\u{4e00}'..='\u{9fff}' if MERGED_HAN.contains(c) => (66, 5, 60),
+        '\u{3005}'..='\u{3007}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' => (66, 5, 107),
+        // Hiragana, Katakana, Hangul
+        '\u{3040}'..='\u{309f}' => (20, -44, 79),
+        '\u{30a0}'..='\u{30ff}' | '\u{ff66}'..='\u{ff9f}' => (36, 19, 55),
+        '\u{1100}'..='\u{11ff}' | '\u{3130}'..='\u{318f}' | '\u{ac00}'..='\u{d7af}' => (19, 68, 63),
+        // Russian, the rest of Cyrillic, Greek
+        '\u{410}'..='\u{44f}' => (18, 134, 21),
+        '\u{400}'..='\u{52f}' => (18, 134, 90),
+        '\u{370}'..='\u{3ff}' => (-8, 100, 39),
+        // Hebrew, Arabic, Thai, the scripts of India and their like
+        '\u{590}'..='\u{5ff}' => (13, 49, 42),
+        '\u{600}'..='\u{77f}' => (-20, 44, 37),
+        '\u{e00}'..='\u{e7f}' => (20, 24, 41),
+        '\u{530}'..='\u{58f}' | '\u{900}'..='\u{10ff}' | '\u{1780}'..='\u{17ff}' => (-16, 82, 36),
+        _ => (100, 48, 182),
+    };
+    Script { after_blank, bare, letter }
+}
+
+/// A sign's costs: as the first of a run, after another sign, after itself, and to lead in a word.
+struct SignCosts {
+    first: i64,
+    next: i64,
+    again: i64,
+    lead: i64,
+}
+
+fn sign_costs(c: char) -> SignCosts {
+    let (first, next, again, lead) = match c {
+        '"' | ')' | ',' | '.' | '/' | ';' | '<' | '>' => (16, 23, 4, 0),
+        '\0'..='\u{7f}' => (16, 87, 4, 0),
+        // … — “ → and their like, Chinese punctuation, emoji
+        '\u{2000}'..='\u{206f}' | '\u{2190}'..='\u{23ff}' => (72, 113, 50, -4),
+        '\u{3000}'..='\u{303f}' | '\u{ff00}'..='\u{ffef}' => (100, 50, 32, 49),
+        '\u{fe0f}' | '\u{1f300}'..='\u{1faff}' => (219, 138, 265, 0),
+        _ => (85, 177, 15, 86),
+    };
+    SignCosts { first, next, again, lead }
+}
+
+/// Row of the Latin letters beyond a to z.
+const LATIN_BEYOND_ASCII: usize = 26;
+
+/// Row of the word's beginning, and of letters that are not Latin.
+const START: usize = 27;
+
+/// What a Latin letter (column: a to z, beyond) adds to a word's cost after another one (row: a to z,
+/// beyond, the word's beginning): `a` is −0.6 tokens, each letter further 0.1 more.
+const LETTER_PAIRS: [[u8; 27]; 28] = [
+    *b"kihfmiekkljefgnfnegdkhhffjm",
+    *b"jnmkgolkmgkellioqgbjjnmphqp",
+    *b"kpineophkrfhknkknflejonqgnm",
+    *b"moojhqlnnjnjinmntjjmnolnjpt",
+    *b"knkhkkinqpnikinllhhipmkikor",
+    *b"knnlghgoktmhglippgmhkmrliop",
+    *b"onmlholjnpnjljmqtilinoqplku",
+    *b"klplholjmoljhfknnimempmnjmp",
+    *b"hgeeeecjfgfcgdffkedckgmgmfj",
+    *b"iomhfmlnkodlnhjjnmeqlnnomjm",
+    *b"mjhggkgjnrklpgrnkmjjooipmqq",
+    *b"lioihjoomsnkklljumjjlkksfwr",
+    *b"jionfmmomupiillipoimmsnplrp",
+    *b"lqjgijhlnokkjimlulhgmljnklp",
+    *b"fhhfjefkkggfgdjfodhdiiegfkn",
+    *b"jnmhenkhmopeklikgekgmmpmkqm",
+    *b"llllnpmomqpflponlfllgnsmlph",
+    *b"lokjhkhjnrlkjilookijpmjmgoq",
+    *b"npkkhkljnsmmnlmknmhhmqgqipq",
+    *b"lpklilkhlslmjmljthjimqikgmp",
+    *b"hfgddgemhngbfeldocedlikhhmn",
+    *b"hpmldjfnjpkmjmjkqjmnnncplno",
+    *b"lpnkhplilsnknjiptfinqpkkmrp",
+    *b"lojmjovlomrohnrjpomhtpmigqt",
+    *b"plnllsorosrlnimmtkhivthsiks",
+    *b"jokmgnhmnqnkmjllpmmfmmlmhjo",
+    *b"ijhhgfeclehehegjkfffkkjfijl",
+    *b"mmkijmklonljkkomqjjkonlojpr",
+];
+
+/// Chinese characters that are mostly part of a token of several characters; any other costs about
+/// one token by itself.
+const MERGED_HAN: &str = "\
+    一万三上下不且世业东个中串为主么义之事二于五些交产京人什今他代以们件价任企会但位住体何作\
+    使供便保信修候先入全公共关其具内农决准出分则利别到制前力办功加务动助包化北区十华单印去参\
+    及友发取受变口只可司合同名后含告员品商喜器回因国图在地场型基境增处外多大天女好如始委子字\
+    存学孩安完定实家容对导小少就展工己已市帮常干平年并序库应店度建开式强当录影得必态总息情意\
+    感成我户所打找报持指据排接推提支收改政效教数整文料新方施无日早时明星是時晚更最有服望期本\
+    机条来果查标样格模次欢正此步比民求没法活济消源然版特环现理生用由电界登目直相看真知码确示\
+    社种科称程稱立第管类精系级组经结统网置美而联育能自至般色行表装西要视觉解计认让议记许论设\
+    评话该请调資质费资起较输达过运近还这进连述退通速道那部都配酒里重量金错长问集需非面音页题\
+    餐高";
