@@ -63,6 +63,17 @@ impl Answer {
         Ok(())
     }
 
+    /// Answers without a body (204).
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn empty(&mut self, status: u16) -> io::Result<()> {
+        let head = self.head(status);
+        self.send(&head)?;
+        self.exchange.finish();
+        Ok(())
+    }
+
     /// Answers with JSON.
     ///
     /// # Errors

@@ -5,7 +5,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::access::Access;
+use crate::langfast::Account;
+use crate::secrets::{self, Places};
 
 /// LangFast's publishable ("anon") key: its web page hands it to every visitor.
 const ANON_KEY: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzdXBhYmFzZSIsInJlZiI6Inl6YWF4d2tqdWthanB3cWZsbmR1Iiwicm9sZSI6ImFub24iLCJpYXQiOjE3NDMxNTgzNzUsImV4cCI6MjA1ODczNDM3NX0.tDu7BsFUOV4aPo8U-dsokQJSRw29LQWT8JfDqQe5MoI";
@@ -23,6 +27,19 @@ pub struct Cli {
     /// What to do; without one the server is started.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+impl Cli {
+    /// Reads the command line and the environment; help, version and errors end the process.
+    pub fn read() -> Cli {
+        let matches = Cli::definition().get_matches();
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// What `--help` tells of. The environment's values stay out of it: it may be shown to others.
+    pub fn definition() -> clap::Command {
+        Cli::command().mut_args(|arg| arg.hide_env_values(true))
+    }
 }
 
 /// Commands besides serving.
@@ -46,16 +63,18 @@ pub enum Command {
 /// The settings, as given.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
-    /// Address to listen on: HOST:PORT, or unix:/path/of/socket.
+    /// Addresses to listen on: HOST:PORT or unix:/path/of/socket, several with commas. Sockets that
+    /// systemd passes on come before them.
     #[arg(
         long,
         env = "LANGFAST2API_LISTEN",
         default_value = "127.0.0.1:8000",
         value_name = "ADDRESS",
+        value_delimiter = ',',
         global = true,
         help_heading = "Serving"
     )]
-    pub listen: String,
+    pub listen: Vec<String>,
 
     /// Another models.json than the one built in.
     #[arg(
@@ -105,6 +124,144 @@ pub struct Settings {
         help_heading = "Serving"
     )]
     pub log: String,
+
+    /// File with the API keys that clients must send, a line each. Also: the keys themselves, with
+    /// commas, in LANGFAST2API_API_KEYS, or a systemd credential named api-keys.
+    #[arg(
+        long,
+        env = "LANGFAST2API_API_KEYS_FILE",
+        value_name = "FILE",
+        global = true,
+        help_heading = "Clients"
+    )]
+    pub api_keys_file: Option<PathBuf>,
+
+    /// Names in a request's Host that are let in without an API key, besides localhost and addresses.
+    #[arg(
+        long,
+        env = "LANGFAST2API_ALLOWED_HOSTS",
+        value_name = "LIST",
+        value_delimiter = ',',
+        global = true,
+        help_heading = "Clients"
+    )]
+    pub allowed_hosts: Vec<String>,
+
+    /// Origins whose pages may call the server (CORS): https://app.example,… or *.
+    #[arg(
+        long,
+        env = "LANGFAST2API_CORS_ORIGINS",
+        value_name = "LIST",
+        value_delimiter = ',',
+        global = true,
+        help_heading = "Clients"
+    )]
+    pub cors_origins: Vec<String>,
+
+    /// Connections at once; one more is told 503. Never more than the descriptors allow.
+    #[arg(
+        long,
+        env = "LANGFAST2API_MAX_CONNECTIONS",
+        default_value = "1024",
+        value_name = "N",
+        value_parser = at_least_one,
+        global = true,
+        help_heading = "Clients"
+    )]
+    pub max_connections: usize,
+
+    /// Requests worked on at once; one more is told 503.
+    #[arg(
+        long,
+        env = "LANGFAST2API_MAX_REQUESTS",
+        default_value = "256",
+        value_name = "N",
+        value_parser = at_least_one,
+        global = true,
+        help_heading = "Clients"
+    )]
+    pub max_requests: usize,
+
+    /// Longest body of a request, in MiB.
+    #[arg(
+        long,
+        env = "LANGFAST2API_MAX_BODY",
+        default_value = "16",
+        value_name = "MIB",
+        value_parser = clap::value_parser!(u16).range(1..=1024),
+        global = true,
+        help_heading = "Clients"
+    )]
+    pub max_body: u16,
+
+    /// How long the head of a request may take, and its body to begin.
+    #[arg(
+        long,
+        env = "LANGFAST2API_HEAD_TIMEOUT",
+        default_value = "10",
+        value_name = "SECONDS",
+        value_parser = seconds,
+        global = true,
+        help_heading = "Clients"
+    )]
+    pub head_timeout: Duration,
+
+    /// How long a connection may wait for its next request.
+    #[arg(
+        long,
+        env = "LANGFAST2API_IDLE_TIMEOUT",
+        default_value = "75",
+        value_name = "SECONDS",
+        value_parser = seconds,
+        global = true,
+        help_heading = "Clients"
+    )]
+    pub idle_timeout: Duration,
+
+    /// How long a client may take no more of its answer.
+    #[arg(
+        long,
+        env = "LANGFAST2API_WRITE_TIMEOUT",
+        default_value = "30",
+        value_name = "SECONDS",
+        value_parser = seconds,
+        global = true,
+        help_heading = "Clients"
+    )]
+    pub write_timeout: Duration,
+
+    /// E-mail address of your LangFast account; without one an anonymous user is signed up. The
+    /// password is taken from LANGFAST2API_PASSWORD, --password-file, or a systemd credential named
+    /// password.
+    #[arg(
+        long,
+        env = "LANGFAST2API_EMAIL",
+        value_name = "ADDRESS",
+        global = true,
+        help_heading = "LangFast"
+    )]
+    pub email: Option<String>,
+
+    /// File that holds the account's password.
+    #[arg(
+        long,
+        env = "LANGFAST2API_PASSWORD_FILE",
+        value_name = "FILE",
+        global = true,
+        help_heading = "LangFast"
+    )]
+    pub password_file: Option<PathBuf>,
+
+    /// File that holds a refresh token to begin with. Also LANGFAST2API_REFRESH_TOKEN, or a systemd
+    /// credential named refresh-token.
+    #[arg(
+        long,
+        env = "LANGFAST2API_REFRESH_TOKEN_FILE",
+        value_name = "FILE",
+        global = true,
+        help_heading = "LangFast"
+    )]
+    pub refresh_token_file: Option<PathBuf>,
 
     /// Where the session is kept [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/langfast2api, else
     /// ~/.local/state/langfast2api].
@@ -156,7 +313,6 @@ pub struct Settings {
         env = "LANGFAST2API_ANON_KEY",
         default_value = ANON_KEY,
         hide_default_value = true,
-        hide_env_values = true,
         value_name = "KEY",
         global = true,
         help_heading = "LangFast"
@@ -249,6 +405,53 @@ impl fmt::Display for BadSetting {
 impl std::error::Error for BadSetting {}
 
 impl Settings {
+    /// The account to sign in with.
+    ///
+    /// # Errors
+    /// When an address has no password, or a secret's file cannot be read.
+    pub fn account(&self) -> Result<Account, BadSetting> {
+        let password = secrets::find(Places {
+            variable: "LANGFAST2API_PASSWORD",
+            file: self.password_file.as_deref().map(|path| (path, "LANGFAST2API_PASSWORD_FILE")),
+            credential: "password",
+        })?;
+        let refresh_token = secrets::find(Places {
+            variable: "LANGFAST2API_REFRESH_TOKEN",
+            file: self
+                .refresh_token_file
+                .as_deref()
+                .map(|path| (path, "LANGFAST2API_REFRESH_TOKEN_FILE")),
+            credential: "refresh-token",
+        })?;
+        // An empty variable, as environment files have them, is one that is not set.
+        let email = self.email.as_ref().filter(|email| !email.is_empty());
+        let login = match (email, password) {
+            (Some(email), Some(password)) => Some((email.clone(), password)),
+            (Some(_), None) => {
+                return Err(BadSetting(
+                    "LANGFAST2API_EMAIL is set, its password is not: set LANGFAST2API_PASSWORD_FILE \
+                     or LANGFAST2API_PASSWORD"
+                        .to_owned(),
+                ));
+            }
+            (None, _) => None,
+        };
+        Ok(Account { login, refresh_token })
+    }
+
+    /// Who may come in.
+    ///
+    /// # Errors
+    /// When the file of keys cannot be read.
+    pub fn access(&self) -> Result<Access, BadSetting> {
+        let keys = secrets::find(Places {
+            variable: "LANGFAST2API_API_KEYS",
+            file: self.api_keys_file.as_deref().map(|path| (path, "LANGFAST2API_API_KEYS_FILE")),
+            credential: "api-keys",
+        })?;
+        Ok(Access::new(keys.as_deref(), &self.cors_origins))
+    }
+
     /// The directory that the session is kept in.
     ///
     /// # Errors
@@ -285,6 +488,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err("takes a whole number, at least 1".to_owned()),
+    }
+}
+
 fn seconds_or_never(text: &str) -> Result<Duration, String> {
     match text {
         "0" => Ok(Duration::ZERO),
@@ -295,11 +505,10 @@ fn seconds_or_never(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        Cli::definition().debug_assert();
     }
 
     #[test]

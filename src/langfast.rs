@@ -45,7 +45,8 @@ impl LangFast {
     ///
     /// # Errors
     /// When a setting cannot be used.
-    pub fn new(settings: &Settings, account: Account) -> Result<LangFast, BadSetting> {
+    pub fn new(settings: &Settings) -> Result<LangFast, BadSetting> {
+        let account = settings.account()?;
         let endpoint = |name: &str, url: &str| {
             Endpoint::parse(url).map_err(|why| BadSetting(format!("{name}: {why}")))
         };

@@ -15,22 +15,25 @@
 //! # The modules, each knowing only those below it
 //!
 //! ```text
-//! main
-//! server      routes, keys, workers                     (the only user of tiny_http)
+//! main        settings, signals                      commands: login, logout, whoami
+//! server      routes, workers                           (the only user of tiny_http)
 //! completions POST /v1/chat/completions
 //! choices     the runs of a request as one sequence     stop: stop texts
 //! openai      JSON ⇄ chat        langfast   the way to LangFast (ureq, tungstenite)
 //! sse         events             socketio   packets
 //! answer      HTTP answers       models     what each model accepts
+//! access      keys, hosts, origins                   config, secrets: settings
 //! front       connections        usage      token estimates
-//! chat, error, config, logger
+//! chat, error, logger
 //! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod access;
 pub mod answer;
 pub mod chat;
 pub mod choices;
+pub mod commands;
 pub mod completions;
 pub mod config;
 pub mod error;
@@ -39,6 +42,7 @@ pub mod langfast;
 pub mod logger;
 pub mod models;
 pub mod openai;
+pub mod secrets;
 pub mod server;
 pub mod socketio;
 pub mod sse;

@@ -2,18 +2,19 @@
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
 use crossbeam_channel::Sender;
 use langfast2api::choices::{Deadlines, Never};
+use langfast2api::commands;
 use langfast2api::completions::Completions;
-use langfast2api::config::{Cli, Settings};
+use langfast2api::config::{Cli, Command, Settings};
 use langfast2api::front::{Limits, Listener, connections_for, raise_descriptor_limit};
-use langfast2api::langfast::{Account, LangFast};
+use langfast2api::langfast::LangFast;
 use langfast2api::logger;
 use langfast2api::models::{BUILT_IN, Models};
 use langfast2api::server::{Server, ServerLimits, Service};
@@ -23,14 +24,24 @@ use signal_hook::iterator::Signals;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     logger::start(&cli.settings.log);
-    match serve(&cli.settings) {
+    match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("langfast2api: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let Some(command) = &cli.command else { return serve(&cli.settings) };
+    let langfast = LangFast::new(&cli.settings)?;
+    match command {
+        Command::Login { refresh_token } => commands::login(langfast.session(), *refresh_token),
+        Command::Logout => commands::logout(langfast.session()),
+        Command::Whoami => commands::whoami(langfast.session()),
     }
 }
 
@@ -42,7 +53,7 @@ fn serve(settings: &Settings) -> Result<()> {
     let models = RwLock::new(Arc::new(read_models(settings)?));
     let (stop, stopping) = crossbeam_channel::bounded(0);
     let completions = Completions {
-        langfast: LangFast::new(settings, Account::default())?,
+        langfast: LangFast::new(settings)?,
         deadlines: Deadlines {
             first_event: settings.first_event_timeout,
             silence: settings.silence_timeout,
@@ -53,32 +64,52 @@ fn serve(settings: &Settings) -> Result<()> {
         stopping,
     };
     let who = completions.langfast.session().expected();
-    let service = Arc::new(Service { models, completions });
-    let defaults = Limits::default();
-    let limits = ServerLimits {
-        requests: 256,
-        front: Limits {
-            connections: defaults.connections.min(connections_for(descriptors)),
-            ..defaults
-        },
-    };
-    let (listener, address) = listen(&settings.listen)?;
-    let server = Server::start(vec![listener], service.clone(), limits)?;
-    announce(&address, settings, &who);
+    let mut access = settings.access()?;
+    let Listening { listeners, addresses, unlink } = listen(&settings.listen, access.has_keys())?;
+    if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
+        access.check_hosts(&settings.allowed_hosts);
+    }
+    let service = Arc::new(Service { models, completions, access });
+    let server = Server::start(listeners, service.clone(), limits(settings, descriptors))?;
+    announce(&addresses, settings, &who);
 
     for signal in signals.forever() {
         if signal != SIGHUP {
             break;
         }
-        match read_models(settings) {
-            Ok(models) => {
-                *service.models.write().unwrap_or_else(PoisonError::into_inner) = models.into()
-            }
-            Err(error) => log::error!("the models stay as they were: {error}"),
-        }
+        reload(settings, &service);
     }
     shut_down(&server, signals, stop, settings.shutdown_timeout);
+    for path in unlink {
+        // Whoever removed it before has spared us the work.
+        let _ = std::fs::remove_file(path);
+    }
     Ok(())
+}
+
+fn limits(settings: &Settings, descriptors: u64) -> ServerLimits {
+    let front = Limits {
+        connections: settings.max_connections.min(connections_for(descriptors)),
+        body_bytes: usize::from(settings.max_body) << 20,
+        head_deadline: settings.head_timeout,
+        idle: settings.idle_timeout,
+        write_stall: settings.write_timeout,
+        ..Limits::default()
+    };
+    ServerLimits { front, requests: settings.max_requests }
+}
+
+/// Reads the models and the session again; models that cannot be used leave the old ones in place.
+fn reload(settings: &Settings, service: &Service) {
+    match read_models(settings) {
+        Ok(models) => {
+            let count = models.iter().count();
+            *service.models.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
+            log::info!("reloaded: {count} models");
+        }
+        Err(error) => log::error!("the models stay as they were: {error}"),
+    }
+    service.completions.langfast.session().reload();
 }
 
 /// Lets running answers end, up to `patience`; then ends them with an error that says so. A further
@@ -110,23 +141,93 @@ fn read_models(settings: &Settings) -> Result<Models> {
     Ok(models)
 }
 
-/// The listener that the setting names, and its address for people to read.
-fn listen(setting: &str) -> Result<(Listener, String)> {
-    let failed = |e: std::io::Error| format!("cannot listen on {setting}: {e}");
-    if let Some(path) = setting.strip_prefix("unix:") {
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        return Ok((Listener::Unix(listener), setting.to_owned()));
+struct Listening {
+    listeners: Vec<Listener>,
+    /// For people to read.
+    addresses: Vec<String>,
+    /// Sockets of ours, to be removed at the end.
+    unlink: Vec<PathBuf>,
+}
+
+/// The listeners that systemd has passed on, else those that the setting names. Without a key none
+/// of them may be reachable from other machines.
+fn listen(addresses: &[String], has_keys: bool) -> Result<Listening> {
+    let mut listening = inherited()?;
+    if listening.listeners.is_empty() {
+        for address in addresses {
+            let failed = |e: std::io::Error| format!("cannot listen on {address}: {e}");
+            if let Some(path) = address.strip_prefix("unix:") {
+                remove_stale(Path::new(path));
+                let listener = UnixListener::bind(path).map_err(failed)?;
+                listening.add(Listener::Unix(listener))?;
+                listening.unlink.push(PathBuf::from(path));
+            } else {
+                listening.add(Listener::Tcp(TcpListener::bind(address).map_err(failed)?))?;
+            }
+        }
     }
-    let listener = TcpListener::bind(setting).map_err(failed)?;
-    let address = format!("http://{}", listener.local_addr()?);
-    Ok((Listener::Tcp(listener), address))
+    for listener in &listening.listeners {
+        let Listener::Tcp(listener) = listener else { continue };
+        let address = listener.local_addr()?;
+        if !has_keys && !address.ip().to_canonical().is_loopback() {
+            return Err(format!(
+                "refusing to listen on {address} without an API key: everybody who reaches it could \
+                 use your LangFast account. Set LANGFAST2API_API_KEYS (or LANGFAST2API_API_KEYS_FILE), \
+                 or listen on 127.0.0.1"
+            )
+            .into());
+        }
+    }
+    Ok(listening)
+}
+
+/// Sockets passed on by systemd (`LISTEN_FDS`).
+fn inherited() -> Result<Listening> {
+    let mut listening = Listening { listeners: vec![], addresses: vec![], unlink: vec![] };
+    let mut passed = listenfd::ListenFd::from_env();
+    for at in 0..passed.len() {
+        let listener = match passed.take_tcp_listener(at) {
+            Ok(Some(tcp)) => Listener::Tcp(tcp),
+            Ok(None) => continue,
+            Err(_) => match passed.take_unix_listener(at)? {
+                Some(unix) => Listener::Unix(unix),
+                None => continue,
+            },
+        };
+        listening.add(listener)?;
+    }
+    Ok(listening)
+}
+
+impl Listening {
+    fn add(&mut self, listener: Listener) -> std::io::Result<()> {
+        self.addresses.push(match &listener {
+            Listener::Tcp(tcp) => format!("http://{}", tcp.local_addr()?),
+            Listener::Unix(unix) => match unix.local_addr()?.as_pathname() {
+                Some(path) => format!("unix:{}", path.display()),
+                None => "a Unix socket".to_owned(),
+            },
+        });
+        self.listeners.push(listener);
+        Ok(())
+    }
+}
+
+/// Removes a socket that a killed process has left behind; one that answers stays.
+fn remove_stale(path: &Path) {
+    let refused = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
+    if UnixStream::connect(path).as_ref().is_err_and(refused) {
+        // If this fails, so will bind, and say why.
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// The one line that says where, in front of what, and as whom.
-fn announce(address: &str, settings: &Settings, who: &str) {
+fn announce(addresses: &[String], settings: &Settings, who: &str) {
     let line = format!(
-        "langfast2api {} listens on {address}, in front of {}, as {who}",
+        "langfast2api {} listens on {}, in front of {}, as {who}",
         env!("CARGO_PKG_VERSION"),
+        addresses.join(" and "),
         settings.supabase_url
     );
     // Nobody may be reading.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
+use crate::access::Access;
 use crate::answer::Answer;
 use crate::completions::{Completions, Record};
 use crate::error::Error;
@@ -34,6 +35,8 @@ pub struct Service {
     pub models: RwLock<Arc<Models>>,
     /// Chat completions.
     pub completions: Completions,
+    /// Who may come in.
+    pub access: Access,
 }
 
 /// How much the server does at once.
@@ -171,6 +174,11 @@ impl Route {
         }
     }
 
+    /// Whether a key is asked for, if keys are set.
+    fn is_protected(&self) -> bool {
+        !matches!(self, Route::Root | Route::Health | Route::Ready)
+    }
+
     fn allows(&self, method: &str) -> bool {
         self.methods().split(", ").any(|allowed| allowed == method)
     }
@@ -183,10 +191,17 @@ struct Admission {
 
 impl Gate for Admission {
     fn admit(&self, head: &Head) -> Result<Box<dyn Any + Send + Sync>, Error> {
+        let access = &self.workers.service.access;
+        access.check_host(head)?;
         let unknown = || Error::NoSuchUrl(format!("{} {}", head.method, head.path()));
         let route = Route::find(head.path()).ok_or_else(unknown)?;
-        if !route.allows(&head.method) {
+        // A preflight carries no key; it is answered for the origins that were allowed alone.
+        let is_preflight = head.method == "OPTIONS" && access.allowed_origin(head).is_some();
+        if !is_preflight && !route.allows(&head.method) {
             return Err(Error::WrongMethod { method: head.method.clone(), allow: route.methods() });
+        }
+        if !is_preflight && route.is_protected() {
+            access.check_key(head)?;
         }
         if head.method == "POST" {
             check_media(head)?;
@@ -319,6 +334,12 @@ impl Service {
         let exchange = answer.exchange().clone();
         let path = exchange.head.path();
         let route = Route::find(path).ok_or_else(|| Error::NoSuchUrl(path.to_owned()))?;
+        if let Some(origin) = self.access.allowed_origin(&exchange.head) {
+            allow_origin(answer, origin);
+            if exchange.head.method == "OPTIONS" {
+                return preflight(answer, &exchange.head, &route).map_err(|_| Error::ClientGone);
+            }
+        }
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner).clone();
         let written = match route {
             Route::ChatCompletions => {
@@ -334,6 +355,24 @@ impl Service {
         };
         written.map_err(|_| Error::ClientGone)
     }
+}
+
+/// Lets the page that asked read the answer.
+fn allow_origin(answer: &mut Answer, origin: &str) {
+    answer.field("Access-Control-Allow-Origin", origin);
+    answer.field("Vary", "Origin");
+    let exposed = "x-request-id, openai-processing-ms, x-langfast2api-ignored, retry-after";
+    answer.field("Access-Control-Expose-Headers", exposed);
+}
+
+/// Answers a preflight: whatever headers the page wants to send (SDKs send many) it may.
+fn preflight(answer: &mut Answer, head: &Head, route: &Route) -> io::Result<()> {
+    answer.field("Access-Control-Allow-Methods", route.methods());
+    if let Some(wanted) = head.header("access-control-request-headers") {
+        answer.field("Access-Control-Allow-Headers", wanted);
+    }
+    answer.field("Access-Control-Max-Age", "600");
+    answer.empty(204)
 }
 
 const ROOT: &str = concat!(

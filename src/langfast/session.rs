@@ -5,6 +5,7 @@
 //! time renews, under a lock that other processes respect, and the new token is on disk before the
 //! access token that came with it is used.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -98,6 +99,52 @@ impl Session {
         self.renew_unless(|grant| grant.access_token != refused.access_token)
     }
 
+    /// Signs in anew and keeps the session, whoever was signed in before.
+    ///
+    /// # Errors
+    /// [`Step::SignIn`]; or when the session cannot be kept.
+    pub fn log_in(&self, credentials: &Credentials) -> Result<Grant, Error> {
+        let failed =
+            |e: io::Error| Error::Internal(format!("{}: {e}", self.store.path().display()));
+        let _lock = self.store.lock(Instant::now() + self.patience).map_err(failed)?;
+        let tokens = self.api.sign_in(credentials).map_err(explain)?;
+        let lifetime = tokens.expires_in.unwrap_or(DEFAULT_LIFETIME);
+        let session = saved_session(tokens, lifetime, None);
+        let grant = grant_of(&session, lifetime);
+        let saved = Saved { session: Some(session), ..self.load() };
+        self.store.save(&saved).map_err(failed)?;
+        Ok(grant)
+    }
+
+    /// Forgets the kept session, and says whose it was. The count of sign-ups stays.
+    ///
+    /// # Errors
+    /// When the session file cannot be read or written.
+    pub fn log_out(&self) -> io::Result<Option<String>> {
+        let _lock = self.store.lock(Instant::now() + self.patience)?;
+        let mut saved = self.store.load()?;
+        let Some(session) = saved.session.take() else { return Ok(None) };
+        self.store.save(&saved)?;
+        Ok(Some(grant_of(&session, 0).who()))
+    }
+
+    /// Whose session is kept, and the seconds that its access token lasts yet.
+    ///
+    /// # Errors
+    /// When the session file cannot be read.
+    pub fn kept(&self) -> io::Result<Option<(String, u64)>> {
+        let session = self.store.load()?.session;
+        Ok(session.map(|session| {
+            let left = session.expires_at.saturating_sub(unix_now());
+            (grant_of(&session, left).who(), left)
+        }))
+    }
+
+    /// Lets go of the present grant: the next request reads the session file again.
+    pub fn reload(&self) {
+        self.state.lock().unwrap().grant = None;
+    }
+
     /// Who the next sign-in will be, as far as it is known, for people to read.
     pub fn expected(&self) -> String {
         if let Some((email, _)) = &self.account.login {
@@ -188,14 +235,7 @@ impl Session {
             .take_if(|session| session.user_id == tokens.user.id)
             .and_then(|session| session.prompt_id);
         let lifetime = tokens.expires_in.unwrap_or(DEFAULT_LIFETIME);
-        let session = SavedSession {
-            refresh_token: tokens.refresh_token,
-            access_token: tokens.access_token,
-            expires_at: unix_now() + lifetime,
-            user_id: tokens.user.id,
-            email: tokens.user.email.filter(|email| !email.is_empty()),
-            prompt_id: prompt_id.clone(),
-        };
+        let session = saved_session(tokens, lifetime, prompt_id.clone());
         let grant = grant_of(&session, lifetime);
         saved.session = Some(session);
         self.save(&saved);
@@ -342,6 +382,17 @@ fn usable(session: &SavedSession, old: Option<&Grant>) -> Option<Grant> {
     let grant = grant_of(session, left);
     let is_new = old.is_none_or(|old| old.access_token != session.access_token);
     (is_new && left > MARGIN.as_secs()).then_some(grant)
+}
+
+fn saved_session(tokens: Tokens, lifetime: u64, prompt_id: Option<String>) -> SavedSession {
+    SavedSession {
+        refresh_token: tokens.refresh_token,
+        access_token: tokens.access_token,
+        expires_at: unix_now() + lifetime,
+        user_id: tokens.user.id,
+        email: tokens.user.email.filter(|email| !email.is_empty()),
+        prompt_id,
+    }
 }
 
 fn grant_of(session: &SavedSession, lifetime: u64) -> Grant {

@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::chat::{FinishReason, Usage};
 use crate::error::Error;
@@ -38,43 +37,84 @@ pub fn completion(
     choices: &[(String, FinishReason)],
     usage: &Usage,
 ) -> String {
-    let choices: Vec<Value> = choices
-        .iter()
-        .enumerate()
-        .map(|(index, (content, reason))| {
-            json!({
-                "index": index,
-                "message": {
-                    "role": "assistant", "content": content, "refusal": null, "annotations": []
-                },
-                "logprobs": null,
-                "finish_reason": reason.name(),
-            })
-        })
-        .collect();
-    json!({
-        "id": identity.id,
-        "object": "chat.completion",
-        "created": identity.created,
-        "model": identity.model,
-        "choices": choices,
-        "usage": usage_object(usage),
-        "service_tier": "default",
+    #[derive(Serialize)]
+    struct Completion<'a> {
+        id: &'a str,
+        object: &'static str,
+        created: u64,
+        model: &'a str,
+        choices: Vec<Choice<'a>>,
+        usage: UsageObject,
+        service_tier: &'static str,
+    }
+    #[derive(Serialize)]
+    struct Choice<'a> {
+        index: usize,
+        message: Message<'a>,
+        logprobs: (),
+        finish_reason: &'static str,
+    }
+    #[derive(Serialize)]
+    struct Message<'a> {
+        role: &'static str,
+        content: &'a str,
+        refusal: (),
+        annotations: [(); 0],
+    }
+    let choices = choices.iter().enumerate().map(|(index, (content, reason))| Choice {
+        index,
+        message: Message { role: "assistant", content, refusal: (), annotations: [] },
+        logprobs: (),
+        finish_reason: reason.name(),
+    });
+    to_json(&Completion {
+        id: &identity.id,
+        object: "chat.completion",
+        created: identity.created,
+        model: &identity.model,
+        choices: choices.collect(),
+        usage: usage.into(),
+        service_tier: "default",
     })
-    .to_string()
 }
 
-fn usage_object(usage: &Usage) -> Value {
-    json!({
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": 0, "audio_tokens": 0,
-            "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0
-        },
-    })
+/// Estimates; the details, of which nothing is known, are there because clients read them.
+#[derive(Default, Serialize)]
+struct UsageObject {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: PromptTokensDetails,
+    completion_tokens_details: CompletionTokensDetails,
+}
+
+#[derive(Default, Serialize)]
+struct PromptTokensDetails {
+    cached_tokens: u64,
+    audio_tokens: u64,
+}
+
+#[derive(Default, Serialize)]
+struct CompletionTokensDetails {
+    reasoning_tokens: u64,
+    audio_tokens: u64,
+    accepted_prediction_tokens: u64,
+    rejected_prediction_tokens: u64,
+}
+
+impl From<&Usage> for UsageObject {
+    fn from(usage: &Usage) -> UsageObject {
+        UsageObject {
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            total_tokens: usage.prompt_tokens + usage.completion_tokens,
+            ..UsageObject::default()
+        }
+    }
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings and numbers always serialise")
 }
 
 /// Writes the chunks of one streamed answer. What they have in common is made once: a chunk is
@@ -90,7 +130,7 @@ pub struct Chunks {
 impl Chunks {
     /// The chunks of an answer; those that announce a usage chunk carry a null one.
     pub fn new(identity: &Identity, include_usage: bool) -> Chunks {
-        let model = serde_json::to_string(&identity.model).expect("strings always serialise");
+        let model = to_json(&identity.model);
         let head = format!(
             r#"{{"id":"{}","object":"chat.completion.chunk","created":{},"model":{model},"service_tier":"default","choices":["#,
             identity.id, identity.created
@@ -122,7 +162,8 @@ impl Chunks {
     /// The chunk that holds the usage and no choice.
     pub fn usage(&self, out: &mut Vec<u8>, usage: &Usage) {
         out.extend_from_slice(self.head.as_bytes());
-        write!(out, "],\"usage\":{}}}", usage_object(usage)).expect("a Vec takes everything");
+        write!(out, "],\"usage\":{}}}", to_json(&UsageObject::from(usage)))
+            .expect("a Vec takes everything");
     }
 
     fn choice(
@@ -172,19 +213,23 @@ impl<'a> From<&'a Model> for ModelObject<'a> {
 
 /// The list of models.
 pub fn model_list(models: &Models) -> String {
-    let data: Vec<ModelObject<'_>> = models.iter().map(ModelObject::from).collect();
-    json!({"object": "list", "data": data}).to_string()
+    #[derive(Serialize)]
+    struct List<'a> {
+        object: &'static str,
+        data: Vec<ModelObject<'a>>,
+    }
+    to_json(&List { object: "list", data: models.iter().map(ModelObject::from).collect() })
 }
 
 /// One model, under the name that it was asked for by.
 pub fn model(model: &Model, asked: &str) -> String {
-    let object = ModelObject { id: asked, ..ModelObject::from(model) };
-    serde_json::to_string(&object).expect("strings and numbers always serialise")
+    to_json(&ModelObject { id: asked, ..ModelObject::from(model) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
     fn identity() -> Identity {
         Identity { id: "chatcmpl-1".to_owned(), created: 7, model: "a\"b".to_owned() }

@@ -1,0 +1,80 @@
+//! The commands besides serving: login, logout, whoami.
+
+use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
+
+use crate::langfast::{Credentials, Session};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Signs in with the user's own account and keeps the session. Asks on the terminal; from a pipe it
+/// reads the address and the password, a line each, or the refresh token alone.
+///
+/// # Errors
+/// When nothing could be read, LangFast refuses, or the session cannot be kept.
+pub fn login(session: &Session, by_refresh_token: bool) -> Result<()> {
+    let credentials = if by_refresh_token {
+        Credentials::RefreshToken(ask_secret("Refresh token: ")?)
+    } else {
+        let email = ask("E-mail: ")?;
+        Credentials::Password { email, password: ask_secret("Password: ")? }
+    };
+    let grant = session.log_in(&credentials)?;
+    say(&format!(
+        "Signed in as {}. A running server takes it up on SIGHUP or restart.",
+        grant.who()
+    ))
+}
+
+/// Forgets the kept session.
+///
+/// # Errors
+/// When the session file cannot be written.
+pub fn logout(session: &Session) -> Result<()> {
+    match session.log_out()? {
+        Some(who) => say(&format!("Signed out: {who}")),
+        None => say("Nobody is signed in"),
+    }
+}
+
+/// Says whose session is kept, and how long its access token lasts. Asks LangFast nothing.
+///
+/// # Errors
+/// When the session file cannot be read.
+pub fn whoami(session: &Session) -> Result<()> {
+    match session.kept()? {
+        Some((who, 0)) => say(&format!("{who}; the access token has ended and will be renewed")),
+        Some((who, seconds)) => say(&format!("{who}; the access token lasts {seconds} s more")),
+        None => {
+            say("Nobody is signed in. The server will sign up an anonymous user when it needs one")
+        }
+    }
+}
+
+fn ask(question: &str) -> Result<String> {
+    if stdin().is_terminal() {
+        eprint!("{question}");
+        std::io::stderr().flush()?;
+    }
+    let mut line = String::new();
+    stdin().lock().read_line(&mut line)?;
+    not_empty(question, line)
+}
+
+/// Asks without echo on a terminal.
+fn ask_secret(question: &str) -> Result<String> {
+    if stdin().is_terminal() {
+        return not_empty(question, rpassword::prompt_password(question)?);
+    }
+    ask(question)
+}
+
+fn not_empty(question: &str, answer: String) -> Result<String> {
+    match answer.trim() {
+        "" => Err(format!("{} nothing was given", question.trim_end()).into()),
+        answer => Ok(answer.to_owned()),
+    }
+}
+
+fn say(line: &str) -> Result<()> {
+    Ok(writeln!(stdout(), "{line}")?)
+}

@@ -1,0 +1,391 @@
+//! What the tests of the real program share: starting it in front of a simulator, and plain HTTP to
+//! talk to it.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// Longest that any condition is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The program, running; it is killed when this is dropped.
+pub struct Program {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<String>>,
+    log_reader: Option<JoinHandle<()>>,
+    state: Option<Directory>,
+}
+
+/// How to start the program.
+pub struct Start {
+    command: Command,
+    state: Option<Directory>,
+}
+
+impl Start {
+    /// In front of LangFast at `upstream`, on a free port, with a state directory of its own.
+    pub fn new(upstream: &str) -> Start {
+        let state = Directory::new();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_langfast2api"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LANGFAST2API_")) {
+            command.env_remove(name);
+        }
+        for name in
+            ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"]
+        {
+            command.env_remove(name);
+        }
+        command
+            .args(["--listen", "127.0.0.1:0", "--log", "debug"])
+            .args(["--supabase-url", upstream, "--runner-url", upstream])
+            .arg("--state-dir")
+            .arg(state.path());
+        Start { command, state: Some(state) }
+    }
+
+    /// With a further argument.
+    pub fn arg(mut self, arg: impl AsRef<std::ffi::OsStr>) -> Start {
+        self.command.arg(arg);
+        self
+    }
+
+    /// With a variable in its environment.
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Start {
+        self.command.env(name, value);
+        self
+    }
+
+    /// With a state directory that outlives it.
+    pub fn state_dir(mut self, path: &Path) -> Start {
+        self.state = None;
+        self.command.arg("--state-dir").arg(path);
+        self
+    }
+
+    /// Starts it and waits for its one line.
+    pub fn start(mut self) -> Program {
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().expect("the program starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let log_reader = collect(child.stderr.take().unwrap(), log.clone());
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let Some(address) = address_in(&line) else {
+            let _ = child.kill();
+            let status = child.wait();
+            log_reader.join().unwrap();
+            panic!("no address in {line:?}; {status:?}; log: {}", log.lock().unwrap());
+        };
+        Program { child, address, log, log_reader: Some(log_reader), state: self.state }
+    }
+
+    /// Runs it to its end: exit status, standard output, log.
+    pub fn run(mut self) -> (ExitStatus, String, String) {
+        let output = self.command.stdin(Stdio::null()).output().expect("the program starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status, text(output.stdout), text(output.stderr))
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            into.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+    })
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    line.split("http://").nth(1)?.split([',', '/', ' ']).next()?.parse().ok()
+}
+
+impl Program {
+    /// In front of LangFast at `upstream`, with default settings.
+    pub fn start(upstream: &str) -> Program {
+        Start::new(upstream).start()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The state directory that it was given, if it is its own.
+    pub fn state_dir(&self) -> &Path {
+        self.state.as_ref().expect("a state directory of its own").path()
+    }
+
+    /// Waits until the log holds `text`.
+    pub fn wait_for_log(&self, text: &str) {
+        wait_until(&format!("{text:?} in the log"), || self.log().contains(text));
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the program's end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// A figure of `/proc/PID/status`, such as `VmRSS` in KiB or `Threads`.
+    pub fn figure(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// One request on a connection of its own; the whole answer.
+    pub fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Response {
+        let mut connection = self.send(method, path, headers, body);
+        connection.response()
+    }
+
+    /// Sends a request and leaves the answer to be read.
+    pub fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Connection {
+        let mut connection = Connection::open(self.address);
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{headers}\r\n",
+            body.len()
+        );
+        connection.write(head.as_bytes());
+        connection.write(body);
+        connection
+    }
+
+    pub fn get(&self, path: &str) -> Response {
+        self.request("GET", path, "", b"")
+    }
+
+    /// A chat completion of these fields; `model` and `stream: false` are filled in.
+    pub fn chat(&self, fields: Value) -> Response {
+        self.chat_connection(fields).response()
+    }
+
+    /// A chat completion whose answer is left to be read.
+    pub fn chat_connection(&self, fields: Value) -> Connection {
+        let body = chat_body(fields).to_string();
+        let headers = "Content-Type: application/json\r\n";
+        self.send("POST", "/v1/chat/completions", headers, body.as_bytes())
+    }
+
+    /// A whole answer to one user message.
+    pub fn ask(&self, content: &str) -> Response {
+        self.chat(user(content))
+    }
+
+    /// A streamed answer to one user message.
+    pub fn ask_stream(&self, content: &str) -> Response {
+        let mut fields = user(content);
+        fields["stream"] = json!(true);
+        self.chat(fields)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.log_reader.take() {
+            let _ = reader.join();
+        }
+        if std::thread::panicking() {
+            eprintln!("the program's log:\n{}", self.log());
+        }
+    }
+}
+
+/// The fields of a request with one user message.
+pub fn user(content: &str) -> Value {
+    json!({"messages": [{"role": "user", "content": content}]})
+}
+
+/// A chat request's body with `gpt-4o` as model if none is given.
+pub fn chat_body(mut fields: Value) -> Value {
+    let object = fields.as_object_mut().expect("fields");
+    object.entry("model").or_insert(json!("gpt-4o"));
+    fields
+}
+
+/// A plain connection.
+pub struct Connection {
+    pub stream: BufReader<TcpStream>,
+}
+
+impl Connection {
+    pub fn open(address: SocketAddr) -> Connection {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Connection { stream: BufReader::new(stream) }
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// Reads the head of an answer.
+    pub fn head(&mut self) -> Response {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(self.stream.read_line(&mut head).unwrap() > 0, "cut in the head: {head:?}");
+        }
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Response { status, head, body: Vec::new(), complete: false }
+    }
+
+    /// Reads the next chunk of a chunked body; `None` at its end.
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+        let mut size = String::new();
+        assert!(self.stream.read_line(&mut size).unwrap() > 0, "cut before a chunk");
+        let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
+        let mut chunk = vec![0; size + 2];
+        self.stream.read_exact(&mut chunk).unwrap();
+        assert!(chunk.ends_with(b"\r\n"));
+        chunk.truncate(size);
+        (size > 0).then_some(chunk)
+    }
+
+    /// Reads a whole answer.
+    pub fn response(&mut self) -> Response {
+        let mut response = self.head();
+        if let Some(length) = response.header("content-length") {
+            response.body = vec![0; length.parse().unwrap()];
+            self.stream.read_exact(&mut response.body).unwrap();
+        } else if response.header("transfer-encoding").is_some() {
+            while let Some(chunk) = self.chunk() {
+                response.body.extend(chunk);
+            }
+        }
+        response.complete = true;
+        response
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+    /// Whether its body was read to its end.
+    pub complete: bool,
+}
+
+impl Response {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (field, value) = line.split_once(": ")?;
+            field.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("{e} in {:?}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The text of a whole answer's first choice.
+    pub fn content(&self) -> String {
+        assert_eq!(self.status, 200, "{}", self.text());
+        self.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+    }
+
+    /// The error object.
+    pub fn error(&self) -> Value {
+        self.json()["error"].clone()
+    }
+
+    /// The data of a stream's events, in order; the last one of a complete stream is `[DONE]`.
+    pub fn events(&self) -> Vec<String> {
+        let events = self.text().split("\n\n").filter(|event| !event.is_empty());
+        events
+            .map(|event| {
+                let lines = event.lines().filter(|line| !line.starts_with(':'));
+                let lines: Vec<&str> = lines.collect();
+                assert_eq!(lines.len(), 1, "an event is one line: {event:?}");
+                lines[0].strip_prefix("data: ").expect("data").to_owned()
+            })
+            .collect()
+    }
+
+    /// A stream's events as JSON, without `[DONE]`.
+    pub fn chunks(&self) -> Vec<Value> {
+        let events = self.events();
+        let chunks = events.iter().filter(|event| *event != "[DONE]");
+        chunks.map(|event| serde_json::from_str(event).unwrap()).collect()
+    }
+
+    /// The text that the choice's deltas add up to.
+    pub fn streamed_text(&self, index: u64) -> String {
+        let chunks = self.chunks();
+        let choices = chunks.iter().filter_map(|chunk| chunk["choices"].as_array()).flatten();
+        let own = choices.filter(|choice| choice["index"] == index);
+        own.filter_map(|choice| choice["delta"]["content"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Whether the stream ended with `[DONE]`.
+    pub fn is_done(&self) -> bool {
+        self.events().last().is_some_and(|event| event == "[DONE]")
+    }
+}
+
+/// A directory that is removed when this is dropped.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    pub fn new() -> Directory {
+        let name = format!("langfast2api-test-{}", uuid::Uuid::new_v4().simple());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Waits for a condition.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
