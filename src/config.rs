@@ -19,7 +19,7 @@ const ANON_KEY: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzdXBhYmF
 /// Point any OpenAI client at http://127.0.0.1:8000/v1. Nothing has to be configured; every setting
 /// is a flag or an environment variable, and a flag wins.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, args_override_self = true)]
 pub struct Cli {
     /// The settings of the server and of every command.
     #[command(flatten)]

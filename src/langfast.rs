@@ -85,27 +85,34 @@ impl LangFast {
     /// # Errors
     /// The step that failed, and how.
     pub fn start(&self, model: &str, prompt_meta: &Value) -> Result<Subscription, Error> {
-        let grant = self.session.grant()?;
-        match self.start_as(&grant, model, prompt_meta) {
-            Err(error) if status_of(&error) == Some(401) => {
-                let grant = self.session.renew(&grant)?;
-                self.start_as(&grant, model, prompt_meta)
+        let mut grant = self.session.grant()?;
+        let mut renewed = false;
+        loop {
+            match self.start_as(&grant, model, prompt_meta) {
+                Err(error) if status_of(&error) == Some(401) && !renewed => {
+                    renewed = true;
+                    grant = self.session.renew(&grant)?;
+                }
+                Ok(None) => grant = self.session.grant()?,
+                Ok(Some(run)) => return Ok(run),
+                Err(error) => return Err(error),
             }
-            other => other,
         }
     }
 
     /// The socket connects while the prompt is made, and is there before the run is started: an
-    /// event that was emitted to nobody is gone.
+    /// event that was emitted to nobody is gone. `None` if another user has signed in meanwhile.
     fn start_as(
         &self,
         grant: &Grant,
         model: &str,
         prompt_meta: &Value,
-    ) -> Result<Subscription, Error> {
+    ) -> Result<Option<Subscription>, Error> {
         let lease = self.runner.lease()?;
         let prompt = self.prompt(grant, model)?;
-        lease.connected(grant)?;
+        if !lease.connected(grant)? {
+            return Ok(None);
+        }
         let run = |prompt_id: &str| {
             self.api.start_run(&grant.access_token, &grant.user_id, prompt_id, prompt_meta)
         };
@@ -117,7 +124,7 @@ impl LangFast {
             }
             other => other?,
         };
-        Ok(lease.subscribe(started))
+        Ok(Some(lease.subscribe(started)))
     }
 
     /// The prompt of the signed-in user, created if there is none yet.

@@ -65,7 +65,7 @@ fn without_a_key_the_server_refuses_to_listen_for_other_machines() {
     let (status, _, log) = start("127.0.0.1:0,[::]:0").run();
     assert_eq!(status.code(), Some(1), "{log}");
     let program = start("0.0.0.0:0").env("LANGFAST2API_API_KEYS", "one").start();
-    assert_eq!(Connection::open(program.address()).stream.get_ref().peer_addr().is_ok(), true);
+    assert_eq!(program.get("/healthz").status, 200);
 }
 
 #[test]
@@ -134,7 +134,9 @@ fn a_unix_socket_is_served_and_replaced_when_a_killed_process_left_it() {
     let listen = format!("127.0.0.1:0,unix:{}", path.display());
     let mut program = Start::new("http://127.0.0.1:1").arg("--listen").arg(listen).start();
     let mut stream = UnixStream::connect(&path).unwrap();
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.contains("\r\n\r\n{\"status\":\"ok\"}"), "{answer}");

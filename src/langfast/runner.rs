@@ -163,18 +163,20 @@ pub struct Lease {
 
 impl Lease {
     /// Waits until the socket is connected as `grant`'s user: a run must not be started before.
+    /// False if another user has signed in since, so that `grant` is of no use any more.
     ///
     /// # Errors
     /// [`Step::Connect`]: the second failed attempt, one that trying again cannot mend, or the
     /// handshake's deadline.
-    pub fn connected(&self, grant: &Grant) -> Result<(), Error> {
+    pub fn connected(&self, grant: &Grant) -> Result<bool, Error> {
         let limit = self.shared.dialer.timeout() + self.shared.config.handshake_timeout;
         let deadline = Instant::now() + limit;
         let mut state = self.shared.lock();
         loop {
             match &state.link {
-                Some(link) if link.user_id == grant.user_id => return Ok(()),
-                // Another user has signed in since.
+                Some(link) if link.user_id == grant.user_id => return Ok(true),
+                Some(link) if self.shared.is_signed_in(&link.user_id) => return Ok(false),
+                // It is a former user's.
                 Some(link) => drop(link.tcp.shutdown(Shutdown::Both)),
                 None => {}
             }
@@ -301,6 +303,10 @@ type Socket = WebSocket<Connection>;
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn is_signed_in(&self, user_id: &str) -> bool {
+        self.session.present().is_some_and(|present| present.user_id == user_id)
     }
 
     fn spawn(shared: &Arc<Shared>) -> Result<(), Error> {

@@ -291,12 +291,11 @@ impl Session {
         let mut state = self.state.lock().unwrap();
         // A directory that cannot be written keeps no count: the process's own is the least.
         let counted = saved.sign_ups.iter().chain(&state.sign_ups);
-        let mut recent: Vec<u64> =
-            counted.copied().filter(|at| *at <= now && now - at < HOUR).collect();
+        let mut recent: Vec<u64> = counted.copied().filter(|at| at.abs_diff(now) < HOUR).collect();
         recent.sort_unstable();
         recent.dedup();
         if recent.len() >= SIGN_UPS_AN_HOUR {
-            let wait = Duration::from_secs(HOUR - (now - recent[0]));
+            let wait = Duration::from_secs((recent[0] + HOUR).saturating_sub(now));
             let why = "this hour's anonymous sign-ups are used up; sign in with your own account \
                        (`langfast2api login`) to go on at once";
             return Err(hold_off(why, wait));
