@@ -4,11 +4,11 @@
 mod api;
 pub mod dial;
 mod prompt_meta;
-mod run;
+pub mod run;
 mod runner;
 mod session;
 mod store;
-mod transcript;
+pub mod transcript;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -149,13 +149,17 @@ impl Scan {
             let after_cr = self.at > 0 && window[self.at - 1] == b'\r';
             self.at += 1;
             match (after_cr, byte) {
-                (true, b'\n') if self.ends_with_this_line()? => return Ok(Some(self.at)),
-                (true, b'\n') | (false, b'\r') => {}
+                (false, b'\r') => {}
+                (true, b'\n') => {
+                    if self.end_line()? {
+                        return Ok(Some(self.at));
+                    }
+                }
                 (true, _) | (false, b'\n') => {
                     return Err(bad(400, "A line of the head does not end with CRLF"));
                 }
                 (_, b'\t' | b' '..=b'~' | 0x80..) => self.line += 1,
-                (_, 0x16) if self.at == 1 => return Err(bad(400, TLS)),
+                (_, 0x16) if self.at == 1 => return Err(bad(400, TLS_HINT)),
                 _ => return Err(bad(400, "The head has a control character in it")),
             }
         }
@@ -168,7 +172,8 @@ impl Scan {
         }
     }
 
-    fn ends_with_this_line(&mut self) -> Result<bool, Error> {
+    /// Takes note of the end of a line; true if that is the end of the head.
+    fn end_line(&mut self) -> Result<bool, Error> {
         let empty = std::mem::take(&mut self.line) == 0;
         match (empty, self.lines) {
             (true, 0) => self.blank += 1,
@@ -184,8 +189,9 @@ impl Scan {
     }
 }
 
-const TLS: &str = "This port speaks plain HTTP, and this is a TLS handshake: use http://, or a proxy \
-                   that ends TLS in front of it";
+/// The answer to a TLS handshake, whose first byte can begin no request.
+const TLS_HINT: &str = "This port speaks plain HTTP, and this is a TLS handshake: use http://, or a \
+                        proxy that ends TLS in front of it";
 
 fn bad(status: u16, message: &str) -> Error {
     Error::BadHttp { status, message: message.to_owned() }

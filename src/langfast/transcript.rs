@@ -41,11 +41,11 @@ impl Transcript {
     /// Takes the last event's text; nothing is held back any more.
     pub fn complete(&mut self, raw: &[u8]) -> String {
         let delta = self.advance(raw);
-        let held_back = &raw[without_cut_character(raw).len()..];
-        if self.shorter.is_some() || held_back.is_empty() {
+        if let Some(text) = &mut self.shorter {
+            *text = unescape(raw);
             return delta;
         }
-        delta + &self.show(held_back)
+        delta + &self.show(&raw[without_cut_character(raw).len()..])
     }
 
     /// The final text, if it is not what the deltas add up to.
@@ -91,18 +91,23 @@ fn common_prefix(a: &str, b: &str) -> usize {
     same.map(|(c, _)| c.len_utf8()).sum()
 }
 
-/// `raw` without what a sender leaves of a character that it cut: an escaped lone high surrogate, or
+/// `raw` without what a sender leaves of a character that it cut: escaped lone high surrogates, or
 /// U+FFFD.
-fn without_cut_character(raw: &[u8]) -> &[u8] {
-    const ESCAPE: usize = "\\ud83d".len();
-    if let Some(rest) = raw.strip_suffix("\u{fffd}".as_bytes()) {
-        return rest;
+fn without_cut_character(mut raw: &[u8]) -> &[u8] {
+    while let Some(rest) =
+        raw.strip_suffix("\u{fffd}".as_bytes()).or_else(|| without_high_surrogate(raw))
+    {
+        raw = rest;
     }
-    let Some(at) = raw.len().checked_sub(ESCAPE) else { return raw };
-    let is_high = hex_escape(&raw[at..]).is_some_and(|unit| (0xD800..0xDC00).contains(&unit));
+    raw
+}
+
+fn without_high_surrogate(raw: &[u8]) -> Option<&[u8]> {
+    let (rest, escape) = raw.split_at(raw.len().checked_sub("\\ud83d".len())?);
     // An even number of backslashes in front are escaped ones; an odd number escape ours.
-    let backslashes = raw[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
-    if is_high && backslashes % 2 == 0 { &raw[..at] } else { raw }
+    let backslashes = rest.iter().rev().take_while(|byte| **byte == b'\\').count();
+    let is_high = hex_escape(escape).is_some_and(|unit| (0xD800..0xDC00).contains(&unit));
+    (is_high && backslashes % 2 == 0).then_some(rest)
 }
 
 /// The UTF-16 unit of the `\uXXXX` that `raw` begins with.
@@ -192,6 +197,8 @@ mod tests {
         assert_eq!(deltas, ["a", "😀", "b"]);
         let (deltas, _) = play(&[r"a\ud83d", "a😀"]);
         assert_eq!(deltas, ["a", "😀"]);
+        let (deltas, _) = play(&[r"a\ud83d\ud83d", r"a\ud83d\ude00"]);
+        assert_eq!(deltas, ["a", "😀"]);
     }
 
     #[test]
@@ -223,6 +230,12 @@ mod tests {
         assert_eq!((deltas.concat().as_str(), revised.as_deref()), ("Hello ", Some("Hello")));
         let (deltas, revised) = play(&["Hello ", "Hello", "Hello world"]);
         assert_eq!((deltas.concat().as_str(), revised), ("Hello world", None));
+    }
+
+    #[test]
+    fn a_shorter_final_text_is_known_with_the_half_that_stays_alone() {
+        let (_, revised) = play(&["abcdefgh", r"ab\ud83d"]);
+        assert_eq!(revised.as_deref(), Some("ab\u{fffd}"));
     }
 
     #[test]

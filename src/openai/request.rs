@@ -87,7 +87,12 @@ impl Fields {
         if body.trim_ascii().is_empty() {
             return Err(bad_json("The body is empty; it must be a JSON object"));
         }
-        match serde_json::from_slice(body) {
+        let read = serde_json::from_slice(body);
+        let read = read.or_else(|error| match without_lone_surrogates(body) {
+            Some(mended) => serde_json::from_slice(&mended),
+            None => Err(error),
+        });
+        match read {
             Ok(Value::Object(map)) => Ok(Fields { map, path: "" }),
             Ok(_) => Err(bad_json("The body must be a JSON object")),
             Err(e) => Err(bad_json(&format!(
@@ -136,6 +141,37 @@ impl Fields {
         }
         Ok(Some(number))
     }
+}
+
+/// The body with U+FFFD for each escape of half a surrogate pair; `None` if it has none. Clients that
+/// cut text by UTF-16 units send such halves, and serde_json refuses them.
+fn without_lone_surrogates(body: &[u8]) -> Option<Vec<u8>> {
+    let mut mended = Vec::with_capacity(body.len());
+    let mut rest = body;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        let escape = &rest[at..];
+        let length = match utf16_unit(escape) {
+            Some(0xD800..0xDC00) if matches!(utf16_unit(&escape[6..]), Some(0xDC00..0xE000)) => 12,
+            Some(0xD800..0xE000) => 0,
+            Some(_) => 6,
+            None => escape.len().min(2),
+        };
+        mended.extend_from_slice(&rest[..at + length]);
+        if length == 0 {
+            mended.extend_from_slice(b"\\ufffd");
+        }
+        rest = &escape[if length == 0 { 6 } else { length }..];
+    }
+    mended.extend_from_slice(rest);
+    (mended != body).then_some(mended)
+}
+
+/// The unit of the `\uXXXX` that `escape` begins with.
+fn utf16_unit(escape: &[u8]) -> Option<u16> {
+    let digits = std::str::from_utf8(escape.strip_prefix(b"\\u")?.get(..4)?).ok()?;
+    // A sign would be no digit of JSON's.
+    let unit = u16::from_str_radix(digits, 16).ok()?;
+    (!digits.starts_with('+')).then_some(unit)
 }
 
 fn bad_json(message: &str) -> Error {

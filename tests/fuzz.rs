@@ -1,0 +1,245 @@
+//! Fuzzing of everything that reads what others have written: mutations of sound inputs, and whole
+//! inputs from random pieces. A second each as a test; `scripts/fuzz SECONDS` runs them longer. A
+//! failure prints the seed that repeats it (`FUZZ_SEED`).
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use langfast2api::front::body::Decoder;
+use langfast2api::front::head::Scan;
+use langfast2api::front::{Head, Limits};
+use langfast2api::langfast::run::{Notice, Progress, RunEvent, payload_object};
+use langfast2api::langfast::transcript::{Transcript, unescape};
+use langfast2api::openai::request;
+use langfast2api::socketio::{self, EnginePacket, SocketPacket};
+
+/// Runs `target` on one random input after another for the time given.
+fn fuzz(target: impl Fn(&mut Rng)) {
+    let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+    let until = Instant::now() + Duration::from_secs_f64(seconds.unwrap_or(1.0));
+    let fixed = std::env::var("FUZZ_SEED").ok().and_then(|text| text.parse::<u64>().ok());
+    let mut runs = 0u64;
+    loop {
+        let seed = fixed.unwrap_or_else(|| fastrand::u64(..));
+        let result = catch_unwind(AssertUnwindSafe(|| target(&mut Rng::with_seed(seed))));
+        if let Err(panic) = result {
+            eprintln!("repeat it with FUZZ_SEED={seed}");
+            resume_unwind(panic);
+        }
+        runs += 1;
+        if fixed.is_some() || Instant::now() >= until {
+            break;
+        }
+    }
+    eprintln!("{runs} runs");
+}
+
+/// A sound input with some damage done to it.
+fn mutated(rng: &mut Rng, seeds: &[&[u8]], words: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = seeds[rng.usize(..seeds.len())].to_vec();
+    for _ in 0..rng.usize(0..6) {
+        let at = rng.usize(..=bytes.len());
+        match rng.u8(0..6) {
+            0 if at < bytes.len() => bytes[at] = rng.u8(..),
+            1 if at < bytes.len() => drop(bytes.remove(at)),
+            2 => bytes.truncate(at),
+            3 => {
+                let word = words[rng.usize(..words.len())];
+                bytes.splice(at..at, word.iter().copied());
+            }
+            4 => {
+                let other = seeds[rng.usize(..seeds.len())];
+                bytes.splice(at..at, other[rng.usize(..=other.len())..].iter().copied());
+            }
+            _ => {
+                let byte = rng.u8(..);
+                bytes.splice(at..at, std::iter::repeat_n(byte, rng.usize(1..40)));
+            }
+        }
+    }
+    bytes
+}
+
+const REQUESTS: &[&[u8]] = &[
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    b"POST http://a/b?c HTTP/1.0\r\nExpect: 100-continue\r\nConnection: keep-alive\r\n\r\n",
+];
+const HTTP_WORDS: &[&[u8]] = &[
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b": ",
+    b"Content-Length: 9\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"ffffffffffffffff\r\n",
+    b";x=y",
+    b"HTTP/2.0",
+    b"PRI * ",
+    b" ",
+    b"\t",
+    b"\xff",
+];
+
+/// What the front makes of a connection's bytes that arrive in these pieces: each head and body.
+fn read_requests(pieces: &[&[u8]]) -> Vec<Result<(Head, Vec<u8>), String>> {
+    let limits = Limits { head_bytes: 200, headers: 4, body_bytes: 100, ..Limits::default() };
+    let (mut requests, mut buffer) = (Vec::new(), Vec::new());
+    let mut scan = Scan::default();
+    let mut reading: Option<(Head, Decoder, Vec<u8>)> = None;
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        loop {
+            if let Some((_, decoder, body)) = &mut reading {
+                match decoder.feed(&buffer, body) {
+                    Ok(taken) => drop(buffer.drain(..taken)),
+                    Err(error) => {
+                        requests.push(Err(error.to_string()));
+                        return requests;
+                    }
+                }
+                if !decoder.is_done() {
+                    break;
+                }
+                let (head, _, body) = reading.take().unwrap();
+                requests.push(Ok((head, body)));
+            }
+            let end = match scan.find_end(&buffer, &limits) {
+                Ok(Some(end)) => end,
+                Ok(None) => break,
+                Err(error) => {
+                    requests.push(Err(error.to_string()));
+                    return requests;
+                }
+            };
+            match Head::parse(&buffer[..end], &limits) {
+                Ok(head) => {
+                    drop(buffer.drain(..end));
+                    scan = Scan::default();
+                    let decoder = Decoder::new(head.body, limits.body_bytes);
+                    reading = Some((head, decoder, Vec::new()));
+                }
+                Err(error) => {
+                    requests.push(Err(error.to_string()));
+                    return requests;
+                }
+            }
+        }
+    }
+    requests
+}
+
+#[test]
+fn requests_are_read_alike_whatever_pieces_they_come_in() {
+    fuzz(|rng| {
+        let bytes = mutated(rng, REQUESTS, HTTP_WORDS);
+        let mut cuts = [0, rng.usize(..=bytes.len()), rng.usize(..=bytes.len()), bytes.len()];
+        cuts.sort_unstable();
+        let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+        let whole = read_requests(&[&bytes]);
+        assert_eq!(read_requests(&pieces), whole, "{}", bytes.escape_ascii());
+        for (head, body) in whole.into_iter().flatten() {
+            assert!(body.len() <= 100 && head.target.is_ascii());
+        }
+    });
+}
+
+const FRAMES: &[&[u8]] = &[
+    br#"0{"sid":"a","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1}"#,
+    br#"42["execution:chunk",{"executionId":"j","status":"in_progress","content":"a\ud83d\n"}]"#,
+    br#"42["execution:chunk","{\"executionId\":\"j\",\"content\":\"ab\"}"]"#,
+    br#"42["execution:chunk",{"executionId":"j","status":"completed","content":"abc","error":null}]"#,
+    br#"42["completion_finished",{"executionId":"j"}]"#,
+    br#"44{"message":"no"}"#,
+    b"2probe",
+    b"41",
+];
+const JSON_WORDS: &[&[u8]] = &[
+    b"\"",
+    b"\\",
+    b"\\ud83d",
+    b"\\u",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"null",
+    b"1e999",
+    b"-",
+    b"\"error\":",
+    b"\"content\":",
+    "\u{1f600}".as_bytes(),
+    b"\xff",
+    b"[[[[[[[[[[[[[[[[",
+];
+
+#[test]
+fn frames_of_the_runner_never_break_anything() {
+    fuzz(|rng| {
+        let mut progress = Progress::new(1000);
+        let mut ended = 0;
+        for _ in 0..rng.usize(1..6) {
+            let bytes = mutated(rng, FRAMES, JSON_WORDS);
+            let Ok(frame) = std::str::from_utf8(&bytes) else { continue };
+            let packet = socketio::parse(frame);
+            let Ok(EnginePacket::Message(SocketPacket::Event { name, payload: Some(payload) })) =
+                packet
+            else {
+                continue;
+            };
+            let mut inside = String::new();
+            let Some(notice) = Notice::read(&name, payload_object(payload, &mut inside)) else {
+                continue;
+            };
+            for event in progress.take(&notice) {
+                assert_eq!(ended, 0, "nothing comes behind the end");
+                ended +=
+                    usize::from(matches!(event, RunEvent::Finished { .. } | RunEvent::Failed(_)));
+            }
+        }
+    });
+}
+
+#[test]
+fn deltas_add_up_to_the_final_text_or_the_final_text_is_known() {
+    const PIECES: &[&str] =
+        &["a", "é", "\\ud83d", "\\ude00", "😀", "\\n", "\\\\", "\u{fffd}", "ab", " "];
+    fuzz(|rng| {
+        let mut transcript = Transcript::default();
+        let (mut raw, mut shown) = (String::new(), String::new());
+        for _ in 0..rng.usize(0..8) {
+            if rng.u8(..) < 20 {
+                // Revised: another beginning.
+                raw = PIECES[rng.usize(..PIECES.len())].to_owned();
+            }
+            raw.push_str(PIECES[rng.usize(..PIECES.len())]);
+            shown += &transcript.advance(raw.as_bytes());
+        }
+        shown += &transcript.complete(raw.as_bytes());
+        assert_eq!(transcript.shown(), shown.len());
+        let text = unescape(raw.as_bytes());
+        assert_eq!(transcript.into_revised().unwrap_or(shown), text, "{raw}");
+    });
+}
+
+const BODIES: &[&[u8]] = &[
+    br#"{"model":"gpt-5","messages":[{"role":"user","content":"hi"}],"stream":true,"n":2}"#,
+    br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a"}]}],"stop":["x"]}"#,
+    br#"{"model":"m","messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"}}]}]}"#,
+    br#"{"model":"m","messages":[{"role":"tool","content":"x","tool_call_id":"1"}],"temperature":1,"max_tokens":5,"response_format":{"type":"json_object"}}"#,
+];
+
+#[test]
+fn bodies_are_read_or_refused() {
+    fuzz(|rng| {
+        let body = mutated(rng, BODIES, JSON_WORDS);
+        if let Ok(call) = request::parse(&body) {
+            assert!(!call.request.messages.is_empty() && (1..=8).contains(&call.request.n));
+        }
+    });
+}
