@@ -161,12 +161,16 @@ impl Stream<'_> {
         &mut self.buffer
     }
 
-    /// Sends what has been put in.
+    /// Sends what has been put in; false if that is nothing.
     ///
     /// # Errors
     /// When the client has gone.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.send(b"")
+    pub fn flush(&mut self) -> io::Result<bool> {
+        let is_empty = self.buffer.len() == self.head + ROOM;
+        if self.head == 0 && is_empty {
+            return Ok(false);
+        }
+        self.send(b"").map(|()| true)
     }
 
     /// Sends what has been put in and ends the body, in one write: the answer is complete.

@@ -159,6 +159,7 @@ impl Reply<'_> {
             events.event(|data| chunks.role(data, at));
         }
         let mut next = Ok(first);
+        let mut sent_at = Instant::now();
         loop {
             match next {
                 Ok(Next::Choice(at, ChoiceEvent::Text(text))) => {
@@ -180,8 +181,10 @@ impl Reply<'_> {
             next = match self.choices.ready() {
                 Some(ready) => ready,
                 None => {
-                    sent(events.flush())?;
-                    let silence = (!keep_alive.is_zero()).then(|| Instant::now() + keep_alive);
+                    if sent(events.flush())? {
+                        sent_at = Instant::now();
+                    }
+                    let silence = (!keep_alive.is_zero()).then(|| sent_at + keep_alive);
                     self.choices.next(silence)
                 }
             };
@@ -220,6 +223,6 @@ fn fail(events: EventStream<'_>, error: Error) -> Result<(), Error> {
 }
 
 /// A write can only fail because nobody reads any more.
-fn sent(result: io::Result<()>) -> Result<(), Error> {
+fn sent<T>(result: io::Result<T>) -> Result<T, Error> {
     result.map_err(|_| Error::ClientGone)
 }

@@ -84,9 +84,19 @@ impl Default for Limits {
 /// Decides whether a request is let in.
 pub trait Gate: Send + Sync {
     /// Asked when the head has been read and is well-formed, before any of the body is:
-    /// authorisation, routes, capacity. The value is kept in the [`Exchange`] until both sides have
-    /// dropped it: a permit.
-    fn admit(&self, head: &Head) -> Result<Box<dyn Any + Send + Sync>, Error>;
+    /// authorisation, routes.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn admit(&self, head: &Head) -> Result<(), Error>;
+
+    /// Asked when the whole request has been read: whether there is somebody to work on it. Clients
+    /// that are slow with their bodies keep nobody from work. The value is kept in the [`Exchange`]
+    /// until both sides have dropped it.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn permit(&self) -> Result<Box<dyn Any + Send + Sync>, Error>;
 }
 
 /// A socket to accept clients on.

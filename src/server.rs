@@ -190,7 +190,7 @@ struct Admission {
 }
 
 impl Gate for Admission {
-    fn admit(&self, head: &Head) -> Result<Box<dyn Any + Send + Sync>, Error> {
+    fn admit(&self, head: &Head) -> Result<(), Error> {
         let access = &self.workers.service.access;
         access.check_host(head)?;
         let unknown = || Error::NoSuchUrl(format!("{} {}", head.method, head.path()));
@@ -206,8 +206,11 @@ impl Gate for Admission {
         if head.method == "POST" {
             check_media(head)?;
         }
-        let permit = Workers::permit(&self.workers)?;
-        Ok(Box::new(permit))
+        Ok(())
+    }
+
+    fn permit(&self) -> Result<Box<dyn Any + Send + Sync>, Error> {
+        Ok(Box::new(Workers::permit(&self.workers)?))
     }
 }
 
@@ -295,7 +298,11 @@ impl Workers {
                         return;
                     }
                 }
-                Err(error) => log::error!("tiny_http: {error}"),
+                Err(error) => {
+                    // Its accept loop has ended, for good: nobody would be answered any more.
+                    log::error!("tiny_http accepts no more ({error}); ending, to be started anew");
+                    std::process::exit(1);
+                }
             }
         }
     }

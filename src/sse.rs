@@ -33,11 +33,11 @@ impl<'a> EventStream<'a> {
         self.stream.buffer().extend_from_slice(b": keep-alive\n");
     }
 
-    /// Sends what has been put in.
+    /// Sends what has been put in; false if that is nothing.
     ///
     /// # Errors
     /// When the client has gone.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub fn flush(&mut self) -> io::Result<bool> {
         self.stream.flush()
     }
 

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -55,11 +55,12 @@ struct Worker {
 #[derive(Clone, Default)]
 struct Doorman {
     permits: Arc<AtomicUsize>,
+    /// Whether there is nobody to work on a request.
+    is_full: Arc<AtomicBool>,
 }
 
 /// What the gate gives; counted while it lives.
 struct Permit {
-    path: String,
     permits: Arc<AtomicUsize>,
 }
 
@@ -70,7 +71,7 @@ impl Drop for Permit {
 }
 
 impl Gate for Doorman {
-    fn admit(&self, head: &Head) -> Result<Box<dyn Any + Send + Sync>, Error> {
+    fn admit(&self, head: &Head) -> Result<(), Error> {
         match head.path() {
             "/secret" => Err(Error::Unauthorized("no key")),
             "/get-only" => {
@@ -78,11 +79,16 @@ impl Gate for Doorman {
             }
             "/full" => Err(Error::Overloaded("test".to_owned())),
             "/gate-panics" => panic!("a gate that panics, on purpose"),
-            path => {
-                self.permits.fetch_add(1, Ordering::SeqCst);
-                Ok(Box::new(Permit { path: path.to_owned(), permits: self.permits.clone() }))
-            }
+            _ => Ok(()),
         }
+    }
+
+    fn permit(&self) -> Result<Box<dyn Any + Send + Sync>, Error> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(Error::Overloaded("test".to_owned()));
+        }
+        self.permits.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Permit { permits: self.permits.clone() }))
     }
 }
 
@@ -125,10 +131,7 @@ impl Server {
     }
 
     fn client(&self) -> Client<TcpStream> {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client { stream, read: Vec::new() }
+        connect(self.address)
     }
 
     /// What a worker reports next.
@@ -146,6 +149,16 @@ impl Server {
         client.send("GET /hello HTTP/1.1\r\nHost: h\r\n\r\n");
         assert_eq!(client.answer().body, b"hello");
     }
+}
+
+/// A front with nothing behind it.
+fn front_alone() -> (Front, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let listeners = vec![Listener::Tcp(listener)];
+    let (backend, gate) = ("/nonexistent/private.sock".into(), Arc::new(Doorman::default()));
+    let limits = Limits::default();
+    (Front::start(listeners, backend, Arc::default(), gate, limits).unwrap(), address)
 }
 
 impl Drop for Server {
@@ -174,10 +187,6 @@ impl Worker {
             "/echo" => respond(&exchange, &mut out, &body),
             "/private" => respond(&exchange, &mut out, private.as_bytes()),
             "/id" => respond(&exchange, &mut out, exchange.request_id.as_bytes()),
-            "/permit" => {
-                let permit: &Permit = exchange.permit().downcast_ref().unwrap();
-                respond(&exchange, &mut out, permit.path.as_bytes());
-            }
             "/wait" => self.wait(&exchange, &mut out),
             "/stream" => self.stream(&exchange, &mut out),
             "/endless" => self.endless(&exchange, &mut out),
@@ -408,6 +417,13 @@ impl Client<TcpStream> {
     }
 }
 
+fn connect(address: SocketAddr) -> Client<TcpStream> {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    Client { stream, read: Vec::new() }
+}
+
 fn temporary_directory() -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let unique = format!("front-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -514,11 +530,9 @@ fn a_request_may_arrive_byte_by_byte() {
 }
 
 #[test]
-fn the_worker_gets_the_gates_permit_and_the_clients_headers() {
+fn the_worker_gets_the_clients_headers_and_a_sane_request_id() {
     let server = Server::start(Limits::default());
     let mut client = server.client();
-    client.send("GET /permit HTTP/1.1\r\nHost: h\r\n\r\n");
-    assert_eq!(client.answer().body, b"/permit");
     client.send("GET /id HTTP/1.1\r\nHost: h\r\nX-Request-ID: my.own_id:1-2\r\n\r\n");
     assert_eq!(client.answer().body, b"my.own_id:1-2");
     for unfit in ["", "with space", "quote\"", &"x".repeat(129)] {
@@ -906,11 +920,20 @@ fn a_permit_is_given_back_however_the_exchange_ends() {
         }
         given_back();
     }
-    let mut client = server.client();
-    client.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf");
-    until("the permit", || permits.load(Ordering::SeqCst) == 1);
-    client.reset();
-    given_back();
+}
+
+#[test]
+fn a_client_that_is_slow_with_its_body_takes_no_permit() {
+    let server = Server::start(Limits::default());
+    let mut slow = server.client();
+    slow.send(
+        "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(slow.answer().status, 100);
+    assert_eq!(server.doorman.permits.load(Ordering::SeqCst), 0);
+    server.doorman.is_full.store(true, Ordering::SeqCst);
+    slow.send("0123456789");
+    assert_eq!(slow.answer().status, 503);
 }
 
 #[test]
@@ -1080,27 +1103,23 @@ fn want_of_descriptors_does_not_end_the_accept_loop() {
     if !in_a_process_with_descriptors(64, "want_of_descriptors_does_not_end_the_accept_loop") {
         return;
     }
-    let server = Server::start(Limits::default());
+    // Alone, since tiny_http does not get over it.
+    let (front, address) = front_alone();
     let mut files: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     for _ in 0..5 {
-        // The client is in this process too, and is left the only free descriptor.
-        let mut client = loop {
-            files.pop().expect("one descriptor should be enough");
-            if let Ok(stream) = TcpStream::connect(server.address) {
-                break Client { stream, read: Vec::new() };
-            }
-        };
-        client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The client is in this process too, and takes the only free descriptor.
+        files.pop().unwrap();
+        let mut client = connect(address);
         let answer = client.answer();
         assert_eq!((answer.status, &*answer.fields["retry-after"]), (503, "1"));
-        // Its descriptor is kept, so that there is again none.
+        // Kept, so that there is again none.
         files.push(File::from(OwnedFd::from(client.stream)));
     }
     drop(files);
-    // tiny_http may not have got over it, but the front has.
-    let mut client = server.client();
+    let mut client = connect(address);
     client.send("GET /secret HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(client.answer().status, 401);
+    assert_eq!(front.connections(), 1);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -1288,17 +1307,8 @@ fn a_request_that_gets_no_answer_is_told_so() {
 
 #[test]
 fn a_front_without_a_server_behind_it_says_that_it_is_overloaded() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let front = Front::start(
-        vec![Listener::Tcp(listener)],
-        "/nonexistent/private.sock".into(),
-        Arc::default(),
-        Arc::new(Doorman::default()),
-        Limits::default(),
-    )
-    .unwrap();
-    let mut client = Client { stream: TcpStream::connect(address).unwrap(), read: Vec::new() };
+    let (front, address) = front_alone();
+    let mut client = connect(address);
     client.send("GET /hello HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(client.answer().status, 503);
     drop(client);

@@ -94,15 +94,17 @@ impl Connection {
     /// The story of a request once its head has been read.
     fn exchange(&mut self, mut head: Head, request_id: String) -> Result<Next, Stop> {
         head.keep_alive &= !self.shared.stop.is_raised();
-        let permit = match self.shared.gate.admit(&head) {
-            Ok(permit) => permit,
-            Err(error) => return self.turn_down(&head, error, &request_id),
-        };
-        let exchange = self.shared.exchanges.open(head, request_id, self.peer.clone(), permit);
-        if exchange.head.expects_continue && self.buffer.is_empty() {
+        if let Err(error) = self.shared.gate.admit(&head) {
+            return self.turn_down(&head, error, &request_id);
+        }
+        if head.expects_continue && self.buffer.is_empty() {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        let body = self.read_body(&exchange.head)?;
+        let accepted = Instant::now();
+        let body = self.read_body(&head)?;
+        let permit = self.shared.gate.permit()?;
+        let (peer, exchanges) = (self.peer.clone(), &self.shared.exchanges);
+        let exchange = exchanges.open(head, request_id, peer, accepted, permit);
         match self.relay(&exchange, body)? {
             End::Complete if exchange.head.keep_alive => Ok(Next::Request),
             End::Complete => Ok(Next::Close),

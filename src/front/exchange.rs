@@ -31,7 +31,7 @@ pub struct Exchange {
     pub peer: String,
     /// When the request was let in: its head had been read, its body had not.
     pub accepted: Instant,
-    permit: Box<dyn Any + Send + Sync>,
+    _permit: Box<dyn Any + Send + Sync>,
     news: Receiver<ClientNews>,
     finished: AtomicBool,
 }
@@ -40,11 +40,6 @@ impl Exchange {
     /// News of the client. Disconnected means that it has gone: nobody reads the answer any more.
     pub fn client(&self) -> &Receiver<ClientNews> {
         &self.news
-    }
-
-    /// What the gate gave for this request.
-    pub fn permit(&self) -> &(dyn Any + Send + Sync) {
-        &*self.permit
     }
 
     /// Tells the front that the answer is complete. To be called after its last byte has been
@@ -75,6 +70,7 @@ impl Exchanges {
         head: Head,
         request_id: String,
         peer: String,
+        accepted: Instant,
         permit: Box<dyn Any + Send + Sync>,
     ) -> OpenExchange {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
@@ -84,8 +80,8 @@ impl Exchanges {
             head,
             request_id,
             peer,
-            accepted: Instant::now(),
-            permit,
+            accepted,
+            _permit: permit,
             news,
             finished: AtomicBool::new(false),
         });

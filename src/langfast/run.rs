@@ -192,7 +192,9 @@ impl Progress {
         if self.ended {
             return Vec::new();
         }
-        let raw = notice.content.map(|raw| &raw.get().as_bytes()[1..raw.get().len() - 1]);
+        // What stands beside a failure may be its own words.
+        let content = notice.content.filter(|_| !notice.is_failure());
+        let raw = content.map(|raw| &raw.get().as_bytes()[1..raw.get().len() - 1]);
         let completed = matches!(notice.outcome, Outcome::Completed(_));
         let delta = match raw {
             Some(raw) if completed => self.transcript.complete(raw),

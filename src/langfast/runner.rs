@@ -35,13 +35,14 @@ const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two attempts: this, doubled each time, up to the limit, each with jitter.
 const BACK_OFF: Duration = Duration::from_millis(250);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(15);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 /// A socket that lasted this long was a good one: its end counts as no failure.
 const GOOD_SOCKET: Duration = Duration::from_secs(1);
 /// A request gives up after this many failed attempts to connect.
 const ATTEMPTS: u64 = 2;
-/// Runs kept that nobody has asked for yet; their events came before the answer that names them.
-const MOST_UNCLAIMED: usize = 64;
+/// Runs kept that nobody has asked for yet: their events came before the answer that names them, or
+/// they are another program's. When there are more, the oldest goes.
+const MOST_UNCLAIMED: usize = 256;
 
 /// What the runner needs to know.
 #[derive(Clone, Debug)]
@@ -106,6 +107,7 @@ struct Route {
     events: Sender<RunEvent>,
     /// The channel's other end, until the run is asked for.
     unclaimed: Option<Receiver<RunEvent>>,
+    since: Instant,
 }
 
 impl Runner {
@@ -267,26 +269,28 @@ impl State {
                 1 if notice.is_failure() => self.routes.keys().next()?.clone(),
                 _ => return None,
             },
-            None if self.starting > 0 => self.add_unclaimed(notice.ids[0].clone(), answer_limit)?,
+            None if self.starting > 0 => self.add_unclaimed(notice.ids[0].clone(), answer_limit),
             None => return None,
         };
         self.routes.get_mut(&id)
     }
 
-    fn add_unclaimed(&mut self, id: String, answer_limit: usize) -> Option<String> {
-        let unclaimed = self.routes.values().filter(|route| route.unclaimed.is_some()).count();
-        if unclaimed >= MOST_UNCLAIMED {
-            return None;
+    fn add_unclaimed(&mut self, id: String, answer_limit: usize) -> String {
+        let unclaimed = self.routes.iter().filter(|(_, route)| route.unclaimed.is_some());
+        if unclaimed.clone().count() >= MOST_UNCLAIMED {
+            let oldest = unclaimed.min_by_key(|(_, route)| route.since).map(|(id, _)| id.clone());
+            oldest.and_then(|id| self.routes.remove(&id));
         }
         self.routes.insert(id.clone(), Route::new(answer_limit));
-        Some(id)
+        id
     }
 }
 
 impl Route {
     fn new(answer_limit: usize) -> Route {
         let (events, receiver) = unbounded();
-        Route { progress: Progress::new(answer_limit), events, unclaimed: Some(receiver) }
+        let progress = Progress::new(answer_limit);
+        Route { progress, events, unclaimed: Some(receiver), since: Instant::now() }
     }
 }
 
@@ -500,7 +504,6 @@ impl Shared {
         let began = Instant::now();
         let pause = back_off.next_pause();
         let mut state = self.lock();
-        state.hurry = false;
         loop {
             if state.leases == 0 {
                 state.thread = false;
@@ -510,6 +513,8 @@ impl Shared {
             let until = state.not_before.map_or(began + pause, |at| at.max(began + pause));
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
+                // Who is still in a hurry when the attempt has failed will say so again.
+                state.hurry = false;
                 return true;
             }
             state = self.changed.wait_timeout(state, left).unwrap().0;
@@ -574,11 +579,13 @@ fn is_about_rate(why: &str) -> bool {
     ["limit", "quota", "too many"].iter().any(|word| why.contains(word))
 }
 
-/// Whether a failed attempt to connect will not be mended by trying again.
+/// Whether a failed attempt to connect will not be mended by trying again at once.
 fn is_final(error: &Error) -> bool {
     match error {
         Error::Upstream { failure, .. } => match failure {
             Failure::NeedsOperator(_) | Failure::HoldOff { .. } | Failure::Refused(_) => true,
+            // Who has waited that long need not wait as long again.
+            Failure::TimedOut { .. } => true,
             Failure::Status { status, .. } => *status < 500,
             _ => false,
         },
