@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`: the whole story of a request, in named steps.
+//! The whole story of a request for text, in named steps, whatever dialect it came in.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::answer::Answer;
-use crate::chat::{ChatRequest, FinishReason, Usage};
+use crate::chat::{ChatRequest, FinishReason, ResponseFormat, Usage};
 use crate::choices::{ChoiceEvent, Choices, Deadlines, Never, Next};
+use crate::dialect::{Call, Dialect};
 use crate::error::Error;
+use crate::json_mode::{self, Verdict};
 use crate::langfast::{LangFast, Subscription, prompt_meta};
 use crate::models::{Model, Models};
-use crate::openai::request::{self, ChatCall};
-use crate::openai::response::{self, Chunks, Identity};
 use crate::sse::EventStream;
 use crate::usage::{TokenCounter, estimate_prompt, estimate_tokens};
 
@@ -44,49 +44,56 @@ pub struct Record {
 }
 
 impl Completions {
-    /// Answers a request, streamed or whole.
+    /// Answers a call, streamed or whole.
     ///
     /// # Errors
     /// Whatever happened before the answer was begun; later failures are told in the stream.
     pub fn create(
         &self,
         models: &Models,
-        body: &[u8],
+        call: &Call,
         answer: &mut Answer,
         record: &mut Record,
     ) -> Result<(), Error> {
-        let ChatCall { request, stream, include_usage } = request::parse(body)?;
+        let [first, ..] = &call.requests[..] else {
+            return Err(Error::Internal("a call without a request".to_owned()));
+        };
         let model =
-            models.find(&request.model).ok_or_else(|| Error::NoSuchModel(request.model.clone()))?;
+            models.find(&first.model).ok_or_else(|| Error::NoSuchModel(first.model.clone()))?;
         record.model = Some(model.slug.clone());
-        let runs = self.start(&request, model, answer)?;
+        let runs = self.start(&call.requests, model, answer)?;
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
-        let choices = Choices::new(runs, &request.stop, self.deadlines, client, stopping);
         let mut reply = Reply {
-            identity: Identity::new(&request.model),
-            prompt_tokens: estimate_prompt(
-                request.messages.iter().map(|m| (m.role.name(), m.content.as_str())),
-            ),
-            choices,
+            dialect: &*call.dialect,
+            format: first.sampling.response_format.as_ref(),
+            prompt_tokens: call.requests.iter().map(prompt_tokens).sum(),
+            choices: Choices::new(runs, &first.stop, self.deadlines, client, stopping),
             record,
             began: answer.exchange().accepted,
         };
-        match stream {
-            true => reply.stream(answer, include_usage, self.keep_alive),
+        match call.stream {
+            true => reply.stream(answer, self.keep_alive),
             false => reply.whole(answer),
         }
     }
 
-    /// Starts the request's runs, several at the same time, and names in the answer's head what they
-    /// go without.
+    /// Starts the runs, several at the same time, and names in the answer's head what they go
+    /// without.
     fn start(
         &self,
-        request: &ChatRequest,
+        requests: &[ChatRequest],
         model: &Model,
         answer: &mut Answer,
     ) -> Result<Vec<Subscription>, Error> {
-        let (meta, left_out) = prompt_meta(request, model)?;
-        let ignored: Vec<&str> = request.ignored.iter().chain(&left_out).copied().collect();
+        let mut metas = Vec::new();
+        let mut ignored: Vec<&str> = Vec::new();
+        for request in requests {
+            let (meta, left_out) = prompt_meta(request, model)?;
+            metas.extend(std::iter::repeat_n(meta, request.n));
+            ignored.extend(request.ignored.iter().chain(&left_out));
+        }
+        ignored.sort_unstable();
+        ignored.dedup();
         if let (true, Some(first)) = (self.strict, ignored.first()) {
             let message = format!("`{first}` would have no effect with the model `{}`", model.slug);
             return Err(Error::unsupported(*first, message));
@@ -94,12 +101,12 @@ impl Completions {
         if !ignored.is_empty() {
             answer.field("x-langfast2api-ignored", ignored.join(", "));
         }
-        let start = || self.langfast.start(&model.slug, &meta);
-        let first = start()?;
-        let mut runs = vec![first];
+        let start = |meta| self.langfast.start(&model.slug, meta);
         std::thread::scope(|scope| {
-            let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, start);
-            let others: Vec<_> = (1..request.n).map(spawn).collect();
+            // The first run is this thread's own.
+            let spawn = |meta| std::thread::Builder::new().spawn_scoped(scope, move || start(meta));
+            let others: Vec<_> = metas[1..].iter().map(spawn).collect();
+            let mut runs = vec![start(&metas[0])?];
             for thread in others {
                 let thread = thread.map_err(|e| Error::Overloaded(format!("no thread: {e}")))?;
                 runs.push(thread.join().map_err(|_| Error::Internal("a panic".to_owned()))??);
@@ -109,9 +116,14 @@ impl Completions {
     }
 }
 
+fn prompt_tokens(request: &ChatRequest) -> u64 {
+    estimate_prompt(request.messages.iter().map(|m| (m.role.name(), m.content.as_str())))
+}
+
 /// An answer in the making.
 struct Reply<'a> {
-    identity: Identity,
+    dialect: &'a dyn Dialect,
+    format: Option<&'a ResponseFormat>,
     prompt_tokens: u64,
     choices: Choices,
     record: &'a mut Record,
@@ -121,54 +133,46 @@ struct Reply<'a> {
 impl Reply<'_> {
     /// All choices at once, when all have ended.
     fn whole(&mut self, answer: &mut Answer) -> Result<(), Error> {
-        let mut texts = vec![String::new(); self.choices.len()];
-        let mut reasons = vec![FinishReason::Stop; self.choices.len()];
+        let mut choices = vec![(String::new(), FinishReason::Stop); self.choices.len()];
         while !self.choices.all_ended() {
             match self.choices.next(None)? {
                 Next::Choice(at, ChoiceEvent::Text(text)) => {
                     self.note_first_text();
-                    texts[at].push_str(&text);
+                    choices[at].0.push_str(&text);
                 }
                 Next::Choice(at, ChoiceEvent::Ended { reason, revised }) => {
-                    reasons[at] = reason;
+                    choices[at].1 = reason;
                     if let Some(text) = revised {
-                        texts[at] = text;
+                        choices[at].0 = text;
                     }
                 }
                 Next::Choice(_, ChoiceEvent::Alive) | Next::Silence | Next::HalfClosed => {}
             }
         }
-        let completion_tokens = texts.iter().map(|text| estimate_tokens(text)).sum();
+        if let Some(verdict) = self.format.and_then(|format| check_json(&mut choices, format)) {
+            answer.field("x-langfast2api-json", verdict.name());
+        }
+        let completion_tokens = choices.iter().map(|(text, _)| estimate_tokens(text)).sum();
         let usage = Usage { prompt_tokens: self.prompt_tokens, completion_tokens };
-        let choices: Vec<_> = texts.into_iter().zip(reasons).collect();
-        sent(answer.json(200, &response::completion(&self.identity, &choices, &usage)))
+        sent(answer.json(200, &self.dialect.whole(&choices, &usage)))
     }
 
     /// Each text as it comes, the choices interleaved.
-    fn stream(
-        &mut self,
-        answer: &mut Answer,
-        include_usage: bool,
-        keep_alive: Duration,
-    ) -> Result<(), Error> {
+    fn stream(&mut self, answer: &mut Answer, keep_alive: Duration) -> Result<(), Error> {
         let first = self.await_first_event()?;
-        let chunks = Chunks::new(&self.identity, include_usage);
         let mut counters = vec![TokenCounter::default(); self.choices.len()];
         let mut events = EventStream::begin(answer);
-        for at in 0..self.choices.len() {
-            events.event(|data| chunks.role(data, at));
-        }
+        self.dialect.begin(&mut events, self.choices.len());
         let mut next = Ok(first);
-        let mut sent_at = Instant::now();
         loop {
             match next {
                 Ok(Next::Choice(at, ChoiceEvent::Text(text))) => {
                     self.note_first_text();
                     counters[at].push(&text);
-                    events.event(|data| chunks.text(data, at, &text));
+                    self.dialect.text(&mut events, at, &text);
                 }
                 Ok(Next::Choice(at, ChoiceEvent::Ended { reason, .. })) => {
-                    events.event(|data| chunks.finish(data, at, reason));
+                    self.dialect.finish(&mut events, at, reason);
                 }
                 Ok(Next::Choice(_, ChoiceEvent::Alive)) => {}
                 Ok(Next::Silence | Next::HalfClosed) => events.comment(),
@@ -181,19 +185,15 @@ impl Reply<'_> {
             next = match self.choices.ready() {
                 Some(ready) => ready,
                 None => {
-                    if sent(events.flush())? {
-                        sent_at = Instant::now();
-                    }
-                    let silence = (!keep_alive.is_zero()).then(|| sent_at + keep_alive);
+                    sent(events.flush())?;
+                    let silence = (!keep_alive.is_zero()).then(|| Instant::now() + keep_alive);
                     self.choices.next(silence)
                 }
             };
         }
-        if include_usage {
-            let completion_tokens = counters.iter().map(TokenCounter::total).sum();
-            let usage = Usage { prompt_tokens: self.prompt_tokens, completion_tokens };
-            events.event(|data| chunks.usage(data, &usage));
-        }
+        let completion_tokens = counters.iter().map(TokenCounter::total).sum();
+        let usage = Usage { prompt_tokens: self.prompt_tokens, completion_tokens };
+        self.dialect.end(&mut events, &usage);
         sent(events.done())
     }
 
@@ -213,13 +213,18 @@ impl Reply<'_> {
     }
 }
 
+/// Checks every choice's text; the worst verdict counts.
+fn check_json(choices: &mut [(String, FinishReason)], format: &ResponseFormat) -> Option<Verdict> {
+    choices.iter_mut().filter_map(|(text, _)| json_mode::check(text, format)).max()
+}
+
 /// Ends a stream that has begun with what went wrong; a client that has gone is not told.
 fn fail(events: EventStream<'_>, error: Error) -> Result<(), Error> {
     if error == Error::ClientGone {
         return Err(error);
     }
     log::warn!("a stream ends with an error: {}", error.cause());
-    sent(events.fail(|data| response::error_event(data, &error)))
+    sent(events.fail(&error.body()))
 }
 
 /// A write can only fail because nobody reads any more.

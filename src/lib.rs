@@ -17,9 +17,10 @@
 //! ```text
 //! main        settings, signals                      commands: login, logout, whoami
 //! server      routes, workers                           (the only user of tiny_http)
-//! completions POST /v1/chat/completions
+//! completions a call for text, from its runs to its answer
 //! choices     the runs of a request as one sequence     stop: stop texts
 //! openai      JSON ⇄ chat        langfast   the way to LangFast (ureq, tungstenite)
+//! dialect     its interface      json_mode  checks of JSON answers
 //! sse         events             socketio   packets
 //! answer      HTTP answers       models     what each model accepts
 //! access      keys, hosts, origins                   config, secrets: settings
@@ -36,8 +37,10 @@ pub mod choices;
 pub mod commands;
 pub mod completions;
 pub mod config;
+pub mod dialect;
 pub mod error;
 pub mod front;
+pub mod json_mode;
 pub mod langfast;
 pub mod logger;
 pub mod models;

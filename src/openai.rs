@@ -1,4 +1,5 @@
-//! OpenAI's dialect: its JSON to and from [`crate::chat`].
+//! OpenAI's dialects, chat and text completions: their JSON to and from [`crate::chat`].
 
+pub mod legacy;
 pub mod request;
 pub mod response;

@@ -20,7 +20,7 @@ use crate::completions::{Completions, Record};
 use crate::error::Error;
 use crate::front::{BodyLength, Exchanges, Front, Gate, Head, Limits, Listener};
 use crate::models::Models;
-use crate::openai::response;
+use crate::openai::{legacy, request, response};
 
 /// A worker that has had nothing to do for this long ends, if it is not needed.
 const WORKER_IDLE: Duration = Duration::from_secs(10);
@@ -144,6 +144,7 @@ enum Route {
     Models,
     Model(String),
     ChatCompletions,
+    Completions,
 }
 
 impl Route {
@@ -163,13 +164,14 @@ impl Route {
                 Some(Route::Model(name.into_owned()))
             }
             (["chat", "completions"], _) => Some(Route::ChatCompletions),
+            (["completions"], _) => Some(Route::Completions),
             _ => None,
         }
     }
 
     fn methods(&self) -> &'static str {
         match self {
-            Route::ChatCompletions => "POST",
+            Route::ChatCompletions | Route::Completions => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -350,7 +352,12 @@ impl Service {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner).clone();
         let written = match route {
             Route::ChatCompletions => {
-                return self.completions.create(&models, body, answer, record);
+                let call = request::parse(body)?;
+                return self.completions.create(&models, &call, answer, record);
+            }
+            Route::Completions => {
+                let call = legacy::parse(body)?;
+                return self.completions.create(&models, &call, answer, record);
             }
             Route::Models => answer.json(200, &response::model_list(&models)),
             Route::Model(name) => match models.find(&name) {

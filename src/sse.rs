@@ -50,12 +50,13 @@ impl<'a> EventStream<'a> {
         self.stream.finish()
     }
 
-    /// Ends an answer that is not complete, with an event that says why and without the last one.
+    /// Ends an answer that is not complete, with an event that says why (a line of JSON) and without
+    /// the last one.
     ///
     /// # Errors
     /// When the client has gone.
-    pub fn fail(mut self, error: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        self.event(error);
+    pub fn fail(mut self, error: &str) -> io::Result<()> {
+        self.event(|data| data.extend_from_slice(error.as_bytes()));
         self.stream.finish()
     }
 }

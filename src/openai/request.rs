@@ -2,67 +2,37 @@
 
 use serde_json::{Map, Value};
 
+use super::response::{ChatAnswer, Identity};
 use crate::chat::{ChatRequest, Message, ResponseFormat, Role, Sampling};
+use crate::dialect::Call;
 use crate::error::Error;
 
 /// Most answers that one request may ask for.
-const MOST_CHOICES: u64 = 8;
+pub(super) const MOST_CHOICES: u64 = 8;
 /// Most stop texts, as OpenAI has it.
 const MOST_STOPS: usize = 4;
-
-/// A chat completion as asked for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ChatCall {
-    /// What is to be answered.
-    pub request: ChatRequest,
-    /// Whether as a stream.
-    pub stream: bool,
-    /// Whether a stream ends with the usage.
-    pub include_usage: bool,
-}
 
 /// Reads a body. Fields that OpenAI does not have are ignored, as null ones are.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`.
-pub fn parse(body: &[u8]) -> Result<ChatCall, Error> {
+pub fn parse(body: &[u8]) -> Result<Call, Error> {
     let fields = Fields::parse(body)?;
     let mut ignored = Vec::new();
 
-    let model = fields.string("model")?.filter(|model| !model.is_empty());
-    let model = model.ok_or_else(|| missing("model"))?.to_owned();
+    let model = model(&fields)?;
     let messages = messages(&fields)?;
     refuse_tools(&fields)?;
 
-    let mut sampling = Sampling {
-        max_completion_tokens: None,
-        temperature: fields.number("temperature", 0.0, 2.0)?,
-        top_p: fields.number("top_p", 0.0, 1.0)?,
-        presence_penalty: fields.number("presence_penalty", -2.0, 2.0)?,
-        frequency_penalty: fields.number("frequency_penalty", -2.0, 2.0)?,
+    let sampling = Sampling {
+        max_completion_tokens: token_limit(&fields, &mut ignored)?,
         reasoning_effort: fields.string("reasoning_effort")?.map(str::to_owned),
         verbosity: fields.string("verbosity")?.map(str::to_owned),
         response_format: response_format(&fields)?,
-    };
-    for name in ["max_completion_tokens", "max_tokens"] {
-        match fields.integer(name)? {
-            Some(limit) if limit <= 0 => ignored.push(name),
-            Some(limit) if sampling.max_completion_tokens.is_none() => {
-                sampling.max_completion_tokens = Some(limit as u64);
-            }
-            _ => {}
-        }
-    }
-
-    let stream = fields.boolean("stream")?.unwrap_or(false);
-    let include_usage = match fields.get("stream_options") {
-        None => false,
-        Some(Value::Object(options)) => Fields { map: options.clone(), path: "stream_options." }
-            .boolean("include_usage")?
-            .unwrap_or(false),
-        Some(_) => return Err(wrong_type("stream_options", "an object")),
+        ..common_sampling(&fields)?
     };
     ignored.extend(without_effect(&fields)?);
+    let dialect = ChatAnswer::new(Identity::new("chatcmpl-", &model), include_usage(&fields)?);
     let request = ChatRequest {
         model,
         messages,
@@ -71,17 +41,63 @@ pub fn parse(body: &[u8]) -> Result<ChatCall, Error> {
         n: choices(&fields)?,
         ignored,
     };
-    Ok(ChatCall { request, stream, include_usage })
+    let stream = fields.boolean("stream")?.unwrap_or(false);
+    Ok(Call { requests: vec![request], stream, dialect: Box::new(dialect) })
+}
+
+/// The name of the model.
+pub(super) fn model(fields: &Fields) -> Result<String, Error> {
+    let name = fields.string("model")?.filter(|model| !model.is_empty());
+    Ok(name.ok_or_else(|| missing("model"))?.to_owned())
+}
+
+/// What chat and text completions take alike.
+pub(super) fn common_sampling(fields: &Fields) -> Result<Sampling, Error> {
+    Ok(Sampling {
+        temperature: fields.number("temperature", 0.0, 2.0)?,
+        top_p: fields.number("top_p", 0.0, 1.0)?,
+        presence_penalty: fields.number("presence_penalty", -2.0, 2.0)?,
+        frequency_penalty: fields.number("frequency_penalty", -2.0, 2.0)?,
+        ..Sampling::default()
+    })
+}
+
+/// The limit of the answer: the newer field wins; what limits nothing is named.
+pub(super) fn token_limit(
+    fields: &Fields,
+    ignored: &mut Vec<&'static str>,
+) -> Result<Option<u64>, Error> {
+    let mut found = None;
+    for name in ["max_completion_tokens", "max_tokens"] {
+        match fields.integer(name)? {
+            Some(limit) if limit <= 0 => ignored.push(name),
+            Some(limit) => found = found.or(Some(limit as u64)),
+            None => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a stream is to end with the usage.
+pub(super) fn include_usage(fields: &Fields) -> Result<bool, Error> {
+    match fields.get("stream_options") {
+        None => Ok(false),
+        Some(Value::Object(options)) => {
+            let options = Fields { map: options.clone(), path: "stream_options." };
+            Ok(options.boolean("include_usage")?.unwrap_or(false))
+        }
+        Some(_) => Err(wrong_type("stream_options", "an object")),
+    }
 }
 
 /// The top level of a body, or an object within it.
-struct Fields {
+pub(super) struct Fields {
     map: Map<String, Value>,
     path: &'static str,
 }
 
 impl Fields {
-    fn parse(body: &[u8]) -> Result<Fields, Error> {
+    pub(super) fn parse(body: &[u8]) -> Result<Fields, Error> {
         const BOM: &[u8] = b"\xef\xbb\xbf";
         let body = body.strip_prefix(BOM).unwrap_or(body);
         if body.trim_ascii().is_empty() {
@@ -104,7 +120,7 @@ impl Fields {
     }
 
     /// A field that is there and not null.
-    fn get(&self, name: &str) -> Option<&Value> {
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
@@ -117,7 +133,7 @@ impl Fields {
         value.as_str().map(Some).ok_or_else(|| self.wrong(name, "a string"))
     }
 
-    fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
+    pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.as_bool().map(Some).ok_or_else(|| self.wrong(name, "a boolean"))
     }
@@ -178,7 +194,7 @@ fn bad_json(message: &str) -> Error {
     Error::Invalid { message: message.to_owned(), param: None, code: None }
 }
 
-fn missing(param: &str) -> Error {
+pub(super) fn missing(param: &str) -> Error {
     Error::Invalid {
         message: format!("Missing required parameter: `{param}`"),
         param: Some(param.to_owned()),
@@ -186,7 +202,7 @@ fn missing(param: &str) -> Error {
     }
 }
 
-fn wrong_type(param: &str, expected: &str) -> Error {
+pub(super) fn wrong_type(param: &str, expected: &str) -> Error {
     Error::Invalid {
         message: format!("Invalid type for `{param}`: it must be {expected}"),
         param: Some(param.to_owned()),
@@ -194,7 +210,7 @@ fn wrong_type(param: &str, expected: &str) -> Error {
     }
 }
 
-fn choices(fields: &Fields) -> Result<usize, Error> {
+pub(super) fn choices(fields: &Fields) -> Result<usize, Error> {
     match fields.integer("n")? {
         None => Ok(1),
         Some(n) if (1..=MOST_CHOICES as i64).contains(&n) => Ok(n as usize),
@@ -204,7 +220,7 @@ fn choices(fields: &Fields) -> Result<usize, Error> {
     }
 }
 
-fn stop(fields: &Fields) -> Result<Vec<String>, Error> {
+pub(super) fn stop(fields: &Fields) -> Result<Vec<String>, Error> {
     let wrong = || wrong_type("stop", "a string or a list of up to 4 strings");
     match fields.get("stop") {
         None => Ok(Vec::new()),
@@ -386,13 +402,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn call(mut fields: Value) -> Result<ChatCall, Error> {
+    fn call(mut fields: Value) -> Result<ChatRequest, Error> {
         let whole = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]});
         let fields = fields.as_object_mut().unwrap();
         for (name, value) in whole.as_object().unwrap() {
             fields.entry(name).or_insert(value.clone());
         }
-        parse(serde_json::to_vec(fields).unwrap().as_slice())
+        let call = parse(serde_json::to_vec(fields).unwrap().as_slice())?;
+        Ok(call.requests.into_iter().next().unwrap())
     }
 
     fn param(fields: Value) -> String {
@@ -403,7 +420,7 @@ mod tests {
     }
 
     fn texts(messages: Value) -> Vec<(Role, String)> {
-        let messages = call(json!({ "messages": messages })).unwrap().request.messages;
+        let messages = call(json!({ "messages": messages })).unwrap().messages;
         messages.into_iter().map(|message| (message.role, message.content)).collect()
     }
 
@@ -444,7 +461,7 @@ mod tests {
     #[test]
     fn a_body_that_is_no_json_object_is_refused() {
         for body in ["", " ", "[]", "7", "{", "{\"model\":}", "nonsense", "\u{feff}"] {
-            let error = parse(body.as_bytes()).unwrap_err();
+            let Err(error) = parse(body.as_bytes()) else { panic!("{body}") };
             assert!(matches!(error, Error::Invalid { param: None, .. }), "{body}: {error}");
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -498,7 +515,7 @@ mod tests {
     #[test]
     fn the_newer_token_limit_wins_and_none_below_one_is_used() {
         let limit = |fields| {
-            let request = call(fields).unwrap().request;
+            let request = call(fields).unwrap();
             (request.sampling.max_completion_tokens, request.ignored)
         };
         let both = json!({"max_tokens": 5, "max_completion_tokens": 7});
@@ -513,7 +530,7 @@ mod tests {
             "seed": 1, "logit_bias": {}, "logprobs": true, "user": "u", "store": false,
             "metadata": {}, "modalities": ["text"], "parallel_tool_calls": true
         });
-        assert_eq!(call(fields).unwrap().request.ignored, ["seed", "logit_bias", "logprobs"]);
-        assert!(call(json!({"logprobs": false})).unwrap().request.ignored.is_empty());
+        assert_eq!(call(fields).unwrap().ignored, ["seed", "logit_bias", "logprobs"]);
+        assert!(call(json!({"logprobs": false})).unwrap().ignored.is_empty());
     }
 }

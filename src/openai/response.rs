@@ -5,13 +5,14 @@ use std::io::Write;
 use serde::Serialize;
 
 use crate::chat::{FinishReason, Usage};
-use crate::error::Error;
+use crate::dialect::Dialect;
 use crate::models::{Model, Models};
+use crate::sse::EventStream;
 
 /// What every chunk of an answer, or the whole answer, says of itself.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// `chatcmpl-…`.
+    /// `chatcmpl-…` or the like.
     pub id: String,
     /// Unix time at which the request was accepted.
     pub created: u64,
@@ -20,11 +21,11 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity of a new answer.
-    pub fn new(model: &str) -> Identity {
+    /// The identity of a new answer, its id beginning with `prefix`.
+    pub fn new(prefix: &str, model: &str) -> Identity {
         let now = std::time::SystemTime::now();
         Identity {
-            id: format!("chatcmpl-{}", uuid::Uuid::new_v4().simple()),
+            id: format!("{prefix}{}", uuid::Uuid::new_v4().simple()),
             created: now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             model: model.to_owned(),
         }
@@ -32,11 +33,7 @@ impl Identity {
 }
 
 /// A whole answer.
-pub fn completion(
-    identity: &Identity,
-    choices: &[(String, FinishReason)],
-    usage: &Usage,
-) -> String {
+fn completion(identity: &Identity, choices: &[(String, FinishReason)], usage: &Usage) -> String {
     #[derive(Serialize)]
     struct Completion<'a> {
         id: &'a str,
@@ -80,7 +77,7 @@ pub fn completion(
 
 /// Estimates; the details, of which nothing is known, are there because clients read them.
 #[derive(Default, Serialize)]
-struct UsageObject {
+pub(super) struct UsageObject {
     prompt_tokens: u64,
     completion_tokens: u64,
     total_tokens: u64,
@@ -113,83 +110,106 @@ impl From<&Usage> for UsageObject {
     }
 }
 
-fn to_json(value: &impl Serialize) -> String {
+pub(super) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("strings and numbers always serialise")
 }
 
-/// Writes the chunks of one streamed answer. What they have in common is made once: a chunk is
-/// written for every delta.
-#[derive(Debug)]
-pub struct Chunks {
-    /// Up to the list of choices.
+/// A chat completion's look. What its chunks have in common is made once: a chunk is written for
+/// every delta.
+pub struct ChatAnswer {
+    identity: Identity,
+    /// Every chunk up to its list of choices.
     head: String,
-    /// From behind the list of choices.
-    tail: &'static str,
+    include_usage: bool,
 }
 
-impl Chunks {
-    /// The chunks of an answer; those that announce a usage chunk carry a null one.
-    pub fn new(identity: &Identity, include_usage: bool) -> Chunks {
-        let model = to_json(&identity.model);
-        let head = format!(
-            r#"{{"id":"{}","object":"chat.completion.chunk","created":{},"model":{model},"service_tier":"default","choices":["#,
-            identity.id, identity.created
-        );
-        Chunks { head, tail: if include_usage { r#"],"usage":null}"# } else { "]}" } }
+impl ChatAnswer {
+    /// The look of an answer whose stream ends with the usage if that is asked for; then its other
+    /// chunks carry a null one.
+    pub fn new(identity: Identity, include_usage: bool) -> ChatAnswer {
+        let head = chunk_head(&identity, "chat.completion.chunk");
+        ChatAnswer { identity, head, include_usage }
     }
 
-    /// The first chunk of a choice.
-    pub fn role(&self, out: &mut Vec<u8>, index: usize) {
-        self.choice(out, index, None, |out| {
-            out.extend_from_slice(br#"{"role":"assistant","content":"","refusal":null}"#);
+    fn chunk(
+        &self,
+        events: &mut EventStream<'_>,
+        choice: usize,
+        reason: Option<FinishReason>,
+        delta: impl FnOnce(&mut Vec<u8>),
+    ) {
+        events.event(|out| {
+            out.extend_from_slice(self.head.as_bytes());
+            put(out, format_args!(r#"{{"index":{choice},"delta":"#));
+            delta(out);
+            put_end(out, reason, self.include_usage);
         });
     }
+}
 
-    /// A piece of a choice's text.
-    pub fn text(&self, out: &mut Vec<u8>, index: usize, text: &str) {
-        self.choice(out, index, None, |out| {
+impl Dialect for ChatAnswer {
+    fn begin(&self, events: &mut EventStream<'_>, choices: usize) {
+        let role = br#"{"role":"assistant","content":"","refusal":null}"#;
+        for choice in 0..choices {
+            self.chunk(events, choice, None, |out| out.extend_from_slice(role));
+        }
+    }
+
+    fn text(&self, events: &mut EventStream<'_>, choice: usize, text: &str) {
+        self.chunk(events, choice, None, |out| {
             out.extend_from_slice(br#"{"content":"#);
-            serde_json::to_writer(&mut *out, text).expect("a Vec takes everything");
+            put_string(out, text);
             out.push(b'}');
         });
     }
 
-    /// The last chunk of a choice.
-    pub fn finish(&self, out: &mut Vec<u8>, index: usize, reason: FinishReason) {
-        self.choice(out, index, Some(reason), |out| out.extend_from_slice(b"{}"));
+    fn finish(&self, events: &mut EventStream<'_>, choice: usize, reason: FinishReason) {
+        self.chunk(events, choice, Some(reason), |out| out.extend_from_slice(b"{}"));
     }
 
-    /// The chunk that holds the usage and no choice.
-    pub fn usage(&self, out: &mut Vec<u8>, usage: &Usage) {
-        out.extend_from_slice(self.head.as_bytes());
-        write!(out, "],\"usage\":{}}}", to_json(&UsageObject::from(usage)))
-            .expect("a Vec takes everything");
-    }
-
-    fn choice(
-        &self,
-        out: &mut Vec<u8>,
-        index: usize,
-        reason: Option<FinishReason>,
-        delta: impl FnOnce(&mut Vec<u8>),
-    ) {
-        out.extend_from_slice(self.head.as_bytes());
-        write!(out, r#"{{"index":{index},"delta":"#).expect("a Vec takes everything");
-        delta(out);
-        match reason {
-            None => out.extend_from_slice(br#","logprobs":null,"finish_reason":null}"#),
-            Some(reason) => {
-                write!(out, r#","logprobs":null,"finish_reason":"{}"}}"#, reason.name())
-                    .expect("a Vec takes everything")
-            }
+    fn end(&self, events: &mut EventStream<'_>, usage: &Usage) {
+        if self.include_usage {
+            put_usage(events, &self.head, usage);
         }
-        out.extend_from_slice(self.tail.as_bytes());
+    }
+
+    fn whole(&self, choices: &[(String, FinishReason)], usage: &Usage) -> String {
+        completion(&self.identity, choices, usage)
     }
 }
 
-/// The error of an answer that had begun.
-pub fn error_event(out: &mut Vec<u8>, error: &Error) {
-    out.extend_from_slice(error.body().as_bytes());
+/// What every chunk of a stream begins with, up to the list of choices.
+pub(super) fn chunk_head(identity: &Identity, object: &str) -> String {
+    let model = to_json(&identity.model);
+    format!(
+        r#"{{"id":"{}","object":"{object}","created":{},"model":{model},"service_tier":"default","choices":["#,
+        identity.id, identity.created
+    )
+}
+
+/// Puts the end of a chunk, from behind its delta or text.
+pub(super) fn put_end(out: &mut Vec<u8>, reason: Option<FinishReason>, include_usage: bool) {
+    match reason {
+        None => out.extend_from_slice(br#","logprobs":null,"finish_reason":null}"#),
+        Some(reason) => {
+            put(out, format_args!(r#","logprobs":null,"finish_reason":"{}"}}"#, reason.name()));
+        }
+    }
+    out.extend_from_slice(if include_usage { br#"],"usage":null}"# } else { b"]}" });
+}
+
+/// Puts the chunk that holds the usage and no choice.
+pub(super) fn put_usage(events: &mut EventStream<'_>, head: &str, usage: &Usage) {
+    let usage = to_json(&UsageObject::from(usage));
+    events.event(|out| put(out, format_args!("{head}],\"usage\":{usage}}}")));
+}
+
+pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a Vec takes everything");
+}
+
+pub(super) fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a Vec takes everything");
 }
 
 #[derive(Serialize)]
@@ -224,49 +244,4 @@ pub fn model_list(models: &Models) -> String {
 /// One model, under the name that it was asked for by.
 pub fn model(model: &Model, asked: &str) -> String {
     to_json(&ModelObject { id: asked, ..ModelObject::from(model) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn identity() -> Identity {
-        Identity { id: "chatcmpl-1".to_owned(), created: 7, model: "a\"b".to_owned() }
-    }
-
-    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Value {
-        let mut out = Vec::new();
-        write(&mut out);
-        assert!(!out.contains(&b'\n'), "an event's data is one line");
-        serde_json::from_slice(&out).unwrap()
-    }
-
-    #[test]
-    fn chunks_are_what_the_contract_says() {
-        let chunks = Chunks::new(&identity(), false);
-        let expected = |delta: Value, reason: Value| {
-            json!({
-                "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7,
-                "model": "a\"b", "service_tier": "default",
-                "choices": [{"index": 1, "delta": delta, "logprobs": null, "finish_reason": reason}]
-            })
-        };
-        let role = json!({"role": "assistant", "content": "", "refusal": null});
-        assert_eq!(written(|out| chunks.role(out, 1)), expected(role, Value::Null));
-        let text = "a\n\"ü\"\u{2028}\u{0}";
-        let delta = json!({ "content": text });
-        assert_eq!(written(|out| chunks.text(out, 1, text)), expected(delta, Value::Null));
-        let end = written(|out| chunks.finish(out, 1, FinishReason::Length));
-        assert_eq!(end, expected(json!({}), json!("length")));
-    }
-
-    #[test]
-    fn with_usage_every_chunk_has_the_field_and_the_last_one_fills_it() {
-        let chunks = Chunks::new(&identity(), true);
-        assert_eq!(written(|out| chunks.role(out, 0)).get("usage"), Some(&Value::Null));
-        let usage = Usage { prompt_tokens: 2, completion_tokens: 3 };
-        let last = written(|out| chunks.usage(out, &usage));
-        assert_eq!((&last["choices"], &last["usage"]["total_tokens"]), (&json!([]), &json!(5)));
-    }
 }
