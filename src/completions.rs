@@ -164,6 +164,7 @@ impl Reply<'_> {
         let mut events = EventStream::begin(answer);
         self.dialect.begin(&mut events, self.choices.len());
         let mut next = Ok(first);
+        let mut sent_at = Instant::now();
         loop {
             match next {
                 Ok(Next::Choice(at, ChoiceEvent::Text(text))) => {
@@ -185,8 +186,10 @@ impl Reply<'_> {
             next = match self.choices.ready() {
                 Some(ready) => ready,
                 None => {
-                    sent(events.flush())?;
-                    let silence = (!keep_alive.is_zero()).then(|| Instant::now() + keep_alive);
+                    if sent(events.flush())? {
+                        sent_at = Instant::now();
+                    }
+                    let silence = (!keep_alive.is_zero()).then(|| sent_at + keep_alive);
                     self.choices.next(silence)
                 }
             };

@@ -1,10 +1,12 @@
 //! Settings: flags and environment, parsed once into validated values. Every default and every limit
 //! that a person may set stands here.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{BoolishValueParser, Resettable};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::access::Access;
@@ -32,13 +34,23 @@ pub struct Cli {
 impl Cli {
     /// Reads the command line and the environment; help, version and errors end the process.
     pub fn read() -> Cli {
-        let matches = Cli::definition().get_matches();
+        let matches = Cli::without_empty_variables().get_matches();
         Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
     /// What `--help` tells of. The environment's values stay out of it: it may be shown to others.
     pub fn definition() -> clap::Command {
         Cli::command().mut_args(|arg| arg.hide_env_values(true))
+    }
+
+    /// The same without the variables that are empty: environment files have them so, and mean that
+    /// they are not set.
+    fn without_empty_variables() -> clap::Command {
+        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        Cli::definition().mut_args(|arg| match arg.get_env().is_some_and(is_empty) {
+            true => arg.env(Resettable::Reset),
+            false => arg,
+        })
     }
 }
 
@@ -63,8 +75,8 @@ pub enum Command {
 /// The settings, as given.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
-    /// Addresses to listen on: HOST:PORT or unix:/path/of/socket, several with commas. Sockets that
-    /// systemd passes on come before them.
+    /// Addresses to listen on: HOST:PORT or unix:/path/of/socket, several with commas. If systemd
+    /// passes sockets on, they are used instead.
     #[arg(
         long,
         env = "LANGFAST2API_LISTEN",
@@ -98,7 +110,13 @@ pub struct Settings {
     pub model_aliases: Vec<String>,
 
     /// Refuse requests that ask for something LangFast cannot do, instead of leaving it out.
-    #[arg(long, env = "LANGFAST2API_STRICT", global = true, help_heading = "Serving")]
+    #[arg(
+        long,
+        env = "LANGFAST2API_STRICT",
+        value_parser = BoolishValueParser::new(),
+        global = true,
+        help_heading = "Serving"
+    )]
     pub strict: bool,
 
     /// Seconds of silence after which a streamed answer gets a comment line that keeps proxies from
@@ -120,6 +138,7 @@ pub struct Settings {
         env = "LANGFAST2API_LOG",
         default_value = "info",
         value_name = "LEVEL",
+        value_parser = levels,
         global = true,
         help_heading = "Serving"
     )]
@@ -423,9 +442,7 @@ impl Settings {
                 .map(|path| (path, "LANGFAST2API_REFRESH_TOKEN_FILE")),
             credential: "refresh-token",
         })?;
-        // An empty variable, as environment files have them, is one that is not set.
-        let email = self.email.as_ref().filter(|email| !email.is_empty());
-        let login = match (email, password) {
+        let login = match (&self.email, password) {
             (Some(email), Some(password)) => Some((email.clone(), password)),
             (Some(_), None) => {
                 return Err(BadSetting(
@@ -485,6 +502,17 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(value) if value > 0.0 && value <= LONGEST => Ok(Duration::from_secs_f64(value)),
         _ => Err(format!("takes seconds, more than 0 and at most {LONGEST}")),
+    }
+}
+
+fn levels(text: &str) -> Result<String, String> {
+    let is_level = |part: &str| {
+        let level = part.rsplit('=').next().unwrap_or(part).trim();
+        level.parse::<log::LevelFilter>().is_ok()
+    };
+    match text.split(',').all(is_level) {
+        true => Ok(text.to_owned()),
+        false => Err("takes off, error, warn, info, debug or trace, or module=level,…".to_owned()),
     }
 }
 

@@ -306,10 +306,8 @@ fn status_report(
     report: impl Fn(u16, &'static str, Option<&'static str>) -> Report,
 ) -> Report {
     match status {
-        402 | 403 | 429 if speaks_of_quota(words) => Report {
-            should_retry: Some(false),
-            ..report(429, "insufficient_quota", Some("insufficient_quota"))
-        },
+        402 => quota(report),
+        403 | 429 if speaks_of_quota(words) => quota(report),
         // Refused for its rate, so not started: the SDKs may come back after the time LangFast asks for.
         429 => Report {
             retry_after: Some(retry_after.unwrap_or(1).max(1)),
@@ -341,10 +339,7 @@ fn refusal_report(
     } else if has(&["unsupported value", "unsupported_value"]) {
         invalid("unsupported_value")
     } else if speaks_of_quota(&words) {
-        Report {
-            should_retry: Some(false),
-            ..report(429, "insufficient_quota", Some("insufficient_quota"))
-        }
+        quota(report)
     } else if has(&["rate limit", "rate_limit", "too many requests"]) {
         Report {
             retry_after: Some(1),
@@ -353,6 +348,14 @@ fn refusal_report(
         }
     } else {
         report(502, "upstream_error", Some("upstream_error"))
+    }
+}
+
+/// A quota is spent: trying again is of no use for hours.
+fn quota(report: impl Fn(u16, &'static str, Option<&'static str>) -> Report) -> Report {
+    Report {
+        should_retry: Some(false),
+        ..report(429, "insufficient_quota", Some("insufficient_quota"))
     }
 }
 

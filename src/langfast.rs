@@ -11,7 +11,7 @@ mod store;
 pub mod transcript;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -36,8 +36,9 @@ pub struct LangFast {
     api: Arc<Api>,
     session: Arc<Session>,
     runner: Runner,
-    /// Held while a prompt is created, so that requests that come together create one.
-    creating_prompt: Mutex<()>,
+    /// Held while a prompt is created, so that requests that come together create one; holds how the
+    /// last attempt failed, and when.
+    creating_prompt: Mutex<Option<(Instant, Error)>>,
 }
 
 impl LangFast {
@@ -53,6 +54,7 @@ impl LangFast {
         let supabase = endpoint("LANGFAST2API_SUPABASE_URL", &settings.supabase_url)?;
         let runner = endpoint("LANGFAST2API_RUNNER_URL", &settings.runner_url)?;
         let origin = settings.origin.trim_end_matches('/').to_owned();
+        let server = supabase.authority();
         let timeouts =
             Timeouts { connect: settings.connect_timeout, request: settings.request_timeout };
 
@@ -60,7 +62,7 @@ impl LangFast {
         let anon_key = settings.anon_key.clone();
         let api = Api::new(dialer.clone(), supabase, anon_key, origin.clone(), timeouts);
         let api = Arc::new(api);
-        let store = Store::new(settings.state_dir()?);
+        let store = Store::new(settings.state_dir()?, &server);
         let session = Session::new(api.clone(), store, account, timeouts.request);
         let session = Arc::new(session);
         let config = RunnerConfig {
@@ -71,7 +73,7 @@ impl LangFast {
             answer_limit: ANSWER_LIMIT,
         };
         let runner = Runner::new(config, dialer, session.clone());
-        Ok(LangFast { api, session, runner, creating_prompt: Mutex::new(()) })
+        Ok(LangFast { api, session, runner, creating_prompt: Mutex::default() })
     }
 
     /// Who we are to LangFast.
@@ -133,11 +135,19 @@ impl LangFast {
         if let Some(prompt) = kept() {
             return Ok(prompt);
         }
-        let _creating = self.creating_prompt.lock().unwrap_or_else(|p| p.into_inner());
+        let came = Instant::now();
+        let mut creating = self.creating_prompt.lock().unwrap_or_else(|p| p.into_inner());
         if let Some(prompt) = kept() {
             return Ok(prompt);
         }
-        let id = self.api.create_prompt(&grant.access_token, model)?;
+        // One that failed while we waited was ours too: waiting in turn for a LangFast that hangs would
+        // take a deadline each.
+        if let Some((_, error)) = creating.as_ref().filter(|(failed, _)| *failed > came) {
+            return Err(error.clone());
+        }
+        let created = self.api.create_prompt(&grant.access_token, model);
+        *creating = created.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        let id = created?;
         self.session.set_prompt_id(grant, Some(&id));
         Ok(Prompt { id, is_kept: false })
     }

@@ -162,6 +162,10 @@ fn listen(addresses: &[String], has_keys: bool) -> Result<Listening> {
                 listening.add(Listener::Unix(listener))?;
                 listening.unlink.push(PathBuf::from(path));
             } else {
+                if !address.contains(':') {
+                    let form = "write HOST:PORT or unix:/path/of/socket";
+                    return Err(format!("cannot listen on {address}: {form}").into());
+                }
                 listening.add(Listener::Tcp(TcpListener::bind(address).map_err(failed)?))?;
             }
         }

@@ -365,7 +365,12 @@ impl Service {
                 None => return Err(Error::NoSuchModel(name)),
             },
             Route::Root => answer.whole(200, "text/plain; charset=utf-8", ROOT),
-            Route::Health | Route::Ready => answer.json(200, r#"{"status":"ok"}"#),
+            Route::Ready => match self.completions.langfast.session().failure() {
+                // Requests would fail alike until somebody acts or the next one succeeds.
+                Some(failure) => return Err(failure),
+                None => answer.json(200, OK),
+            },
+            Route::Health => answer.json(200, OK),
         };
         written.map_err(|_| Error::ClientGone)
     }
@@ -388,6 +393,8 @@ fn preflight(answer: &mut Answer, head: &Head, route: &Route) -> io::Result<()> 
     answer.field("Access-Control-Max-Age", "600");
     answer.empty(204)
 }
+
+const OK: &str = r#"{"status":"ok"}"#;
 
 const ROOT: &str = concat!(
     "langfast2api ",

@@ -5,6 +5,7 @@ mod support;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -13,8 +14,14 @@ use simulator::{Fault, Simulator, Step};
 use support::{Directory, Program, Start, wait_until};
 
 fn session_file(directory: &Directory) -> Value {
-    let bytes = std::fs::read(directory.path().join("session.json")).unwrap();
+    let bytes = std::fs::read(session_path(directory).expect("a session file")).unwrap();
     serde_json::from_slice(&bytes).unwrap()
+}
+
+fn session_path(directory: &Directory) -> Option<PathBuf> {
+    let files = std::fs::read_dir(directory.path()).unwrap();
+    let mut paths = files.map(|file| file.unwrap().path());
+    paths.find(|path| path.extension().is_some_and(|ending| ending == "json"))
 }
 
 fn start(simulator: &Simulator, directory: &Directory) -> Program {
@@ -55,7 +62,7 @@ fn one_anonymous_user_is_signed_up_once_and_kept_across_restarts() {
     }
     let stats = simulator.stats();
     assert_eq!((stats.signups, stats.prompts, stats.runs), (1, 1, 6));
-    let file = directory.path().join("session.json");
+    let file = session_path(&directory).unwrap();
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
@@ -217,6 +224,33 @@ fn a_dead_anonymous_session_is_replaced_but_no_more_than_three_times_an_hour() {
 }
 
 #[test]
+fn sign_ups_that_made_no_user_are_not_counted() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let nowhere = Start::new("http://127.0.0.1:1").state_dir(directory.path()).start();
+    for _ in 0..5 {
+        assert_eq!(nowhere.ask("hello").status, 502);
+    }
+    let program = start(&simulator, &directory);
+    simulator.fault(Step::SignUp, Fault::status(422).times(4));
+    for _ in 0..4 {
+        assert_eq!(program.ask("hello").status, 502);
+    }
+    assert_eq!(program.get("/readyz").status, 502);
+    assert_eq!(program.ask("hello").content(), "hello");
+    assert_eq!(program.get("/readyz").status, 200);
+}
+
+#[test]
+fn a_session_is_never_shown_to_another_server() {
+    let (one, other, directory) = (Simulator::start(), Simulator::start(), Directory::new());
+    assert_eq!(start(&one, &directory).ask("hello").content(), "hello");
+    assert_eq!(start(&other, &directory).ask("hello").content(), "hello");
+    assert_eq!(start(&one, &directory).ask("hello").content(), "hello");
+    assert_eq!((one.stats().signups, other.stats().signups), (1, 1));
+    assert_eq!((one.stats().refreshes, other.stats().refreshes), (0, 0));
+}
+
+#[test]
 fn a_quota_or_a_rate_limit_never_makes_a_new_identity() {
     let (simulator, directory) = (Simulator::start(), Directory::new());
     let program = start(&simulator, &directory);
@@ -301,8 +335,7 @@ fn the_session_file_survives_a_kill_at_any_moment() {
             program.wait();
             asking.join().unwrap();
         });
-        let file = directory.path().join("session.json");
-        if file.exists() {
+        if session_path(&directory).is_some() {
             session_file(&directory);
         }
     }

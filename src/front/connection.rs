@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{debug, error, warn};
+use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags};
 use uuid::Uuid;
 
@@ -84,7 +84,7 @@ impl Connection {
             Ok(next) => next,
             Err(Stop::Gone) => Next::Drop,
             Err(Stop::Refused(error)) => {
-                debug!("{request_id}: refused, {}", error.cause());
+                log_refusal(&self.peer, None, &error, &request_id);
                 let refusal = refusal(&error, &request_id, with_body, false);
                 self.write(&refusal).map_or(Next::Drop, |()| Next::Close)
             }
@@ -130,7 +130,7 @@ impl Connection {
         if to_read_over > READ_OVER || !head.keep_alive {
             return Err(Stop::Refused(error));
         }
-        debug!("{request_id}: refused, {}", error.cause());
+        log_refusal(&self.peer, Some(head), &error, request_id);
         self.write(&refusal(&error, request_id, head.method != "HEAD", true))?;
         // If that fails, there is nothing more to say: the answer has been given.
         self.read_body(head).map(|_| Next::Request).map_err(|_| Stop::Gone)
@@ -251,6 +251,14 @@ fn stop(stopped: Stopped, message: String) -> Stop {
         Stopped::Late => Stop::Refused(Error::BadHttp { status: 408, message }),
         Stopped::Gone => Stop::Gone,
     }
+}
+
+/// One line a refused request, as served ones have theirs; of what is no request, where it is from.
+fn log_refusal(peer: &str, head: Option<&Head>, error: &Error, request_id: &str) {
+    let what =
+        head.map_or_else(|| "-".to_owned(), |head| format!("{} {}", head.method, head.path()));
+    let (status, cause) = (error.report().status, error.cause());
+    info!("{what} {status} error={cause} peer={peer} id={request_id}");
 }
 
 /// The request as tiny_http gets it: only what it needs to find the end of the body.

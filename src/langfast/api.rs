@@ -345,9 +345,11 @@ impl Answer {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or(Value::Null);
         let text = |path: &str| body.pointer(path).and_then(Value::as_str);
         let code = text("/error_code").or(text("/code")).or(text("/error/code"));
+        let plain = std::str::from_utf8(&self.body).ok().filter(|text| is_plain_message(text));
         let message = ["/msg", "/message", "/error/message", "/error_description", "/error"]
             .into_iter()
-            .find_map(text);
+            .find_map(text)
+            .or(plain);
         Failure::Status {
             status: self.status,
             code: code.map(clean),
@@ -355,6 +357,11 @@ impl Answer {
             retry_after: self.retry_after,
         }
     }
+}
+
+/// Whether a body that is not JSON is a line of words, rather than a page of the platform in front.
+fn is_plain_message(body: &str) -> bool {
+    body.len() < 300 && !body.contains(['<', '{', '['])
 }
 
 /// Marks an error of a connection that broke before the whole request was handed to it: the request

@@ -40,6 +40,8 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 const GOOD_SOCKET: Duration = Duration::from_secs(1);
 /// A request gives up after this many failed attempts to connect.
 const ATTEMPTS: u64 = 2;
+/// A token that was renewed so lately is not why the server refuses it.
+const NEW_TOKEN: Duration = Duration::from_secs(60);
 /// Runs kept that nobody has asked for yet: their events came before the answer that names them, or
 /// they are another program's. When there are more, the oldest goes.
 const MOST_UNCLAIMED: usize = 256;
@@ -84,6 +86,8 @@ struct State {
     failures: u64,
     failure: Option<Error>,
     not_before: Option<Instant>,
+    /// When a refused token was renewed last.
+    renewed: Option<Instant>,
     /// Somebody waits for a connection: no long pause now.
     hurry: bool,
     /// Requests that have a use for the socket, and how many of them have not got their run yet.
@@ -367,11 +371,13 @@ impl Shared {
         }
     }
 
-    /// Connects and joins as the signed-in user. A refused token is renewed once.
+    /// Connects and joins as the signed-in user. A refused token is renewed once, and not again soon.
     fn connect(&self) -> Result<(Socket, Open, Arc<Grant>), Error> {
         let grant = self.session.grant()?;
         match self.connect_as(&grant) {
-            Err(Error::Upstream { failure: Failure::Refused(why), .. }) if !is_about_rate(&why) => {
+            Err(Error::Upstream { failure: Failure::Refused(why), .. })
+                if !is_about_rate(&why) && self.may_renew() =>
+            {
                 log::debug!("runner: refused, once more with a new token");
                 let grant = self.session.renew(&grant)?;
                 let (socket, open) = self.connect_as(&grant)?;
@@ -379,6 +385,15 @@ impl Shared {
             }
             other => other.map(|(socket, open)| (socket, open, grant)),
         }
+    }
+
+    fn may_renew(&self) -> bool {
+        let mut state = self.lock();
+        let may = state.renewed.is_none_or(|at| at.elapsed() >= NEW_TOKEN);
+        if may {
+            state.renewed = Some(Instant::now());
+        }
+        may
     }
 
     fn connect_as(&self, grant: &Grant) -> Result<(Socket, Open), Error> {

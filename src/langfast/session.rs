@@ -140,6 +140,11 @@ impl Session {
         }))
     }
 
+    /// Why the last sign-in failed, if it did.
+    pub fn failure(&self) -> Option<Error> {
+        self.state.lock().unwrap().failure.clone()
+    }
+
     /// Lets go of the present grant: the next request reads the session file again.
     pub fn reload(&self) {
         self.state.lock().unwrap().grant = None;
@@ -282,7 +287,12 @@ impl Session {
                 Credentials::Anonymous
             }
         };
-        self.api.sign_in(&credentials).map_err(explain)
+        let signed_in = self.api.sign_in(&credentials);
+        if signed_in.as_ref().is_err_and(|error| self.account.login.is_none() && is_refusal(error))
+        {
+            self.discount_sign_up(saved);
+        }
+        signed_in.map_err(explain)
     }
 
     /// Counts an anonymous sign-up that is about to be made, on disk before it is.
@@ -308,6 +318,13 @@ impl Session {
         saved.sign_ups = recent;
         self.save(saved);
         Ok(())
+    }
+
+    /// Takes the latest sign-up back: it made no user.
+    fn discount_sign_up(&self, saved: &mut Saved) {
+        saved.sign_ups.pop();
+        self.state.lock().unwrap().sign_ups.clone_from(&saved.sign_ups);
+        self.save(saved);
     }
 
     fn lock(&self) -> Option<Locked> {
@@ -420,6 +437,15 @@ fn retry_after(error: &Error) -> Option<Duration> {
             Some(Duration::from_secs(retry_after.unwrap_or(5).clamp(1, HOUR)))
         }
         _ => None,
+    }
+}
+
+/// Whether a sign-up certainly made no user: it did not arrive, or was refused.
+fn is_refusal(error: &Error) -> bool {
+    match error {
+        Error::Upstream { failure: Failure::Unreachable(_), .. } => true,
+        Error::Upstream { failure: Failure::Status { status, .. }, .. } => *status < 500,
+        _ => false,
     }
 }
 

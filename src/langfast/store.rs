@@ -1,4 +1,4 @@
-//! The session file: what has to outlive the process, in `session.json` of the state directory.
+//! The session file: what has to outlive the process, in the state directory.
 //!
 //! Written whole to a file beside it and renamed over it, so that a crash at any point leaves the old
 //! or the new content; mode 0600 in a directory of mode 0700. A lock file keeps two processes from
@@ -46,20 +46,29 @@ pub struct SavedSession {
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
+    /// The file's name without its ending.
+    name: String,
 }
 
 /// Holds the lock until it is dropped.
 pub struct Locked(#[allow(dead_code, reason = "closing the file gives the lock up")] File);
 
 impl Store {
-    /// The store in `directory`, which is made when it is first needed.
-    pub fn new(directory: PathBuf) -> Store {
-        Store { directory }
+    /// The store in `directory`, which is made when it is first needed. Each server that is signed in
+    /// to, named by its `host:port`, has a file of its own: no other is to see its tokens.
+    pub fn new(directory: PathBuf, server: &str) -> Store {
+        let fit = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+        let name = format!("session-{}", server.chars().map(fit).collect::<String>());
+        Store { directory, name }
     }
 
     /// The session file's path.
     pub fn path(&self) -> PathBuf {
-        self.directory.join("session.json")
+        self.file("json")
+    }
+
+    fn file(&self, ending: &str) -> PathBuf {
+        self.directory.join(format!("{}.{ending}", self.name))
     }
 
     /// Takes the lock, waiting until `deadline` for another process to give it up.
@@ -68,7 +77,7 @@ impl Store {
     /// When the directory cannot be made or written, or the lock is not free in time.
     pub fn lock(&self, deadline: Instant) -> io::Result<Locked> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let file = open_private(&self.directory.join("session.lock"), false)?;
+        let file = open_private(&self.file("lock"), false)?;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Locked(file)),
@@ -102,7 +111,7 @@ impl Store {
     /// # Errors
     /// When the directory cannot be written.
     pub fn save(&self, saved: &Saved) -> io::Result<()> {
-        let fresh = self.directory.join("session.json.new");
+        let fresh = self.file("json.new");
         let mut file = open_private(&fresh, true)?;
         file.write_all(&serde_json::to_vec_pretty(saved)?)?;
         file.sync_all()?;
@@ -123,7 +132,7 @@ mod tests {
     #[test]
     fn what_was_saved_is_loaded_and_readable_by_its_owner_alone() {
         let directory = std::env::temp_dir().join(format!("store-{}", uuid::Uuid::new_v4()));
-        let store = Store::new(directory.join("made/when/needed"));
+        let store = Store::new(directory.join("made/when/needed"), "host:1");
         assert!(store.load().unwrap().session.is_none());
         let _lock = store.lock(Instant::now()).unwrap();
         store.save(&Saved { session: None, sign_ups: vec![1, 2] }).unwrap();
@@ -136,7 +145,7 @@ mod tests {
     #[test]
     fn a_damaged_file_counts_as_empty() {
         let directory = std::env::temp_dir().join(format!("store-{}", uuid::Uuid::new_v4()));
-        let store = Store::new(directory.clone());
+        let store = Store::new(directory.clone(), "host:1");
         drop(store.lock(Instant::now()).unwrap());
         fs::write(store.path(), "{\"session\":").unwrap();
         assert!(store.load().unwrap().session.is_none());
