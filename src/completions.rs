@@ -1,6 +1,7 @@
 //! The whole story of a request for text, in named steps, whatever dialect it came in.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -11,7 +12,7 @@ use crate::choices::{ChoiceEvent, Choices, Deadlines, Never, Next};
 use crate::dialect::{Call, Dialect};
 use crate::error::Error;
 use crate::json_mode::{self, Verdict};
-use crate::langfast::{LangFast, Subscription, prompt_meta};
+use crate::langfast::{Gone, LangFast, Subscription, prompt_meta};
 use crate::models::{Model, Models};
 use crate::sse::EventStream;
 use crate::usage::{TokenCounter, estimate_prompt, estimate_tokens};
@@ -101,7 +102,9 @@ impl Completions {
         if !ignored.is_empty() {
             answer.field("x-langfast2api-ignored", ignored.join(", "));
         }
-        let start = |meta| self.langfast.start(&model.slug, meta);
+        let client = answer.exchange().clone();
+        let gone: Gone = Arc::new(move || client.client_has_gone());
+        let start = |meta| self.langfast.start(&model.slug, meta, &gone);
         std::thread::scope(|scope| {
             // The first run is this thread's own.
             let spawn = |meta| std::thread::Builder::new().spawn_scoped(scope, move || start(meta));

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-pub use api::{Api, Credentials, Timeouts, Tokens};
+pub use api::{Api, Credentials, Gone, Timeouts, Tokens};
 pub use dial::{Dialer, Endpoint};
 pub use prompt_meta::prompt_meta;
 pub use run::RunEvent;
@@ -82,15 +82,20 @@ impl LangFast {
     }
 
     /// Starts a run of `prompt_meta` and gives its events. An access token that LangFast does not
-    /// accept (401) is renewed once.
+    /// accept (401) is renewed once. Given up when the client has gone.
     ///
     /// # Errors
     /// The step that failed, and how.
-    pub fn start(&self, model: &str, prompt_meta: &Value) -> Result<Subscription, Error> {
+    pub fn start(
+        &self,
+        model: &str,
+        prompt_meta: &Value,
+        gone: &Gone,
+    ) -> Result<Subscription, Error> {
         let mut grant = self.session.grant()?;
         let mut renewed = false;
         loop {
-            match self.start_as(&grant, model, prompt_meta) {
+            match self.start_as(&grant, model, prompt_meta, gone) {
                 Err(error) if status_of(&error) == Some(401) && !renewed => {
                     renewed = true;
                     grant = self.session.renew(&grant)?;
@@ -109,14 +114,15 @@ impl LangFast {
         grant: &Grant,
         model: &str,
         prompt_meta: &Value,
+        gone: &Gone,
     ) -> Result<Option<Subscription>, Error> {
         let lease = self.runner.lease()?;
         let prompt = self.prompt(grant, model)?;
-        if !lease.connected(grant)? {
+        if !lease.connected(grant, gone)? {
             return Ok(None);
         }
         let run = |prompt_id: &str| {
-            self.api.start_run(&grant.access_token, &grant.user_id, prompt_id, prompt_meta)
+            self.api.start_run(&grant.access_token, &grant.user_id, prompt_id, prompt_meta, gone)
         };
         let started = match run(&prompt.id) {
             // The kept prompt may have been deleted in the web page meanwhile.

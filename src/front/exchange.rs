@@ -34,9 +34,15 @@ pub struct Exchange {
     _permit: Box<dyn Any + Send + Sync>,
     news: Receiver<ClientNews>,
     finished: AtomicBool,
+    gone: AtomicBool,
 }
 
 impl Exchange {
+    /// Whether the client has gone, for those who cannot wait for its news.
+    pub fn client_has_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
     /// News of the client. Disconnected means that it has gone: nobody reads the answer any more.
     pub fn client(&self) -> &Receiver<ClientNews> {
         &self.news
@@ -84,6 +90,7 @@ impl Exchanges {
             _permit: permit,
             news,
             finished: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
         });
         self.waiting().insert(id, exchange.clone());
         OpenExchange { exchanges: self.clone(), exchange, client }
@@ -128,6 +135,7 @@ impl Deref for OpenExchange {
 
 impl Drop for OpenExchange {
     fn drop(&mut self) {
+        self.exchange.gone.store(true, Ordering::Release);
         self.exchanges.waiting().remove(&self.exchange.id);
     }
 }

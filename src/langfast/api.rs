@@ -1,6 +1,7 @@
 //! LangFast's HTTP calls (the only user of ureq): paths, headers, bodies and errors of
 //! Supabase Auth, PostgREST and the edge function.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -33,6 +34,29 @@ pub struct Api {
     anon_key: String,
     origin: String,
     timeouts: Timeouts,
+}
+
+/// Tells whether the client that a call is made for has gone.
+pub type Gone = Arc<dyn Fn() -> bool + Send + Sync>;
+
+thread_local! {
+    /// Who this thread's call is made for; ureq has no way to hand its transports anything.
+    static GONE: RefCell<Option<Gone>> = const { RefCell::new(None) };
+}
+
+/// How soon a wait is given up for a client that has gone.
+pub const LOOK: Duration = Duration::from_millis(250);
+
+/// Makes a call that is given up when the client has gone.
+fn unless_gone<T>(gone: &Gone, call: impl FnOnce() -> T) -> T {
+    GONE.set(Some(gone.clone()));
+    let result = call();
+    GONE.set(None);
+    result
+}
+
+fn is_gone() -> bool {
+    GONE.with_borrow(|gone| gone.as_ref().is_some_and(|gone| gone()))
 }
 
 /// The deadlines of a call.
@@ -175,7 +199,8 @@ impl Api {
 
     /// Starts a run of `prompt_meta` under an existing prompt (known).
     ///
-    /// Sent once: a call whose answer was lost is not repeated, since the run may have started.
+    /// Sent once: a call whose answer was lost is not repeated, since the run may have started. Given
+    /// up when the client has gone.
     ///
     /// # Errors
     /// [`Step::StartRun`]; an expired token is a 401.
@@ -185,6 +210,7 @@ impl Api {
         user_id: &str,
         prompt_id: &str,
         prompt_meta: &Value,
+        gone: &Gone,
     ) -> Result<Started, Error> {
         #[derive(Deserialize)]
         struct Answer {
@@ -202,8 +228,10 @@ impl Api {
             "test_cases": test_cases(),
             "created_by": user_id,
         });
-        let answer =
-            self.post(Step::StartRun, "/functions/v1/initiate-prompt-run", access_token, &body)?;
+        let path = "/functions/v1/initiate-prompt-run";
+        // Of all calls only this one is nobody else's.
+        let answer = unless_gone(gone, || self.post(Step::StartRun, path, access_token, &body));
+        let answer = if gone() { return Err(Error::ClientGone) } else { answer? };
         let answer: Answer = serde_json::from_slice(&answer)
             .map_err(|_| not_understood(Step::StartRun, "no jobs in it"))?;
         // One test case makes one job.
@@ -450,15 +478,23 @@ impl Transport for DialTransport {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        self.set_deadline(timeout);
-        let input = self.buffers.input_append_buf();
-        match self.connection.read(input) {
-            Ok(amount) => {
-                self.buffers.input_appended(amount);
-                Ok(amount > 0)
+        let deadline = timeout.not_zero().map(|left| Instant::now() + *left);
+        loop {
+            let look = Instant::now() + LOOK;
+            self.connection
+                .set_deadline(Some(deadline.map_or(look, |deadline| deadline.min(look))));
+            let input = self.buffers.input_append_buf();
+            match self.connection.read(input) {
+                Ok(amount) => {
+                    self.buffers.input_appended(amount);
+                    return Ok(amount > 0);
+                }
+                Err(error) if !is_timeout(&error) => return Err(ureq::Error::Io(error)),
+                Err(_) if is_gone() || deadline.is_some_and(|at| Instant::now() >= at) => {
+                    return Err(ureq::Error::Timeout(Timeout::Global));
+                }
+                Err(_) => {}
             }
-            Err(error) if is_timeout(&error) => Err(ureq::Error::Timeout(Timeout::Global)),
-            Err(error) => Err(ureq::Error::Io(error)),
         }
     }
 

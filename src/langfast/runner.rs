@@ -18,7 +18,7 @@ use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
-use super::api::{Started, dial_failure};
+use super::api::{Gone, LOOK, Started, dial_failure};
 use super::dial::{Connection, Dialer, Endpoint};
 use super::run::{Notice, Progress, RunEvent, payload_object};
 use super::session::{Grant, Session};
@@ -174,7 +174,7 @@ impl Lease {
     /// # Errors
     /// [`Step::Connect`]: the second failed attempt, one that trying again cannot mend, or the
     /// handshake's deadline.
-    pub fn connected(&self, grant: &Grant) -> Result<bool, Error> {
+    pub fn connected(&self, grant: &Grant, gone: &Gone) -> Result<bool, Error> {
         let limit = self.shared.dialer.timeout() + self.shared.config.handshake_timeout;
         let deadline = Instant::now() + limit;
         let mut state = self.shared.lock();
@@ -187,6 +187,9 @@ impl Lease {
                 None => {}
             }
             self.check_failures(&state)?;
+            if gone() {
+                return Err(Error::ClientGone);
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let setting = "LANGFAST2API_REQUEST_TIMEOUT";
@@ -194,7 +197,7 @@ impl Lease {
             }
             state.hurry = true;
             self.shared.changed.notify_all();
-            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
+            state = self.shared.changed.wait_timeout(state, left.min(LOOK)).unwrap().0;
         }
     }
 
