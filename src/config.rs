@@ -166,7 +166,7 @@ pub struct Settings {
     )]
     pub allowed_hosts: Vec<String>,
 
-    /// Origins whose pages may call the server (CORS): https://app.example,… or *.
+    /// Origins whose pages may call the server (CORS), as `https://app.example`, or `*`.
     #[arg(
         long,
         env = "LANGFAST2API_CORS_ORIGINS",

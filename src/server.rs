@@ -1,12 +1,12 @@
 //! Routes, and the worker threads that tiny_http hands requests to (the only user of tiny_http).
 //!
 //! tiny_http listens on a private Unix socket, on which `front` sends it one sound request a
-//! connection. The worker learns from the [`Exchange`] what the client sent in its head.
+//! connection. The worker learns from the exchange what the client sent in its head.
 
 use std::any::Any;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -91,8 +91,8 @@ impl PrivateSocket {
     fn bind() -> io::Result<(PrivateSocket, UnixListener)> {
         let mut failure = None;
         for base in private_places() {
-            let name = format!("langfast2api-{}", uuid::Uuid::new_v4().simple());
-            let directory = base.join(name);
+            remove_stale(&base);
+            let directory = base.join(format!("{PRIVATE}{:016x}", fastrand::u64(..)));
             let made = std::fs::DirBuilder::new().mode(0o700).create(&directory);
             let socket = PrivateSocket { directory };
             match made.and_then(|()| UnixListener::bind(socket.path())) {
@@ -130,9 +130,26 @@ fn private_places() -> Vec<PathBuf> {
     places.into_iter().flatten().chain(fallback).filter(fit).collect()
 }
 
+/// What the names of the private directories begin with.
+const PRIVATE: &str = "langfast2api-";
+
+/// Removes what killed processes have left behind: directories of ours whose socket nobody answers.
+fn remove_stale(base: &Path) {
+    let entries = std::fs::read_dir(base).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PRIVATE)) {
+        let socket = PrivateSocket { directory: entry.path() };
+        let answer = UnixStream::connect(socket.path());
+        // Dropping it removes it. Other users' cannot even be looked into.
+        match answer.map_err(|error| error.kind()) {
+            Err(io::ErrorKind::ConnectionRefused) => drop(socket),
+            _ => std::mem::forget(socket),
+        }
+    }
+}
+
 /// A socket's path may have 107 bytes.
 fn fits_a_socket(place: &Path) -> bool {
-    place.as_os_str().len() < 50
+    place.as_os_str().len() + "/".len() + PRIVATE.len() + 16 + "/http".len() <= 107
 }
 
 /// What a URL means.

@@ -84,7 +84,7 @@ struct TextAnswer {
 
 impl TextAnswer {
     fn new(identity: Identity, include_usage: bool, echoes: Vec<String>) -> TextAnswer {
-        let head = chunk_head(&identity, "text_completion");
+        let head = chunk_head(&identity, "text_completion") + r#""choices":["#;
         TextAnswer { identity, head, include_usage, echoes }
     }
 

@@ -128,6 +128,7 @@ impl ChatAnswer {
     /// chunks carry a null one.
     pub fn new(identity: Identity, include_usage: bool) -> ChatAnswer {
         let head = chunk_head(&identity, "chat.completion.chunk");
+        let head = head + r#""service_tier":"default","choices":["#;
         ChatAnswer { identity, head, include_usage }
     }
 
@@ -178,11 +179,11 @@ impl Dialect for ChatAnswer {
     }
 }
 
-/// What every chunk of a stream begins with, up to the list of choices.
+/// What every chunk of a stream begins with; the dialect's own fields and `"choices":[` follow.
 pub(super) fn chunk_head(identity: &Identity, object: &str) -> String {
     let model = to_json(&identity.model);
     format!(
-        r#"{{"id":"{}","object":"{object}","created":{},"model":{model},"service_tier":"default","choices":["#,
+        r#"{{"id":"{}","object":"{object}","created":{},"model":{model},"#,
         identity.id, identity.created
     )
 }

@@ -47,7 +47,9 @@ impl Start {
             .args(["--listen", "127.0.0.1:0", "--log", "debug"])
             .args(["--supabase-url", upstream, "--runner-url", upstream])
             .arg("--state-dir")
-            .arg(state.path());
+            .arg(state.path())
+            // A killed program leaves its private socket behind.
+            .env("XDG_RUNTIME_DIR", state.path());
         Start { command, state: Some(state) }
     }
 

@@ -1,9 +1,17 @@
 """What the tests share: one simulator, one program in front of it, and clients of it."""
 
+import os
+from datetime import UTC, datetime
+
 import openai
 import pytest
 
 from gateway import Counts, Gateway, Simulator
+
+
+def pytest_configure():
+    if not {"GATEWAY", "SIMULATOR"} <= os.environ.keys():
+        raise pytest.UsageError("scripts/test --clients starts these tests")
 
 
 @pytest.fixture(scope="session")
@@ -62,9 +70,11 @@ async def async_client(gateway):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Adds the end of the program's log to the report of a failure."""
+    """Adds to the report of a failure what the program has logged meanwhile."""
     report = yield
     gateway = getattr(item, "funcargs", {}).get("gateway")
     if report.failed and gateway is not None:
-        report.sections.append(("the program's log", "\n".join(gateway.log().splitlines()[-40:])))
+        began = datetime.fromtimestamp(call.start, UTC).isoformat()
+        lines = [line for line in gateway.log().splitlines() if line >= began]
+        report.sections.append(("the program's log", "\n".join(lines)))
     return report

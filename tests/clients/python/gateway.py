@@ -24,14 +24,14 @@ ENVIRONMENT = {
 class Process:
     """A program that says on its first line where it listens."""
 
-    def __init__(self, command):
+    def __init__(self, command, **environment):
         self.log_file = tempfile.TemporaryFile("w+", errors="replace")
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.log_file,
-            env=ENVIRONMENT,
+            env=ENVIRONMENT | environment,
             text=True,
         )
         line = self.process.stdout.readline()
@@ -102,10 +102,12 @@ class Gateway(Process):
     """The program, in front of a simulator, with a state directory of its own."""
 
     def __init__(self, simulator, *arguments):
-        self.state = Path(tempfile.mkdtemp(prefix="langfast2api-test-"))
+        self.state = Path(tempfile.mkdtemp(prefix="gateway-"))
         command = [os.environ["GATEWAY"], "--listen", "127.0.0.1:0", "--log", "debug"]
         command += ["--supabase-url", simulator.url, "--runner-url", simulator.url]
-        super().__init__([*command, "--state-dir", str(self.state), *arguments])
+        command += ["--state-dir", str(self.state), *map(str, arguments)]
+        # A killed program leaves its private socket behind: it shall lie where it is removed.
+        super().__init__(command, XDG_RUNTIME_DIR=str(self.state))
         self.api = f"{self.url}/v1"
 
     def stop(self):
@@ -123,8 +125,6 @@ def user(content):
     return [{"role": "user", "content": content}]
 
 
-# 100,000 characters of all kinds, in words: the simulator sends a word an event.
-LONG_TEXT = " ".join(
-    ["Zażółć", "gęślą", "jaźń", "你好，世界。", "👩‍👩‍👧‍👦", "🏳️‍🌈", "a\tb", "مرحبا", "नमस्ते", '"\\n"', "\u2028", "e\u0301"]
-    * 1500
-)
+# A long text of all kinds of characters, in words: the simulator sends a word an event.
+WORDS = 'Zażółć gęślą jaźń 你好，世界。 👩‍👩‍👧‍👦 🏳️‍🌈 a\tb مرحبا नमस्ते "\\n" \u2028 e\u0301 '
+LONG_TEXT = WORDS * 500 + "end"

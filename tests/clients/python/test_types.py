@@ -32,7 +32,7 @@ def assert_no_extras(value, path=""):
 
 
 def get(client, path):
-    return json.loads(client.get(path, cast_to=openai._legacy_response.HttpxBinaryResponseContent).text)
+    return client.get(path, cast_to=object)
 
 
 def completion(client, content, **options):
@@ -94,6 +94,20 @@ def test_the_chunks_of_a_stream(client, usage, options, finish):
         check(CompletionUsage, data[-1]["usage"])
 
 
+def test_the_check_is_strict(client):
+    good = completion(client, "hi")
+    check(ChatCompletion, good)
+    for bad in (
+        good | {"surplus": 1},
+        good | {"created": str(good["created"])},
+        good | {"usage": good["usage"] | {"surplus": 1}},
+        good | {"choices": [good["choices"][0] | {"finish_reason": "end"}]},
+        {name: value for name, value in good.items() if name != "model"},
+    ):
+        with pytest.raises((AssertionError, ValueError)):
+            check(ChatCompletion, bad)
+
+
 def test_the_models(client):
     data = get(client, "/models")
     assert data.keys() == {"object", "data"} and data["object"] == "list"
@@ -130,7 +144,7 @@ def test_an_error(client, body, stream):
     assert caught.value.request_id
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/models/gpt-9", "/completions", "/embeddings"])
+@pytest.mark.parametrize("path", ["/nothing", "/models/gpt-9", "/embeddings"])
 def test_an_error_of_another_url(client, path):
     with pytest.raises(openai.NotFoundError) as caught:
         client.get(path, cast_to=object)
