@@ -26,8 +26,9 @@ use crate::openai::{legacy, request, response};
 const WORKER_IDLE: Duration = Duration::from_secs(10);
 /// Workers that stay.
 const LEAST_WORKERS: usize = 1;
-/// A worker's stack: enough for a TLS handshake, small enough for a thousand of them.
-const WORKER_STACK: usize = 256 * 1024;
+/// A worker's stack: enough for a TLS handshake and for JSON as deep as serde_json reads it, also
+/// without optimisation; only what is touched takes memory.
+const WORKER_STACK: usize = 1024 * 1024;
 
 /// What the server answers from.
 pub struct Service {

@@ -324,7 +324,7 @@ impl Shared {
         let shared = shared.clone();
         std::thread::Builder::new()
             .name("runner".to_owned())
-            .stack_size(256 * 1024)
+            .stack_size(1024 * 1024)
             .spawn(move || shared.run())
             .map(drop)
             .map_err(|e| Error::Overloaded(format!("no thread for the runner's socket: {e}")))
