@@ -329,8 +329,8 @@ fn a_run_whose_answer_was_lost_is_not_started_again() {
     let relay = Relay::to(&simulator.url());
     let program = Start::new(&relay.url()).arg("--runner-url").arg(simulator.url()).start();
     assert_eq!(program.ask("Hi").content(), "Hi");
-    let mut connection = program.chat_connection(user("Hi"));
     relay.mute(true);
+    let mut connection = program.chat_connection(user("Hi"));
     simulator.wait_until(|stats| stats.runs == 2);
     relay.cut();
     let response = connection.response();
