@@ -94,7 +94,8 @@ impl Answer {
         if let Some(seconds) = report.retry_after {
             self.field("Retry-After", seconds.to_string());
         }
-        if let Some(should_retry) = report.should_retry {
+        let is_said = self.fields.iter().any(|(name, _)| *name == "x-should-retry");
+        if let Some(should_retry) = report.should_retry.filter(|_| !is_said) {
             self.field("x-should-retry", should_retry.to_string());
         }
         self.json(report.status, &error.body())

@@ -109,12 +109,17 @@ impl Completions {
             // The first run is this thread's own.
             let spawn = |meta| std::thread::Builder::new().spawn_scoped(scope, move || start(meta));
             let others: Vec<_> = metas[1..].iter().map(spawn).collect();
-            let mut runs = vec![start(&metas[0])?];
+            let mut runs = vec![start(&metas[0])];
             for thread in others {
-                let thread = thread.map_err(|e| Error::Overloaded(format!("no thread: {e}")))?;
-                runs.push(thread.join().map_err(|_| Error::Internal("a panic".to_owned()))??);
+                let run = thread.map_err(|e| Error::Overloaded(format!("no thread: {e}")));
+                let panicked = || Error::Internal("a panic".to_owned());
+                runs.push(run.and_then(|thread| thread.join().map_err(|_| panicked())?));
             }
-            Ok(runs)
+            if runs.iter().any(Result::is_ok) && runs.iter().any(Result::is_err) {
+                // Some have been started: trying again would start them twice.
+                answer.field("x-should-retry", "false");
+            }
+            runs.into_iter().collect()
         })
     }
 }

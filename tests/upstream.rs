@@ -550,3 +550,15 @@ fn no_message_holds_a_token() {
         assert_eq!(error.as_object().unwrap().len(), 4);
     }
 }
+
+#[test]
+fn a_choice_that_is_refused_beside_one_that_was_started_is_not_to_be_tried_again() {
+    let (simulator, program) = start();
+    program.ask("hello");
+    simulator.fault(Step::Run, Fault::status(429).header("retry-after", "1").times(1));
+    let mut fields = user("hello");
+    fields["n"] = json!(2);
+    let refused = program.chat(fields);
+    assert_eq!((refused.status, refused.header("x-should-retry")), (429, Some("false")));
+    assert_eq!(simulator.stats().runs, 2);
+}

@@ -178,7 +178,11 @@ impl Session {
 
     /// Keeps (or, with `None`, forgets) the prompt of `grant`'s user, also across restarts.
     pub fn set_prompt_id(&self, grant: &Grant, prompt_id: Option<&str>) {
-        self.state.lock().unwrap().prompt_id = prompt_id.map(str::to_owned);
+        let mut state = self.state.lock().unwrap();
+        if state.grant.as_ref().is_some_and(|present| present.user_id == grant.user_id) {
+            state.prompt_id = prompt_id.map(str::to_owned);
+        }
+        drop(state);
         let Ok(_lock) = self.store.lock(Instant::now() + self.patience) else { return };
         let mut saved = self.load();
         match &mut saved.session {

@@ -272,7 +272,7 @@ impl Shared {
             if client_lost {
                 return Ok(());
             }
-            if muted {
+            if self.muted.load(Ordering::SeqCst) {
                 continue;
             }
             match target.read()? {
