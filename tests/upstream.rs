@@ -553,7 +553,8 @@ fn no_message_holds_a_token() {
 
 #[test]
 fn a_choice_that_is_refused_beside_one_that_was_started_is_not_to_be_tried_again() {
-    let (simulator, program) = start();
+    let simulator = Simulator::start();
+    let program = Program::start(&simulator.url());
     program.ask("hello");
     simulator.fault(Step::Run, Fault::status(429).header("retry-after", "1").times(1));
     let mut fields = user("hello");
