@@ -1,0 +1,458 @@
+//! What is measured: a function a line of the table.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Scope, ScopedJoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::client::{Client, stamp_in, unix_micros};
+use super::direct::Direct;
+use super::floor::{self, LongAnswer};
+use super::process::Process;
+use super::table::{Figure, percentile};
+
+/// What the measurements have in common.
+pub struct Setup {
+    pub simulator: PathBuf,
+    pub quick: bool,
+}
+
+/// A line of the table.
+pub struct Line {
+    pub number: u8,
+    pub title: &'static str,
+    pub rounds: usize,
+    pub quick_rounds: usize,
+    /// Measures the gateway at this path once.
+    pub measure: fn(&Setup, &Path) -> Vec<Figure>,
+}
+
+pub const LINES: [Line; 7] = [
+    Line {
+        number: 1,
+        title: "to the first token",
+        rounds: 5,
+        quick_rounds: 3,
+        measure: first_token,
+    },
+    Line { number: 2, title: "latency a token", rounds: 5, quick_rounds: 1, measure: latency },
+    Line { number: 3, title: "the front's share", rounds: 5, quick_rounds: 1, measure: front },
+    Line { number: 4, title: "long answers", rounds: 3, quick_rounds: 1, measure: long_answer },
+    Line { number: 5, title: "throughput", rounds: 5, quick_rounds: 1, measure: throughput },
+    Line { number: 6, title: "memory", rounds: 1, quick_rounds: 1, measure: memory },
+    Line { number: 7, title: "size and start", rounds: 1, quick_rounds: 1, measure: start },
+];
+
+/// A short answer, as quick as can be.
+const SHORT: &str = "/sim events=20 delay=0";
+
+/// How much the clients of one gateway stand on: a thread each.
+const CLIENT_STACK: usize = 128 * 1024;
+
+/// A gateway in front of a simulator.
+struct World {
+    // The gateway ends first.
+    gateway: Process,
+    simulator: Process,
+}
+
+impl World {
+    fn start(setup: &Setup, gateway: &Path, flags: &[&str]) -> World {
+        let simulator = Process::simulator(&setup.simulator);
+        let gateway = Process::gateway(gateway, simulator.address, flags);
+        World { gateway, simulator }
+    }
+
+    /// One that is signed in and has a socket, so that nothing is measured twice.
+    fn warm(setup: &Setup, gateway: &Path) -> World {
+        let world = World::start(setup, gateway, &[]);
+        world.client().ask(SHORT);
+        world
+    }
+
+    fn client(&self) -> Client {
+        Client::open(self.gateway.address)
+    }
+
+    fn count(&self, name: &str) -> f64 {
+        let stats = Client::open(self.simulator.address).get("/_sim/stats");
+        let stats: Value = serde_json::from_slice(&stats).expect("JSON");
+        stats[name].as_f64().expect("a count of this name")
+    }
+}
+
+fn figure(name: &'static str, value: f64, unit: &'static str, how: &'static str) -> Figure {
+    Figure { name, unit, value, how }
+}
+
+/// Starts a client's thread.
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    body: impl FnOnce() -> T + Send + 'scope,
+) -> ScopedJoinHandle<'scope, T> {
+    thread::Builder::new().stack_size(CLIENT_STACK).spawn_scoped(scope, body).expect("a thread")
+}
+
+fn micros(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e6
+}
+
+// ---- 1
+
+fn first_token(setup: &Setup, gateway: &Path) -> Vec<Figure> {
+    let world = World::start(setup, gateway, &[]);
+    let cold = until_first_token(&world);
+    let warm = until_first_token(&world);
+
+    let slow_world = World::start(setup, gateway, &[]);
+    let cold_steps = steps_until_first_token(&slow_world);
+    let warm_steps = steps_until_first_token(&slow_world);
+    let requests = "simulator's count, WebSocket handshakes included";
+    let steps = "time to the first token when each answer takes 100 ms longer";
+    vec![
+        figure("cold: HTTP requests", cold.requests, "requests", requests),
+        figure("cold: Socket.IO connects", cold.connects, "connects", "simulator's count"),
+        figure("cold: waits in a row", cold_steps, "round trips", steps),
+        figure("cold: first token", cold.millis, "ms", "request to first token, no delay"),
+        figure("warm: HTTP requests", warm.requests, "requests", requests),
+        figure("warm: Socket.IO connects", warm.connects, "connects", "simulator's count"),
+        figure("warm: waits in a row", warm_steps, "round trips", steps),
+        figure("warm: first token", warm.millis, "ms", "request to first token, no delay"),
+    ]
+}
+
+struct FirstToken {
+    requests: f64,
+    connects: f64,
+    millis: f64,
+}
+
+fn until_first_token(world: &World) -> FirstToken {
+    let before = (world.count("http_requests"), world.count("connects"));
+    let millis = first_token_millis(world);
+    FirstToken {
+        requests: world.count("http_requests") - before.0,
+        connects: world.count("connects") - before.1,
+        millis,
+    }
+}
+
+fn first_token_millis(world: &World) -> f64 {
+    let began = Instant::now();
+    let mut first = None;
+    world.client().ask_stream("/sim stamp=1 events=1 delay=0", |data| {
+        if stamp_in(data).is_some() {
+            first.get_or_insert_with(|| micros(began) / 1e3);
+        }
+    });
+    first.expect("a token")
+}
+
+/// How many of LangFast's answers are waited for one after the other.
+fn steps_until_first_token(world: &World) -> f64 {
+    const SLOWER: f64 = 100.0;
+    let mut simulator = Client::open(world.simulator.address);
+    for step in ["sign_up", "create_prompt", "connect", "run"] {
+        let fault = json!({"step": step, "kind": "slow", "delay_ms": SLOWER as u64});
+        simulator.command("/_sim/fault", &fault);
+    }
+    let steps = (first_token_millis(world) / SLOWER).floor();
+    simulator.command("/_sim/reset", &json!({}));
+    steps
+}
+
+// ---- 2
+
+fn latency(setup: &Setup, gateway: &Path) -> Vec<Figure> {
+    let world = World::warm(setup, gateway);
+    let (one, direct_one) = latencies_both_ways(&world, setup, 1);
+    let (many, direct_many) = latencies_both_ways(&world, setup, 100);
+    let through = "simulator's stamp until the client has read it";
+    let direct = "the same read from the simulator's own socket";
+    let mut figures = Vec::new();
+    let mut add = |names: [&'static str; 4], all: &[f64], direct_all: &[f64]| {
+        let p50 = (percentile(all, 0.5), percentile(direct_all, 0.5));
+        figures.push(figure(names[0], p50.0, "µs", through));
+        figures.push(figure(names[1], percentile(all, 0.99), "µs", through));
+        figures.push(figure(names[2], p50.1, "µs", direct));
+        figures.push(figure(names[3], percentile(direct_all, 0.99), "µs", direct));
+    };
+    let names = ["1 stream p50", "1 stream p99", "1 stream direct p50", "1 stream direct p99"];
+    add(names, &one, &direct_one);
+    let names =
+        ["100 streams p50", "100 streams p99", "100 streams direct p50", "100 streams direct p99"];
+    add(names, &many, &direct_many);
+    figures
+}
+
+/// Latencies of every token of so many streams, each of 100 tokens a second: through the gateway,
+/// and without it. The first half second of each is left out, in which the others begin.
+fn latencies_both_ways(world: &World, setup: &Setup, streams: usize) -> (Vec<f64>, Vec<f64>) {
+    const SKIP: usize = 50;
+    let events = SKIP + if setup.quick { 100 } else { 300 };
+    let message = format!("/sim stamp=1 delay=10 events={events}");
+    let through = thread::scope(|scope| {
+        let stream = || latencies(world.gateway.address, &message, SKIP);
+        let clients: Vec<_> = (0..streams).map(|_| spawn(scope, stream)).collect();
+        clients.into_iter().flat_map(|client| client.join().expect("a client")).collect()
+    });
+    let direct = Direct::connect(world.simulator.address).latencies(streams, &message, SKIP);
+    (through, direct)
+}
+
+fn latencies(gateway: SocketAddr, message: &str, skip: usize) -> Vec<f64> {
+    let mut latencies = Vec::new();
+    Client::open(gateway).ask_stream(message, |data| {
+        let now = unix_micros();
+        latencies.extend(stamp_in(data).map(|sent_at| now as f64 - sent_at as f64));
+    });
+    latencies.split_off(skip)
+}
+
+// ---- 3
+
+fn front(setup: &Setup, gateway: &Path) -> Vec<Figure> {
+    let world = World::warm(setup, gateway);
+    let whole = median_of_calls(setup, || {
+        let mut client = world.client();
+        move || drop(client.get("/healthz"))
+    });
+    let private = world.gateway.private_socket();
+    let behind = private.map_or(f64::NAN, |path| median_of_calls(setup, || || ask_behind(&path)));
+    let by_thread = cpu_by_thread(&world, setup);
+    let cpu = |name: &str| by_thread.iter().find(|(n, _)| n == name).map_or(f64::NAN, |(_, v)| *v);
+    let share = 100.0 * cpu("client") / by_thread.iter().map(|(_, value)| value).sum::<f64>();
+    let by_name = "its threads' CPU, 20 streams × 100 tokens/s";
+    vec![
+        figure("GET /healthz p50", whole, "µs", "over kept TCP: front, tiny_http, worker"),
+        figure("behind the front p50", behind, "µs", "tiny_http's socket: connect, worker, 500"),
+        figure("front's own p50", whole - behind, "µs", "the difference"),
+        figure("front", cpu("client"), "µs CPU/token", by_name),
+        figure("worker", cpu("worker"), "µs CPU/token", by_name),
+        figure("runner", cpu("runner"), "µs CPU/token", by_name),
+        figure("front's share", share, "% of CPU", "of these three"),
+    ]
+}
+
+/// Median time of a call, in microseconds.
+fn median_of_calls<F: FnMut()>(setup: &Setup, prepare: impl FnOnce() -> F) -> f64 {
+    let mut call = prepare();
+    let calls = if setup.quick { 1000 } else { 5000 };
+    let mut timed = || {
+        let began = Instant::now();
+        call();
+        micros(began)
+    };
+    let mut times: Vec<f64> = (0..calls * 11 / 10).map(|_| timed()).collect();
+    // The first ones are there to warm up.
+    percentile(&times.split_off(calls / 10), 0.5)
+}
+
+/// Asks tiny_http as the front does. A worker takes the request, finds that it belongs to no
+/// exchange of the front's, and drops it, which tiny_http answers.
+fn ask_behind(socket: &Path) {
+    let mut connection = UnixStream::connect(socket).expect("the private socket accepts");
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    connection.write_all(request).expect("tiny_http reads");
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).expect("tiny_http answers");
+    assert!(answer.starts_with(b"HTTP/1.1 500"), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// CPU time a token takes in each kind of thread, in microseconds.
+fn cpu_by_thread(world: &World, setup: &Setup) -> Vec<(String, f64)> {
+    let seconds = if setup.quick { 1.0 } else { 3.0 };
+    let events = ((seconds + 2.0) * 100.0) as usize;
+    let message = format!("/sim stamp=1 delay=10 events={events}");
+    let tokens = AtomicUsize::new(0);
+    let count = |_: &str| {
+        tokens.fetch_add(1, Ordering::Relaxed);
+    };
+    thread::scope(|scope| {
+        for _ in 0..20 {
+            spawn(scope, || world.client().ask_stream(&message, count));
+        }
+        sleep(Duration::from_secs(1));
+        let before = (world.gateway.cpu_micros_by_thread(), tokens.load(Ordering::Relaxed));
+        sleep(Duration::from_secs_f64(seconds));
+        let after = (world.gateway.cpu_micros_by_thread(), tokens.load(Ordering::Relaxed));
+        let read = (after.1 - before.1) as f64;
+        let spent = |name: &str| after.0[name] - before.0.get(name).copied().unwrap_or(0.0);
+        let of_tokens = ["client", "worker", "runner"].map(str::to_owned).into_iter();
+        of_tokens
+            .filter(|n| after.0.contains_key(n))
+            .map(|n| (n.clone(), spent(&n) / read))
+            .collect()
+    })
+}
+
+// ---- 4
+
+const LONG_BYTES: usize = 500_000;
+const LONG_EVENTS: usize = 2000;
+
+fn long_answer(setup: &Setup, gateway: &Path) -> Vec<Figure> {
+    let world = World::warm(setup, gateway);
+    let message = format!("/sim text=lorem bytes={LONG_BYTES} events={LONG_EVENTS} delay=0");
+    let ask = || world.client().ask_stream(&message, |_| {});
+
+    let rest = world.gateway.status("VmRSS");
+    world.gateway.reset_peak();
+    ask();
+    let peak = world.gateway.status("VmHWM") - rest;
+
+    let answers = if setup.quick { 3 } else { 5 };
+    let before = world.gateway.cpu_micros();
+    (0..answers).for_each(|_| ask());
+    let cpu = (world.gateway.cpu_micros() - before) / f64::from(answers) / 1e3;
+    drop(world);
+
+    let events = LongAnswer::new(LONG_BYTES, LONG_EVENTS);
+    let parse = events.cpu_micros(floor::parse) / 1e3;
+    let compare = events.cpu_micros(floor::compare) / 1e3;
+    let text = LONG_BYTES as f64 / 1024.0;
+    vec![
+        figure("gateway", cpu, "ms CPU", "of an answer of 500 KB in 2,000 events"),
+        figure(
+            "(a) read and parse",
+            parse,
+            "ms CPU",
+            "the bench: each event from TCP, serde Value",
+        ),
+        figure(
+            "(b) read and compare",
+            compare,
+            "ms CPU",
+            "the bench: from TCP, memcmp of prefixes",
+        ),
+        figure("gateway ÷ (a)", cpu / parse, "×", "below 1 is better than parsing"),
+        figure("gateway ÷ (b)", cpu / compare, "×", "1 would be the floor"),
+        figure("peak memory over rest", peak, "KiB", "VmHWM of one such answer less VmRSS before"),
+        figure("peak ÷ text", peak / text, "×", "the same, in texts"),
+    ]
+}
+
+// ---- 5
+
+fn throughput(setup: &Setup, gateway: &Path) -> Vec<Figure> {
+    let world = World::warm(setup, gateway);
+    let whole = answers_of_many(&world, setup, |client| drop(client.ask(SHORT)));
+    let streamed = answers_of_many(&world, setup, |client| client.ask_stream(SHORT, |_| {}));
+    let how = "50 clients, kept connections, 20 tokens, no delay";
+    vec![
+        figure("whole answers", whole.per_second, "answers/s", how),
+        figure("  gateway's CPU", whole.cpu_micros, "µs/answer", "utime + stime"),
+        figure("streamed answers", streamed.per_second, "answers/s", how),
+        figure("  its CPU, streamed", streamed.cpu_micros, "µs/answer", "utime + stime"),
+    ]
+}
+
+struct Throughput {
+    per_second: f64,
+    cpu_micros: f64,
+}
+
+fn answers_of_many(world: &World, setup: &Setup, ask: impl Fn(&mut Client) + Sync) -> Throughput {
+    let span = Duration::from_secs(if setup.quick { 2 } else { 5 });
+    let answers_until = |deadline: Instant| {
+        let mut client = world.client();
+        let asked = std::iter::from_fn(|| (Instant::now() < deadline).then(|| ask(&mut client)));
+        asked.count()
+    };
+    let all_until = |deadline| {
+        thread::scope(|scope| {
+            let clients: Vec<_> =
+                (0..50).map(|_| spawn(scope, || answers_until(deadline))).collect();
+            clients.into_iter().map(|client| client.join().expect("a client")).sum::<usize>() as f64
+        })
+    };
+    all_until(Instant::now() + Duration::from_millis(300));
+    let (began, before) = (Instant::now(), world.gateway.cpu_micros());
+    let answers = all_until(began + span);
+    Throughput {
+        per_second: answers / began.elapsed().as_secs_f64(),
+        cpu_micros: (world.gateway.cpu_micros() - before) / answers,
+    }
+}
+
+// ---- 6
+
+fn memory(setup: &Setup, gateway: &Path) -> Vec<Figure> {
+    const STREAMS: usize = 1000;
+    let flags = ["--max-requests", "2000", "--max-connections", "2000"];
+    let world = World::start(setup, gateway, &flags);
+    let rss = || world.gateway.status("VmRSS");
+    let threads = || world.gateway.status("Threads");
+    let at_start = rss();
+    world.client().ask(SHORT);
+    let (first, threads_before) = (rss(), threads());
+
+    let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let events = if setup.quick { 16 } else { 40 };
+    let message = format!("/sim stamp=1 delay=500 events={events}");
+    let stream = || {
+        let mut first = Some(());
+        world.client().ask_stream(&message, |data| {
+            if stamp_in(data).is_some() && first.take().is_some() {
+                begun.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        ended.fetch_add(1, Ordering::Relaxed);
+    };
+    let (at_once, threads_at_once) = thread::scope(|scope| {
+        (0..STREAMS).for_each(|_| drop(spawn(scope, stream)));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while begun.load(Ordering::Relaxed) < STREAMS {
+            assert!(Instant::now() < deadline, "only {begun:?} of {STREAMS} streams have begun");
+            sleep(Duration::from_millis(10));
+        }
+        let figures = (rss(), threads());
+        assert_eq!(ended.load(Ordering::Relaxed), 0, "streams ended before all had begun");
+        figures
+    });
+    sleep(Duration::from_secs(if setup.quick { 5 } else { 60 }));
+    let after = if setup.quick { "VmRSS 5 s after" } else { "VmRSS 60 s after" };
+    let each = |all: f64, before: f64| (all - before) / STREAMS as f64;
+    vec![
+        figure("after start", at_start, "KiB", "VmRSS"),
+        figure("after the first answer", first, "KiB", "VmRSS"),
+        figure("1,000 streams", at_once, "KiB", "VmRSS when all have had a token"),
+        figure("  each", each(at_once, first), "KiB/stream", "over the first answer's"),
+        figure("  threads", each(threads_at_once, threads_before), "a stream", "Threads, likewise"),
+        figure("after the streams", rss(), "KiB", after),
+    ]
+}
+
+// ---- 7
+
+fn start(setup: &Setup, gateway: &Path) -> Vec<Figure> {
+    let simulator = Process::simulator(&setup.simulator);
+    let starts = (0..20).map(|_| {
+        let began = Instant::now();
+        let gateway = Process::gateway(gateway, simulator.address, &[]);
+        Client::open(gateway.address).get("/v1/models");
+        micros(began) / 1e3
+    });
+    let ready = percentile(&starts.collect::<Vec<_>>(), 0.5);
+    vec![
+        figure("binary", size(gateway), "KiB", "the file"),
+        figure("static binary", size(&static_sibling(gateway)), "KiB", "the file, if it was built"),
+        figure("ready", ready, "ms", "exec until GET /v1/models is answered, p50 of 20"),
+    ]
+}
+
+fn size(path: &Path) -> f64 {
+    std::fs::metadata(path).map_or(f64::NAN, |file| file.len() as f64 / 1024.0)
+}
+
+/// `target/release/program` → `target/x86_64-unknown-linux-gnu/release/program`
+fn static_sibling(gateway: &Path) -> PathBuf {
+    let target = gateway.ancestors().nth(2).unwrap_or(Path::new("."));
+    let triple = format!("{}-unknown-linux-gnu/release", std::env::consts::ARCH);
+    target.join(triple).join(gateway.file_name().unwrap_or_default())
+}
