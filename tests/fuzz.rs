@@ -9,7 +9,7 @@ use fastrand::Rng;
 use langfast2api::front::body::Decoder;
 use langfast2api::front::head::Scan;
 use langfast2api::front::{Head, Limits};
-use langfast2api::langfast::run::{Notice, Progress, RunEvent, payload_object};
+use langfast2api::langfast::run::{Notice, Progress, RunEvent, with_object};
 use langfast2api::langfast::transcript::{Transcript, unescape};
 use langfast2api::openai::request;
 use langfast2api::socketio::{self, EnginePacket, SocketPacket};
@@ -187,13 +187,11 @@ fn frames_of_the_runner_never_break_anything() {
             let bytes = mutated(rng, FRAMES, JSON_WORDS);
             let Ok(frame) = std::str::from_utf8(&bytes) else { continue };
             let packet = socketio::parse(frame);
-            let Ok(EnginePacket::Message(SocketPacket::Event { name, payload: Some(payload) })) =
-                packet
-            else {
+            let Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) = packet else {
                 continue;
             };
             let mut inside = String::new();
-            let Some(notice) = Notice::read(&name, payload_object(payload, &mut inside)) else {
+            let Some(notice) = Notice::read(&name, with_object(arguments, &mut inside)) else {
                 continue;
             };
             for event in progress.take(&notice) {

@@ -102,6 +102,8 @@ impl Connection {
         }
         let accepted = Instant::now();
         let body = self.read_body(&head)?;
+        // An answer may take minutes; what was read ahead stays, the room for more does not.
+        self.buffer.shrink_to_fit();
         let permit = self.shared.gate.permit()?;
         let (peer, exchanges) = (self.peer.clone(), &self.shared.exchanges);
         let exchange = exchanges.open(head, request_id, peer, accepted, permit);

@@ -10,7 +10,7 @@ use super::exchange::{ClientNews, OpenExchange};
 use super::socket::{Signal, Socket, wait};
 
 /// Bytes that are read from the private socket and written to the client at a time.
-const PIECE: usize = 16 * 1024;
+const PIECE: usize = 4 * 1024;
 
 /// A 1xx answer that a client must read over (RFC 9110, 15.2); one that has gone resets instead.
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

@@ -76,11 +76,11 @@ struct Payload<'a> {
 }
 
 impl<'a> Notice<'a> {
-    /// Reads the event `name` with `payload`, an object.
+    /// Reads the event `name` whose first argument is the object that `arguments` begins with.
     ///
     /// Gives `None` for what is not about an execution: no object, or nothing in it that is known.
-    pub fn read(name: &str, payload: &'a str) -> Option<Notice<'a>> {
-        let payload: Payload<'a> = serde_json::from_str(payload).ok()?;
+    pub fn read(name: &str, arguments: &'a str) -> Option<Notice<'a>> {
+        let payload: Payload<'a> = first_value(arguments)?;
         let ids: Vec<String> = [
             payload.execution_id,
             payload.execution_id_2,
@@ -105,16 +105,21 @@ impl<'a> Notice<'a> {
     }
 }
 
-/// The object in an event's first argument: itself, or, as was seen too, as JSON in a string.
+/// Arguments that begin with an object: these, or, as was seen too, those in their first string.
 /// `inside` keeps the text that the result may borrow from.
-pub fn payload_object<'a>(payload: &'a RawValue, inside: &'a mut String) -> &'a str {
-    if payload.get().starts_with('"') {
-        if let Ok(text) = serde_json::from_str(payload.get()) {
+pub fn with_object<'a>(arguments: &'a str, inside: &'a mut String) -> &'a str {
+    if arguments.starts_with('"') {
+        if let Some(text) = first_value(arguments) {
             *inside = text;
             return inside;
         }
     }
-    payload.get()
+    arguments
+}
+
+/// The value that `json` begins with, whatever follows it.
+fn first_value<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    T::deserialize(&mut serde_json::Deserializer::from_str(json)).ok()
 }
 
 impl Payload<'_> {
@@ -308,10 +313,9 @@ mod tests {
 
     #[test]
     fn a_payload_may_be_json_in_a_string() {
-        let raw: Box<RawValue> = serde_json::from_str(r#""{\"executionId\":\"j\"}""#).unwrap();
         let mut inside = String::new();
-        let payload = payload_object(&raw, &mut inside);
-        assert_eq!(Notice::read("execution:chunk", payload).unwrap().ids, ["j"]);
+        let arguments = with_object(r#""{\"executionId\":\"j\"}",7"#, &mut inside);
+        assert_eq!(Notice::read("execution:chunk", arguments).unwrap().ids, ["j"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tungstenite::{Message, WebSocket};
 
 use super::api::{Gone, LOOK, Started, dial_failure};
 use super::dial::{Connection, Dialer, Endpoint};
-use super::run::{Notice, Progress, RunEvent, payload_object};
+use super::run::{Notice, Progress, RunEvent, with_object};
 use super::session::{Grant, Session};
 use crate::error::{Error, Failure, Step, clean};
 use crate::socketio::{self, EnginePacket, Open, SocketPacket};
@@ -457,11 +457,9 @@ impl Shared {
                     Ok(EnginePacket::Ping(data)) => {
                         socket.send(Message::text(socketio::pong(data)))
                     }
-                    Ok(EnginePacket::Message(SocketPacket::Event { name, payload })) => {
-                        if let Some(payload) = payload {
-                            let mut inside = String::new();
-                            self.dispatch(&name, payload_object(payload, &mut inside));
-                        }
+                    Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) => {
+                        let mut inside = String::new();
+                        self.dispatch(&name, with_object(arguments, &mut inside));
                         Ok(())
                     }
                     Ok(EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect)) => {
@@ -490,8 +488,8 @@ impl Shared {
     }
 
     /// Hands an event to the run that it belongs to.
-    fn dispatch(&self, name: &str, payload: &str) {
-        let Some(notice) = Notice::read(name, payload) else { return };
+    fn dispatch(&self, name: &str, arguments: &str) {
+        let Some(notice) = Notice::read(name, arguments) else { return };
         let mut state = self.lock();
         match state.route(&notice, self.config.answer_limit) {
             // A send fails only if the run was given up in this moment.
