@@ -32,7 +32,7 @@ pub struct Line {
     pub measure: fn(&Setup, &Path) -> Vec<Figure>,
 }
 
-pub const LINES: [Line; 7] = [
+pub const LINES: [Line; 8] = [
     Line {
         number: 1,
         title: "to the first token",
@@ -46,6 +46,7 @@ pub const LINES: [Line; 7] = [
     Line { number: 5, title: "throughput", rounds: 5, quick_rounds: 1, measure: throughput },
     Line { number: 6, title: "memory", rounds: 1, quick_rounds: 1, measure: memory },
     Line { number: 7, title: "size and start", rounds: 1, quick_rounds: 1, measure: start },
+    Line { number: 8, title: "many connections", rounds: 3, quick_rounds: 1, measure: crowd },
 ];
 
 /// A short answer, as quick as can be.
@@ -455,4 +456,55 @@ fn static_sibling(gateway: &Path) -> PathBuf {
     let target = gateway.ancestors().nth(2).unwrap_or(Path::new("."));
     let triple = format!("{}-unknown-linux-gnu/release", std::env::consts::ARCH);
     target.join(triple).join(gateway.file_name().unwrap_or_default())
+}
+
+// ---- 8
+
+fn crowd(setup: &Setup, gateway: &Path) -> Vec<Figure> {
+    let world = World::start(setup, gateway, &["--max-connections", "2000"]);
+    let ask = || {
+        let mut client = world.client();
+        move || drop(client.get("/healthz"))
+    };
+    let alone = median_of_calls(setup, ask);
+    let rss = world.gateway.status("VmRSS");
+    // Each has had an answer and keeps its connection.
+    let idle: Vec<Client> = (0..1000)
+        .map(|_| {
+            let mut client = world.client();
+            client.get("/healthz");
+            client
+        })
+        .collect();
+    let beside = median_of_calls(setup, ask);
+    let each = (world.gateway.status("VmRSS") - rss) / idle.len() as f64;
+    drop(idle);
+    let served = burst(&world);
+    vec![
+        figure("GET /healthz p50", alone, "µs", "alone"),
+        figure("  beside 1,000 idle", beside, "µs", "with 1,000 idle kept connections"),
+        figure("an idle connection", each, "KiB", "VmRSS, over none"),
+        figure("200 at once, the last", served, "ms", "connect until answered, all kept alive"),
+    ]
+}
+
+/// 200 clients connect together, ask, and keep their connections: until the last has its answer.
+fn burst(world: &World) -> f64 {
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..200)
+            .map(|_| {
+                spawn(scope, || {
+                    let mut client = world.client();
+                    client.get("/healthz");
+                    client
+                })
+            })
+            .collect();
+        let kept: Vec<Client> =
+            clients.into_iter().map(|client| client.join().expect("it is served")).collect();
+        let took = micros(began) / 1e3;
+        drop(kept);
+        took
+    })
 }
