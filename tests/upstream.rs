@@ -563,3 +563,16 @@ fn a_choice_that_is_refused_beside_one_that_was_started_is_not_to_be_tried_again
     assert_eq!((refused.status, refused.header("x-should-retry")), (429, Some("false")));
     assert_eq!(simulator.stats().runs, 2);
 }
+
+#[test]
+fn tokens_that_expire_soon_after_each_other_are_renewed_each_time() {
+    let simulator = Simulator::start();
+    let program = Program::start(&simulator.url());
+    for round in 0..3 {
+        assert_eq!(program.ask("hello").content(), "hello");
+        assert_eq!(simulator.stats().refreshes, round);
+        simulator.expire_tokens();
+        simulator.cut_sockets();
+        simulator.wait_until(|stats| stats.open_sockets == 0);
+    }
+}

@@ -40,8 +40,9 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 const GOOD_SOCKET: Duration = Duration::from_secs(1);
 /// A request gives up after this many failed attempts to connect.
 const ATTEMPTS: u64 = 2;
-/// A token that was renewed so lately is not why the server refuses it.
-const NEW_TOKEN: Duration = Duration::from_secs(60);
+/// For so long a token that was refused as soon as it was new is not exchanged for another one: it is
+/// not the token's fault.
+const NEW_TOKEN: Duration = Duration::from_secs(10);
 /// Runs kept that nobody has asked for yet: their events came before the answer that names them, or
 /// they are another program's. When there are more, the oldest goes.
 const MOST_UNCLAIMED: usize = 256;
@@ -86,8 +87,8 @@ struct State {
     failures: u64,
     failure: Option<Error>,
     not_before: Option<Instant>,
-    /// When a refused token was renewed last.
-    renewed: Option<Instant>,
+    /// The access token that was refused although it was new, and when.
+    refused: Option<(String, Instant)>,
     /// Somebody waits for a connection: no long pause now.
     hurry: bool,
     /// Requests that have a use for the socket, and how many of them have not got their run yet.
@@ -374,29 +375,30 @@ impl Shared {
         }
     }
 
-    /// Connects and joins as the signed-in user. A refused token is renewed once, and not again soon.
+    /// Connects and joins as the signed-in user. A refused token is renewed once.
     fn connect(&self) -> Result<(Socket, Open, Arc<Grant>), Error> {
         let grant = self.session.grant()?;
         match self.connect_as(&grant) {
-            Err(Error::Upstream { failure: Failure::Refused(why), .. })
-                if !is_about_rate(&why) && self.may_renew() =>
-            {
+            Err(error) if is_refused(&error) && !self.was_refused_when_new(&grant) => {
                 log::debug!("runner: refused, once more with a new token");
                 let grant = self.session.renew(&grant)?;
-                let (socket, open) = self.connect_as(&grant)?;
-                Ok((socket, open, grant))
+                let again = self.connect_as(&grant);
+                if again.as_ref().is_err_and(is_refused) {
+                    let refused = (grant.access_token.clone(), Instant::now());
+                    self.lock().refused = Some(refused);
+                }
+                again.map(|(socket, open)| (socket, open, grant))
             }
             other => other.map(|(socket, open)| (socket, open, grant)),
         }
     }
 
-    fn may_renew(&self) -> bool {
-        let mut state = self.lock();
-        let may = state.renewed.is_none_or(|at| at.elapsed() >= NEW_TOKEN);
-        if may {
-            state.renewed = Some(Instant::now());
-        }
-        may
+    fn was_refused_when_new(&self, grant: &Grant) -> bool {
+        let state = self.lock();
+        let is_it = |(token, at): &(String, Instant)| {
+            *token == grant.access_token && at.elapsed() < NEW_TOKEN
+        };
+        state.refused.as_ref().is_some_and(is_it)
     }
 
     fn connect_as(&self, grant: &Grant) -> Result<(Socket, Open), Error> {
@@ -588,6 +590,14 @@ fn handshake_failure(error: tungstenite::Error) -> Failure {
 
 fn is_timeout(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock)
+}
+
+/// Whether CONNECT was refused, and not for its rate.
+fn is_refused(error: &Error) -> bool {
+    match error {
+        Error::Upstream { failure: Failure::Refused(why), .. } => !is_about_rate(why),
+        _ => false,
+    }
 }
 
 fn is_about_rate(why: &str) -> bool {
