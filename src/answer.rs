@@ -184,6 +184,15 @@ impl Stream<'_> {
         Ok(())
     }
 
+    /// As [`Stream::finish`], and ends the client's connection: what it was told is not the whole.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn finish_connection(self) -> io::Result<()> {
+        self.answer.exchange.end_connection();
+        self.finish()
+    }
+
     fn send(&mut self, end: &[u8]) -> io::Result<()> {
         let length = self.buffer.len() - self.head - ROOM;
         let mut size = String::new();

@@ -57,6 +57,6 @@ impl<'a> EventStream<'a> {
     /// When the client has gone.
     pub fn fail(mut self, error: &str) -> io::Result<()> {
         self.event(|data| data.extend_from_slice(error.as_bytes()));
-        self.stream.finish()
+        self.stream.finish_connection()
     }
 }

@@ -198,6 +198,18 @@ fn a_failure_in_the_middle_is_an_error_event_and_never_text() {
 }
 
 #[test]
+fn the_connection_ends_behind_a_failure_in_the_middle() {
+    let (_simulator, program) = start_literal();
+    let mut fields = user("/sim fail=2");
+    fields["stream"] = json!(true);
+    let mut connection = program.chat_connection(fields);
+    assert!(!connection.response().is_done());
+    let mut rest = Vec::new();
+    std::io::Read::read_to_end(&mut connection.stream, &mut rest).unwrap();
+    assert!(rest.is_empty());
+}
+
+#[test]
 fn what_a_failing_event_says_is_never_text() {
     let (simulator, program) = start_literal();
     for (number, fields) in [

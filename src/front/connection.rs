@@ -108,7 +108,7 @@ impl Connection {
         let (peer, exchanges) = (self.peer.clone(), &self.shared.exchanges);
         let exchange = exchanges.open(head, request_id, peer, accepted, permit);
         match self.relay(&exchange, body)? {
-            End::Complete if exchange.head.keep_alive => Ok(Next::Request),
+            End::Complete if exchange.keeps_alive() => Ok(Next::Request),
             End::Complete => Ok(Next::Close),
             End::Gone => Ok(Next::Drop),
             End::Cut => {

@@ -34,6 +34,7 @@ pub struct Exchange {
     _permit: Box<dyn Any + Send + Sync>,
     news: Receiver<ClientNews>,
     finished: AtomicBool,
+    last: AtomicBool,
     gone: AtomicBool,
 }
 
@@ -46,6 +47,11 @@ impl Exchange {
     /// News of the client. Disconnected means that it has gone: nobody reads the answer any more.
     pub fn client(&self) -> &Receiver<ClientNews> {
         &self.news
+    }
+
+    /// Asks the front to end the client's connection behind this answer, whatever its head says.
+    pub fn end_connection(&self) {
+        self.last.store(true, Ordering::Release);
     }
 
     /// Tells the front that the answer is complete. To be called after its last byte has been
@@ -90,6 +96,7 @@ impl Exchanges {
             _permit: permit,
             news,
             finished: AtomicBool::new(false),
+            last: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         });
         self.waiting().insert(id, exchange.clone());
@@ -112,6 +119,11 @@ impl OpenExchange {
     /// Whether a worker has the exchange.
     pub fn is_taken(&self) -> bool {
         !self.exchanges.waiting().contains_key(&self.exchange.id)
+    }
+
+    /// Whether the connection can serve another request behind this answer.
+    pub fn keeps_alive(&self) -> bool {
+        self.exchange.head.keep_alive && !self.exchange.last.load(Ordering::Acquire)
     }
 
     /// Whether the worker has said that the answer is complete.
