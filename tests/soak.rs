@@ -156,24 +156,12 @@ fn figures(program: &Program) -> (u64, u64) {
     (program.figure("VmRSS"), program.figure("Threads"))
 }
 
-#[test]
-fn under_load_and_faults_nothing_hangs_and_nothing_false_is_told() {
-    let duration = Duration::from_secs(setting("SOAK_SECONDS", 6));
-    let clients = setting("SOAK_CLIENTS", 200) as usize;
-    let simulator = Simulator::start();
-    // A lost event is noticed by silence; in earnest that takes minutes.
-    let program = Start::new(&simulator.url())
-        .env("LANGFAST2API_FIRST_EVENT_TIMEOUT", "4")
-        .env("LANGFAST2API_SILENCE_TIMEOUT", "4")
-        .arg("--log=warn")
-        .start();
-    assert_eq!(program.ask("hello").content(), "hello");
-    let before = figures(&program);
-
+/// Lets so many clients ask for so long, while LangFast is disturbed.
+fn load(simulator: &Simulator, program: &Program, clients: usize, duration: Duration) -> Tally {
     let (tally, stop) = (Tally::default(), AtomicBool::new(false));
     let began = Instant::now();
     std::thread::scope(|scope| {
-        scope.spawn(|| disturb(&simulator, &stop));
+        scope.spawn(|| disturb(simulator, &stop));
         let asking: Vec<_> = (0..clients)
             .map(|client| {
                 let (tally, address) = (tally.clone(), program.address());
@@ -205,14 +193,38 @@ fn under_load_and_faults_nothing_hangs_and_nothing_false_is_told() {
             result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
     });
+    tally
+}
 
+#[test]
+fn under_load_and_faults_nothing_hangs_and_nothing_false_is_told() {
+    let duration = Duration::from_secs(setting("SOAK_SECONDS", 4));
+    let clients = setting("SOAK_CLIENTS", 200) as usize;
+    let simulator = Simulator::start();
+    // A lost event is noticed by silence; in earnest that takes minutes.
+    let program = Start::new(&simulator.url())
+        .env("LANGFAST2API_FIRST_EVENT_TIMEOUT", "4")
+        .env("LANGFAST2API_SILENCE_TIMEOUT", "4")
+        .arg("--log=warn")
+        .start();
+    assert_eq!(program.ask("hello").content(), "hello");
+    let before = figures(&program);
+
+    // What a burst has taken stays with the allocator, which gives little of it back; but what the
+    // same load takes again must be the same.
+    load(&simulator, &program, clients, duration / 2);
+    wait_until("the threads of the requests to end", || figures(&program).1 <= before.1 + 4);
+    let first = figures(&program);
+    let began = Instant::now();
+    let tally = load(&simulator, &program, clients, duration);
     wait_until("the threads of the requests to end", || figures(&program).1 <= before.1 + 4);
     let after = figures(&program);
     println!(
-        "{:.0} s, {clients} clients: {:?}\nmemory {} -> {} KiB, threads {} -> {}",
+        "{:.0} s, {clients} clients: {:?}\nmemory {} -> {} -> {} KiB, threads {} -> {}",
         began.elapsed().as_secs_f64(),
         tally.0.lock().unwrap(),
         before.0,
+        first.0,
         after.0,
         before.1,
         after.1
@@ -220,7 +232,7 @@ fn under_load_and_faults_nothing_hangs_and_nothing_false_is_told() {
     assert!(tally.of("streams") > 0 && tally.of("whole answers") > 0 && tally.of("left") > 0);
     assert_eq!(tally.of("unanswered"), 0, "every request gets an answer in time");
     assert_eq!(tally.of("cut"), 0, "an answer is whole or an error");
-    assert!(after.0 < before.0 + 24 * 1024, "memory comes back: {before:?} {after:?}");
+    assert!(after.0 < first.0 + 24 * 1024, "memory does not grow: {first:?} {after:?}");
     // LangFast is let be: what is left of the faults is taken back, and the next request succeeds.
     ureq::post(format!("{}/_sim/reset", simulator.url())).send_empty().unwrap();
     wait_until("the next request to succeed", || program.ask("hello").status == 200);
