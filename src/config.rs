@@ -10,7 +10,6 @@ use clap::builder::{BoolishValueParser, Resettable};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::access::Access;
-use crate::langfast::Account;
 use crate::secrets::{self, Places};
 
 /// LangFast's publishable ("anon") key: its web page hands it to every visitor.
@@ -409,6 +408,15 @@ pub struct Settings {
         help_heading = "Deadlines"
     )]
     pub shutdown_timeout: Duration,
+}
+
+/// The account that the operator set, if any.
+#[derive(Clone, Default)]
+pub struct Account {
+    /// E-mail and password.
+    pub login: Option<(String, String)>,
+    /// A refresh token to begin with, when no session is kept yet.
+    pub refresh_token: Option<String>,
 }
 
 /// A setting that cannot be used; the message names it and says what it takes.

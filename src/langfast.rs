@@ -20,7 +20,7 @@ pub use dial::{Dialer, Endpoint};
 pub use prompt_meta::prompt_meta;
 pub use run::RunEvent;
 pub use runner::{Runner, RunnerConfig, Subscription};
-pub use session::{Account, Grant, Session};
+pub use session::{Grant, Session};
 pub use store::{Saved, SavedSession, Store};
 
 use crate::config::{BadSetting, Settings};

@@ -81,8 +81,6 @@ struct State {
     thread: bool,
     /// The connected socket.
     link: Option<Link>,
-    /// Sockets connected so far.
-    connects: u64,
     /// Attempts failed so far, the last one's error, and when the next may be made at the earliest.
     failures: u64,
     failure: Option<Error>,
@@ -136,16 +134,6 @@ impl Runner {
         state.starting += 1;
         let failures = state.failures;
         Ok(Lease { shared: self.shared.clone(), failures, run: None })
-    }
-
-    /// Whether the socket is connected at present.
-    pub fn is_connected(&self) -> bool {
-        self.shared.lock().link.is_some()
-    }
-
-    /// How many times the socket has been connected.
-    pub fn connects(&self) -> u64 {
-        self.shared.lock().connects
     }
 }
 
@@ -445,7 +433,6 @@ impl Shared {
         let link = Link { user_id: grant.user_id.clone(), tcp: connection.try_clone_tcp()? };
         let mut state = self.lock();
         state.link = Some(link);
-        state.connects += 1;
         state.failure = None;
         state.not_before = None;
         self.changed.notify_all();

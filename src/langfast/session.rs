@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::api::{Api, Credentials, Tokens};
 use super::store::{Locked, Saved, SavedSession, Store};
+use crate::config::Account;
 use crate::error::{Error, Failure, Step};
 
 /// An access token this close to its end is renewed first; a shorter-lived one at three quarters.
@@ -20,15 +21,6 @@ const DEFAULT_LIFETIME: u64 = 3600;
 /// Anonymous sign-ups in an hour at the most.
 const SIGN_UPS_AN_HOUR: usize = 3;
 const HOUR: u64 = 3600;
-
-/// The account that the operator set, if any.
-#[derive(Clone, Default)]
-pub struct Account {
-    /// E-mail and password.
-    pub login: Option<(String, String)>,
-    /// A refresh token to begin with, when no session is kept yet.
-    pub refresh_token: Option<String>,
-}
 
 /// Permission to call LangFast for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
