@@ -1,8 +1,8 @@
 //! The answer to one request as HTTP/1.1: its head, and its body whole or as a stream.
 //!
-//! Written by hand rather than by tiny_http's `respond`, which holds back 8 KiB of a stream.
+//! Written by hand, straight to the client: tiny_http's `respond` holds back 8 KiB of a stream.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -10,7 +10,6 @@ use crate::front::{Exchange, reason_phrase};
 
 /// The answer to an exchange.
 pub struct Answer {
-    out: Box<dyn Write + Send>,
     exchange: Arc<Exchange>,
     /// Header fields besides those that every answer has.
     fields: Vec<(&'static str, String)>,
@@ -21,9 +20,9 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer that has not begun, to be written to `out`.
-    pub fn new(out: Box<dyn Write + Send>, exchange: Arc<Exchange>) -> Answer {
-        Answer { out, exchange, fields: Vec::new(), status: None, bytes: 0 }
+    /// An answer that has not begun.
+    pub fn new(exchange: Arc<Exchange>) -> Answer {
+        Answer { exchange, fields: Vec::new(), status: None, bytes: 0 }
     }
 
     /// The exchange that is answered.
@@ -58,7 +57,7 @@ impl Answer {
             bytes.extend_from_slice(body.as_bytes());
             self.bytes += body.len() as u64;
         }
-        self.send(&bytes)?;
+        self.exchange.write(&bytes)?;
         self.exchange.finish();
         Ok(())
     }
@@ -69,7 +68,7 @@ impl Answer {
     /// When the client has gone.
     pub fn empty(&mut self, status: u16) -> io::Result<()> {
         let head = self.head(status);
-        self.send(&head)?;
+        self.exchange.write(&head)?;
         self.exchange.finish();
         Ok(())
     }
@@ -136,11 +135,6 @@ impl Answer {
         head.extend_from_slice(b"\r\n");
         head
     }
-
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.write_all(bytes)?;
-        self.out.flush()
-    }
 }
 
 /// Room for a chunk's size, at most eight hexadecimal digits, and CRLF.
@@ -205,7 +199,7 @@ impl Stream<'_> {
         let begin = ROOM - size.len();
         self.buffer.copy_within(..self.head, begin);
         self.buffer[begin + self.head..self.head + ROOM].copy_from_slice(size.as_bytes());
-        self.answer.send(&self.buffer[begin..])?;
+        self.answer.exchange.write(&self.buffer[begin..])?;
 
         self.answer.bytes += length as u64;
         self.head = 0;

@@ -336,13 +336,17 @@ impl Workers {
         };
         // The writer drops the reader: the body comes first.
         let body = read_body(&mut request, &exchange.head);
-        let mut answer = Answer::new(request.into_writer(), exchange);
+        // Nothing is written to it: the exchange has the client's own socket, which spares each token
+        // a hop. But the private connection, which lasts as long, tells `front` how long that is.
+        let until_answered = request.into_writer();
+        let mut answer = Answer::new(exchange);
         let mut record = Record::default();
         let result = body.and_then(|body| self.service.answer(&body, &mut answer, &mut record));
         if let (Err(error), None) = (&result, answer.status()) {
             // If this fails the client has gone, and cannot be told.
             let _ = answer.error(error);
         }
+        drop(until_answered);
         log_request(&answer, &record, result.err());
     }
 }

@@ -9,10 +9,10 @@ use rustix::event::{PollFd, PollFlags};
 use uuid::Uuid;
 
 use super::body::Decoder;
-use super::exchange::OpenExchange;
+use super::exchange::{End, OpenExchange, Request};
 use super::head::{BodyLength, Head, Scan};
 use super::refusal::refusal;
-use super::relay::{End, Relay, Sides};
+use super::relay::Relay;
 use super::socket::{Socket, Stopped, wait};
 use super::{Shared, Slot};
 use crate::error::Error;
@@ -105,8 +105,15 @@ impl Connection {
         // An answer may take minutes; what was read ahead stays, the room for more does not.
         self.buffer.shrink_to_fit();
         let permit = self.shared.gate.permit()?;
-        let (peer, exchanges) = (self.peer.clone(), &self.shared.exchanges);
-        let exchange = exchanges.open(head, request_id, peer, accepted, permit);
+        let exchange = self.shared.exchanges.open(Request {
+            head,
+            request_id,
+            peer: self.peer.clone(),
+            accepted,
+            client: self.socket.clone(),
+            shared: self.shared.clone(),
+            permit,
+        });
         match self.relay(&exchange, body)? {
             End::Complete if exchange.keeps_alive() => Ok(Next::Request),
             End::Complete => Ok(Next::Close),
@@ -203,17 +210,16 @@ impl Connection {
             warn!("{}: cannot reach the private socket: {error}", exchange.request_id);
             Error::Overloaded("no more requests can be taken at the moment".to_owned())
         })?;
-        let sides = Sides {
+        // From here on the connection may hold a part of an answer, and must not end as if it were
+        // the whole, not even by a panic.
+        self.socket.reset_on_close(true);
+        let relay = Relay {
             client: &self.socket,
             backend: &Socket::from(backend),
             exchange,
             close: &shared.close,
-            write_stall: shared.limits.write_stall,
         };
-        // From here on the connection may hold a part of an answer, and must not end as if it were
-        // the whole, not even by a panic.
-        self.socket.reset_on_close(true);
-        let end = Relay::new(sides, private_request(exchange, body)).run();
+        let end = relay.run(private_request(exchange, body));
         if matches!(end, End::Complete | End::Silent) {
             self.socket.reset_on_close(false);
         }
@@ -242,8 +248,8 @@ impl Connection {
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), Stop> {
-        let deadline = Instant::now() + self.shared.limits.write_stall;
-        self.socket.write_by(bytes, deadline, &self.shared.close).map_err(|_| Stop::Gone)
+        let stall = self.shared.limits.write_stall;
+        self.socket.write_paced(bytes, stall, &self.shared.close).map_err(|_| Stop::Gone)
     }
 }
 

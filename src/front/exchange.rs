@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::io;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,11 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Head;
+use super::socket::{Socket, Stopped};
+use super::{Head, Shared};
+
+/// A 1xx answer that a client must read over (RFC 9110, 15.2); one that has gone resets instead.
+const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What the front has seen of a client during its exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +22,19 @@ pub enum ClientNews {
     /// The client will send nothing more. It may still read, or it may have gone: writing something
     /// finds out. Told once.
     HalfClosed,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client has the whole answer.
+    Complete,
+    /// No worker gave an answer; the client has been sent nothing.
+    Silent,
+    /// The answer ended too soon.
+    Cut,
+    /// The client has gone, or has to go: all connections are being closed.
+    Gone,
 }
 
 /// One request and its answer.
@@ -31,6 +49,10 @@ pub struct Exchange {
     pub peer: String,
     /// When the request was let in: its head had been read, its body had not.
     pub accepted: Instant,
+    client: Arc<Socket>,
+    /// Whether the client has been sent any of the answer; held while it is written to.
+    begun: Mutex<bool>,
+    shared: Arc<Shared>,
     _permit: Box<dyn Any + Send + Sync>,
     news: Receiver<ClientNews>,
     finished: AtomicBool,
@@ -44,6 +66,25 @@ impl Exchange {
         self.gone.load(Ordering::Acquire)
     }
 
+    /// Writes a part of the answer to the client, all of it; waits for a client that is slow, but not
+    /// for one that takes no more.
+    ///
+    /// # Errors
+    /// When the client has gone, takes nothing, or all connections are being closed.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        *self.begun() = true;
+        let written =
+            self.client.write_paced(bytes, self.shared.limits.write_stall, &self.shared.close);
+        written.map_err(|stopped| match stopped {
+            Stopped::Late => io::ErrorKind::TimedOut.into(),
+            Stopped::Gone => io::ErrorKind::BrokenPipe.into(),
+        })
+    }
+
+    fn begun(&self) -> MutexGuard<'_, bool> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// News of the client. Disconnected means that it has gone: nobody reads the answer any more.
     pub fn client(&self) -> &Receiver<ClientNews> {
         &self.news
@@ -55,10 +96,21 @@ impl Exchange {
     }
 
     /// Tells the front that the answer is complete. To be called after its last byte has been
-    /// flushed and before the private connection is closed; an answer that ends without it is cut.
+    /// written and before the private connection is closed; an answer that ends without it is cut.
     pub fn finish(&self) {
         self.finished.store(true, Ordering::Release);
     }
+}
+
+/// A request that has been read, and who sent it.
+pub(super) struct Request {
+    pub head: Head,
+    pub request_id: String,
+    pub peer: String,
+    pub accepted: Instant,
+    pub client: Arc<Socket>,
+    pub shared: Arc<Shared>,
+    pub permit: Box<dyn Any + Send + Sync>,
 }
 
 /// The exchanges that wait for their worker.
@@ -70,30 +122,25 @@ pub struct Exchanges {
 
 impl Exchanges {
     /// Hands over the exchange that a private request names in `X-Exchange`; each only once. None if
-    /// its client has left already: then there is nothing to do. To be taken before anything is
-    /// answered: what is answered without comes from tiny_http, not from a worker, and is not relayed.
+    /// its client has left already: then there is nothing to do.
     pub fn take(&self, id: u64) -> Option<Arc<Exchange>> {
         self.waiting().remove(&id)
     }
 
     /// Opens an exchange; a worker can take it as soon as it is told the id.
-    pub(super) fn open(
-        self: &Arc<Exchanges>,
-        head: Head,
-        request_id: String,
-        peer: String,
-        accepted: Instant,
-        permit: Box<dyn Any + Send + Sync>,
-    ) -> OpenExchange {
+    pub(super) fn open(self: &Arc<Exchanges>, request: Request) -> OpenExchange {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (client, news) = bounded(1);
         let exchange = Arc::new(Exchange {
             id,
-            head,
-            request_id,
-            peer,
-            accepted,
-            _permit: permit,
+            head: request.head,
+            request_id: request.request_id,
+            peer: request.peer,
+            accepted: request.accepted,
+            client: request.client,
+            begun: Mutex::new(false),
+            shared: request.shared,
+            _permit: request.permit,
             news,
             finished: AtomicBool::new(false),
             last: AtomicBool::new(false),
@@ -116,19 +163,28 @@ pub struct OpenExchange {
 }
 
 impl OpenExchange {
-    /// Whether a worker has the exchange.
-    pub fn is_taken(&self) -> bool {
-        !self.exchanges.waiting().contains_key(&self.exchange.id)
-    }
-
     /// Whether the connection can serve another request behind this answer.
     pub fn keeps_alive(&self) -> bool {
         self.exchange.head.keep_alive && !self.exchange.last.load(Ordering::Acquire)
     }
 
-    /// Whether the worker has said that the answer is complete.
-    pub fn is_finished(&self) -> bool {
-        self.exchange.finished.load(Ordering::Acquire)
+    /// How the answer stands, once its worker is done.
+    pub fn end(&self) -> End {
+        match (*self.exchange.begun(), self.exchange.finished.load(Ordering::Acquire)) {
+            (true, true) => End::Complete,
+            (true, false) => End::Cut,
+            (false, _) => End::Silent,
+        }
+    }
+
+    /// Finds out whether a client that has ended its side is still there: by writing to it, here while
+    /// there is no answer yet, by the worker in the middle of one. False if it has gone; a client that
+    /// is found out later resets the connection.
+    pub fn probe(&self) -> bool {
+        // Who holds the lock is writing.
+        let Ok(begun) = self.exchange.begun.try_lock() else { return true };
+        let mute = *begun || self.exchange.head.minor_version == 0;
+        mute || self.exchange.client.write(PROBE) == Ok(PROBE.len())
     }
 
     /// Passes news on. Never waits: there is only one piece of news, and the channel has room for it.

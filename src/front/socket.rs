@@ -10,6 +10,9 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{self, Errno};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 
+/// Bytes that a client has to make room for in time.
+const PIECE: usize = 16 * 1024;
+
 /// Why nothing more can be read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
@@ -102,17 +105,28 @@ impl Socket {
         }
     }
 
-    /// Writes all of it.
-    pub fn write_by(
+    /// Writes all of it, as long as the other side makes room for [`PIECE`] within each `stall`.
+    pub fn write_paced(
         &self,
         mut bytes: &[u8],
-        deadline: Instant,
+        stall: Duration,
         end: &Signal,
     ) -> Result<(), Stopped> {
+        let mut since_pause = 0;
+        let mut deadline = None;
         while !bytes.is_empty() {
             match self.write(bytes) {
-                Ok(written) => bytes = &bytes[written..],
-                Err(Errno::AGAIN | Errno::INTR) => self.wait_for(PollFlags::OUT, deadline, end)?,
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    since_pause += written;
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {
+                    if since_pause >= PIECE {
+                        (since_pause, deadline) = (0, None);
+                    }
+                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + stall);
+                    self.wait_for(PollFlags::OUT, deadline, end)?;
+                }
                 Err(_) => return Err(Stopped::Gone),
             }
         }
