@@ -131,6 +131,30 @@ pub struct Settings {
     )]
     pub keep_alive: Duration,
 
+    /// Sign in, make the prompt and connect to LangFast at the start, so that the first request is
+    /// answered as soon as any other.
+    #[arg(
+        long,
+        env = "LANGFAST2API_WARM_UP",
+        value_parser = BoolishValueParser::new(),
+        global = true,
+        help_heading = "LangFast"
+    )]
+    pub warm_up: bool,
+
+    /// How long the connections to LangFast are kept for the next request when there is none; 0 is not
+    /// at all.
+    #[arg(
+        long,
+        env = "LANGFAST2API_KEEP_WARM",
+        default_value = "300",
+        value_name = "SECONDS",
+        value_parser = seconds_or_never,
+        global = true,
+        help_heading = "LangFast"
+    )]
+    pub keep_warm: Duration,
+
     /// What to log: error, warn, info, debug or trace, or as module=level,….
     #[arg(
         long,

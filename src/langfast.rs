@@ -11,7 +11,7 @@ mod store;
 pub mod transcript;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -28,8 +28,6 @@ use crate::error::{Error, Failure, Step};
 
 /// Longest text of one answer, in bytes. A channel holds at most this much.
 pub const ANSWER_LIMIT: usize = 16 << 20;
-/// How long a socket that nobody needs is kept open.
-const SOCKET_IDLE: Duration = Duration::from_secs(300);
 
 /// The way to LangFast.
 pub struct LangFast {
@@ -55,8 +53,11 @@ impl LangFast {
         let runner = endpoint("LANGFAST2API_RUNNER_URL", &settings.runner_url)?;
         let origin = settings.origin.trim_end_matches('/').to_owned();
         let server = supabase.authority();
-        let timeouts =
-            Timeouts { connect: settings.connect_timeout, request: settings.request_timeout };
+        let timeouts = Timeouts {
+            connect: settings.connect_timeout,
+            request: settings.request_timeout,
+            keep_warm: settings.keep_warm,
+        };
 
         let dialer = Arc::new(Dialer::new(timeouts.connect));
         let anon_key = settings.anon_key.clone();
@@ -69,16 +70,32 @@ impl LangFast {
             endpoint: runner,
             origin,
             handshake_timeout: timeouts.request,
-            idle: SOCKET_IDLE,
+            idle: settings.keep_warm,
             answer_limit: ANSWER_LIMIT,
         };
-        let runner = Runner::new(config, dialer, session.clone());
+        let idle_api = api.clone();
+        let when_idle = Box::new(move || idle_api.close_idle());
+        let runner = Runner::new(config, dialer, session.clone(), when_idle);
         Ok(LangFast { api, session, runner, creating_prompt: Mutex::default() })
     }
 
     /// Who we are to LangFast.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Does all that a first request would have to wait for: signs in, makes the prompt, connects the
+    /// socket and a connection for the run request.
+    ///
+    /// # Errors
+    /// The step that failed, and how.
+    pub fn warm_up(&self, model: &str) -> Result<(), Error> {
+        let grant = self.session.grant()?;
+        let lease = self.runner.lease()?;
+        self.prompt(&grant, model)?;
+        self.api.connect_ahead()?;
+        let nobody_leaves: Gone = Arc::new(|| false);
+        lease.connected(&grant, &nobody_leaves).map(drop)
     }
 
     /// Starts a run of `prompt_meta` and gives its events. An access token that LangFast does not

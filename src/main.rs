@@ -72,6 +72,9 @@ fn serve(settings: &Settings) -> Result<()> {
     let service = Arc::new(Service { models, completions, access });
     let server = Server::start(listeners, service.clone(), limits(settings, descriptors))?;
     announce(&addresses, settings, &who);
+    if settings.warm_up {
+        warm_up(&service);
+    }
 
     for signal in signals.forever() {
         if signal != SIGHUP {
@@ -85,6 +88,22 @@ fn serve(settings: &Settings) -> Result<()> {
         let _ = std::fs::remove_file(path);
     }
     Ok(())
+}
+
+/// Prepares the way to LangFast beside the first requests. If that fails, requests will say why.
+fn warm_up(service: &Arc<Service>) {
+    let service = service.clone();
+    let warm_up = move || {
+        let models = service.models.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(model) = models.iter().next() else { return };
+        match service.completions.langfast.warm_up(&model.slug) {
+            Ok(()) => log::debug!("warm: signed in and connected"),
+            Err(error) => log::warn!("could not warm up: {error}"),
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("warm-up".to_owned()).spawn(warm_up) {
+        log::warn!("could not warm up: no thread ({error})");
+    }
 }
 
 fn limits(settings: &Settings, descriptors: u64) -> ServerLimits {

@@ -10,7 +10,7 @@ use std::net::TcpListener;
 
 use relay::{CERTIFICATE, Relay};
 use simulator::Simulator;
-use support::{Program, Start};
+use support::{Directory, Program, Start, wait_until};
 
 /// The message and code of the error that a request meets.
 fn failure(program: &Program) -> (String, String) {
@@ -237,4 +237,43 @@ fn a_proxy_that_hangs_is_ended_by_the_deadline_of_connecting() {
     let (message, code) = failure(&program);
     assert_eq!(code, "timeout");
     assert!(message.contains("LANGFAST2API_CONNECT_TIMEOUT"), "{message}");
+}
+
+// Connections that are kept.
+
+#[test]
+fn a_warmed_up_server_asks_for_its_first_run_alone_on_a_connection_that_is_there() {
+    for tls in [false, true] {
+        let simulator = Simulator::start();
+        let relay = match tls {
+            false => Relay::to(&simulator.url()),
+            true => Relay::with_tls(&simulator.url()),
+        };
+        let state = Directory::new();
+        // The first start signs in and makes the prompt, the second one finds both.
+        for start in ["first", "second"] {
+            let url = if tls { https(&relay) } else { relay.url() };
+            let program = Start::new(&url)
+                .env("SSL_CERT_FILE", CERTIFICATE)
+                .env("LANGFAST2API_LOG", "debug")
+                .arg("--warm-up")
+                .state_dir(state.path())
+                .start();
+            program.wait_for_log("warm: signed in and connected");
+            let (warm, connections) = (simulator.stats(), relay.connections());
+            assert_eq!(program.ask("hello").status, 200);
+            assert_eq!(simulator.stats().http_requests, warm.http_requests + 1, "TLS: {tls}");
+            assert_eq!(relay.connections(), connections, "TLS: {tls}, {start} start");
+        }
+    }
+}
+
+#[test]
+fn connections_that_have_not_been_used_for_a_while_are_closed() {
+    let simulator = Simulator::builder().ping_interval(50).start();
+    let relay = Relay::to(&simulator.url());
+    let program = Start::new(&relay.url()).env("LANGFAST2API_KEEP_WARM", "0.2").start();
+    assert_eq!(program.ask("hello").status, 200);
+    wait_until("the idle connections' end", || relay.open() == 0);
+    assert_eq!(program.ask("hello").status, 200);
 }

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -20,16 +20,19 @@ use crate::error::{Error, Failure, Step, clean};
 
 /// Longest answer of an HTTP call that is read, in bytes: the real ones are under 10 KB.
 const LONGEST_ANSWER: u64 = 1024 * 1024;
-/// Idle connections kept for the next requests.
-const IDLE_CONNECTIONS: usize = 64;
-/// How long one is kept: less than the servers in front of Supabase keep theirs.
-const IDLE_AGE: Duration = Duration::from_secs(60);
-/// Buffers of one connection, in bytes; a run request is written in pieces of this.
-const BUFFER: usize = 16 * 1024;
+/// Idle connections kept for the next requests. A TLS connection is some 50 KB.
+const IDLE_CONNECTIONS: usize = 16;
+/// Buffers of a connection in use, in bytes. The head of an answer has to fit into the first, which is
+/// also what ureq reads bodies through (it wants 10 KiB for that); the head of a request, with its
+/// tokens, has to fit into the second, and a run request is written in pieces of that.
+const INPUT_BUFFER: usize = 16 * 1024;
+const OUTPUT_BUFFER: usize = 8 * 1024;
 
 /// The HTTP side of LangFast.
 pub struct Api {
-    agent: ureq::Agent,
+    /// Replaced to close its idle connections: ureq lets go of them only when it is used.
+    agent: RwLock<ureq::Agent>,
+    connector: Arc<DialConnector>,
     supabase: Endpoint,
     anon_key: String,
     origin: String,
@@ -66,6 +69,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Of a whole call.
     pub request: Duration,
+    /// For so long an idle connection is kept for the next call.
+    pub keep_warm: Duration,
 }
 
 /// How to sign in.
@@ -129,23 +134,32 @@ impl Api {
         origin: String,
         timeouts: Timeouts,
     ) -> Api {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(timeouts.request))
-            .max_idle_connections(IDLE_CONNECTIONS)
-            .max_idle_connections_per_host(IDLE_CONNECTIONS)
-            .max_idle_age(IDLE_AGE)
-            .input_buffer_size(BUFFER)
-            .output_buffer_size(BUFFER)
-            // The dialer sees to the proxy, for the socket too.
-            .proxy(None)
-            .user_agent(concat!("langfast2api/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let connector = DialConnector { dialer, endpoint: supabase.clone() };
-        let agent = ureq::Agent::with_parts(config, connector, NoResolver);
-        Api { agent, supabase, anon_key, origin, timeouts }
+        let connector =
+            Arc::new(DialConnector { dialer, endpoint: supabase.clone(), ahead: Mutex::default() });
+        let agent = RwLock::new(agent(&connector, &timeouts));
+        Api { agent, connector, supabase, anon_key, origin, timeouts }
+    }
+
+    /// Makes a connection for the next call, so that it need not wait for one.
+    ///
+    /// # Errors
+    /// [`Step::StartRun`], when none can be made.
+    pub fn connect_ahead(&self) -> Result<(), Error> {
+        let failed = |error| Error::upstream(Step::StartRun, self.dial_failure(error));
+        let connection = self.connector.dial().map_err(failed)?;
+        *self.connector.ahead() = Some((connection, Instant::now()));
+        Ok(())
+    }
+
+    /// Closes the connections that no call uses now.
+    pub fn close_idle(&self) {
+        *self.connector.ahead() = None;
+        let agent = agent(&self.connector, &self.timeouts);
+        *self.agent.write().unwrap_or_else(PoisonError::into_inner) = agent;
+    }
+
+    fn agent(&self) -> ureq::Agent {
+        self.agent.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Signs in. Known: anonymous. Inferred from Supabase Auth: the rest.
@@ -279,7 +293,7 @@ impl Api {
 
     fn exchange(&self, url: &str, bearer: &str, body: &[u8]) -> Result<Answer, ureq::Error> {
         let mut response = self
-            .agent
+            .agent()
             .post(url)
             .header("apikey", &self.anon_key)
             .header("Authorization", format!("Bearer {bearer}"))
@@ -326,6 +340,24 @@ impl Api {
     fn dial_failure(&self, error: DialError) -> Failure {
         dial_failure(error, self.timeouts.connect)
     }
+}
+
+fn agent(connector: &Arc<DialConnector>, timeouts: &Timeouts) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_global(Some(timeouts.request))
+        .max_idle_connections(IDLE_CONNECTIONS)
+        .max_idle_connections_per_host(IDLE_CONNECTIONS)
+        .max_idle_age(timeouts.keep_warm)
+        .input_buffer_size(INPUT_BUFFER)
+        .output_buffer_size(OUTPUT_BUFFER)
+        // The dialer sees to the proxy, for the socket too.
+        .proxy(None)
+        .user_agent(concat!("langfast2api/", env!("CARGO_PKG_VERSION")))
+        .build();
+    ureq::Agent::with_parts(config, SharedConnector(connector.clone()), NoResolver)
 }
 
 /// A connection that could not be made, as a failure of whatever step wanted it.
@@ -424,9 +456,31 @@ impl Resolver for NoResolver {
 struct DialConnector {
     dialer: Arc<Dialer>,
     endpoint: Endpoint,
+    /// A connection made before it was needed, and when.
+    ahead: Mutex<Option<(Connection, Instant)>>,
 }
 
-impl Connector for DialConnector {
+impl DialConnector {
+    fn dial(&self) -> Result<Connection, DialError> {
+        self.dialer.dial(&self.endpoint)
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<(Connection, Instant)>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection made ahead, if it is still good.
+    fn take_ahead(&self, keep_warm: Duration) -> Option<Connection> {
+        let (mut connection, made) = self.ahead().take()?;
+        (made.elapsed() < keep_warm && connection.is_idle()).then_some(connection)
+    }
+}
+
+/// One connector for one agent after another.
+#[derive(Debug)]
+struct SharedConnector(Arc<DialConnector>);
+
+impl Connector for SharedConnector {
     type Out = DialTransport;
 
     fn connect(
@@ -434,14 +488,16 @@ impl Connector for DialConnector {
         details: &ConnectionDetails,
         _: Option<()>,
     ) -> Result<Option<DialTransport>, ureq::Error> {
-        let connection =
-            self.dialer.dial(&self.endpoint).map_err(|e| ureq::Error::Other(Box::new(e)))?;
-        let buffers = LazyBuffers::new(
-            details.config.input_buffer_size(),
-            details.config.output_buffer_size(),
-        );
-        Ok(Some(DialTransport { connection, buffers }))
+        let ahead = self.0.take_ahead(details.config.max_idle_age());
+        let connection = ahead.map_or_else(|| self.0.dial(), Ok);
+        let connection = connection.map_err(|e| ureq::Error::Other(Box::new(e)))?;
+        Ok(Some(DialTransport { connection, buffers: new_buffers() }))
     }
+}
+
+/// Buffers that take no memory before they are used.
+fn new_buffers() -> LazyBuffers {
+    LazyBuffers::new(INPUT_BUFFER, OUTPUT_BUFFER)
 }
 
 /// A connection as ureq uses it.
@@ -498,7 +554,10 @@ impl Transport for DialTransport {
         }
     }
 
+    /// Asked when a call has ended and when the next one begins: in between, a connection keeps no
+    /// memory.
     fn is_open(&mut self) -> bool {
+        self.buffers = new_buffers();
         self.connection.is_idle()
     }
 

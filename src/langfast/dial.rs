@@ -10,7 +10,13 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use native_tls::{HandshakeError, TlsConnector, TlsStream};
+use rustix::net::sockopt;
 use ureq::http::Uri;
+
+/// Silence after which an idle connection is asked for a sign of life, and between two askings.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Askings without an answer after which it is given up.
+const LOST_SIGNS: u32 = 3;
 
 /// Where to connect to, taken from a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,7 +188,7 @@ fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Di
         let share = left / (addresses.len() - at) as u32;
         match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
             Ok(tcp) => {
-                tcp.set_nodelay(true).map_err(|e| DialError::Failed(e.to_string()))?;
+                set_options(&tcp).map_err(|e| DialError::Failed(e.to_string()))?;
                 return Ok(tcp);
             }
             Err(error) => failure = Some(error),
@@ -192,6 +198,16 @@ fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Di
         Some(error) => format!("{host} port {port} does not accept connections: {error}"),
         None => format!("{host} has no address"),
     }))
+}
+
+/// Sends without delay, and asks idle connections for a sign of life: a peer that has vanished without a
+/// word is found out before a request is lost on it, and routers on the way do not forget the rest.
+fn set_options(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(tcp, true)?;
+    sockopt::set_tcp_keepidle(tcp, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(tcp, KEEP_ALIVE)?;
+    Ok(sockopt::set_tcp_keepcnt(tcp, LOST_SIGNS)?)
 }
 
 /// Looks `host` up. The system's resolver knows no deadline, so a name is looked up in a thread that
@@ -352,12 +368,13 @@ impl Connection {
     /// Whether the peer has neither closed nor sent anything unasked, so that an idle connection can
     /// be used again.
     pub fn is_idle(&mut self) -> bool {
-        let tcp = &self.socket().tcp;
-        if tcp.set_nonblocking(true).is_err() {
+        self.set_deadline(None);
+        if self.socket().tcp.set_nonblocking(true).is_err() {
             return false;
         }
-        let silent = matches!(tcp.peek(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock);
-        silent && tcp.set_nonblocking(false).is_ok()
+        // Read rather than looked at: TLS has messages of its own, tickets for instance.
+        let silent = matches!(self.read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock);
+        silent && self.socket().tcp.set_nonblocking(false).is_ok()
     }
 }
 

@@ -71,6 +71,7 @@ struct Shared {
     config: RunnerConfig,
     dialer: Arc<Dialer>,
     session: Arc<Session>,
+    when_idle: Box<dyn Fn() + Send + Sync>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -114,10 +115,15 @@ struct Route {
 }
 
 impl Runner {
-    /// A runner that is not connected yet.
-    pub fn new(config: RunnerConfig, dialer: Arc<Dialer>, session: Arc<Session>) -> Runner {
+    /// A runner that is not connected yet. `when_idle` is called whenever the socket has been let go.
+    pub fn new(
+        config: RunnerConfig,
+        dialer: Arc<Dialer>,
+        session: Arc<Session>,
+        when_idle: Box<dyn Fn() + Send + Sync>,
+    ) -> Runner {
         let (state, changed) = (Mutex::default(), Condvar::new());
-        Runner { shared: Arc::new(Shared { config, dialer, session, state, changed }) }
+        Runner { shared: Arc::new(Shared { config, dialer, session, when_idle, state, changed }) }
     }
 
     /// Claims the socket for a run that is about to be started: it begins to connect if it is not.
@@ -329,7 +335,7 @@ impl Shared {
                 back_off.failed();
             }
             if !self.pause(&mut back_off) {
-                return;
+                return (self.when_idle)();
             }
         }
     }

@@ -258,9 +258,9 @@ impl Shared {
                 fds.push(PollFd::from_borrowed_fd(target.tcp().as_fd(), PollFlags::IN));
             }
             poll(&mut fds, Some(&tick))?;
-            let client_lost = fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR);
             // TLS may hold what poll cannot see.
-            while let Some(bytes) = client.read()? {
+            loop {
+                let Some(bytes) = client.read()? else { return Ok(()) };
                 if bytes.is_empty() {
                     break;
                 }
@@ -268,9 +268,6 @@ impl Shared {
                 if target.write(&bytes).is_err() && !muted {
                     return Ok(());
                 }
-            }
-            if client_lost {
-                return Ok(());
             }
             if self.muted.load(Ordering::SeqCst) {
                 continue;
