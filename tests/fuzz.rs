@@ -178,6 +178,60 @@ const JSON_WORDS: &[&[u8]] = &[
     b"[[[[[[[[[[[[[[[[",
 ];
 
+/// What a frame means for a run.
+fn read(progress: &mut Progress, frame: &str) -> Vec<RunEvent> {
+    let packet = socketio::parse(frame);
+    let Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) = packet else {
+        return Vec::new();
+    };
+    let mut inside = String::new();
+    let notice = Notice::read(&name, with_object(arguments, &mut inside));
+    notice.map_or_else(Vec::new, |notice| progress.take(frame, &notice))
+}
+
+#[test]
+fn a_frame_that_is_taken_unparsed_means_what_it_means_when_parsed() {
+    const PIECES: &[&str] = &[
+        "a",
+        "é",
+        "\\ud83d",
+        "\\ude00",
+        "\\n",
+        "\\\\",
+        "\\\"",
+        "\u{fffd}",
+        "\"",
+        ",",
+        "}",
+        "{",
+        ":",
+        "]",
+        "\"error\":\"e\"",
+        "\"status\":\"completed\"",
+    ];
+    const LAYOUTS: [[&str; 2]; 4] = [
+        [r#"42["c",{"executionId":"j","status":"in_progress","content":""#, r#""}]"#],
+        [r#"42["c",{"content":""#, r#"","executionId":"j"}]"#],
+        [r#"42["c",{"content":""#, r#"","executionId":"j","status":"completed"}]"#],
+        [r#"42["c",{"executionId":"j","error":null,"content":""#, r#"","x":{"content":"y"}}]"#],
+    ];
+    fuzz(|rng| {
+        let (mut parsing, mut growing) = (Progress::new(40), Progress::new(40));
+        let mut text = String::new();
+        let [before, behind] = LAYOUTS[rng.usize(..LAYOUTS.len())];
+        for _ in 0..rng.usize(1..12) {
+            if rng.u8(..) < 10 {
+                text.truncate(text.floor_char_boundary(rng.usize(..=text.len())));
+            }
+            (0..rng.usize(..3)).for_each(|_| text.push_str(PIECES[rng.usize(..PIECES.len())]));
+            let frame = [before, &text, behind].concat();
+            let expected = read(&mut parsing, &frame);
+            let grown = growing.grow(&frame).map(|event| vec![event]);
+            assert_eq!(grown.unwrap_or_else(|| read(&mut growing, &frame)), expected, "{frame}");
+        }
+    });
+}
+
 #[test]
 fn frames_of_the_runner_never_break_anything() {
     fuzz(|rng| {
@@ -186,15 +240,7 @@ fn frames_of_the_runner_never_break_anything() {
         for _ in 0..rng.usize(1..6) {
             let bytes = mutated(rng, FRAMES, JSON_WORDS);
             let Ok(frame) = std::str::from_utf8(&bytes) else { continue };
-            let packet = socketio::parse(frame);
-            let Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) = packet else {
-                continue;
-            };
-            let mut inside = String::new();
-            let Some(notice) = Notice::read(&name, with_object(arguments, &mut inside)) else {
-                continue;
-            };
-            for event in progress.take(&notice) {
+            for event in read(&mut progress, frame) {
                 assert_eq!(ended, 0, "nothing comes behind the end");
                 ended +=
                     usize::from(matches!(event, RunEvent::Finished { .. } | RunEvent::Failed(_)));
@@ -216,9 +262,13 @@ fn deltas_add_up_to_the_final_text_or_the_final_text_is_known() {
                 raw = PIECES[rng.usize(..PIECES.len())].to_owned();
             }
             raw.push_str(PIECES[rng.usize(..PIECES.len())]);
-            shown += &transcript.advance(raw.as_bytes());
+            shown += &transcript.grow(raw.as_bytes()).unwrap_or_else(|| {
+                let delta = transcript.advance(raw.as_bytes(), 0..raw.len());
+                transcript.may_grow();
+                delta
+            });
         }
-        shown += &transcript.complete(raw.as_bytes());
+        shown += &transcript.complete(raw.as_bytes(), 0..raw.len());
         assert_eq!(transcript.shown(), shown.len());
         let text = unescape(raw.as_bytes());
         assert_eq!(transcript.into_revised().unwrap_or(shown), text, "{raw}");

@@ -1,6 +1,8 @@
 //! The events of a run: what LangFast's runner sends about an execution, read as leniently as it is
 //! known, and turned into what an answer is made of.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -99,6 +101,11 @@ impl<'a> Notice<'a> {
         (!about_nothing).then_some(Notice { ids, content, outcome })
     }
 
+    /// The text so far, as JSON string content, where it stands in the packet.
+    pub fn text(&self) -> Option<&'a str> {
+        self.content.map(|raw| &raw.get()[1..raw.get().len() - 1])
+    }
+
     /// Whether it reports a failure.
     pub fn is_failure(&self) -> bool {
         matches!(self.outcome, Outcome::Failed(_))
@@ -178,6 +185,13 @@ fn text(raw: Option<&RawValue>) -> Option<String> {
     serde_json::from_str::<String>(raw?.get()).ok().filter(|text| !text.is_empty())
 }
 
+/// Where in `outer` its part `inner` is; `None` if it is no part of it.
+pub fn range_within(outer: &str, inner: &str) -> Option<Range<usize>> {
+    let begin = (inner.as_ptr() as usize).checked_sub(outer.as_ptr() as usize)?;
+    let range = begin..begin + inner.len();
+    (range.end <= outer.len()).then_some(range)
+}
+
 /// One run's events so far.
 #[derive(Debug)]
 pub struct Progress {
@@ -192,23 +206,44 @@ impl Progress {
         Progress { transcript: Transcript::default(), ended: false, limit }
     }
 
-    /// Takes a notice about this run and gives what it means for the answer: text, an end, or both.
-    pub fn take(&mut self, notice: &Notice<'_>) -> Vec<RunEvent> {
+    /// Takes a packet that is the last one of this run but for more text, without parsing it; `None`
+    /// for any other.
+    pub fn grow(&mut self, packet: &str) -> Option<RunEvent> {
+        if self.ended {
+            return None;
+        }
+        let delta = self.transcript.grow(packet.as_bytes())?;
+        Some(match self.over_limit() {
+            Some(failed) => failed,
+            None if delta.is_empty() => RunEvent::Alive,
+            None => RunEvent::Text(delta),
+        })
+    }
+
+    /// Takes a notice about this run, which came in `packet`, and gives what it means for the answer:
+    /// text, an end, or both.
+    pub fn take(&mut self, packet: &str, notice: &Notice<'_>) -> Vec<RunEvent> {
         if self.ended {
             return Vec::new();
         }
         // What stands beside a failure may be its own words.
-        let content = notice.content.filter(|_| !notice.is_failure());
-        let raw = content.map(|raw| &raw.get().as_bytes()[1..raw.get().len() - 1]);
-        let completed = matches!(notice.outcome, Outcome::Completed(_));
-        let delta = match raw {
-            Some(raw) if completed => self.transcript.complete(raw),
-            Some(raw) => self.transcript.advance(raw),
-            None => String::new(),
-        };
-        if self.transcript.shown() > self.limit {
-            let why = format!("the answer is longer than {} MiB", self.limit >> 20);
-            return self.end(RunEvent::Failed(Error::upstream(Step::Run, Failure::OverLimit(why))));
+        let text = notice.text().filter(|_| !notice.is_failure());
+        let delta = text.map_or_else(String::new, |raw| {
+            // What was unwrapped from a string has left its packet.
+            let (packet, text) = match range_within(packet, raw) {
+                Some(text) => (packet, text),
+                None => (raw, 0..raw.len()),
+            };
+            match notice.outcome {
+                Outcome::Completed(_) => self.transcript.complete(packet.as_bytes(), text),
+                _ => self.transcript.advance(packet.as_bytes(), text),
+            }
+        });
+        if let Some(failed) = self.over_limit() {
+            return vec![failed];
+        }
+        if text.is_some() && notice.outcome == Outcome::InProgress {
+            self.transcript.may_grow();
         }
         let mut events = Vec::with_capacity(2);
         if !delta.is_empty() {
@@ -230,6 +265,16 @@ impl Progress {
         events
     }
 
+    /// The end of a run whose answer has become too long.
+    fn over_limit(&mut self) -> Option<RunEvent> {
+        if self.transcript.shown() <= self.limit {
+            return None;
+        }
+        self.ended = true;
+        let why = format!("the answer is longer than {} MiB", self.limit >> 20);
+        Some(RunEvent::Failed(Error::upstream(Step::Run, Failure::OverLimit(why))))
+    }
+
     fn end(&mut self, event: RunEvent) -> Vec<RunEvent> {
         self.ended = true;
         vec![event]
@@ -242,8 +287,11 @@ mod tests {
 
     fn play(events: &[(&str, &str)]) -> Vec<RunEvent> {
         let mut progress = Progress::new(1 << 20);
-        let notices = events.iter().filter_map(|(name, payload)| Notice::read(name, payload));
-        notices.flat_map(|notice| progress.take(&notice)).collect()
+        let take = |(name, payload): &(&str, &str)| {
+            let notice = Notice::read(name, payload);
+            notice.map_or_else(Vec::new, |notice| progress.take(payload, &notice))
+        };
+        events.iter().flat_map(take).collect()
     }
 
     fn text(text: &str) -> RunEvent {
@@ -265,6 +313,28 @@ mod tests {
         ]);
         let length = RunEvent::Finished { reason: FinishReason::Length, revised: None };
         assert_eq!(events, [text("a"), text("b"), text("c"), length]);
+    }
+
+    #[test]
+    fn packets_that_only_grow_give_their_deltas_unparsed_but_not_behind_an_end_or_a_failure() {
+        let mut progress = Progress::new(8);
+        let packet = |content: &str| format!(r#"{{"content":"{content}","executionId":"j"}}"#);
+        let take = |progress: &mut Progress, packet: &str| {
+            progress.take(packet, &Notice::read("execution:chunk", packet).unwrap())
+        };
+        assert_eq!(progress.grow(&packet("a")), None);
+        assert_eq!(take(&mut progress, &packet("a")), [text("a")]);
+        assert_eq!(progress.grow(&packet("a")), Some(RunEvent::Alive));
+        assert_eq!(progress.grow(&packet("abc")), Some(text("bc")));
+        assert_eq!(progress.grow(&packet(r#"abcd","error":"e"#)), None);
+        let too_long = progress.grow(&packet("abcdefghi"));
+        assert!(matches!(&too_long, Some(RunEvent::Failed(e)) if e.cause() == "over_limit"));
+        assert_eq!(progress.grow(&packet("abcdefghij")), None);
+
+        let mut progress = Progress::new(8);
+        let finished = r#"{"executionId":"j","status":"completed","content":"a"}"#;
+        assert_eq!(take(&mut progress, finished), [text("a"), STOP]);
+        assert_eq!(progress.grow(&finished.replace('a', "ab")), None);
     }
 
     #[test]
@@ -328,8 +398,8 @@ mod tests {
     #[test]
     fn an_answer_over_the_limit_fails_by_name() {
         let mut progress = Progress::new(4);
-        let notice = Notice::read("c", r#"{"executionId":"j","content":"12345"}"#).unwrap();
-        let events = progress.take(&notice);
+        let packet = r#"{"executionId":"j","content":"12345"}"#;
+        let events = progress.take(packet, &Notice::read("c", packet).unwrap());
         assert!(matches!(&events[..], [RunEvent::Failed(e)] if e.cause() == "over_limit"));
     }
 }

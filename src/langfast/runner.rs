@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::net::Shutdown;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use tungstenite::{Message, WebSocket};
 
 use super::api::{Gone, LOOK, Started, dial_failure};
 use super::dial::{Connection, Dialer, Endpoint};
-use super::run::{Notice, Progress, RunEvent, with_object};
+use super::run::{Notice, Progress, RunEvent, range_within, with_object};
 use super::session::{Grant, Session};
 use crate::error::{Error, Failure, Step, clean};
 use crate::socketio::{self, EnginePacket, Open, SocketPacket};
@@ -98,6 +99,8 @@ struct State {
     routes: HashMap<String, Route>,
     /// Job ids by our own run ids.
     run_ids: HashMap<String, String>,
+    /// Where packets have named their run lately.
+    id_place: Option<IdPlace>,
 }
 
 struct Link {
@@ -277,6 +280,20 @@ impl State {
         self.routes.get_mut(&id)
     }
 
+    /// The run of an id, ours or LangFast's.
+    fn route_of(&mut self, id: &str) -> Option<&mut Route> {
+        let id = self.run_ids.get(id).map_or(id, String::as_str);
+        self.routes.get_mut(id)
+    }
+
+    /// Notes where to look for the id of a run in packets like this one.
+    fn note_id_place(&mut self, packet: &str, notice: &Notice<'_>) {
+        let Some(text) = notice.text().and_then(|text| range_within(packet, text)) else { return };
+        if let Some(id) = notice.ids.iter().find(|id| self.route_of(id).is_some()) {
+            self.id_place = IdPlace::find(id, packet, text).or(self.id_place);
+        }
+    }
+
     fn add_unclaimed(&mut self, id: String, answer_limit: usize) -> String {
         let unclaimed = self.routes.iter().filter(|(_, route)| route.unclaimed.is_some());
         if unclaimed.clone().count() >= MOST_UNCLAIMED {
@@ -288,7 +305,42 @@ impl State {
     }
 }
 
+/// Where the id of a run stands in its packets: so far from their start, or from their end where the
+/// text, which grows, stands before it.
+#[derive(Clone, Copy)]
+struct IdPlace {
+    from_end: bool,
+    distance: usize,
+    length: usize,
+}
+
+impl IdPlace {
+    /// Finds it in a packet with a text at `text`.
+    fn find(id: &str, packet: &str, text: Range<usize>) -> Option<IdPlace> {
+        let length = id.len();
+        if let Some(distance) = packet[..text.start].find(id) {
+            return Some(IdPlace { from_end: false, distance, length });
+        }
+        let distance = packet.len() - text.end - packet[text.end..].find(id)?;
+        Some(IdPlace { from_end: true, distance, length })
+    }
+
+    /// What stands in that place.
+    fn of(self, packet: &str) -> Option<&str> {
+        let start = match self.from_end {
+            true => packet.len().checked_sub(self.distance)?,
+            false => self.distance,
+        };
+        packet.get(start..start + self.length)
+    }
+}
+
 impl Route {
+    /// Hands an event over; that fails only if the run was given up in this moment.
+    fn send(&self, event: RunEvent) {
+        let _ = self.events.send(event);
+    }
+
     fn new(answer_limit: usize) -> Route {
         let (events, receiver) = unbounded();
         let progress = Progress::new(answer_limit);
@@ -448,13 +500,13 @@ impl Shared {
     fn read(&self, socket: &mut Socket) -> End {
         loop {
             let sent = match socket.read() {
+                Ok(Message::Text(frame)) if self.grow(&frame) => Ok(()),
                 Ok(Message::Text(frame)) => match socketio::parse(&frame) {
                     Ok(EnginePacket::Ping(data)) => {
                         socket.send(Message::text(socketio::pong(data)))
                     }
                     Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) => {
-                        let mut inside = String::new();
-                        self.dispatch(&name, with_object(arguments, &mut inside));
+                        self.dispatch(&frame, &name, arguments);
                         Ok(())
                     }
                     Ok(EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect)) => {
@@ -482,15 +534,33 @@ impl Shared {
         }
     }
 
+    /// Hands a packet that is the last one of its run but for more text to that run, without parsing
+    /// it; false if it is any other.
+    fn grow(&self, packet: &str) -> bool {
+        let mut state = self.lock();
+        let Some(route) = state.id_place.and_then(|place| state.route_of(place.of(packet)?)) else {
+            return false;
+        };
+        let Some(event) = route.progress.grow(packet) else { return false };
+        route.send(event);
+        true
+    }
+
     /// Hands an event to the run that it belongs to.
-    fn dispatch(&self, name: &str, arguments: &str) {
+    fn dispatch(&self, packet: &str, name: &str, arguments: &str) {
+        let mut inside = String::new();
+        let arguments = with_object(arguments, &mut inside);
         let Some(notice) = Notice::read(name, arguments) else { return };
         let mut state = self.lock();
         match state.route(&notice, self.config.answer_limit) {
-            // A send fails only if the run was given up in this moment.
-            Some(route) => route.progress.take(&notice).into_iter().for_each(|event| {
-                let _ = route.events.send(event);
-            }),
+            Some(route) => {
+                route
+                    .progress
+                    .take(packet, &notice)
+                    .into_iter()
+                    .for_each(|event| route.send(event));
+                state.note_id_place(packet, &notice);
+            }
             None if notice.is_failure() => log::warn!("runner: a failure of no run that is ours"),
             None => {}
         }

@@ -1,58 +1,95 @@
 //! Cumulative text to deltas. Each event of a run holds the whole text so far; a client wants what is
-//! new. Reading each event whole would cost the square of the answer's length, so the raw JSON of the
-//! text shown so far is compared as a prefix and only the rest is decoded.
+//! new. Reading each event whole would cost the square of the answer's length, so a packet is first
+//! held against the one before it, byte by byte: where only the text has grown, the rest is decoded and
+//! nothing is parsed.
+
+use std::ops::Range;
 
 /// The text of a run as far as it has been shown.
 #[derive(Debug, Default)]
 pub struct Transcript {
-    /// The longest text so far, as JSON string content (between the quotes). It is what was shown,
-    /// unless `diverged`.
-    raw: Vec<u8>,
+    /// The packet that brought the longest text so far. Its text is what was shown, unless `diverged`.
+    packet: Vec<u8>,
+    /// Where in the packet its text is: JSON string content, between the quotes.
+    text: Range<usize>,
+    /// How far in the packet its text has been shown.
+    shown_to: usize,
+    /// Whether a packet that is this one but for more text means nothing else than more text.
+    may_grow: bool,
     /// Bytes of text shown.
     shown: usize,
     /// Whether a revised text went on otherwise than what had been shown.
     diverged: bool,
-    /// The latest text, when it is not `raw` but no longer than it.
+    /// The latest text, when it is not the packet's but no longer than that.
     shorter: Option<String>,
 }
 
 impl Transcript {
-    /// Takes the text of the next event, `raw` being its JSON string content, and gives what is new;
-    /// empty when nothing is.
+    /// Takes the text of the next event, which stands at `text` in its packet (JSON string content),
+    /// and gives what is new; empty when nothing is.
     ///
     /// A half of a surrogate pair or a replacement character at the end is held back: the sender cut
     /// a character, and the next event brings it whole. A text that no longer begins with what was
     /// shown goes on behind the longest common prefix if it is longer than what was shown; what was
     /// shown cannot be taken back, and is never shown again.
-    pub fn advance(&mut self, raw: &[u8]) -> String {
-        let raw = without_cut_character(raw);
-        if let Some(rest) = raw.strip_prefix(self.raw.as_slice()) {
+    pub fn advance(&mut self, packet: &[u8], text: Range<usize>) -> String {
+        let raw = without_cut_character(&packet[text.clone()]);
+        if raw.starts_with(self.raw()) {
             self.shorter = None;
-            return self.show(rest);
+            let shown_to = text.start + self.raw().len();
+            self.remember(packet, text, shown_to);
+            return self.show(shown_to..self.text.start + raw.len());
         }
-        if self.raw.starts_with(raw) {
+        if self.raw().starts_with(raw) {
             // An earlier event again, or the text was trimmed.
             self.shorter = Some(unescape(raw));
             return String::new();
         }
-        self.revise(raw)
+        self.revise(packet, text.start..text.start + raw.len())
     }
 
     /// Takes the last event's text; nothing is held back any more.
-    pub fn complete(&mut self, raw: &[u8]) -> String {
-        let delta = self.advance(raw);
-        if let Some(text) = &mut self.shorter {
-            *text = unescape(raw);
+    pub fn complete(&mut self, packet: &[u8], text: Range<usize>) -> String {
+        let delta = self.advance(packet, text.clone());
+        if let Some(shorter) = &mut self.shorter {
+            *shorter = unescape(&packet[text]);
             return delta;
         }
-        delta + &self.show(&raw[without_cut_character(raw).len()..])
+        self.remember(packet, text, self.shown_to);
+        delta + &self.show(self.shown_to..self.text.end)
+    }
+
+    /// Says that the packet just taken tells nothing but its text and that the run goes on, so that
+    /// the next ones may be taken by [`Transcript::grow`].
+    pub fn may_grow(&mut self) {
+        self.may_grow |= self.shorter.is_none();
+    }
+
+    /// Takes a packet that is the one before it but for more text, without parsing it, and gives what
+    /// is new; `None` for any other, which has to be read.
+    pub fn grow(&mut self, packet: &[u8]) -> Option<String> {
+        if !self.may_grow {
+            return None;
+        }
+        let (known, behind) = self.packet.split_at(self.text.end);
+        let more = packet.strip_suffix(behind)?.strip_prefix(known)?;
+        if !is_string_content(more) {
+            return None;
+        }
+        self.shorter = None;
+        make_room(&mut self.packet, packet.len());
+        self.packet.extend_from_slice(more);
+        self.packet[self.text.end..].rotate_right(more.len());
+        self.text.end += more.len();
+        let length = without_cut_character(&self.packet[self.shown_to..self.text.end]).len();
+        Some(self.show(self.shown_to..self.shown_to + length))
     }
 
     /// The final text, if it is not what the deltas add up to.
     pub fn into_revised(self) -> Option<String> {
         // An empty last event says nothing about the text.
-        let shorter = self.shorter.filter(|text| !text.is_empty());
-        shorter.or_else(|| self.diverged.then(|| unescape(&self.raw)))
+        let shorter = self.shorter.as_ref().filter(|text| !text.is_empty());
+        shorter.cloned().or_else(|| self.diverged.then(|| unescape(self.raw())))
     }
 
     /// Bytes of text shown so far.
@@ -60,16 +97,28 @@ impl Transcript {
         self.shown
     }
 
-    fn show(&mut self, rest: &[u8]) -> String {
-        let delta = unescape(rest);
-        self.raw.extend_from_slice(rest);
+    /// The text shown, as JSON string content.
+    fn raw(&self) -> &[u8] {
+        &self.packet[self.text.start..self.shown_to]
+    }
+
+    fn remember(&mut self, packet: &[u8], text: Range<usize>, shown_to: usize) {
+        self.packet.clear();
+        make_room(&mut self.packet, packet.len());
+        self.packet.extend_from_slice(packet);
+        (self.text, self.shown_to, self.may_grow) = (text, shown_to, false);
+    }
+
+    fn show(&mut self, part: Range<usize>) -> String {
+        self.shown_to = part.end;
+        let delta = unescape(&self.packet[part]);
         self.shown += delta.len();
         delta
     }
 
-    fn revise(&mut self, raw: &[u8]) -> String {
-        let before = unescape(&self.raw);
-        let now = unescape(raw);
+    fn revise(&mut self, packet: &[u8], text: Range<usize>) -> String {
+        let before = unescape(self.raw());
+        let now = unescape(&packet[text.clone()]);
         let common = common_prefix(&before, &now);
         if now.len() <= before.len() {
             self.shorter = Some(now);
@@ -78,11 +127,35 @@ impl Transcript {
         // The same text may also be escaped in another way.
         self.diverged |= common < before.len();
         self.shorter = None;
-        self.raw = raw.to_vec();
+        let shown_to = text.end;
+        self.remember(packet, text, shown_to);
         let delta = now[common..].to_owned();
         self.shown += delta.len();
         delta
     }
+}
+
+/// Has `packet` take `length` bytes in all. It grows by an eighth at least: seldom enough to be cheap,
+/// and a long text is not kept twice, as it would be by doubling.
+fn make_room(packet: &mut Vec<u8>, length: usize) {
+    if length > packet.capacity() {
+        let capacity = length.max(packet.capacity() + packet.capacity() / 8);
+        packet.reserve_exact(capacity - packet.len());
+    }
+}
+
+/// Whether bytes within a JSON string are nothing but more of it.
+fn is_string_content(mut bytes: &[u8]) -> bool {
+    while let Some(at) = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..b' ')) {
+        bytes = &bytes[at..];
+        let length = match bytes {
+            [b'\\', b'u', ..] if hex_escape(bytes).is_some() => 6,
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
+            _ => return false,
+        };
+        bytes = &bytes[length..];
+    }
+    true
 }
 
 /// Length of the longest prefix of both, in bytes, between characters.
@@ -165,13 +238,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn advance(transcript: &mut Transcript, raw: &[u8]) -> String {
+        transcript.advance(raw, 0..raw.len())
+    }
+
+    /// A packet around JSON string content, and where in it that stands.
+    fn packet(before: &str, raw: &str, behind: &str) -> (Vec<u8>, Range<usize>) {
+        let text = before.len()..before.len() + raw.len();
+        ([before, raw, behind].concat().into_bytes(), text)
+    }
+
     /// Plays cumulative texts (JSON string content); gives the deltas and the final revised text.
     fn play(events: &[&str]) -> (Vec<String>, Option<String>) {
         let mut transcript = Transcript::default();
         let (last, earlier) = events.split_last().unwrap();
         let mut deltas: Vec<String> =
-            earlier.iter().map(|event| transcript.advance(event.as_bytes())).collect();
-        deltas.push(transcript.complete(last.as_bytes()));
+            earlier.iter().map(|event| advance(&mut transcript, event.as_bytes())).collect();
+        deltas.push(transcript.complete(last.as_bytes(), 0..last.len()));
         let shown = transcript.shown();
         assert_eq!(shown, deltas.concat().len());
         (deltas, transcript.into_revised())
@@ -239,6 +322,42 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_that_has_only_more_text_is_taken_without_being_parsed_and_no_other_is() {
+        let mut transcript = Transcript::default();
+        let (first, text) = packet(r#"{"id":"j","content":""#, r"a\n", r#"","x":"y"}"#);
+        assert_eq!(transcript.advance(&first, text), "a\n");
+        assert_eq!(transcript.grow(&first), None, "nobody has said that it may");
+        transcript.may_grow();
+        let mut grow = |packet: &str| transcript.grow(packet.as_bytes());
+        assert_eq!(grow(r#"{"id":"j","content":"a\n","x":"y"}"#).as_deref(), Some(""));
+        assert_eq!(grow(r#"{"id":"j","content":"a\nb\"\ud83d","x":"y"}"#).as_deref(), Some("b\""));
+        for other in [
+            r#"{"id":"k","content":"a\nb\"\ud83dc","x":"y"}"#,
+            r#"{"id":"j","content":"a\nb\"\ud83dc","x":"z"}"#,
+            r#"{"id":"j","content":"a\nb\"\ud83dc","error":"e","x":"y"}"#,
+            r#"{"id":"j","content":"a\nb\"\ud83dc\","x":"y"}"#,
+            r#"{"id":"j","content":"a\n","x":"y"}"#,
+            r#"{"id":"j","content":"a\nb\"\ud83d"#,
+            "",
+        ] {
+            assert_eq!(grow(other), None, "{other}");
+        }
+        let whole = r#"{"id":"j","content":"a\nb\"\ud83d\ude00.","x":"y"}"#;
+        assert_eq!(grow(whole).as_deref(), Some("😀."));
+        assert_eq!(transcript.shown(), "a\nb\"😀.".len());
+    }
+
+    #[test]
+    fn a_shorter_text_in_between_does_not_stop_a_packet_from_growing() {
+        let mut transcript = Transcript::default();
+        advance(&mut transcript, b"Hello");
+        transcript.may_grow();
+        assert_eq!(advance(&mut transcript, b"He"), "");
+        assert_eq!(transcript.grow(b"Hello!").as_deref(), Some("!"));
+        assert_eq!(transcript.into_revised(), None);
+    }
+
+    #[test]
     fn an_empty_last_event_leaves_the_text_as_it_was() {
         assert_eq!(play(&["Hello", ""]), (vec!["Hello".to_owned(), String::new()], None));
     }
@@ -260,8 +379,10 @@ mod tests {
         fn any_bytes_are_decoded_without_a_panic(bytes: Vec<u8>) {
             unescape(&bytes);
             let mut transcript = Transcript::default();
-            transcript.advance(&bytes);
-            transcript.complete(&bytes);
+            advance(&mut transcript, &bytes);
+            transcript.may_grow();
+            transcript.grow(&bytes);
+            transcript.complete(&bytes, 0..bytes.len());
         }
 
         #[test]
@@ -271,10 +392,16 @@ mod tests {
             for piece in &pieces {
                 whole.push_str(piece);
                 let json = serde_json::to_string(&whole).unwrap();
-                shown += &transcript.advance(&json.as_bytes()[1..json.len() - 1]);
+                let (packet, text) = packet("{\"content\":\"", &json[1..json.len() - 1], "\"}");
+                shown += &transcript.grow(&packet).unwrap_or_else(|| {
+                    let delta = transcript.advance(&packet, text);
+                    transcript.may_grow();
+                    delta
+                });
             }
             let json = serde_json::to_string(&whole).unwrap();
-            shown += &transcript.complete(&json.as_bytes()[1..json.len() - 1]);
+            let (packet, text) = packet("{\"content\":\"", &json[1..json.len() - 1], "\"}");
+            shown += &transcript.complete(&packet, text);
             prop_assert_eq!(shown, whole);
         }
     }
