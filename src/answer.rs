@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::dialect::Envelope;
 use crate::error::Error;
 use crate::front::{Exchange, reason_phrase};
 
@@ -81,11 +82,11 @@ impl Answer {
         self.whole(status, "application/json", body)
     }
 
-    /// Answers with an error, as its [`Error::report`] has it.
+    /// Answers with an error, as its [`Error::report`] has it and in the dialect's envelope.
     ///
     /// # Errors
     /// When the client has gone.
-    pub fn error(&mut self, error: &Error) -> io::Result<()> {
+    pub fn error(&mut self, error: &Error, envelope: Envelope) -> io::Result<()> {
         let report = error.report();
         if let Error::WrongMethod { allow, .. } = error {
             self.field("Allow", *allow);
@@ -97,7 +98,7 @@ impl Answer {
         if let Some(should_retry) = report.should_retry.filter(|_| !is_said) {
             self.field("x-should-retry", should_retry.to_string());
         }
-        self.json(report.status, &error.body())
+        self.json(report.status, &envelope(error))
     }
 
     /// Begins a streamed body; nothing is sent before the first [`Stream::flush`].

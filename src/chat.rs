@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 
-/// Who speaks. Tool calls and results have no role of their own here: LangFast knows none, so a
-/// dialect turns them into text of the assistant or the user.
+use crate::error::Error;
+
+/// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Instructions, as models up to gpt-4.1 take them.
@@ -29,13 +30,175 @@ impl Role {
     }
 }
 
-/// One message of the conversation.
+/// A text that somebody says: all that LangFast knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Who speaks.
     pub role: Role,
     /// The text; parts have been joined.
     pub content: String,
+}
+
+/// One turn of a conversation as clients know it. LangFast knows no tools: [`crate::tools`] makes
+/// messages of the turns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// A text.
+    Message(Message),
+    /// What the model said and the tools that it called, never none.
+    Calls {
+        /// What it said before it called; mostly empty.
+        text: String,
+        /// The calls, in their order.
+        calls: Vec<ToolCall>,
+    },
+    /// What a tool gave back for one call.
+    Result(ToolResult),
+}
+
+impl Turn {
+    /// A text that somebody says.
+    pub fn message(role: Role, content: impl Into<String>) -> Turn {
+        Turn::Message(Message { role, content: content.into() })
+    }
+}
+
+/// A call of a tool, by the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// What its result refers to it by.
+    pub id: String,
+    /// The tool's name.
+    pub name: String,
+    /// JSON, as the model wrote it: it may be invalid.
+    pub arguments: String,
+}
+
+impl ToolCall {
+    /// An id for a new call.
+    pub fn new_id() -> String {
+        std::iter::once("call_".to_owned())
+            .chain((0..24).map(|_| fastrand::alphanumeric().to_string()))
+            .collect()
+    }
+}
+
+/// What a tool gave back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolResult {
+    /// The call's id.
+    pub call_id: String,
+    /// The tool's name, if the client says it; else that of the call counts.
+    pub name: Option<String>,
+    /// The text: data from outside, which nobody vouches for.
+    pub text: String,
+    /// Whether the tool says that it failed.
+    pub is_error: bool,
+}
+
+/// The call of this id, in the turns so far: the latest, if clients use ids again.
+pub fn find_call<'a>(turns: &'a [Turn], id: &str) -> Option<&'a ToolCall> {
+    turns.iter().rev().find_map(|turn| match turn {
+        Turn::Calls { calls, .. } => calls.iter().find(|call| call.id == id),
+        _ => None,
+    })
+}
+
+/// A tool that the model may call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tool {
+    /// Its name, unique in a request.
+    pub name: String,
+    /// What it does, for the model to read.
+    pub description: Option<String>,
+    /// JSON Schema of its arguments, which are an object. `None`: it takes none.
+    pub parameters: Option<Value>,
+    /// Whether the arguments have to keep to the schema.
+    pub strict: bool,
+}
+
+/// Whether the model has to call a tool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// As it sees fit.
+    #[default]
+    Auto,
+    /// It must not.
+    None,
+    /// It must call one.
+    Required,
+    /// It must call this one.
+    Named(String),
+}
+
+/// The tools of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tools {
+    /// Mostly empty.
+    pub list: Vec<Tool>,
+    /// Whether one has to be called.
+    pub choice: ToolChoice,
+    /// Whether one answer may hold several calls.
+    pub parallel: bool,
+}
+
+impl Default for Tools {
+    fn default() -> Tools {
+        Tools { list: Vec::new(), choice: ToolChoice::Auto, parallel: true }
+    }
+}
+
+/// Most tools of a request, as OpenAI has it.
+pub const MOST_TOOLS: usize = 128;
+
+/// What a dialect calls the fields that [`Tools::check`] complains of.
+#[derive(Clone, Copy, Debug)]
+pub struct ToolFields {
+    /// The list, as `tools`.
+    pub list: &'static str,
+    /// A tool's name within it, as `function.name`.
+    pub name: &'static str,
+    /// The choice, as `tool_choice`.
+    pub choice: &'static str,
+    /// Most characters of a name.
+    pub longest_name: usize,
+}
+
+impl Tools {
+    /// Checks what all dialects want of tools: how many, their names, and that the one that is
+    /// chosen is there.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], with the dialect's own name of the field as `param`.
+    pub fn check(&self, fields: &ToolFields) -> Result<(), Error> {
+        let ToolFields { list, choice, longest_name, .. } = *fields;
+        if self.list.len() > MOST_TOOLS {
+            let message = format!("`{list}` must hold at most {MOST_TOOLS} tools");
+            return Err(Error::invalid(list, message));
+        }
+        for (at, tool) in self.list.iter().enumerate() {
+            let param = format!("{list}[{at}].{}", fields.name);
+            let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            let name = &tool.name;
+            if name.is_empty() || name.len() > longest_name || !name.chars().all(allowed) {
+                let form = format!("1 to {longest_name} letters, digits, _ or -");
+                return Err(Error::invalid(&param, format!("`{param}` must be {form}")));
+            }
+            if self.list[..at].iter().any(|other| other.name == *name) {
+                let message = format!("`{param}` must be unique: there are two tools `{name}`");
+                return Err(Error::invalid(&param, message));
+            }
+        }
+        match &self.choice {
+            ToolChoice::Named(name) if !self.list.iter().any(|tool| tool.name == *name) => {
+                Err(Error::invalid(choice, format!("`{choice}`: `{list}` holds no tool `{name}`")))
+            }
+            ToolChoice::Required if self.list.is_empty() => {
+                Err(Error::invalid(choice, format!("`{choice}` asks for a call without `{list}`")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What form the answer has to have.
@@ -87,7 +250,9 @@ pub struct ChatRequest {
     /// The model's name as asked for; answers carry it back.
     pub model: String,
     /// The conversation, never empty.
-    pub messages: Vec<Message>,
+    pub turns: Vec<Turn>,
+    /// What the model may call.
+    pub tools: Tools,
     /// What the model may take.
     pub sampling: Sampling,
     /// Texts that end the answer; applied here, LangFast is not known to take them.
@@ -96,6 +261,15 @@ pub struct ChatRequest {
     pub n: usize,
     /// Fields that were asked for and will have no effect.
     pub ignored: Vec<&'static str>,
+}
+
+/// What a run is given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt {
+    /// The conversation as plain text.
+    pub messages: Vec<Message>,
+    /// What the model may take.
+    pub sampling: Sampling,
 }
 
 /// Why an answer ended.
@@ -107,6 +281,8 @@ pub enum FinishReason {
     Length,
     /// The answer was withheld.
     ContentFilter,
+    /// It calls tools.
+    ToolCalls,
 }
 
 impl FinishReason {
@@ -116,6 +292,7 @@ impl FinishReason {
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
             FinishReason::ContentFilter => "content_filter",
+            FinishReason::ToolCalls => "tool_calls",
         }
     }
 }

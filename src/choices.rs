@@ -1,5 +1,5 @@
-//! The runs of one request: their events merged, their deadlines, their stop texts, and the client's
-//! leaving, as one sequence.
+//! The runs of one request: their events merged, their deadlines, and the client's leaving, as one
+//! sequence.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,6 @@ use crate::chat::FinishReason;
 use crate::error::{Error, Failure, Step};
 use crate::front::{ClientNews, Exchange};
 use crate::langfast::{RunEvent, Subscription};
-use crate::stop::StopFilter;
 
 /// A run that says it is done may still bring its last text, but no later than this.
 const ENDING: Duration = Duration::from_secs(1);
@@ -68,35 +67,22 @@ pub enum Never {}
 struct Choice {
     /// `None` once it has ended.
     run: Option<Subscription>,
-    stop: StopFilter,
-    stops: Vec<String>,
     started: Instant,
     last_event: Option<Instant>,
     /// When the run said that it is done without saying how.
     ending: Option<Instant>,
-    /// An event that comes right behind the one just given.
-    behind: Option<ChoiceEvent>,
 }
 
 impl Choices {
     /// The choices that these runs make, in their order.
     pub fn new(
         runs: Vec<Subscription>,
-        stops: &[String],
         deadlines: Deadlines,
         client: Arc<Exchange>,
         stopping: Receiver<Never>,
     ) -> Choices {
-        let choice = |run| Choice {
-            run: Some(run),
-            stop: StopFilter::new(stops),
-            stops: stops.to_vec(),
-            started: Instant::now(),
-            last_event: None,
-            ending: None,
-            behind: None,
-        };
-        Choices { choices: runs.into_iter().map(choice).collect(), deadlines, client, stopping }
+        let choices = runs.into_iter().map(Choice::new).collect();
+        Choices { choices, deadlines, client, stopping }
     }
 
     /// How many there are.
@@ -111,7 +97,17 @@ impl Choices {
 
     /// Whether all have ended.
     pub fn all_ended(&self) -> bool {
-        self.choices.iter().all(|choice| choice.run.is_none() && choice.behind.is_none())
+        self.choices.iter().all(|choice| choice.run.is_none())
+    }
+
+    /// Lets go of a choice's run: nothing more of it is wanted.
+    pub fn end(&mut self, at: usize) {
+        self.choices[at].run = None;
+    }
+
+    /// Gives a choice another run, with deadlines of its own.
+    pub fn restart(&mut self, at: usize, run: Subscription) {
+        self.choices[at] = Choice::new(run);
     }
 
     /// What is there already, if anything is.
@@ -182,59 +178,30 @@ enum Woken {
 }
 
 impl Choice {
-    fn ready(&mut self) -> Option<Result<ChoiceEvent, Error>> {
-        loop {
-            if let Some(event) = self.behind.take() {
-                return Some(Ok(event));
-            }
-            let event = self.run.as_ref()?.events.try_recv().ok()?;
-            match self.take(event) {
-                Ok(None) => {}
-                Ok(Some(event)) => return Some(Ok(event)),
-                Err(error) => return Some(Err(error)),
-            }
-        }
+    fn new(run: Subscription) -> Choice {
+        Choice { run: Some(run), started: Instant::now(), last_event: None, ending: None }
     }
 
-    /// Takes a run's event; `None` if a client has nothing of it.
-    fn take(&mut self, event: RunEvent) -> Result<Option<ChoiceEvent>, Error> {
+    fn ready(&mut self) -> Option<Result<ChoiceEvent, Error>> {
+        let event = self.run.as_ref()?.events.try_recv().ok()?;
+        Some(self.take(event))
+    }
+
+    fn take(&mut self, event: RunEvent) -> Result<ChoiceEvent, Error> {
         self.last_event = Some(Instant::now());
         match event {
-            RunEvent::Alive => Ok(Some(ChoiceEvent::Alive)),
+            RunEvent::Alive => Ok(ChoiceEvent::Alive),
             RunEvent::Ending => {
                 self.ending.get_or_insert_with(Instant::now);
-                Ok(Some(ChoiceEvent::Alive))
+                Ok(ChoiceEvent::Alive)
             }
-            RunEvent::Text(text) => {
-                let text = self.stop.push(text);
-                if self.stop.stopped() {
-                    return Ok(Some(self.end(text, FinishReason::Stop, None)));
-                }
-                Ok((!text.is_empty()).then_some(ChoiceEvent::Text(text)))
-            }
+            RunEvent::Text(text) => Ok(ChoiceEvent::Text(text)),
             RunEvent::Finished { reason, revised } => {
-                let revised = revised.map(|text| self.stop_whole(text));
-                let text = self.stop.finish();
-                Ok(Some(self.end(text, reason, revised)))
+                self.run = None;
+                Ok(ChoiceEvent::Ended { reason, revised })
             }
             RunEvent::Failed(error) => Err(error),
         }
-    }
-
-    /// Ends the choice: its last text if there is one, its end behind that.
-    fn end(&mut self, text: String, reason: FinishReason, revised: Option<String>) -> ChoiceEvent {
-        self.run = None;
-        let ended = ChoiceEvent::Ended { reason, revised };
-        if text.is_empty() {
-            return ended;
-        }
-        self.behind = Some(ended);
-        ChoiceEvent::Text(text)
-    }
-
-    fn stop_whole(&self, text: String) -> String {
-        let mut stop = StopFilter::new(&self.stops);
-        stop.push(text) + &stop.finish()
     }
 
     fn deadline(&self, deadlines: &Deadlines) -> Instant {
@@ -249,8 +216,8 @@ impl Choice {
     /// What it means that the deadline has passed.
     fn expire(&mut self, deadlines: &Deadlines) -> Result<ChoiceEvent, Error> {
         if self.ending.is_some() {
-            let text = self.stop.finish();
-            return Ok(self.end(text, FinishReason::Stop, None));
+            self.run = None;
+            return Ok(ChoiceEvent::Ended { reason: FinishReason::Stop, revised: None });
         }
         let (setting, limit) = if self.started.elapsed() >= deadlines.run {
             ("LANGFAST2API_RUN_TIMEOUT", deadlines.run)

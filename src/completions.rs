@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::answer::Answer;
-use crate::chat::{ChatRequest, FinishReason, ResponseFormat, Usage};
+use crate::chat::{ChatRequest, FinishReason, Prompt, ResponseFormat, Usage};
 use crate::choices::{ChoiceEvent, Choices, Deadlines, Never, Next};
-use crate::dialect::{Call, Dialect};
+use crate::dialect::{Call, Choice, Dialect, Ending, Start};
 use crate::error::Error;
 use crate::json_mode::{self, Verdict};
 use crate::langfast::{Gone, LangFast, Subscription, prompt_meta};
 use crate::models::{Model, Models};
+use crate::reader::{Part, Reader, add_part};
 use crate::sse::EventStream;
-use crate::usage::{TokenCounter, estimate_prompt, estimate_tokens};
+use crate::tools;
+use crate::usage::estimate_prompt;
 
 /// A stream's status line waits for the run's first event, so that an early failure is an honest HTTP
 /// status; but no longer than this.
@@ -52,7 +54,7 @@ impl Completions {
     pub fn create(
         &self,
         models: &Models,
-        call: &Call,
+        call: &mut Call,
         answer: &mut Answer,
         record: &mut Record,
     ) -> Result<(), Error> {
@@ -62,13 +64,17 @@ impl Completions {
         let model =
             models.find(&first.model).ok_or_else(|| Error::NoSuchModel(first.model.clone()))?;
         record.model = Some(model.slug.clone());
-        let runs = self.start(&call.requests, model, answer)?;
+        let plan = |request| tools::plan(request, model);
+        let prompts: Vec<Prompt> = call.requests.iter().map(plan).collect::<Result<_, _>>()?;
+        let runs = self.start(&call.requests, &prompts, model, answer)?;
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
         let mut reply = Reply {
-            dialect: &*call.dialect,
+            dialect: &mut *call.dialect,
             format: first.sampling.response_format.as_ref(),
-            prompt_tokens: call.requests.iter().map(prompt_tokens).sum(),
-            choices: Choices::new(runs, &first.stop, self.deadlines, client, stopping),
+            prompt_tokens: prompts.iter().map(prompt_tokens).sum(),
+            readers: runs.iter().map(|_| Reader::new(&first.stop)).collect(),
+            choices: Choices::new(runs, self.deadlines, client, stopping),
+            stops: &first.stop,
             record,
             began: answer.exchange().accepted,
         };
@@ -78,18 +84,29 @@ impl Completions {
         }
     }
 
+    /// The estimated tokens of a request's prompt, its tools included; nothing is run.
+    ///
+    /// # Errors
+    /// What [`Completions::create`] would refuse it for.
+    pub fn estimate(&self, models: &Models, request: &ChatRequest) -> Result<u64, Error> {
+        let model =
+            models.find(&request.model).ok_or_else(|| Error::NoSuchModel(request.model.clone()))?;
+        Ok(prompt_tokens(&tools::plan(request, model)?))
+    }
+
     /// Starts the runs, several at the same time, and names in the answer's head what they go
     /// without.
     fn start(
         &self,
         requests: &[ChatRequest],
+        prompts: &[Prompt],
         model: &Model,
         answer: &mut Answer,
     ) -> Result<Vec<Subscription>, Error> {
         let mut metas = Vec::new();
         let mut ignored: Vec<&str> = Vec::new();
-        for request in requests {
-            let (meta, left_out) = prompt_meta(request, model)?;
+        for (request, prompt) in requests.iter().zip(prompts) {
+            let (meta, left_out) = prompt_meta(prompt, model)?;
             metas.extend(std::iter::repeat_n(meta, request.n));
             ignored.extend(request.ignored.iter().chain(&left_out));
         }
@@ -124,16 +141,18 @@ impl Completions {
     }
 }
 
-fn prompt_tokens(request: &ChatRequest) -> u64 {
-    estimate_prompt(request.messages.iter().map(|m| (m.role.name(), m.content.as_str())))
+fn prompt_tokens(prompt: &Prompt) -> u64 {
+    estimate_prompt(prompt.messages.iter().map(|m| (m.role.name(), m.content.as_str())))
 }
 
 /// An answer in the making.
 struct Reply<'a> {
-    dialect: &'a dyn Dialect,
+    dialect: &'a mut dyn Dialect,
     format: Option<&'a ResponseFormat>,
     prompt_tokens: u64,
     choices: Choices,
+    readers: Vec<Reader>,
+    stops: &'a [String],
     record: &'a mut Record,
     began: Instant,
 }
@@ -141,51 +160,50 @@ struct Reply<'a> {
 impl Reply<'_> {
     /// All choices at once, when all have ended.
     fn whole(&mut self, answer: &mut Answer) -> Result<(), Error> {
-        let mut choices = vec![(String::new(), FinishReason::Stop); self.choices.len()];
+        let mut choices = vec![unwritten(); self.choices.len()];
+        let mut parts = Vec::new();
         while !self.choices.all_ended() {
-            match self.choices.next(None)? {
-                Next::Choice(at, ChoiceEvent::Text(text)) => {
-                    self.note_first_text();
-                    choices[at].0.push_str(&text);
-                }
-                Next::Choice(at, ChoiceEvent::Ended { reason, revised }) => {
-                    choices[at].1 = reason;
-                    if let Some(text) = revised {
-                        choices[at].0 = text;
-                    }
-                }
-                Next::Choice(_, ChoiceEvent::Alive) | Next::Silence | Next::HalfClosed => {}
+            let Next::Choice(at, event) = self.choices.next(None)? else { continue };
+            if let ChoiceEvent::Ended { revised: Some(text), .. } = &event {
+                choices[at] = unwritten();
+                self.readers[at] = Reader::new(self.stops);
+                self.readers[at].push(text.clone(), &mut parts);
             }
+            if let Some(ending) = self.read(at, event, &mut parts) {
+                choices[at].ending = ending;
+            }
+            parts.drain(..).for_each(|part| add_part(&mut choices[at], part));
         }
         if let Some(verdict) = self.format.and_then(|format| check_json(&mut choices, format)) {
             answer.field("x-langfast2api-json", verdict.name());
         }
-        let completion_tokens = choices.iter().map(|(text, _)| estimate_tokens(text)).sum();
-        let usage = Usage { prompt_tokens: self.prompt_tokens, completion_tokens };
+        let usage = self.usage();
         sent(answer.json(200, &self.dialect.whole(&choices, &usage)))
     }
 
-    /// Each text as it comes, the choices interleaved.
+    /// Each part as it comes, the choices interleaved.
     fn stream(&mut self, answer: &mut Answer, keep_alive: Duration) -> Result<(), Error> {
         let first = self.await_first_event()?;
-        let mut counters = vec![TokenCounter::default(); self.choices.len()];
+        let mut calls = vec![0; self.choices.len()];
+        let mut parts = Vec::new();
         let mut events = EventStream::begin(answer);
-        self.dialect.begin(&mut events, self.choices.len());
+        let start = Start { choices: self.choices.len(), prompt_tokens: self.prompt_tokens };
+        self.dialect.begin(&mut events, &start);
         let mut next = Ok(first);
         let mut sent_at = Instant::now();
         loop {
             match next {
-                Ok(Next::Choice(at, ChoiceEvent::Text(text))) => {
-                    self.note_first_text();
-                    counters[at].push(&text);
-                    self.dialect.text(&mut events, at, &text);
+                Ok(Next::Choice(at, event)) => {
+                    let ending = self.read(at, event, &mut parts);
+                    for part in parts.drain(..) {
+                        tell(self.dialect, &mut events, at, &mut calls[at], part);
+                    }
+                    if let Some(ending) = ending {
+                        self.dialect.finish(&mut events, at, &ending);
+                    }
                 }
-                Ok(Next::Choice(at, ChoiceEvent::Ended { reason, .. })) => {
-                    self.dialect.finish(&mut events, at, reason);
-                }
-                Ok(Next::Choice(_, ChoiceEvent::Alive)) => {}
-                Ok(Next::Silence | Next::HalfClosed) => events.comment(),
-                Err(error) => return fail(events, error),
+                Ok(Next::Silence | Next::HalfClosed) => self.dialect.keep_alive(&mut events),
+                Err(error) => return self.fail(events, error),
             }
             if self.choices.all_ended() {
                 break;
@@ -202,10 +220,45 @@ impl Reply<'_> {
                 }
             };
         }
-        let completion_tokens = counters.iter().map(TokenCounter::total).sum();
-        let usage = Usage { prompt_tokens: self.prompt_tokens, completion_tokens };
-        self.dialect.end(&mut events, &usage);
-        sent(events.done())
+        self.dialect.end(&mut events, &self.usage());
+        sent(events.finish())
+    }
+
+    /// Takes a choice's event: adds to `parts` what it brings, and gives the ending if it is one.
+    fn read(&mut self, at: usize, event: ChoiceEvent, parts: &mut Vec<Part>) -> Option<Ending> {
+        let reader = &mut self.readers[at];
+        match event {
+            ChoiceEvent::Alive => None,
+            ChoiceEvent::Text(text) => {
+                self.record.first_text.get_or_insert_with(|| self.began.elapsed());
+                reader.push(text, parts);
+                reader.is_done().then(|| {
+                    self.choices.end(at);
+                    reader.ending(FinishReason::Stop)
+                })
+            }
+            ChoiceEvent::Ended { reason, .. } => {
+                reader.finish(parts);
+                Some(reader.ending(reason))
+            }
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.readers.iter().map(Reader::tokens).sum(),
+        }
+    }
+
+    /// Ends a stream that has begun with what went wrong; a client that has gone is not told.
+    fn fail(&mut self, mut events: EventStream<'_>, error: Error) -> Result<(), Error> {
+        if error == Error::ClientGone {
+            return Err(error);
+        }
+        log::warn!("a stream ends with an error: {}", error.cause());
+        self.dialect.fail(&mut events, &error);
+        sent(events.break_off())
     }
 
     fn await_first_event(&mut self) -> Result<Next, Error> {
@@ -218,24 +271,37 @@ impl Reply<'_> {
             }
         }
     }
+}
 
-    fn note_first_text(&mut self) {
-        self.record.first_text.get_or_insert_with(|| self.began.elapsed());
+/// A choice of which nothing has come yet.
+fn unwritten() -> Choice {
+    let ending = Ending { reason: FinishReason::Stop, stop: None };
+    Choice { text: String::new(), calls: Vec::new(), ending }
+}
+
+/// Tells a part of a choice that has made `calls` calls so far.
+fn tell(
+    dialect: &mut dyn Dialect,
+    events: &mut EventStream<'_>,
+    at: usize,
+    calls: &mut usize,
+    part: Part,
+) {
+    match part {
+        Part::Text(text) => dialect.text(events, at, &text),
+        Part::CallBegin(call) => {
+            dialect.call_begin(events, at, *calls, &call);
+            *calls += 1;
+        }
+        Part::Arguments(piece) => dialect.call_arguments(events, at, *calls - 1, &piece),
+        Part::CallEnd => dialect.call_end(events, at, *calls - 1),
     }
 }
 
-/// Checks every choice's text; the worst verdict counts.
-fn check_json(choices: &mut [(String, FinishReason)], format: &ResponseFormat) -> Option<Verdict> {
-    choices.iter_mut().filter_map(|(text, _)| json_mode::check(text, format)).max()
-}
-
-/// Ends a stream that has begun with what went wrong; a client that has gone is not told.
-fn fail(events: EventStream<'_>, error: Error) -> Result<(), Error> {
-    if error == Error::ClientGone {
-        return Err(error);
-    }
-    log::warn!("a stream ends with an error: {}", error.cause());
-    sent(events.fail(&error.body()))
+/// Checks the text of every choice that is no call; the worst verdict counts.
+fn check_json(choices: &mut [Choice], format: &ResponseFormat) -> Option<Verdict> {
+    let texts = choices.iter_mut().filter(|choice| choice.calls.is_empty());
+    texts.filter_map(|choice| json_mode::check(&mut choice.text, format)).max()
 }
 
 /// A write can only fail because nobody reads any more.

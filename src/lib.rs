@@ -18,7 +18,8 @@
 //! main        settings, signals                      commands: login, logout, whoami
 //! server      routes, workers                           (the only user of tiny_http)
 //! completions a call for text, from its runs to its answer
-//! choices     the runs of a request as one sequence     stop: stop texts
+//! choices     the runs of a request as one sequence     reader: what their texts are made of
+//! tools       tools in plain text, and calls back       stop: stop texts
 //! openai      JSON ⇄ chat        langfast   the way to LangFast (ureq, tungstenite)
 //! dialect     its interface      json_mode  checks of JSON answers
 //! sse         events             socketio   packets
@@ -45,9 +46,11 @@ pub mod langfast;
 pub mod logger;
 pub mod models;
 pub mod openai;
+pub mod reader;
 pub mod secrets;
 pub mod server;
 pub mod socketio;
 pub mod sse;
 pub mod stop;
+pub mod tools;
 pub mod usage;

@@ -3,3 +3,4 @@
 pub mod legacy;
 pub mod request;
 pub mod response;
+mod tools;

@@ -17,6 +17,7 @@ use percent_encoding::percent_decode_str;
 use crate::access::Access;
 use crate::answer::Answer;
 use crate::completions::{Completions, Record};
+use crate::dialect::Envelope;
 use crate::error::Error;
 use crate::front::{BodyLength, Exchanges, Front, Gate, Head, Limits, Listener};
 use crate::models::Models;
@@ -199,6 +200,11 @@ impl Route {
         !matches!(self, Route::Root | Route::Health | Route::Ready)
     }
 
+    /// How its errors look.
+    fn envelope(&self) -> Envelope {
+        Error::body
+    }
+
     fn allows(&self, method: &str) -> bool {
         self.methods().split(", ").any(|allowed| allowed == method)
     }
@@ -344,7 +350,9 @@ impl Workers {
         let result = body.and_then(|body| self.service.answer(&body, &mut answer, &mut record));
         if let (Err(error), None) = (&result, answer.status()) {
             // If this fails the client has gone, and cannot be told.
-            let _ = answer.error(error);
+            let route = Route::find(answer.exchange().head.path());
+            let envelope = route.map_or(Error::body as Envelope, |route| route.envelope());
+            let _ = answer.error(error, envelope);
         }
         drop(until_answered);
         log_request(&answer, &record, result.err());
@@ -374,12 +382,12 @@ impl Service {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner).clone();
         let written = match route {
             Route::ChatCompletions => {
-                let call = request::parse(body)?;
-                return self.completions.create(&models, &call, answer, record);
+                let mut call = request::parse(body)?;
+                return self.completions.create(&models, &mut call, answer, record);
             }
             Route::Completions => {
-                let call = legacy::parse(body)?;
-                return self.completions.create(&models, &call, answer, record);
+                let mut call = legacy::parse(body)?;
+                return self.completions.create(&models, &mut call, answer, record);
             }
             Route::Models => answer.json(200, &response::model_list(&models)),
             Route::Model(name) => match models.find(&name) {

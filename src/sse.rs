@@ -1,5 +1,5 @@
-//! Server-Sent Events: an event is `data: <one line>` and an empty line, and nothing else; OpenAI's
-//! clients fail on `id:`, `retry:` or an event without data.
+//! Server-Sent Events: an event is `data: <one line>` and an empty line, in some dialects with its
+//! name before it, and nothing else; OpenAI's clients fail on `id:`, `retry:` or an event without data.
 
 use std::io;
 
@@ -27,6 +27,15 @@ impl<'a> EventStream<'a> {
         buffer.extend_from_slice(b"\n\n");
     }
 
+    /// Puts an event with a name in; `data` must write one line.
+    pub fn named_event(&mut self, name: &str, data: impl FnOnce(&mut Vec<u8>)) {
+        let buffer = self.stream.buffer();
+        for part in ["event: ", name, "\n"] {
+            buffer.extend_from_slice(part.as_bytes());
+        }
+        self.event(data);
+    }
+
     /// Puts a comment in, which clients pass over: it shows proxies that the stream is alive. One
     /// line end only: with two, some clients see an empty event.
     pub fn comment(&mut self) {
@@ -41,22 +50,19 @@ impl<'a> EventStream<'a> {
         self.stream.flush()
     }
 
-    /// Ends a complete answer with OpenAI's last event.
+    /// Sends what has been put in and ends a complete answer.
     ///
     /// # Errors
     /// When the client has gone.
-    pub fn done(mut self) -> io::Result<()> {
-        self.event(|data| data.extend_from_slice(b"[DONE]"));
+    pub fn finish(self) -> io::Result<()> {
         self.stream.finish()
     }
 
-    /// Ends an answer that is not complete, with an event that says why (a line of JSON) and without
-    /// the last one.
+    /// Sends what has been put in and ends an answer that is not complete.
     ///
     /// # Errors
     /// When the client has gone.
-    pub fn fail(mut self, error: &str) -> io::Result<()> {
-        self.event(|data| data.extend_from_slice(error.as_bytes()));
+    pub fn break_off(self) -> io::Result<()> {
         self.stream.finish_connection()
     }
 }

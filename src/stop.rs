@@ -7,27 +7,29 @@ pub struct StopFilter {
     stops: Vec<String>,
     /// The end of the text so far, as far as it may be the beginning of a stop text.
     held_back: String,
-    stopped: bool,
+    /// The stop text that has come.
+    stopped: Option<String>,
 }
 
 impl StopFilter {
     /// A filter for these texts; empty ones stop nothing.
     pub fn new(stops: &[String]) -> StopFilter {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
-        StopFilter { stops, held_back: String::new(), stopped: false }
+        StopFilter { stops, held_back: String::new(), stopped: None }
     }
 
     /// Takes further text and gives what of it may be passed on.
     pub fn push(&mut self, text: String) -> String {
-        if self.stopped {
+        if self.stopped.is_some() {
             return String::new();
         }
         if self.stops.is_empty() {
             return text;
         }
         let mut text = std::mem::take(&mut self.held_back) + &text;
-        if let Some(at) = self.stops.iter().filter_map(|stop| text.find(stop.as_str())).min() {
-            self.stopped = true;
+        let found = |stop: &String| Some((text.find(stop.as_str())?, stop.clone()));
+        if let Some((at, stop)) = self.stops.iter().filter_map(found).min() {
+            self.stopped = Some(stop);
             text.truncate(at);
             return text;
         }
@@ -41,9 +43,9 @@ impl StopFilter {
         std::mem::take(&mut self.held_back)
     }
 
-    /// Whether a stop text has come.
-    pub fn stopped(&self) -> bool {
-        self.stopped
+    /// The stop text that has come.
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
     }
 }
 
@@ -69,7 +71,7 @@ mod tests {
         let mut passed: Vec<String> =
             pieces.iter().map(|piece| filter.push(piece.to_string())).collect();
         passed.push(filter.finish());
-        (passed, filter.stopped())
+        (passed, filter.stopped().is_some())
     }
 
     #[test]

@@ -288,7 +288,7 @@ fn bodies_are_read_or_refused() {
         let body = mutated(rng, BODIES, JSON_WORDS);
         if let Ok(call) = request::parse(&body) {
             let request = &call.requests[0];
-            assert!(!request.messages.is_empty() && (1..=8).contains(&request.n));
+            assert!(!request.turns.is_empty() && (1..=8).contains(&request.n));
         }
     });
 }

@@ -108,8 +108,8 @@ fn what_is_missing_or_wrong_is_named() {
         ("stream_options", json!(true)),
         ("reasoning_effort", json!(1)),
         ("response_format", json!("json_object")),
-        ("tools", json!([{"type": "function"}])),
-        ("functions", json!([{"name": "f"}])),
+        ("tools", json!("f")),
+        ("functions", json!({"name": "f"})),
     ] {
         let mut fields = user("Hi");
         fields[field] = value.clone();

@@ -1,8 +1,8 @@
-//! A chat request as LangFast's `prompt_meta`, fitted to what the model accepts.
+//! A prompt as LangFast's `prompt_meta`, fitted to what the model accepts.
 
 use serde_json::{Map, Value, json};
 
-use crate::chat::{ChatRequest, Message, ResponseFormat, Role};
+use crate::chat::{Message, Prompt, ResponseFormat, Role};
 use crate::error::Error;
 use crate::models::Model;
 
@@ -12,19 +12,16 @@ use crate::models::Model;
 /// # Errors
 /// [`Error::Invalid`] for a form of answer that the model cannot give: leaving that out would give
 /// an answer of another kind than was asked for.
-pub fn prompt_meta(
-    request: &ChatRequest,
-    model: &Model,
-) -> Result<(Value, Vec<&'static str>), Error> {
+pub fn prompt_meta(prompt: &Prompt, model: &Model) -> Result<(Value, Vec<&'static str>), Error> {
     let mut meta = Map::new();
     let mut left_out = Vec::new();
     meta.insert("model".to_owned(), json!(model.slug));
-    meta.insert("messages".to_owned(), messages(&request.messages, model));
+    meta.insert("messages".to_owned(), messages(&prompt.messages, model));
     if model.accepts("stream") {
         meta.insert("stream".to_owned(), json!(true));
     }
 
-    let sampling = &request.sampling;
+    let sampling = &prompt.sampling;
     let most = model.max_completion_tokens().unwrap_or(u64::MAX);
     let tokens = sampling.max_completion_tokens.map(|tokens| tokens.min(most));
     for (name, value) in [
@@ -123,15 +120,8 @@ mod tests {
         let models = Models::parse(BUILT_IN, &[]).unwrap();
         let message =
             |(role, text): &(Role, &str)| Message { role: *role, content: text.to_string() };
-        let request = ChatRequest {
-            model: model.to_owned(),
-            messages: messages.iter().map(message).collect(),
-            sampling,
-            stop: Vec::new(),
-            n: 1,
-            ignored: Vec::new(),
-        };
-        prompt_meta(&request, models.find(model).unwrap()).unwrap()
+        let prompt = Prompt { messages: messages.iter().map(message).collect(), sampling };
+        prompt_meta(&prompt, models.find(model).unwrap()).unwrap()
     }
 
     #[test]
@@ -168,18 +158,14 @@ mod tests {
     #[test]
     fn a_form_of_answer_that_the_model_cannot_give_is_refused() {
         let models = Models::parse(BUILT_IN, &[]).unwrap();
-        let request = ChatRequest {
-            model: "gpt-4".to_owned(),
+        let prompt = Prompt {
             messages: vec![Message { role: Role::User, content: "Hi".to_owned() }],
             sampling: Sampling {
                 response_format: Some(ResponseFormat::JsonSchema(json!({}))),
                 ..Sampling::default()
             },
-            stop: Vec::new(),
-            n: 1,
-            ignored: Vec::new(),
         };
-        let error = prompt_meta(&request, models.find("gpt-4").unwrap()).unwrap_err();
+        let error = prompt_meta(&prompt, models.find("gpt-4").unwrap()).unwrap_err();
         assert!(error.to_string().contains("text, json_object"), "{error}");
     }
 }

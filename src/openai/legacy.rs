@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use super::request::{self, Fields, MOST_CHOICES};
 use super::response::{
-    Identity, UsageObject, chunk_head, put, put_end, put_string, put_usage, to_json,
+    Identity, UsageObject, chunk_head, put, put_done, put_end, put_error, put_string, put_usage,
+    to_json,
 };
-use crate::chat::{ChatRequest, FinishReason, Message, Role, Sampling, Usage};
-use crate::dialect::{Call, Dialect};
+use crate::chat::{ChatRequest, FinishReason, Role, Sampling, ToolCall, Tools, Turn, Usage};
+use crate::dialect::{Call, Choice, Dialect, Ending, Start};
 use crate::error::Error;
 use crate::sse::EventStream;
 
@@ -48,7 +49,8 @@ pub fn parse(body: &[u8]) -> Result<Call, Error> {
         .into_iter()
         .map(|prompt| ChatRequest {
             model: model.clone(),
-            messages: vec![Message { role: Role::User, content: prompt }],
+            turns: vec![Turn::message(Role::User, prompt)],
+            tools: Tools::default(),
             sampling: sampling.clone(),
             stop: stop.clone(),
             n,
@@ -99,60 +101,70 @@ impl TextAnswer {
             out.extend_from_slice(self.head.as_bytes());
             put(out, format_args!(r#"{{"index":{choice},"text":"#));
             put_string(out, text);
-            put_end(out, reason, self.include_usage);
+            put_end(out, reason.map(FinishReason::name), self.include_usage);
         });
     }
 }
 
 impl Dialect for TextAnswer {
-    fn begin(&self, events: &mut EventStream<'_>, _: usize) {
+    fn begin(&mut self, events: &mut EventStream<'_>, _: &Start) {
         for (choice, echo) in self.echoes.iter().enumerate() {
             self.chunk(events, choice, echo, None);
         }
     }
 
-    fn text(&self, events: &mut EventStream<'_>, choice: usize, text: &str) {
+    fn text(&mut self, events: &mut EventStream<'_>, choice: usize, text: &str) {
         self.chunk(events, choice, text, None);
     }
 
-    fn finish(&self, events: &mut EventStream<'_>, choice: usize, reason: FinishReason) {
-        self.chunk(events, choice, "", Some(reason));
+    /// Text completions have no tools, so none is called.
+    fn call_begin(&mut self, _: &mut EventStream<'_>, _: usize, _: usize, _: &ToolCall) {}
+
+    fn call_arguments(&mut self, _: &mut EventStream<'_>, _: usize, _: usize, _: &str) {}
+
+    fn finish(&mut self, events: &mut EventStream<'_>, choice: usize, ending: &Ending) {
+        self.chunk(events, choice, "", Some(ending.reason));
     }
 
-    fn end(&self, events: &mut EventStream<'_>, usage: &Usage) {
+    fn end(&mut self, events: &mut EventStream<'_>, usage: &Usage) {
         if self.include_usage {
             put_usage(events, &self.head, usage);
         }
+        put_done(events);
     }
 
-    fn whole(&self, choices: &[(String, FinishReason)], usage: &Usage) -> String {
+    fn fail(&mut self, events: &mut EventStream<'_>, error: &Error) {
+        put_error(events, error);
+    }
+
+    fn whole(&self, choices: &[Choice], usage: &Usage) -> String {
         #[derive(Serialize)]
         struct Completion<'a> {
             id: &'a str,
             object: &'static str,
             created: u64,
             model: &'a str,
-            choices: Vec<Choice>,
+            choices: Vec<Object>,
             usage: UsageObject,
         }
         #[derive(Serialize)]
-        struct Choice {
+        struct Object {
             index: usize,
             text: String,
             logprobs: (),
             finish_reason: &'static str,
         }
-        let choice = |(index, (text, reason)): (usize, &(String, FinishReason))| {
+        let object = |(index, choice): (usize, &Choice)| {
             let echo = self.echoes.get(index).map_or("", String::as_str);
-            let text = format!("{echo}{text}");
-            Choice { index, text, logprobs: (), finish_reason: reason.name() }
+            let text = format!("{echo}{}", choice.text);
+            Object { index, text, logprobs: (), finish_reason: choice.ending.reason.name() }
         };
         to_json(&Completion {
             id: &self.identity.id,
             object: "text_completion",
             created: self.identity.created,
             model: &self.identity.model,
-            choices: choices.iter().enumerate().map(choice).collect(),
+            choices: choices.iter().enumerate().map(object).collect(),
             usage: usage.into(),
         })
     }

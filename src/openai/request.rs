@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::response::{ChatAnswer, Identity};
-use crate::chat::{ChatRequest, Message, ResponseFormat, Role, Sampling};
+use super::tools;
+use crate::chat::{ChatRequest, ResponseFormat, Role, Sampling, Turn};
 use crate::dialect::Call;
 use crate::error::Error;
 
@@ -21,8 +22,8 @@ pub fn parse(body: &[u8]) -> Result<Call, Error> {
     let mut ignored = Vec::new();
 
     let model = model(&fields)?;
-    let messages = messages(&fields)?;
-    refuse_tools(&fields)?;
+    let turns = turns(&fields)?;
+    let (tools, calls) = tools::parse(&fields)?;
 
     let sampling = Sampling {
         max_completion_tokens: token_limit(&fields, &mut ignored)?,
@@ -32,10 +33,12 @@ pub fn parse(body: &[u8]) -> Result<Call, Error> {
         ..common_sampling(&fields)?
     };
     ignored.extend(without_effect(&fields)?);
-    let dialect = ChatAnswer::new(Identity::new("chatcmpl-", &model), include_usage(&fields)?);
+    let identity = Identity::new("chatcmpl-", &model);
+    let dialect = ChatAnswer::new(identity, include_usage(&fields)?, calls);
     let request = ChatRequest {
         model,
-        messages,
+        turns,
+        tools,
         sampling,
         stop: stop(&fields)?,
         n: choices(&fields)?,
@@ -128,7 +131,7 @@ impl Fields {
         wrong_type(&format!("{}{name}", self.path), expected)
     }
 
-    fn string(&self, name: &str) -> Result<Option<&str>, Error> {
+    pub(super) fn string(&self, name: &str) -> Result<Option<&str>, Error> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.as_str().map(Some).ok_or_else(|| self.wrong(name, "a string"))
     }
@@ -254,28 +257,6 @@ fn response_format(fields: &Fields) -> Result<Option<ResponseFormat>, Error> {
     }
 }
 
-/// Tools are refused, not dropped: an agent whose tools vanish fails in the dark.
-fn refuse_tools(fields: &Fields) -> Result<(), Error> {
-    let none_wanted = |choice: &str| fields.get(choice).and_then(Value::as_str) == Some("none");
-    for (list, choice) in [("tools", "tool_choice"), ("functions", "function_call")] {
-        let empty = match fields.get(list) {
-            None => true,
-            Some(Value::Array(tools)) => tools.is_empty(),
-            Some(_) => return Err(wrong_type(list, "a list")),
-        };
-        if !empty && !none_wanted(choice) {
-            return Err(Error::unsupported(
-                list,
-                format!(
-                    "`{list}` is not supported: LangFast gives text only. Leave it out, or set \
-                     `{choice}` to \"none\""
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// The fields that are there, would matter, and will have no effect.
 fn without_effect(fields: &Fields) -> Result<Vec<&'static str>, Error> {
     let mut ignored = Vec::new();
@@ -295,7 +276,7 @@ fn without_effect(fields: &Fields) -> Result<Vec<&'static str>, Error> {
     Ok(ignored)
 }
 
-fn messages(fields: &Fields) -> Result<Vec<Message>, Error> {
+fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
     let list = match fields.get("messages") {
         None => return Err(missing("messages")),
         Some(Value::Array(list)) => list,
@@ -304,10 +285,16 @@ fn messages(fields: &Fields) -> Result<Vec<Message>, Error> {
     if list.is_empty() {
         return Err(Error::invalid("messages", "`messages` must hold at least one message"));
     }
-    list.iter().enumerate().map(|(at, value)| message(&format!("messages[{at}]"), value)).collect()
+    let mut turns = Vec::with_capacity(list.len());
+    for (at, value) in list.iter().enumerate() {
+        let turn = turn(&format!("messages[{at}]"), value, &turns)?;
+        turns.push(turn);
+    }
+    Ok(turns)
 }
 
-fn message(path: &str, value: &Value) -> Result<Message, Error> {
+/// One message, behind those `before` it.
+fn turn(path: &str, value: &Value, before: &[Turn]) -> Result<Turn, Error> {
     let Value::Object(message) = value else { return Err(wrong_type(path, "an object")) };
     let role_path = format!("{path}.role");
     let role = match message.get("role") {
@@ -318,17 +305,13 @@ fn message(path: &str, value: &Value) -> Result<Message, Error> {
     let must_have = |text: Option<String>| {
         text.ok_or_else(|| wrong_type(&format!("{path}.content"), "a string or a list of parts"))
     };
-    let name = || message.get("name").and_then(Value::as_str).unwrap_or("a function");
-    let (role, content) = match role {
-        "system" => (Role::System, must_have(text)?),
-        "developer" => (Role::Developer, must_have(text)?),
-        "user" => (Role::User, must_have(text)?),
-        "assistant" => (Role::Assistant, with_calls(message, text.unwrap_or_default())),
-        "tool" => {
-            let id = message.get("tool_call_id").and_then(Value::as_str).unwrap_or("unknown");
-            (Role::User, format!("[Result of tool call {id}]\n{}", text.unwrap_or_default()))
-        }
-        "function" => (Role::User, format!("[Result of {}]\n{}", name(), text.unwrap_or_default())),
+    Ok(match role {
+        "system" => Turn::message(Role::System, must_have(text)?),
+        "developer" => Turn::message(Role::Developer, must_have(text)?),
+        "user" => Turn::message(Role::User, must_have(text)?),
+        "assistant" => assistant(path, message, text.unwrap_or_default())?,
+        "tool" => Turn::Result(tools::result(path, message, text.unwrap_or_default(), before)?),
+        "function" => Turn::Result(tools::function_result(message, text.unwrap_or_default())),
         _ => {
             return Err(Error::Invalid {
                 message: format!(
@@ -339,25 +322,15 @@ fn message(path: &str, value: &Value) -> Result<Message, Error> {
                 code: Some("invalid_value"),
             });
         }
-    };
-    Ok(Message { role, content })
+    })
 }
 
-/// An assistant's calls of an earlier turn, as text behind what it said.
-fn with_calls(message: &Map<String, Value>, mut text: String) -> String {
-    let calls = message.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
-    let old_call = message.get("function_call").into_iter();
-    let calls = calls.map(|call| (call.get("id"), call.get("function")));
-    for (id, function) in calls.chain(old_call.map(|function| (None, Some(function)))) {
-        let field = |name: &str| function.and_then(|f| f.get(name)).and_then(Value::as_str);
-        let id = id.and_then(Value::as_str).map(|id| format!(" ({id})")).unwrap_or_default();
-        let Some(name) = field("name") else { continue };
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        text.push_str(&format!("[Tool call{id}] {name} {}", field("arguments").unwrap_or("{}")));
-    }
-    text
+fn assistant(path: &str, message: &Map<String, Value>, text: String) -> Result<Turn, Error> {
+    let calls = tools::calls(path, message)?;
+    Ok(match calls.is_empty() {
+        true => Turn::message(Role::Assistant, text),
+        false => Turn::Calls { text, calls },
+    })
 }
 
 /// The text of a message's content: a string or a list of parts; `None` when there is none.
@@ -400,6 +373,7 @@ fn part_text(path: &str, part: &Value) -> Result<Option<String>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::{ToolCall, ToolChoice, ToolResult};
     use serde_json::json;
 
     fn call(mut fields: Value) -> Result<ChatRequest, Error> {
@@ -419,9 +393,16 @@ mod tests {
         }
     }
 
-    fn texts(messages: Value) -> Vec<(Role, String)> {
-        let messages = call(json!({ "messages": messages })).unwrap().messages;
-        messages.into_iter().map(|message| (message.role, message.content)).collect()
+    fn turns(messages: Value) -> Vec<Turn> {
+        call(json!({ "messages": messages })).unwrap().turns
+    }
+
+    fn tool(name: &str) -> Value {
+        json!({"type": "function", "function": {"name": name}})
+    }
+
+    fn chosen(name: &str) -> Value {
+        tool(name)
     }
 
     #[test]
@@ -452,7 +433,29 @@ mod tests {
             (json!({"stream_options": {"include_usage": 1}}), "stream_options.include_usage"),
             (json!({"response_format": "json"}), "response_format"),
             (json!({"response_format": {"type": "xml"}}), "response_format.type"),
-            (json!({"tools": [{"type": "function"}]}), "tools"),
+            (json!({"tools": 7}), "tools"),
+            (json!({"tools": [{}]}), "tools[0].type"),
+            (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+            (json!({"tools": [{"type": "function"}]}), "tools[0].function"),
+            (json!({"tools": [{"type": "function", "function": {}}]}), "tools[0].function.name"),
+            (json!({"tools": [tool("a b")]}), "tools[0].function.name"),
+            (json!({"tools": [tool(&"a".repeat(65))]}), "tools[0].function.name"),
+            (json!({"tools": [tool("a"), tool("a")]}), "tools[1].function.name"),
+            (json!({"tools": vec![tool("a"); 129]}), "tools"),
+            (json!({"tools": [tool("a")], "tool_choice": "maybe"}), "tool_choice"),
+            (json!({"tools": [tool("a")], "tool_choice": chosen("b")}), "tool_choice"),
+            (json!({"tool_choice": "required"}), "tool_choice"),
+            (json!({"tools": [tool("a")], "functions": [{"name": "a"}]}), "functions"),
+            (json!({"functions": [{"name": 7}]}), "functions[0].name"),
+            (
+                json!({"functions": [{"name": "a"}], "function_call": {"name": "b"}}),
+                "function_call",
+            ),
+            (json!({"messages": [{"role": "tool", "content": "x"}]}), "messages[0].tool_call_id"),
+            (
+                json!({"messages": [{"role": "tool", "content": "x", "tool_call_id": "y"}]}),
+                "messages[0].tool_call_id",
+            ),
         ] {
             assert_eq!(param(fields.clone()), expected, "{fields}");
         }
@@ -479,30 +482,54 @@ mod tests {
     #[test]
     fn parts_are_joined_and_those_that_are_no_text_refused_by_name() {
         let parts = json!([{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}]);
-        assert_eq!(texts(json!([{"role": "user", "content": parts}]))[0].1, "ab");
+        let turns = turns(json!([{"role": "user", "content": parts}]));
+        assert_eq!(turns, [Turn::message(Role::User, "ab")]);
         let parts = json!([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]);
         let messages = json!([{"role": "user", "content": parts}]);
         assert_eq!(param(json!({ "messages": messages })), "messages[0].content[1]");
     }
 
     #[test]
-    fn a_history_with_tool_calls_becomes_text() {
+    fn a_history_holds_the_calls_and_their_results() {
         let function = json!({"name": "add", "arguments": "{\"a\":1}"});
-        let messages = json!([
-            {"role": "user", "content": "1+1?"},
+        let turns = turns(json!([
             {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "function": function}]},
             {"role": "tool", "tool_call_id": "c1", "content": "2"},
             {"role": "assistant", "content": "ok", "function_call": function},
             {"role": "function", "name": "add", "content": "2"},
-        ]);
-        let expected = [
-            (Role::User, "1+1?"),
-            (Role::Assistant, "[Tool call (c1)] add {\"a\":1}"),
-            (Role::User, "[Result of tool call c1]\n2"),
-            (Role::Assistant, "ok\n[Tool call] add {\"a\":1}"),
-            (Role::User, "[Result of add]\n2"),
-        ];
-        assert_eq!(texts(messages), expected.map(|(role, text)| (role, text.to_owned())));
+        ]));
+        let called = |text: &str, id: &str| {
+            let (name, arguments) = ("add".to_owned(), "{\"a\":1}".to_owned());
+            let call = ToolCall { id: id.to_owned(), name, arguments };
+            Turn::Calls { text: text.to_owned(), calls: vec![call] }
+        };
+        let result = |id: &str, name: Option<&str>| {
+            let (call_id, name) = (id.to_owned(), name.map(str::to_owned));
+            Turn::Result(ToolResult { call_id, name, text: "2".to_owned(), is_error: false })
+        };
+        let expected =
+            [called("", "c1"), result("c1", None), called("ok", "add"), result("add", Some("add"))];
+        assert_eq!(turns, expected);
+    }
+
+    #[test]
+    fn tools_are_read_as_they_are_and_as_they_were() {
+        let schema = json!({"type": "object"});
+        let function =
+            json!({"name": "f", "description": "d", "parameters": schema, "strict": true});
+        let tools = json!([tool("g"), {"type": "function", "function": function}]);
+        let read = |fields| call(fields).unwrap().tools;
+        let named = ToolChoice::Named("f".to_owned());
+        let new = read(json!({"tools": tools, "tool_choice": chosen("f")}));
+        assert_eq!((&new.choice, new.parallel, new.list.len()), (&named, true, 2));
+        let old = read(json!({"functions": [function], "function_call": {"name": "f"}}));
+        assert_eq!((&old.choice, old.parallel), (&named, false));
+        assert_eq!(old.list[0], new.list[1]);
+        let fields = json!({"tools": tools, "tool_choice": {
+            "type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [tool("f")]}
+        }});
+        let allowed = read(fields);
+        assert_eq!((&allowed.choice, &allowed.list), (&ToolChoice::Required, &old.list));
     }
 
     #[test]

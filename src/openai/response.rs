@@ -4,8 +4,9 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::chat::{FinishReason, Usage};
-use crate::dialect::Dialect;
+use crate::chat::{FinishReason, ToolCall, Usage};
+use crate::dialect::{Choice, Dialect, Ending, Start};
+use crate::error::Error;
 use crate::models::{Model, Models};
 use crate::sse::EventStream;
 
@@ -32,47 +33,43 @@ impl Identity {
     }
 }
 
-/// A whole answer.
-fn completion(identity: &Identity, choices: &[(String, FinishReason)], usage: &Usage) -> String {
-    #[derive(Serialize)]
-    struct Completion<'a> {
-        id: &'a str,
-        object: &'static str,
-        created: u64,
-        model: &'a str,
-        choices: Vec<Choice<'a>>,
-        usage: UsageObject,
-        service_tier: &'static str,
+/// A message of the assistant, as it stands in a whole answer.
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    /// Null when there is none beside calls.
+    content: Option<&'a str>,
+    refusal: (),
+    annotations: [(); 0],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<Vec<ToolCallObject<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_call: Option<FunctionObject<'a>>,
+}
+
+#[derive(Serialize)]
+struct ToolCallObject<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: FunctionObject<'a>,
+}
+
+#[derive(Serialize)]
+struct FunctionObject<'a> {
+    name: &'a str,
+    arguments: &'a str,
+}
+
+impl<'a> From<&'a ToolCall> for FunctionObject<'a> {
+    fn from(call: &'a ToolCall) -> FunctionObject<'a> {
+        FunctionObject { name: &call.name, arguments: &call.arguments }
     }
-    #[derive(Serialize)]
-    struct Choice<'a> {
-        index: usize,
-        message: Message<'a>,
-        logprobs: (),
-        finish_reason: &'static str,
+}
+
+impl<'a> From<&'a ToolCall> for ToolCallObject<'a> {
+    fn from(call: &'a ToolCall) -> ToolCallObject<'a> {
+        ToolCallObject { id: &call.id, r#type: "function", function: call.into() }
     }
-    #[derive(Serialize)]
-    struct Message<'a> {
-        role: &'static str,
-        content: &'a str,
-        refusal: (),
-        annotations: [(); 0],
-    }
-    let choices = choices.iter().enumerate().map(|(index, (content, reason))| Choice {
-        index,
-        message: Message { role: "assistant", content, refusal: (), annotations: [] },
-        logprobs: (),
-        finish_reason: reason.name(),
-    });
-    to_json(&Completion {
-        id: &identity.id,
-        object: "chat.completion",
-        created: identity.created,
-        model: &identity.model,
-        choices: choices.collect(),
-        usage: usage.into(),
-        service_tier: "default",
-    })
 }
 
 /// Estimates; the details, of which nothing is known, are there because clients read them.
@@ -114,6 +111,17 @@ pub(super) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("strings and numbers always serialise")
 }
 
+/// How calls are told, if there can be any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// No tool was offered.
+    None,
+    /// As `tool_calls`.
+    Tools,
+    /// As one `function_call`, as clients of 2023 know it.
+    Function,
+}
+
 /// A chat completion's look. What its chunks have in common is made once: a chunk is written for
 /// every delta.
 pub struct ChatAnswer {
@@ -121,15 +129,16 @@ pub struct ChatAnswer {
     /// Every chunk up to its list of choices.
     head: String,
     include_usage: bool,
+    calls: Calls,
 }
 
 impl ChatAnswer {
     /// The look of an answer whose stream ends with the usage if that is asked for; then its other
     /// chunks carry a null one.
-    pub fn new(identity: Identity, include_usage: bool) -> ChatAnswer {
+    pub fn new(identity: Identity, include_usage: bool, calls: Calls) -> ChatAnswer {
         let head = chunk_head(&identity, "chat.completion.chunk");
         let head = head + r#""service_tier":"default","choices":["#;
-        ChatAnswer { identity, head, include_usage }
+        ChatAnswer { identity, head, include_usage, calls }
     }
 
     fn chunk(
@@ -143,20 +152,50 @@ impl ChatAnswer {
             out.extend_from_slice(self.head.as_bytes());
             put(out, format_args!(r#"{{"index":{choice},"delta":"#));
             delta(out);
-            put_end(out, reason, self.include_usage);
+            put_end(out, reason.map(|reason| self.reason_name(reason)), self.include_usage);
         });
+    }
+
+    fn reason_name(&self, reason: FinishReason) -> &'static str {
+        match (reason, self.calls) {
+            (FinishReason::ToolCalls, Calls::Function) => "function_call",
+            _ => reason.name(),
+        }
+    }
+
+    fn message<'a>(&self, choice: &'a Choice) -> Message<'a> {
+        let calls = Some(&choice.calls).filter(|calls| !calls.is_empty());
+        let is_function = self.calls == Calls::Function;
+        Message {
+            role: "assistant",
+            content: (calls.is_none() || !choice.text.is_empty()).then_some(&choice.text),
+            refusal: (),
+            annotations: [],
+            tool_calls: calls
+                .filter(|_| !is_function)
+                .map(|calls| calls.iter().map(ToolCallObject::from).collect()),
+            function_call: calls
+                .filter(|_| is_function)
+                .and_then(|calls| calls.first().map(FunctionObject::from)),
+        }
     }
 }
 
 impl Dialect for ChatAnswer {
-    fn begin(&self, events: &mut EventStream<'_>, choices: usize) {
-        let role = br#"{"role":"assistant","content":"","refusal":null}"#;
-        for choice in 0..choices {
-            self.chunk(events, choice, None, |out| out.extend_from_slice(role));
+    fn begin(&mut self, events: &mut EventStream<'_>, start: &Start) {
+        // Whether there will be text beside calls is not known yet.
+        let content = if self.calls == Calls::None { r#""""# } else { "null" };
+        for choice in 0..start.choices {
+            self.chunk(events, choice, None, |out| {
+                put(
+                    out,
+                    format_args!(r#"{{"role":"assistant","content":{content},"refusal":null}}"#),
+                );
+            });
         }
     }
 
-    fn text(&self, events: &mut EventStream<'_>, choice: usize, text: &str) {
+    fn text(&mut self, events: &mut EventStream<'_>, choice: usize, text: &str) {
         self.chunk(events, choice, None, |out| {
             out.extend_from_slice(br#"{"content":"#);
             put_string(out, text);
@@ -164,19 +203,110 @@ impl Dialect for ChatAnswer {
         });
     }
 
-    fn finish(&self, events: &mut EventStream<'_>, choice: usize, reason: FinishReason) {
-        self.chunk(events, choice, Some(reason), |out| out.extend_from_slice(b"{}"));
+    fn call_begin(
+        &mut self,
+        events: &mut EventStream<'_>,
+        choice: usize,
+        index: usize,
+        call: &ToolCall,
+    ) {
+        let json = if self.calls == Calls::Function {
+            to_json(&FunctionObject::from(call))
+        } else {
+            to_json(&ToolCallObject::from(call))
+        };
+        self.chunk(events, choice, None, |out| match self.calls {
+            Calls::Function => put(out, format_args!(r#"{{"function_call":{json}}}"#)),
+            _ => {
+                let rest = &json[1..];
+                put(out, format_args!(r#"{{"tool_calls":[{{"index":{index},{rest}]}}"#));
+            }
+        });
     }
 
-    fn end(&self, events: &mut EventStream<'_>, usage: &Usage) {
+    fn call_arguments(
+        &mut self,
+        events: &mut EventStream<'_>,
+        choice: usize,
+        index: usize,
+        piece: &str,
+    ) {
+        self.chunk(events, choice, None, |out| match self.calls {
+            Calls::Function => {
+                out.extend_from_slice(br#"{"function_call":{"arguments":"#);
+                put_string(out, piece);
+                out.extend_from_slice(b"}}");
+            }
+            _ => {
+                put(
+                    out,
+                    format_args!(r#"{{"tool_calls":[{{"index":{index},"function":{{"arguments":"#),
+                );
+                put_string(out, piece);
+                out.extend_from_slice(b"}}]}");
+            }
+        });
+    }
+
+    fn finish(&mut self, events: &mut EventStream<'_>, choice: usize, ending: &Ending) {
+        self.chunk(events, choice, Some(ending.reason), |out| out.extend_from_slice(b"{}"));
+    }
+
+    fn end(&mut self, events: &mut EventStream<'_>, usage: &Usage) {
         if self.include_usage {
             put_usage(events, &self.head, usage);
         }
+        put_done(events);
     }
 
-    fn whole(&self, choices: &[(String, FinishReason)], usage: &Usage) -> String {
-        completion(&self.identity, choices, usage)
+    fn fail(&mut self, events: &mut EventStream<'_>, error: &Error) {
+        put_error(events, error);
     }
+
+    fn whole(&self, choices: &[Choice], usage: &Usage) -> String {
+        #[derive(Serialize)]
+        struct Completion<'a> {
+            id: &'a str,
+            object: &'static str,
+            created: u64,
+            model: &'a str,
+            choices: Vec<Object<'a>>,
+            usage: UsageObject,
+            service_tier: &'static str,
+        }
+        #[derive(Serialize)]
+        struct Object<'a> {
+            index: usize,
+            message: Message<'a>,
+            logprobs: (),
+            finish_reason: &'static str,
+        }
+        let objects = choices.iter().enumerate().map(|(index, choice)| Object {
+            index,
+            message: self.message(choice),
+            logprobs: (),
+            finish_reason: self.reason_name(choice.ending.reason),
+        });
+        to_json(&Completion {
+            id: &self.identity.id,
+            object: "chat.completion",
+            created: self.identity.created,
+            model: &self.identity.model,
+            choices: objects.collect(),
+            usage: usage.into(),
+            service_tier: "default",
+        })
+    }
+}
+
+/// Puts the last event of a complete stream.
+pub(super) fn put_done(events: &mut EventStream<'_>) {
+    events.event(|out| out.extend_from_slice(b"[DONE]"));
+}
+
+/// Puts the event of a stream that breaks off; none but it comes last.
+pub(super) fn put_error(events: &mut EventStream<'_>, error: &Error) {
+    events.event(|out| out.extend_from_slice(error.body().as_bytes()));
 }
 
 /// What every chunk of a stream begins with; the dialect's own fields and `"choices":[` follow.
@@ -189,11 +319,11 @@ pub(super) fn chunk_head(identity: &Identity, object: &str) -> String {
 }
 
 /// Puts the end of a chunk, from behind its delta or text.
-pub(super) fn put_end(out: &mut Vec<u8>, reason: Option<FinishReason>, include_usage: bool) {
+pub(super) fn put_end(out: &mut Vec<u8>, reason: Option<&str>, include_usage: bool) {
     match reason {
         None => out.extend_from_slice(br#","logprobs":null,"finish_reason":null}"#),
         Some(reason) => {
-            put(out, format_args!(r#","logprobs":null,"finish_reason":"{}"}}"#, reason.name()));
+            put(out, format_args!(r#","logprobs":null,"finish_reason":"{reason}"}}"#));
         }
     }
     out.extend_from_slice(if include_usage { br#"],"usage":null}"# } else { b"]}" });
