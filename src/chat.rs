@@ -61,6 +61,11 @@ impl Turn {
     pub fn message(role: Role, content: impl Into<String>) -> Turn {
         Turn::Message(Message { role, content: content.into() })
     }
+
+    /// The text that somebody says, if that is all of it.
+    pub fn into_message(self) -> Option<Message> {
+        if let Turn::Message(message) = self { Some(message) } else { None }
+    }
 }
 
 /// A call of a tool, by the model.

@@ -1,6 +1,7 @@
 //! The whole story of a request for text, in named steps, whatever dialect it came in.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::langfast::{Gone, LangFast, Subscription, prompt_meta};
 use crate::models::{Model, Models};
 use crate::reader::{Part, Reader, add_part};
 use crate::sse::EventStream;
-use crate::tools;
+use crate::tools::{self, Plan};
 use crate::usage::estimate_prompt;
 
 /// A stream's status line waits for the run's first event, so that an early failure is an honest HTTP
@@ -33,6 +34,8 @@ pub struct Completions {
     pub strict: bool,
     /// Silence after which a stream gets a comment; zero is never.
     pub keep_alive: Duration,
+    /// Whether a run whose tool calls are not valid is repeated once, to have them mended.
+    pub tool_repair: bool,
     /// Disconnected when the server has waited long enough for its answers to end.
     pub stopping: Receiver<Never>,
 }
@@ -44,6 +47,8 @@ pub struct Record {
     pub model: Option<String>,
     /// From the request to the first text.
     pub first_text: Option<Duration>,
+    /// What became of tool calls.
+    pub tools: Option<String>,
 }
 
 impl Completions {
@@ -64,17 +69,20 @@ impl Completions {
         let model =
             models.find(&first.model).ok_or_else(|| Error::NoSuchModel(first.model.clone()))?;
         record.model = Some(model.slug.clone());
-        let plan = |request| tools::plan(request, model);
-        let prompts: Vec<Prompt> = call.requests.iter().map(plan).collect::<Result<_, _>>()?;
-        let runs = self.start(&call.requests, &prompts, model, answer)?;
+        let (stops, format) = (first.stop.clone(), first.sampling.response_format.clone());
+        let plans: Vec<Plan> =
+            call.requests.iter_mut().map(|request| tools::plan(request, model)).collect();
+        let runs = self.start(&call.requests, &plans, model, answer)?;
+        let prompt_tokens = plans.iter().map(|plan| prompt_tokens(&plan.prompt)).sum();
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
         let mut reply = Reply {
             dialect: &mut *call.dialect,
-            format: first.sampling.response_format.as_ref(),
-            prompt_tokens: prompts.iter().map(prompt_tokens).sum(),
-            readers: runs.iter().map(|_| Reader::new(&first.stop)).collect(),
+            format: format.as_ref(),
+            prompt_tokens,
+            readers: self.readers(&call.requests, plans, &stops, call.stream),
             choices: Choices::new(runs, self.deadlines, client, stopping),
-            stops: &first.stop,
+            starter: Starter { langfast: &self.langfast, model, gone: gone(answer) },
+            repairs: self.tool_repair,
             record,
             began: answer.exchange().accepted,
         };
@@ -91,7 +99,25 @@ impl Completions {
     pub fn estimate(&self, models: &Models, request: &ChatRequest) -> Result<u64, Error> {
         let model =
             models.find(&request.model).ok_or_else(|| Error::NoSuchModel(request.model.clone()))?;
-        Ok(prompt_tokens(&tools::plan(request, model)?))
+        Ok(prompt_tokens(&tools::plan(&mut request.clone(), model).prompt))
+    }
+
+    /// A reader for each choice. What they do not need of the prompts is let go.
+    fn readers(
+        &self,
+        requests: &[ChatRequest],
+        mut plans: Vec<Plan>,
+        stops: &[String],
+        stream: bool,
+    ) -> Vec<Reader> {
+        if !self.tool_repair {
+            plans.iter_mut().for_each(|plan| plan.prompt.messages = Vec::new());
+        }
+        let stops: Rc<[String]> = stops.into();
+        let holds_calls = self.tool_repair || !stream;
+        let plans = plans.into_iter().map(Rc::new).zip(requests);
+        let readers = plans.flat_map(|(plan, request)| std::iter::repeat_n(plan, request.n));
+        readers.map(|plan| Reader::new(plan, stops.clone(), holds_calls)).collect()
     }
 
     /// Starts the runs, several at the same time, and names in the answer's head what they go
@@ -99,14 +125,14 @@ impl Completions {
     fn start(
         &self,
         requests: &[ChatRequest],
-        prompts: &[Prompt],
+        plans: &[Plan],
         model: &Model,
         answer: &mut Answer,
     ) -> Result<Vec<Subscription>, Error> {
         let mut metas = Vec::new();
         let mut ignored: Vec<&str> = Vec::new();
-        for (request, prompt) in requests.iter().zip(prompts) {
-            let (meta, left_out) = prompt_meta(prompt, model)?;
+        for (request, plan) in requests.iter().zip(plans) {
+            let (meta, left_out) = prompt_meta(&plan.prompt, model)?;
             metas.extend(std::iter::repeat_n(meta, request.n));
             ignored.extend(request.ignored.iter().chain(&left_out));
         }
@@ -119,8 +145,7 @@ impl Completions {
         if !ignored.is_empty() {
             answer.field("x-langfast2api-ignored", ignored.join(", "));
         }
-        let client = answer.exchange().clone();
-        let gone: Gone = Arc::new(move || client.client_has_gone());
+        let gone = gone(answer);
         let start = |meta| self.langfast.start(&model.slug, meta, &gone);
         std::thread::scope(|scope| {
             // The first run is this thread's own.
@@ -141,6 +166,26 @@ impl Completions {
     }
 }
 
+/// Tells whether the client has gone.
+fn gone(answer: &Answer) -> Gone {
+    let client = answer.exchange().clone();
+    Arc::new(move || client.client_has_gone())
+}
+
+/// Starts a further run.
+struct Starter<'a> {
+    langfast: &'a LangFast,
+    model: &'a Model,
+    gone: Gone,
+}
+
+impl Starter<'_> {
+    fn start(&self, prompt: &Prompt) -> Result<Subscription, Error> {
+        let (meta, _) = prompt_meta(prompt, self.model)?;
+        self.langfast.start(&self.model.slug, &meta, &self.gone)
+    }
+}
+
 fn prompt_tokens(prompt: &Prompt) -> u64 {
     estimate_prompt(prompt.messages.iter().map(|m| (m.role.name(), m.content.as_str())))
 }
@@ -152,7 +197,9 @@ struct Reply<'a> {
     prompt_tokens: u64,
     choices: Choices,
     readers: Vec<Reader>,
-    stops: &'a [String],
+    starter: Starter<'a>,
+    /// Whether tool calls are mended by a second run.
+    repairs: bool,
     record: &'a mut Record,
     began: Instant,
 }
@@ -165,8 +212,9 @@ impl Reply<'_> {
         while !self.choices.all_ended() {
             let Next::Choice(at, event) = self.choices.next(None)? else { continue };
             if let ChoiceEvent::Ended { revised: Some(text), .. } = &event {
-                choices[at] = unwritten();
-                self.readers[at] = Reader::new(self.stops);
+                if self.readers[at].restart() {
+                    choices[at] = unwritten();
+                }
                 self.readers[at].push(text.clone(), &mut parts);
             }
             if let Some(ending) = self.read(at, event, &mut parts) {
@@ -176,6 +224,10 @@ impl Reply<'_> {
         }
         if let Some(verdict) = self.format.and_then(|format| check_json(&mut choices, format)) {
             answer.field("x-langfast2api-json", verdict.name());
+        }
+        self.note_tools();
+        if let Some(tools) = &self.record.tools {
+            answer.field("x-langfast2api-tools", tools);
         }
         let usage = self.usage();
         sent(answer.json(200, &self.dialect.whole(&choices, &usage)))
@@ -220,6 +272,7 @@ impl Reply<'_> {
                 }
             };
         }
+        self.note_tools();
         self.dialect.end(&mut events, &self.usage());
         sent(events.finish())
     }
@@ -227,21 +280,49 @@ impl Reply<'_> {
     /// Takes a choice's event: adds to `parts` what it brings, and gives the ending if it is one.
     fn read(&mut self, at: usize, event: ChoiceEvent, parts: &mut Vec<Part>) -> Option<Ending> {
         let reader = &mut self.readers[at];
-        match event {
-            ChoiceEvent::Alive => None,
+        let reason = match event {
+            ChoiceEvent::Alive => return None,
             ChoiceEvent::Text(text) => {
                 self.record.first_text.get_or_insert_with(|| self.began.elapsed());
                 reader.push(text, parts);
-                reader.is_done().then(|| {
-                    self.choices.end(at);
-                    reader.ending(FinishReason::Stop)
-                })
+                if !reader.is_done() {
+                    return None;
+                }
+                self.choices.end(at);
+                FinishReason::Stop
             }
             ChoiceEvent::Ended { reason, .. } => {
                 reader.finish(parts);
-                Some(reader.ending(reason))
+                reason
+            }
+        };
+        let mended = self.repairs && self.run_again(at, reason);
+        (!mended).then(|| self.readers[at].end(reason, parts))
+    }
+
+    /// Starts another run for a choice whose tool calls are not valid; false if it needs none, has
+    /// had one, or none can be started: then what it has counts.
+    fn run_again(&mut self, at: usize, reason: FinishReason) -> bool {
+        let Some(prompt) = self.readers[at].repair(reason) else { return false };
+        match self.starter.start(&prompt) {
+            Ok(run) => {
+                self.prompt_tokens += prompt_tokens(&prompt);
+                self.choices.restart(at, run);
+                true
+            }
+            Err(error) => {
+                log::warn!("tool calls stay as they are: {}", error.cause());
+                false
             }
         }
+    }
+
+    /// Notes what became of tool calls, the worst of all choices.
+    fn note_tools(&mut self) {
+        let Some(verdict) = self.readers.iter().filter_map(Reader::verdict).max() else { return };
+        let left_out = self.readers.iter().any(Reader::left_out);
+        let addition = if left_out { ", text-left-out" } else { "" };
+        self.record.tools = Some(format!("{}{addition}", verdict.name()));
     }
 
     fn usage(&self) -> Usage {

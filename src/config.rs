@@ -118,6 +118,18 @@ pub struct Settings {
     )]
     pub strict: bool,
 
+    /// Ask the model once more when its tool calls do not fit their schemas, or when a call was
+    /// required and none came. This costs another request of your quota, and streamed calls then come
+    /// whole instead of piece by piece.
+    #[arg(
+        long,
+        env = "LANGFAST2API_TOOL_REPAIR",
+        value_parser = BoolishValueParser::new(),
+        global = true,
+        help_heading = "Serving"
+    )]
+    pub tool_repair: bool,
+
     /// Seconds of silence after which a streamed answer gets a comment line that keeps proxies from
     /// closing it; 0 is never.
     #[arg(

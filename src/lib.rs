@@ -21,7 +21,7 @@
 //! choices     the runs of a request as one sequence     reader: what their texts are made of
 //! tools       tools in plain text, and calls back       stop: stop texts
 //! openai      JSON ⇄ chat        langfast   the way to LangFast (ureq, tungstenite)
-//! dialect     its interface      json_mode  checks of JSON answers
+//! dialect     its interface      json_mode  checks of JSON answers (schema)
 //! sse         events             socketio   packets
 //! answer      HTTP answers       models     what each model accepts
 //! access      keys, hosts, origins                   config, secrets: settings
@@ -47,6 +47,7 @@ pub mod logger;
 pub mod models;
 pub mod openai;
 pub mod reader;
+pub mod schema;
 pub mod secrets;
 pub mod server;
 pub mod socketio;

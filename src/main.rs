@@ -61,6 +61,7 @@ fn serve(settings: &Settings) -> Result<()> {
         },
         strict: settings.strict,
         keep_alive: settings.keep_alive,
+        tool_repair: settings.tool_repair,
         stopping,
     };
     let who = completions.langfast.session().expected();

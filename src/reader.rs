@@ -1,12 +1,15 @@
 //! What a choice's text is made of, told apart as it comes: text for the user, cut at stop texts, and
-//! calls of tools.
+//! calls of tools, which are checked.
 
-use crate::chat::{FinishReason, ToolCall};
+use std::rc::Rc;
+
+use crate::chat::{FinishReason, Prompt, ToolCall};
 use crate::dialect::{Choice, Ending};
 use crate::stop::StopFilter;
+use crate::tools::{Parser, Piece, Plan};
 use crate::usage::TokenCounter;
 
-/// A piece of a choice. Calls come behind all text, one after the other.
+/// A part of a choice. Calls come behind all text, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Text, never empty.
@@ -19,56 +22,264 @@ pub enum Part {
     CallEnd,
 }
 
+/// What became of a choice's calls, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// All arguments fit their schemas.
+    Valid,
+    /// They do since the model was asked again.
+    Repaired,
+    /// A call was required and none came.
+    NoCall,
+    /// The arguments of a call are not valid.
+    InvalidArguments,
+}
+
+impl Verdict {
+    /// The value of the answer's header `x-langfast2api-tools`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Valid => "valid",
+            Verdict::Repaired => "repaired",
+            Verdict::NoCall => "no-call",
+            Verdict::InvalidArguments => "invalid-arguments",
+        }
+    }
+}
+
 /// Reads the text of one choice.
 pub struct Reader {
+    plan: Rc<Plan>,
+    stops: Rc<[String]>,
+    /// Whether calls are told when the text has ended, not as they come.
+    holds_calls: bool,
+    parser: Option<Parser>,
     stop: StopFilter,
-    calls: usize,
     counter: TokenCounter,
+    /// The calls so far.
+    calls: Vec<ToolCall>,
+    /// The last call as it was written, if the text ended within it.
+    cut: Option<String>,
+    /// All that was read, for a model that is asked again; kept while calls are held.
+    raw: String,
+    /// Whether there was any text to show.
+    has_text: bool,
+    /// What another run before this one gave.
+    before: Option<Before>,
+}
+
+/// What was read of a run that was repeated.
+struct Before {
+    calls: Vec<ToolCall>,
+    cut: Option<String>,
+    has_text: bool,
+    tokens: u64,
+    /// Text of the second run, which is wanted only if the first gave nothing.
+    text: String,
 }
 
 impl Reader {
     /// A reader of a choice that these texts end.
-    pub fn new(stops: &[String]) -> Reader {
-        Reader { stop: StopFilter::new(stops), calls: 0, counter: TokenCounter::default() }
+    pub fn new(plan: Rc<Plan>, stops: Rc<[String]>, holds_calls: bool) -> Reader {
+        Reader {
+            parser: plan.parser(),
+            stop: StopFilter::new(&stops),
+            plan,
+            stops,
+            holds_calls,
+            counter: TokenCounter::default(),
+            calls: Vec::new(),
+            cut: None,
+            raw: String::new(),
+            has_text: false,
+            before: None,
+        }
+    }
+
+    /// Forgets all that was read of the run, and gives whether its text was shown.
+    pub fn restart(&mut self) -> bool {
+        let mut before = self.before.take();
+        before.iter_mut().for_each(|before| before.text.clear());
+        *self = Reader::new(self.plan.clone(), self.stops.clone(), self.holds_calls);
+        self.before = before;
+        self.before.is_none()
     }
 
     /// Takes further text, and adds to `parts` what it is.
     pub fn push(&mut self, text: String, parts: &mut Vec<Part>) {
-        let text = self.stop.push(text);
+        let Some(parser) = &mut self.parser else {
+            let text = self.stop.push(text);
+            self.counter.push(&text);
+            return self.show(text, parts);
+        };
         self.counter.push(&text);
-        if !text.is_empty() {
-            parts.push(Part::Text(text));
+        if self.holds_calls {
+            self.raw.push_str(&text);
         }
+        let mut pieces = Vec::new();
+        parser.push(&text, &mut pieces);
+        self.take(pieces, parts);
     }
 
-    /// Adds what was held back: the text has ended.
+    /// Adds what was held back, but for calls that are held: the text has ended.
     pub fn finish(&mut self, parts: &mut Vec<Part>) {
-        let text = self.stop.finish();
-        self.counter.push(&text);
-        if !text.is_empty() {
-            parts.push(Part::Text(text));
+        let mut pieces = Vec::new();
+        if let Some(parser) = &mut self.parser {
+            parser.finish(&mut pieces);
         }
+        self.take(pieces, parts);
+        self.show_held_back(parts);
     }
 
     /// Whether nothing that may follow is wanted.
     pub fn is_done(&self) -> bool {
-        self.stop.stopped().is_some()
+        self.stop.stopped().is_some() || self.parser.as_ref().is_some_and(Parser::is_done)
     }
 
-    /// How the choice ended, whose run ended for `reason`.
-    pub fn ending(&self, reason: FinishReason) -> Ending {
+    fn take(&mut self, pieces: Vec<Piece>, parts: &mut Vec<Part>) {
+        for piece in pieces {
+            if self.stop.stopped().is_some() {
+                // Text that a stop text ends is not called behind.
+                return;
+            }
+            match piece {
+                Piece::Text(text) => {
+                    let text = self.stop.push(text);
+                    self.show(text, parts);
+                }
+                Piece::Begin { name } => {
+                    self.show_held_back(parts);
+                    let call = ToolCall { id: ToolCall::new_id(), name, arguments: String::new() };
+                    self.calls.push(call.clone());
+                    self.tell(Part::CallBegin(call), parts);
+                }
+                Piece::Arguments(piece) => {
+                    if let Some(call) = self.calls.last_mut() {
+                        call.arguments.push_str(&piece);
+                    }
+                    self.tell(Part::Arguments(piece), parts);
+                }
+                Piece::End => self.tell(Part::CallEnd, parts),
+                Piece::Cut { raw } => {
+                    self.cut = Some(raw);
+                    self.tell(Part::CallEnd, parts);
+                }
+            }
+        }
+    }
+
+    /// Tells a part of a call, unless calls are held.
+    fn tell(&self, part: Part, parts: &mut Vec<Part>) {
+        if !self.holds_calls {
+            parts.push(part);
+        }
+    }
+
+    fn show_held_back(&mut self, parts: &mut Vec<Part>) {
+        let text = self.stop.finish();
+        if self.parser.is_none() {
+            self.counter.push(&text);
+        }
+        self.show(text, parts);
+    }
+
+    fn show(&mut self, text: String, parts: &mut Vec<Part>) {
+        if text.is_empty() {
+            return;
+        }
+        if let Some(before) = &mut self.before {
+            before.text.push_str(&text);
+            return;
+        }
+        self.has_text = true;
+        parts.push(Part::Text(text));
+    }
+
+    /// What is wrong with the calls, for the model to read; `None` if nothing is.
+    pub fn fault(&self) -> Option<String> {
+        if self.calls.is_empty() && self.plan.must_call() {
+            return Some("You have to call a tool, and your message holds no call.".to_owned());
+        }
+        self.calls.iter().find_map(|call| self.plan.fault(call))
+    }
+
+    /// Begins to read another run, which is to mend this one, and gives its prompt. Its text is
+    /// shown only if there is nothing else to show.
+    ///
+    /// `None` if nothing is to be mended, or was tried to be before.
+    pub fn repair(&mut self, reason: FinishReason) -> Option<Prompt> {
+        if self.before.is_some() || reason != FinishReason::Stop || self.stop.stopped().is_some() {
+            return None;
+        }
+        let prompt = self.plan.repair(&self.raw, &self.fault()?);
+        let before = Before {
+            calls: std::mem::take(&mut self.calls),
+            cut: self.cut.take(),
+            has_text: self.has_text,
+            tokens: self.tokens(),
+            text: String::new(),
+        };
+        self.restart();
+        self.before = Some(before);
+        Some(prompt)
+    }
+
+    /// Adds the calls that were held, now that the text has ended for `reason`, and gives how it did.
+    pub fn end(&mut self, reason: FinishReason, parts: &mut Vec<Part>) -> Ending {
+        if let Some(before) = self.before.as_mut().filter(|_| self.calls.is_empty()) {
+            self.calls = std::mem::take(&mut before.calls);
+            self.cut = before.cut.take();
+            if self.calls.is_empty() && !before.has_text && !before.text.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut before.text)));
+            }
+        }
+        if self.holds_calls {
+            self.end_cut_call(reason, parts);
+            for call in &self.calls {
+                parts.push(Part::CallBegin(ToolCall { arguments: String::new(), ..call.clone() }));
+                parts.push(Part::Arguments(call.arguments.clone()));
+                parts.push(Part::CallEnd);
+            }
+        }
         let stop = self.stop.stopped().map(str::to_owned);
         let reason = match reason {
             _ if stop.is_some() => FinishReason::Stop,
-            FinishReason::Stop if self.calls > 0 => FinishReason::ToolCalls,
+            FinishReason::Stop if !self.calls.is_empty() => FinishReason::ToolCalls,
             reason => reason,
         };
         Ending { reason, stop }
     }
 
-    /// Estimated tokens of what has been read.
+    /// A call that the text ended within is one only if the text was cut for its length; else it is
+    /// text, or nothing behind other calls.
+    fn end_cut_call(&mut self, reason: FinishReason, parts: &mut Vec<Part>) {
+        let Some(raw) = self.cut.take().filter(|_| reason != FinishReason::Length) else { return };
+        self.calls.pop();
+        if self.calls.is_empty() {
+            parts.push(Part::Text(raw));
+        }
+    }
+
+    /// What became of the calls, at the end. `None` if there are none and none was required.
+    pub fn verdict(&self) -> Option<Verdict> {
+        if self.calls.is_empty() {
+            return self.plan.must_call().then_some(Verdict::NoCall);
+        }
+        Some(match (self.fault(), &self.before) {
+            (Some(_), _) => Verdict::InvalidArguments,
+            (None, Some(_)) => Verdict::Repaired,
+            (None, None) => Verdict::Valid,
+        })
+    }
+
+    /// Whether there was something behind the calls, which is not shown.
+    pub fn left_out(&self) -> bool {
+        self.parser.as_ref().is_some_and(Parser::left_out)
+    }
+
+    /// Estimated tokens of all that has been read.
     pub fn tokens(&self) -> u64 {
-        self.counter.total()
+        self.counter.total() + self.before.as_ref().map_or(0, |before| before.tokens)
     }
 }
 

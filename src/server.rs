@@ -410,7 +410,8 @@ impl Service {
 fn allow_origin(answer: &mut Answer, origin: &str) {
     answer.field("Access-Control-Allow-Origin", origin);
     answer.field("Vary", "Origin");
-    let exposed = "x-request-id, openai-processing-ms, x-langfast2api-ignored, retry-after";
+    let exposed = "x-request-id, openai-processing-ms, x-langfast2api-ignored, \
+                   x-langfast2api-json, x-langfast2api-tools, retry-after";
     answer.field("Access-Control-Expose-Headers", exposed);
 }
 
@@ -451,6 +452,9 @@ fn log_request(answer: &Answer, record: &Record, error: Option<Error>) {
     }
     if let Some(first) = record.first_text {
         field("first_ms", &first.as_millis());
+    }
+    if let Some(tools) = &record.tools {
+        field("tools", &format_args!("{tools:?}"));
     }
     field("ms", &exchange.accepted.elapsed().as_millis());
     field("bytes", &answer.bytes());

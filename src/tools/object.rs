@@ -1,0 +1,73 @@
+//! Where a JSON object ends that comes a character at a time.
+
+/// Follows an object from its opening brace to the one that closes it. Whether what is between is
+/// JSON is for others to find out; strings are told from the rest, since braces in them do not count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ObjectEnd {
+    /// Braces and brackets that are open.
+    depth: usize,
+    in_string: bool,
+    /// Behind a backslash in a string.
+    escaped: bool,
+}
+
+impl ObjectEnd {
+    /// Takes the next character and appends it to `out`; true if it closes the object. Models write
+    /// line breaks into strings as they are, which JSON does not allow: those are escaped.
+    pub fn push(&mut self, c: char, out: &mut String) -> bool {
+        if self.in_string {
+            self.push_in_string(c, out);
+            return false;
+        }
+        out.push(c);
+        match c {
+            '"' => self.in_string = true,
+            '{' | '[' => self.depth += 1,
+            '}' | ']' => {
+                self.depth = self.depth.saturating_sub(1);
+                return self.depth == 0;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    fn push_in_string(&mut self, c: char, out: &mut String) {
+        match c {
+            '\n' if !self.escaped => out.push_str("\\n"),
+            '\t' if !self.escaped => out.push_str("\\t"),
+            '\r' if !self.escaped => out.push_str("\\r"),
+            _ => out.push(c),
+        }
+        self.in_string = c != '"' || self.escaped;
+        self.escaped = c == '\\' && !self.escaped;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object_in(text: &str) -> Option<String> {
+        let (mut end, mut out) = (ObjectEnd::default(), String::new());
+        text.chars().any(|c| end.push(c, &mut out)).then_some(out)
+    }
+
+    #[test]
+    fn the_closing_brace_is_found_past_strings_escapes_and_nesting() {
+        for object in ["{}", r#"{"a":{"b":[1,{}]}}"#, r#"{"a":"}\"}\\"}"#, r#"{ "{": "é😀" }"#] {
+            let text = format!("{object} and }}");
+            assert_eq!(object_in(&text).as_deref(), Some(object));
+        }
+        for open in ["{", r#"{"a":"}"#, r#"{"a":"\"}"#, r#"{"a":[}"#] {
+            assert_eq!(object_in(open), None, "{open}");
+        }
+    }
+
+    #[test]
+    fn line_breaks_in_strings_become_valid_json() {
+        let object = object_in("{\n\"a\": \"x\n\ty\"}").unwrap();
+        assert_eq!(object, "{\n\"a\": \"x\\n\\ty\"}");
+        assert!(serde_json::from_str::<serde_json::Value>(&object).is_ok());
+    }
+}
