@@ -71,6 +71,8 @@ struct Choice {
     last_event: Option<Instant>,
     /// When the run said that it is done without saying how.
     ending: Option<Instant>,
+    /// Whether the answer does without this run.
+    may_fail: bool,
 }
 
 impl Choices {
@@ -105,9 +107,10 @@ impl Choices {
         self.choices[at].run = None;
     }
 
-    /// Gives a choice another run, with deadlines of its own.
+    /// Gives a choice another run, with deadlines of its own. If that one fails, the choice ends as if
+    /// nothing more had come: it has had an answer.
     pub fn restart(&mut self, at: usize, run: Subscription) {
-        self.choices[at] = Choice::new(run);
+        self.choices[at] = Choice { may_fail: true, ..Choice::new(run) };
     }
 
     /// What is there already, if anything is.
@@ -179,7 +182,8 @@ enum Woken {
 
 impl Choice {
     fn new(run: Subscription) -> Choice {
-        Choice { run: Some(run), started: Instant::now(), last_event: None, ending: None }
+        let (last_event, ending) = (None, None);
+        Choice { run: Some(run), started: Instant::now(), last_event, ending, may_fail: false }
     }
 
     fn ready(&mut self) -> Option<Result<ChoiceEvent, Error>> {
@@ -200,7 +204,7 @@ impl Choice {
                 self.run = None;
                 Ok(ChoiceEvent::Ended { reason, revised })
             }
-            RunEvent::Failed(error) => Err(error),
+            RunEvent::Failed(error) => self.fail(error),
         }
     }
 
@@ -216,8 +220,7 @@ impl Choice {
     /// What it means that the deadline has passed.
     fn expire(&mut self, deadlines: &Deadlines) -> Result<ChoiceEvent, Error> {
         if self.ending.is_some() {
-            self.run = None;
-            return Ok(ChoiceEvent::Ended { reason: FinishReason::Stop, revised: None });
+            return Ok(self.stop());
         }
         let (setting, limit) = if self.started.elapsed() >= deadlines.run {
             ("LANGFAST2API_RUN_TIMEOUT", deadlines.run)
@@ -226,6 +229,19 @@ impl Choice {
         } else {
             ("LANGFAST2API_FIRST_EVENT_TIMEOUT", deadlines.first_event)
         };
-        Err(Error::upstream(Step::Run, Failure::TimedOut { setting, limit }))
+        self.fail(Error::upstream(Step::Run, Failure::TimedOut { setting, limit }))
+    }
+
+    fn fail(&mut self, error: Error) -> Result<ChoiceEvent, Error> {
+        if !self.may_fail {
+            return Err(error);
+        }
+        log::warn!("a further run for the same answer has failed: {}", error.cause());
+        Ok(self.stop())
+    }
+
+    fn stop(&mut self) -> ChoiceEvent {
+        self.run = None;
+        ChoiceEvent::Ended { reason: FinishReason::Stop, revised: None }
     }
 }

@@ -60,12 +60,16 @@ pub struct Reader {
     calls: Vec<ToolCall>,
     /// The last call as it was written, if the text ended within it.
     cut: Option<String>,
+    /// Whether that call could not be told as one.
+    broke_off: bool,
     /// All that was read, for a model that is asked again; kept while calls are held.
     raw: String,
     /// Whether there was any text to show.
     has_text: bool,
     /// What another run before this one gave.
     before: Option<Before>,
+    /// Estimated tokens of that run.
+    tokens_before: u64,
 }
 
 /// What was read of a run that was repeated.
@@ -73,7 +77,6 @@ struct Before {
     calls: Vec<ToolCall>,
     cut: Option<String>,
     has_text: bool,
-    tokens: u64,
     /// Text of the second run, which is wanted only if the first gave nothing.
     text: String,
 }
@@ -90,18 +93,20 @@ impl Reader {
             counter: TokenCounter::default(),
             calls: Vec::new(),
             cut: None,
+            broke_off: false,
             raw: String::new(),
             has_text: false,
             before: None,
+            tokens_before: 0,
         }
     }
 
     /// Forgets all that was read of the run, and gives whether its text was shown.
     pub fn restart(&mut self) -> bool {
-        let mut before = self.before.take();
+        let (mut before, tokens_before) = (self.before.take(), self.tokens_before);
         before.iter_mut().for_each(|before| before.text.clear());
         *self = Reader::new(self.plan.clone(), self.stops.clone(), self.holds_calls);
-        self.before = before;
+        (self.before, self.tokens_before) = (before, tokens_before);
         self.before.is_none()
     }
 
@@ -216,30 +221,18 @@ impl Reader {
             calls: std::mem::take(&mut self.calls),
             cut: self.cut.take(),
             has_text: self.has_text,
-            tokens: self.tokens(),
             text: String::new(),
         };
+        let tokens = self.tokens();
         self.restart();
-        self.before = Some(before);
+        (self.before, self.tokens_before) = (Some(before), tokens);
         Some(prompt)
     }
 
     /// Adds the calls that were held, now that the text has ended for `reason`, and gives how it did.
     pub fn end(&mut self, reason: FinishReason, parts: &mut Vec<Part>) -> Ending {
-        if let Some(before) = self.before.as_mut().filter(|_| self.calls.is_empty()) {
-            self.calls = std::mem::take(&mut before.calls);
-            self.cut = before.cut.take();
-            if self.calls.is_empty() && !before.has_text && !before.text.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut before.text)));
-            }
-        }
         if self.holds_calls {
-            self.end_cut_call(reason, parts);
-            for call in &self.calls {
-                parts.push(Part::CallBegin(ToolCall { arguments: String::new(), ..call.clone() }));
-                parts.push(Part::Arguments(call.arguments.clone()));
-                parts.push(Part::CallEnd);
-            }
+            self.end_held(reason, parts);
         }
         let stop = self.stop.stopped().map(str::to_owned);
         let reason = match reason {
@@ -250,18 +243,50 @@ impl Reader {
         Ending { reason, stop }
     }
 
+    fn end_held(&mut self, reason: FinishReason, parts: &mut Vec<Part>) {
+        if reason != FinishReason::Length {
+            self.undo_cut_call(parts);
+        }
+        if self.calls.is_empty() {
+            self.fall_back(parts);
+        }
+        for call in &self.calls {
+            parts.push(Part::CallBegin(ToolCall { arguments: String::new(), ..call.clone() }));
+            parts.push(Part::Arguments(call.arguments.clone()));
+            parts.push(Part::CallEnd);
+        }
+    }
+
     /// A call that the text ended within is one only if the text was cut for its length; else it is
     /// text, or nothing behind other calls.
-    fn end_cut_call(&mut self, reason: FinishReason, parts: &mut Vec<Part>) {
-        let Some(raw) = self.cut.take().filter(|_| reason != FinishReason::Length) else { return };
+    fn undo_cut_call(&mut self, parts: &mut Vec<Part>) {
+        let Some(raw) = self.cut.take() else { return };
+        self.broke_off = true;
         self.calls.pop();
         if self.calls.is_empty() {
-            parts.push(Part::Text(raw));
+            self.show(raw, parts);
+        }
+    }
+
+    /// A second run that brought no call was in vain: what the first one gave counts.
+    fn fall_back(&mut self, parts: &mut Vec<Part>) {
+        let Some(before) = &mut self.before else { return };
+        self.calls = std::mem::take(&mut before.calls);
+        self.cut = before.cut.take();
+        let text = std::mem::take(&mut before.text);
+        let is_empty = self.calls.is_empty() && !before.has_text;
+        self.before = None;
+        self.undo_cut_call(parts);
+        if is_empty {
+            self.show(text, parts);
         }
     }
 
     /// What became of the calls, at the end. `None` if there are none and none was required.
     pub fn verdict(&self) -> Option<Verdict> {
+        if self.broke_off {
+            return Some(Verdict::InvalidArguments);
+        }
         if self.calls.is_empty() {
             return self.plan.must_call().then_some(Verdict::NoCall);
         }
@@ -279,7 +304,7 @@ impl Reader {
 
     /// Estimated tokens of all that has been read.
     pub fn tokens(&self) -> u64 {
-        self.counter.total() + self.before.as_ref().map_or(0, |before| before.tokens)
+        self.tokens_before + self.counter.total()
     }
 }
 

@@ -13,6 +13,7 @@ use langfast2api::langfast::run::{Notice, Progress, RunEvent, with_object};
 use langfast2api::langfast::transcript::{Transcript, unescape};
 use langfast2api::openai::request;
 use langfast2api::socketio::{self, EnginePacket, SocketPacket};
+use langfast2api::tools::{Piece, forced, marked};
 
 /// Runs `target` on one random input after another for the time given.
 fn fuzz(target: impl Fn(&mut Rng)) {
@@ -279,6 +280,7 @@ const BODIES: &[&[u8]] = &[
     br#"{"model":"gpt-5","messages":[{"role":"user","content":"hi"}],"stream":true,"n":2}"#,
     br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a"}]}],"stop":["x"]}"#,
     br#"{"model":"m","messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"}}]}]}"#,
+    br#"{"model":"m","messages":[{"role":"user","content":"a"}],"tools":[{"type":"function","function":{"name":"f","parameters":{},"strict":true}}],"tool_choice":"required","parallel_tool_calls":false}"#,
     br#"{"model":"m","messages":[{"role":"tool","content":"x","tool_call_id":"1"}],"temperature":1,"max_tokens":5,"response_format":{"type":"json_object"}}"#,
 ];
 
@@ -290,5 +292,92 @@ fn bodies_are_read_or_refused() {
             let request = &call.requests[0];
             assert!(!request.turns.is_empty() && (1..=8).contains(&request.n));
         }
+    });
+}
+
+const ANSWERS: &[&[u8]] = &[
+    b"Let me see.\n\n<call-7f3a name=\"add\">{\"a\": \"}\\\"\"}</call-7f3a>\n",
+    b"```xml\n<call-7f3a name='add'>\n```json\n{\"a\": [1]}\n```\n</call-7f3a>\n```",
+    b"<call-7f3a name=\"add\">{}</call-7f3a><call-7f3a name=\"add\">{\"a\": 1}",
+    br#"{"calls": [{"name": "add", "arguments": {"a": {}}}, {"name": "add", "arguments": {}}]}"#,
+];
+const ANSWER_WORDS: &[&[u8]] = &[
+    b"<call-7f3a",
+    b"</call-7f3a>",
+    b" name=\"add\">",
+    b"```",
+    b"\n",
+    b"{",
+    b"}",
+    b"\"",
+    b"\\",
+    b"<",
+    b"\xc3\xa9",
+];
+
+/// What a parser finds in a text that comes in these pieces, put together.
+fn found(
+    pieces: &[&str],
+    mut push: impl FnMut(Option<&str>, &mut Vec<Piece>),
+) -> (String, Vec<(String, String)>, Option<String>) {
+    let (mut text, mut calls, mut cut) = (String::new(), Vec::new(), None);
+    let mut found = Vec::new();
+    pieces.iter().for_each(|piece| push(Some(piece), &mut found));
+    push(None, &mut found);
+    let mut open = false;
+    for piece in found {
+        assert!(cut.is_none(), "nothing comes behind a cut call");
+        match piece {
+            Piece::Text(more) => {
+                assert!(calls.is_empty() && !more.is_empty(), "text comes first");
+                text += &more;
+            }
+            Piece::Begin { name } => {
+                assert!(!std::mem::replace(&mut open, true), "one call after the other");
+                calls.push((name, String::new()));
+            }
+            Piece::Arguments(more) => {
+                assert!(open && !more.is_empty());
+                calls.last_mut().unwrap().1 += &more;
+            }
+            Piece::End => assert!(std::mem::replace(&mut open, false)),
+            Piece::Cut { raw } => {
+                assert!(std::mem::replace(&mut open, false));
+                cut = Some(raw);
+            }
+        }
+    }
+    assert!(!open, "every call ends");
+    (text, calls, cut)
+}
+
+#[test]
+fn calls_are_told_from_text_alike_whatever_pieces_they_come_in() {
+    fuzz(|rng| {
+        let bytes = mutated(rng, ANSWERS, ANSWER_WORDS);
+        let text = String::from_utf8_lossy(&bytes);
+        let boundary = |at: usize| (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+        let mut cuts = [0, rng.usize(..=text.len()), rng.usize(..=text.len()), text.len()];
+        cuts = cuts.map(boundary);
+        cuts.sort_unstable();
+        let pieces: Vec<&str> = cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect();
+        let names = vec!["add".to_owned()];
+        let marked = |pieces: &[&str]| {
+            let marker = marked::Marker::new("7f3a");
+            let mut parser = marked::Parser::new(marker, names.clone(), true);
+            found(pieces, |piece, out| match piece {
+                Some(piece) => parser.push(piece, out),
+                None => parser.finish(out),
+            })
+        };
+        assert_eq!(marked(&pieces), marked(&[&text]), "{text:?}");
+        let forced = |pieces: &[&str]| {
+            let mut parser = forced::Parser::new(forced::Form::List, names.clone(), true);
+            found(pieces, |piece, out| match piece {
+                Some(piece) => parser.push(piece, out),
+                None => parser.finish(out),
+            })
+        };
+        assert_eq!(forced(&pieces), forced(&[&text]), "{text:?}");
     });
 }

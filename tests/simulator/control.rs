@@ -6,7 +6,8 @@
 //! | `POST /_sim/expire` | makes every access token an expired one |
 //! | `POST /_sim/revoke` | forgets every refresh token |
 //! | `POST /_sim/cut` | ends every WebSocket |
-//! | `POST /_sim/reset` | forgets queued faults and recorded runs and prompts; counts stay |
+//! | `POST /_sim/turns` | queues what the next runs answer: a list of turns, see [`Turn`] |
+//! | `POST /_sim/reset` | forgets queued faults and turns, recorded runs and prompts; counts stay |
 //! | `GET /_sim/stats` | the counts |
 //! | `GET /_sim/runs`, `GET /_sim/prompts` | the bodies of what was accepted, in order |
 
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::fault::{Fault, Step};
+use super::model::Turn;
 use super::state::{Shared, Stats};
 
 /// The routes under `/_sim/`.
@@ -30,6 +32,7 @@ pub fn routes() -> Router<Arc<Shared>> {
         .route("/_sim/expire", post(expire))
         .route("/_sim/revoke", post(revoke))
         .route("/_sim/cut", post(cut))
+        .route("/_sim/turns", post(turns))
         .route("/_sim/reset", post(reset))
         .route("/_sim/stats", get(stats))
         .route("/_sim/runs", get(runs))
@@ -134,9 +137,15 @@ async fn cut(State(shared): State<Arc<Shared>>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
+async fn turns(State(shared): State<Arc<Shared>>, Json(turns): Json<Vec<Turn>>) -> StatusCode {
+    shared.update(|state| state.turns.extend(turns));
+    StatusCode::NO_CONTENT
+}
+
 async fn reset(State(shared): State<Arc<Shared>>) -> StatusCode {
     shared.update(|state| {
         state.faults.clear();
+        state.turns.clear();
         state.runs.clear();
         state.prompts.clear();
     });

@@ -13,6 +13,7 @@
 //! - [`auth`], [`accounts`]: signing in, access tokens and refresh tokens
 //! - [`runs`]: creating a prompt, starting a run
 //! - [`script`], [`texts`]: what the run answers, chosen by the last message: `/sim key=value …`
+//! - [`model`]: or a turn of a model that calls tools, from a queue
 //! - [`player`], [`event`]: the run's events, one after the other
 //! - [`socket_io`], [`socket_literal`]: the two ways to serve the socket: by a Socket.IO library, or
 //!   by packets written by hand, for what no library would send
@@ -31,6 +32,7 @@ mod event;
 mod fault;
 mod gate;
 mod listener;
+mod model;
 mod player;
 mod runs;
 mod script;
@@ -189,6 +191,13 @@ impl Simulator {
     /// Forgets every refresh token issued so far.
     pub fn revoke_refresh_tokens(&self) {
         self.shared.update(|state| state.accounts.forget_refresh_tokens());
+    }
+
+    /// Lets the next run answer as this says: `{"text": …, "calls": [{"name": …, "arguments": …}],
+    /// "sim": …}`, see [`model::Turn`]. Turns wait in a queue, one a run.
+    pub fn turn(&self, turn: Value) {
+        let turn = serde_json::from_value(turn).expect("a turn");
+        self.shared.update(|state| state.turns.push_back(turn));
     }
 
     /// Ends every WebSocket without a closing handshake, as Cloud Run does. Runs go on, unheard.

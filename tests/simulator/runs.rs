@@ -146,7 +146,7 @@ async fn start(shared: Arc<Shared>, user: Uuid, run_id: Uuid, script: Script) ->
     Json(json!({"run_id": run_id, "jobs": [{"job_id": job}]})).into_response()
 }
 
-/// What the run does: what its last user message says, or an error if the model does not take a
+/// What the run does: what [`answered`] says, or an error if the model does not take a
 /// parameter.
 fn script_of(shared: &Shared, meta: &PromptMeta) -> Result<Script, String> {
     if let Some(parameter) = unsupported_parameter(meta) {
@@ -154,9 +154,7 @@ fn script_of(shared: &Shared, meta: &PromptMeta) -> Result<Script, String> {
             "Unsupported parameter: '{parameter}' is not supported with this model."
         )));
     }
-    let last = meta.messages.iter().rev().find(|message| message.role == Role::User);
-    let text = last.map_or("", |message| &message.content);
-    let mut script = Script::parse(text, shared.settings.delay)?;
+    let mut script = Script::parse(&answered(shared, meta)?, shared.settings.delay)?;
     if meta.stream != Some(true) {
         script.pieces = script.pieces.in_one();
     }
@@ -164,6 +162,16 @@ fn script_of(shared: &Shared, meta: &PromptMeta) -> Result<Script, String> {
         return Err("raw= needs the literal socket".to_owned());
     }
     Ok(script)
+}
+
+/// The message that the run answers: the last of the user's, or what the next turn in the queue says.
+fn answered(shared: &Shared, meta: &PromptMeta) -> Result<String, String> {
+    if let Some(turn) = shared.update(|state| state.turns.pop_front()) {
+        let told: Vec<&str> = meta.messages.iter().map(|m| m.content.as_str()).collect();
+        return turn.line(&told, meta.parameters.get("response_format"));
+    }
+    let last = meta.messages.iter().rev().find(|message| message.role == Role::User);
+    Ok(last.map_or("", |message| &message.content).to_owned())
 }
 
 fn unsupported_parameter(meta: &PromptMeta) -> Option<&'static str> {

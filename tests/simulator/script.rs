@@ -53,6 +53,11 @@ the wire
   cut=K         after event K all sockets are cut; the run goes on, unheard
   raw=FRAMES    after the first event come these text frames, one a line (%0A), with the job's id in
                 place of $JOB; needs the literal socket
+
+tools
+  POST /_sim/turns takes a list of {"text":TEXT,"calls":[{"name":NAME,"arguments":{…}}],"sim":KEYS},
+  which the next runs answer with, one each, whatever their messages say. How to write a call is read
+  in the instructions, as a model does.
 "#;
 
 /// What a run does, in full.

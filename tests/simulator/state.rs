@@ -1,6 +1,6 @@
 //! Everything the simulator remembers, behind one lock, and the sockets of its users.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use super::accounts::Accounts;
 use super::event::Event;
 use super::fault::Faults;
 use super::listener::Link;
+use super::model::Turn;
 
 /// How long to wait before something that was not ready is tried again.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
@@ -86,6 +87,8 @@ pub struct State {
     pub prompt_ids: HashSet<Uuid>,
     /// The bodies of the runs accepted, in order.
     pub runs: Vec<Value>,
+    /// What the next runs answer, one a run; then they go by their last message again.
+    pub turns: VecDeque<Turn>,
     /// The connected sockets of each user.
     pub sockets: HashMap<Uuid, Vec<OpenSocket>>,
     /// When each user's last CONNECT was accepted whose socket is not there yet.
