@@ -54,7 +54,12 @@ export class Simulator {
     return this.#post('fault', { step, ...fault });
   }
 
-  // Forgets queued faults and recorded runs; counts stay.
+  // Lets the next runs answer as these say, one each: { text, calls: [{ name, arguments }], sim }.
+  turns(...turns) {
+    return this.#post('turns', turns);
+  }
+
+  // Forgets queued faults and turns, and recorded runs; counts stay.
   reset() {
     return this.#post('reset');
   }

@@ -61,12 +61,16 @@ class Simulator(Process):
         """Lets the next requests at this step fail: status=, headers=, body=, kind=, times=."""
         self._post("fault", {"step": step, **fault})
 
+    def turns(self, *turns):
+        """Lets the next runs answer as these say, one each, see `turn`."""
+        self._post("turns", turns)
+
     def cut(self):
         """Ends every WebSocket."""
         self._post("cut")
 
     def reset(self):
-        """Forgets queued faults and recorded runs; counts stay."""
+        """Forgets queued faults and turns, and recorded runs; counts stay."""
         self._post("reset")
 
     def stats(self):
@@ -118,6 +122,17 @@ class Gateway(Process):
 def sim(**keys):
     """A message that makes the simulated run answer as these keys say."""
     return "/sim " + " ".join(f"{name}={quote(str(value))}" for name, value in keys.items())
+
+
+def turn(text="", *calls, **keys):
+    """What a model that calls tools does in one run: its text, its calls, the run's other keys."""
+    words = " ".join(f"{name}={quote(str(value))}" for name, value in keys.items())
+    return {"text": text, "calls": calls, "sim": words}
+
+
+def call(name, **arguments):
+    """A call in a `turn`."""
+    return {"name": name, "arguments": arguments}
 
 
 def user(content):

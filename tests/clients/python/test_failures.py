@@ -45,7 +45,7 @@ class TestRefusedRequests:
             ("messages", [{"role": "nobody", "content": ""}], "messages[0].role"),
             ("messages", [{"role": "user", "content": 7}], "messages[0].content"),
             ("response_format", {"type": "xml"}, "response_format.type"),
-            ("tools", [{"type": "function", "function": {"name": "f"}}], "tools"),
+            ("tools", [{"type": "web_search"}], "tools[0].type"),
         ],
     )
     @both
