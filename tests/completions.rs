@@ -411,26 +411,6 @@ fn instructions_go_under_the_role_that_the_model_takes() {
 }
 
 #[test]
-fn a_history_with_tool_calls_is_sent_as_text() {
-    let (simulator, program) = start();
-    let response = program.chat(json!({"messages": [
-        {"role": "user", "content": "What time is it?"},
-        {"role": "assistant", "content": null, "tool_calls": [
-            {"id": "call_1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
-        ]},
-        {"role": "tool", "tool_call_id": "call_1", "content": "noon"},
-        {"role": "assistant", "content": "Noon."},
-        {"role": "user", "content": "Thanks"},
-    ]}));
-    assert_eq!(response.content(), "Thanks");
-    let meta = latest_meta(&simulator);
-    let sent: Vec<_> = meta["messages"].as_array().unwrap().iter().collect();
-    assert!(sent[1]["content"].as_str().unwrap().contains("clock"));
-    assert_eq!(sent[2]["role"], "user");
-    assert!(sent[2]["content"].as_str().unwrap().contains("noon"));
-}
-
-#[test]
 fn a_model_answers_to_its_dated_versions_and_to_aliases_under_the_name_asked_for() {
     let simulator = Simulator::start();
     let program = Start::new(&simulator.url())
