@@ -61,9 +61,9 @@ pub struct Plan {
     must_call: bool,
 }
 
-/// Plans the runs of a request, and takes the turns out of it.
+/// Plans the runs of a request, and takes turns and tools out of it.
 pub fn plan(request: &mut ChatRequest, model: &Model) -> Plan {
-    let (turns, tools) = (std::mem::take(&mut request.turns), &request.tools);
+    let (turns, tools) = (std::mem::take(&mut request.turns), std::mem::take(&mut request.tools));
     let mut sampling = request.sampling.clone();
     let offered = !tools.list.is_empty() && tools.choice != ToolChoice::None;
     if !offered && !has_calls(&turns) {
@@ -76,25 +76,25 @@ pub fn plan(request: &mut ChatRequest, model: &Model) -> Plan {
         return Plan::without_tools(Prompt { messages, sampling });
     }
     let takes_schema = model.accepts_value("response_format", "json_schema");
-    let forced = takes_schema.then(|| forced::form(tools)).flatten();
+    let forced = takes_schema.then(|| forced::form(&tools)).flatten();
     let (form, format, instructions) = match forced {
         Some((form, format)) => {
-            let instructions = words.about_forced_call(tools, &form);
+            let instructions = words.about_forced_call(&tools, &form);
             (Form::Forced(form), Some(format), instructions)
         }
         // The model could not write a marker if it had to write JSON: that is asked for in words.
         None => {
             let wanted = sampling.response_format.as_ref();
-            (Form::Marked(words.marker()), None, words.about_tools(tools, wanted))
+            (Form::Marked(words.marker()), None, words.about_tools(&tools, wanted))
         }
     };
     sampling.response_format = format;
     Plan {
         prompt: Prompt { messages: words.messages(turns, instructions), sampling },
         form,
-        tools: tools.list.clone(),
-        parallel: tools.parallel,
         must_call: matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_)),
+        parallel: tools.parallel,
+        tools: tools.list,
     }
 }
 
