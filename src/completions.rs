@@ -95,7 +95,7 @@ impl Completions {
     /// The estimated tokens of a request's prompt, its tools included; nothing is run.
     ///
     /// # Errors
-    /// What [`Completions::create`] would refuse it for.
+    /// There is no such model.
     pub fn estimate(&self, models: &Models, request: &ChatRequest) -> Result<u64, Error> {
         let model =
             models.find(&request.model).ok_or_else(|| Error::NoSuchModel(request.model.clone()))?;

@@ -5,12 +5,13 @@
 //! [`front`] accepts the client's connection, reads one whole request under limits and deadlines,
 //! and passes it over a private Unix socket to tiny_http, in [`server`], which hands it to a worker
 //! thread. [`completions`] tells the rest of the story: [`openai::request`] turns the body into the
-//! neutral words of [`chat`]; [`tools`] puts tools into plain text, since LangFast has none; [`models`]
-//! says what the model accepts; [`langfast`] signs in, makes sure of a prompt and of the socket, and starts the run. From there on the run's events arrive on
-//! the one socket that all runs share: the runner's thread reads each packet ([`socketio`]), makes a
-//! delta of the cumulative text, and sends it into the run's channel. The worker drains the channel
-//! ([`choices`]), tells text and calls apart ([`reader`]), and writes each part as an event ([`openai::response`], [`sse`], [`answer`]), which
-//! `front` relays to the client.
+//! neutral words of [`chat`]; [`tools`] puts tools into plain text, since LangFast has none;
+//! [`models`] says what the model accepts; [`langfast`] signs in, makes sure of a prompt and of the
+//! socket, and starts the run. From there on the run's events arrive on the one socket that all runs
+//! share: the runner's thread reads each packet ([`socketio`]), makes a delta of the cumulative text,
+//! and sends it into the run's channel. The worker drains the channel ([`choices`]), tells text and
+//! calls apart ([`reader`]), and writes each part as an event ([`openai::response`], [`sse`],
+//! [`answer`]), which `front` relays to the client.
 //!
 //! # The modules, each knowing only those below it
 //!

@@ -131,7 +131,7 @@ impl Fields {
         wrong_type(&format!("{}{name}", self.path), expected)
     }
 
-    pub(super) fn string(&self, name: &str) -> Result<Option<&str>, Error> {
+    fn string(&self, name: &str) -> Result<Option<&str>, Error> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.as_str().map(Some).ok_or_else(|| self.wrong(name, "a string"))
     }

@@ -2,7 +2,8 @@
 //! request's own, so that nobody but the model knows how to write a call.
 //!
 //! Models are taken as they are: a Markdown fence around a call or its arguments, single quotes, white
-//! space, further attributes, and a missing end marker are put up with. What begins like a call and is
+//! space, further attributes, a missing end marker, and the namespace `functions.` that they know from
+//! OpenAI's own form are put up with. What begins like a call and is
 //! none (another name, no object behind the marker) stays text.
 
 use super::Piece;
@@ -14,6 +15,8 @@ use super::object::ObjectEnd;
 const MOST_HELD_BACK: usize = 300;
 /// Longest name of a tool.
 const LONGEST_NAME: usize = 128;
+/// What models that were taught OpenAI's own form may write before a name.
+const NAMESPACE: &str = "functions.";
 
 /// What a call looks like in this request.
 #[derive(Clone, Debug)]
@@ -216,8 +219,9 @@ impl Parser {
         cursor.word("=")?;
         cursor.blanks();
         let quote = cursor.one_of(&['"', '\''])?;
-        let is_in_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        let name = cursor.until(quote, LONGEST_NAME, is_in_name)?;
+        let is_in_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        let name = cursor.until(quote, NAMESPACE.len() + LONGEST_NAME, is_in_name)?;
+        let name = name.strip_prefix(NAMESPACE).unwrap_or(name);
         cursor.until('>', 64, |c| c != '<' && c != '\n')?;
         if !self.names.iter().any(|known| known == name) {
             return Err(Miss::Never);
@@ -302,6 +306,7 @@ mod tests {
             "```\n<call-7f3a name=\"add\">\n{\"a\": 1}\n</call-7f3a>\n```\n",
             "<call-7f3a name=\"add\">\n```json\n{\"a\": 1}\n```\n</call-7f3a>",
             "<call-7f3a name='add'>{\"a\": 1}</call-7f3a>",
+            "<call-7f3a name=\"functions.add\">{\"a\": 1}</call-7f3a>",
             "<call-7f3a  name = \"add\" id=\"1\" >{\"a\": 1}",
             "\n <call-7f3a\nname=\"add\"> {\"a\": 1} ",
         ] {

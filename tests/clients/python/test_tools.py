@@ -32,6 +32,16 @@ IN_OSLO = call("Weather", place="Osló 🙂", days=2)
 ARGUMENTS = IN_OSLO["arguments"]
 
 
+def named(name):
+    """The choice of one tool."""
+    return {"type": "function", "function": {"name": name}}
+
+
+def tool_message(call_id, content=""):
+    """What a tool gave back."""
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+
 def run_tool(name, arguments):
     return {"Weather": lambda place, days: f"rain for {days} days in {place}"}[name](**arguments)
 
@@ -65,7 +75,7 @@ def test_an_agent_runs_its_tools_until_the_answer_is_there(client, simulator):
             break
         for made in message.tool_calls:
             result = run_tool(made.function.name, json.loads(made.function.arguments))
-            messages.append({"role": "tool", "tool_call_id": made.id, "content": result})
+            messages.append(tool_message(made.id, result))
     assert message.content == "Rain in both."
     told = simulator.last_run()["prompt_meta"]["messages"]
     assert [one["role"] for one in told] == ["developer", "user", *["assistant", "user"] * 2]
@@ -73,28 +83,34 @@ def test_an_agent_runs_its_tools_until_the_answer_is_there(client, simulator):
     assert "rain for 1 days in Rome" in told[5]["content"]
 
 
+async def read(stream):
+    """A streamed answer put together as agents do it: its text and its calls."""
+    text, calls = "", []
+    async for chunk in stream:
+        delta = chunk.choices[0].delta
+        text += delta.content or ""
+        for piece in delta.tool_calls or []:
+            if piece.index == len(calls):
+                function = {"name": piece.function.name, "arguments": ""}
+                calls.append({"id": piece.id, "type": "function", "function": function})
+            calls[piece.index]["function"]["arguments"] += piece.function.arguments or ""
+    return text, calls
+
+
 async def test_an_agent_may_stream(async_client, simulator):
     simulator.turns(turn("Let me look.", IN_OSLO), turn("Rain."))
-    messages, texts = user("How is it?"), []
-    while not texts or calls:
+    messages, texts, calls = user("How is it?"), [], None
+    while calls != []:
         stream = await async_client.chat.completions.create(
             model="gpt-4o", messages=messages, tools=TOOLS, stream=True
         )
-        text, calls = "", {}
-        async for chunk in stream:
-            delta = chunk.choices[0].delta
-            text += delta.content or ""
-            for piece in delta.tool_calls or []:
-                made = calls.setdefault(piece.index, {"id": piece.id, "arguments": ""})
-                made["name"] = piece.function.name or made["name"]
-                made["arguments"] += piece.function.arguments or ""
+        text, calls = await read(stream)
         texts.append(text)
-        function = lambda made: {"name": made["name"], "arguments": made["arguments"]}
-        made = [{"id": m["id"], "type": "function", "function": function(m)} for m in calls.values()]
-        messages.append({"role": "assistant", "content": text, "tool_calls": made or openai.omit})
-        for m in calls.values():
-            result = run_tool(m["name"], json.loads(m["arguments"]))
-            messages.append({"role": "tool", "tool_call_id": m["id"], "content": result})
+        messages.append({"role": "assistant", "content": text, "tool_calls": calls})
+        for made in calls:
+            function = made["function"]
+            result = run_tool(function["name"], json.loads(function["arguments"]))
+            messages.append(tool_message(made["id"], result))
     assert texts == ["Let me look.", "Rain."]
 
 
@@ -120,9 +136,7 @@ def test_parse_gives_the_arguments_as_objects(client, simulator):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
-    "choice", ["required", {"type": "function", "function": {"name": "Weather"}}]
-)
+@pytest.mark.parametrize("choice", ["required", named("Weather")])
 def test_a_required_call_keeps_to_a_strict_schema(client, simulator, choice, stream):
     simulator.turns(turn("", IN_OSLO))
     options = {"model": "gpt-4o", "messages": user("Hi"), "tools": TOOLS, "tool_choice": choice}
@@ -148,7 +162,7 @@ def test_no_call_is_made_where_none_may_be(client, simulator):
 
 
 def test_the_functions_of_2023(client, simulator):
-    functions = [{name: value for name, value in tool["function"].items() if name != "strict"} for tool in TOOLS]
+    functions = [tool["function"] for tool in TOOLS]
     simulator.turns(turn("", IN_OSLO), turn("Rain."))
     messages = user("Hi")
     answer = client.chat.completions.create(model="gpt-4o", messages=messages, functions=functions)
@@ -165,8 +179,8 @@ def test_the_functions_of_2023(client, simulator):
     [
         ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
         ({"tools": TOOLS * 2}, "tools[2].function.name"),
-        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
-        ({"messages": [{"role": "tool", "tool_call_id": "x", "content": ""}]}, "messages[0].tool_call_id"),
+        ({"tools": TOOLS, "tool_choice": named("x")}, "tool_choice"),
+        ({"messages": [tool_message("x")]}, "messages[0].tool_call_id"),
     ],
 )
 def test_what_is_wrong_is_named(client, counts, options, param):
