@@ -144,7 +144,7 @@ impl Reader {
     fn take(&mut self, pieces: Vec<Piece>, parts: &mut Vec<Part>) {
         for piece in pieces {
             if self.stop.stopped().is_some() {
-                // Text that a stop text ends is not called behind.
+                // A stop text has ended the answer before this.
                 return;
             }
             match piece {

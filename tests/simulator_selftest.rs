@@ -181,6 +181,22 @@ fn the_sim_line_chooses_the_answer() {
 }
 
 #[test]
+fn a_scripted_model_calls_as_its_messages_say_one_turn_a_run() {
+    let simulator = Simulator::start();
+    let mut client = Client::new(&simulator);
+    let call = json!({"name": "add", "arguments": {"a": 1}});
+    simulator.turn(json!({"text": "So:", "calls": [call, call], "sim": "finish=length"}));
+    let told = "Write <call-ab12 name=\"NAME\">{…}</call-ab12>.";
+    let last = client.answer(told).pop().unwrap();
+    let written = "<call-ab12 name=\"add\">{\"a\":1}</call-ab12>";
+    assert_eq!(last["content"], format!("So:\n{written}\n{written}"));
+    assert_eq!(last["finish_reason"], "length");
+    assert_eq!(client.answer(told).pop().unwrap()["content"], told, "an echo again");
+    simulator.turn(json!({"calls": [call]}));
+    assert_eq!(client.run("Nobody says how to call.").0, 400);
+}
+
+#[test]
 fn a_pair_of_surrogates_can_come_in_halves() {
     for simulator in both() {
         let mut client = Client::new(&simulator);
