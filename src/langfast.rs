@@ -3,6 +3,7 @@
 
 mod api;
 pub mod dial;
+mod outside;
 mod prompt_meta;
 pub mod run;
 mod runner;
@@ -16,7 +17,8 @@ use std::time::Instant;
 use serde_json::Value;
 
 pub use api::{Api, Credentials, Gone, Timeouts, Tokens};
-pub use dial::{Dialer, Endpoint};
+pub use dial::{DialError, Dialer, Endpoint, Stage};
+pub use outside::{Outside, Seen};
 pub use prompt_meta::prompt_meta;
 pub use run::RunEvent;
 pub use runner::{Runner, RunnerConfig, Subscription};
@@ -31,6 +33,7 @@ pub const ANSWER_LIMIT: usize = 16 << 20;
 
 /// The way to LangFast.
 pub struct LangFast {
+    dialer: Arc<Dialer>,
     api: Arc<Api>,
     session: Arc<Session>,
     runner: Runner,
@@ -75,8 +78,8 @@ impl LangFast {
         };
         let idle_api = api.clone();
         let when_idle = Box::new(move || idle_api.close_idle());
-        let runner = Runner::new(config, dialer, session.clone(), when_idle);
-        Ok(LangFast { api, session, runner, creating_prompt: Mutex::default() })
+        let runner = Runner::new(config, dialer.clone(), session.clone(), when_idle);
+        Ok(LangFast { dialer, api, session, runner, creating_prompt: Mutex::default() })
     }
 
     /// Who we are to LangFast.
@@ -98,6 +101,38 @@ impl LangFast {
         lease.connected(&grant, &nobody_leaves).map(drop)
     }
 
+    /// What makes all connections.
+    pub fn dialer(&self) -> &Arc<Dialer> {
+        &self.dialer
+    }
+
+    /// The HTTP calls.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// The socket.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// Makes sure of a prompt, as a run would, without starting one. True if it was there already.
+    ///
+    /// # Errors
+    /// The step that failed, and how.
+    pub fn prepare_prompt(&self, model: &str) -> Result<bool, Error> {
+        self.as_user(|grant| self.prompt(grant, model).map(|prompt| Some(prompt.is_kept)))
+    }
+
+    /// Connects the socket, as a run would, without starting one.
+    ///
+    /// # Errors
+    /// The step that failed, and how.
+    pub fn connect(&self) -> Result<(), Error> {
+        let gone: Gone = Arc::new(|| false);
+        self.as_user(|grant| Ok(self.runner.lease()?.connected(grant, &gone)?.then_some(())))
+    }
+
     /// Starts a run of `prompt_meta` and gives its events. An access token that LangFast does not
     /// accept (401) is renewed once. Given up when the client has gone.
     ///
@@ -109,16 +144,22 @@ impl LangFast {
         prompt_meta: &Value,
         gone: &Gone,
     ) -> Result<Subscription, Error> {
+        self.as_user(|grant| self.start_as(grant, model, prompt_meta, gone))
+    }
+
+    /// Does something as the signed-in user: once more with a new access token if it is refused (401),
+    /// and as the other user if another has signed in meanwhile (`None`).
+    fn as_user<T>(&self, work: impl Fn(&Grant) -> Result<Option<T>, Error>) -> Result<T, Error> {
         let mut grant = self.session.grant()?;
         let mut renewed = false;
         loop {
-            match self.start_as(&grant, model, prompt_meta, gone) {
+            match work(&grant) {
                 Err(error) if status_of(&error) == Some(401) && !renewed => {
                     renewed = true;
                     grant = self.session.renew(&grant)?;
                 }
                 Ok(None) => grant = self.session.grant()?,
-                Ok(Some(run)) => return Ok(run),
+                Ok(Some(done)) => return Ok(done),
                 Err(error) => return Err(error),
             }
         }

@@ -1,11 +1,11 @@
-//! LangFast's HTTP calls (the only user of ureq): paths, headers, bodies and errors of
+//! LangFast's HTTP calls (with [`super::outside`] the only user of ureq): paths, headers, bodies and errors of
 //! Supabase Auth, PostgREST and the edge function.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -134,8 +134,7 @@ impl Api {
         origin: String,
         timeouts: Timeouts,
     ) -> Api {
-        let connector =
-            Arc::new(DialConnector { dialer, endpoint: supabase.clone(), ahead: Mutex::default() });
+        let connector = DialConnector::new(dialer, supabase.clone());
         let agent = RwLock::new(agent(&connector, &timeouts));
         Api { agent, connector, supabase, anon_key, origin, timeouts }
     }
@@ -160,6 +159,30 @@ impl Api {
 
     fn agent(&self) -> ureq::Agent {
         self.agent.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The Supabase project.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.supabase
+    }
+
+    /// What time it is at LangFast, to the second; `None` if it does not say. Asks for Supabase Auth's
+    /// state (inferred), but any answer does: it is the `Date` that counts.
+    ///
+    /// # Errors
+    /// [`Step::SignIn`]: no answer, or one that says that the server is broken.
+    pub fn clock(&self) -> Result<Option<SystemTime>, Error> {
+        let fail = |failure| Error::upstream(Step::SignIn, failure);
+        let url = self.supabase.url("http", "/auth/v1/health");
+        let answer = self.agent().get(url).header("apikey", &self.anon_key).call();
+        let answer = answer.map_err(|error| fail(self.call_failure(error)))?;
+        let status = answer.status().as_u16();
+        if status >= 500 {
+            let (code, message, retry_after) = (None, None, None);
+            return Err(fail(Failure::Status { status, code, message, retry_after }));
+        }
+        let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
+        Ok(date.and_then(|date| httpdate::parse_http_date(date).ok()))
     }
 
     /// Signs in. Known: anonymous. Inferred from Supabase Auth: the rest.
@@ -342,7 +365,9 @@ impl Api {
     }
 }
 
-fn agent(connector: &Arc<DialConnector>, timeouts: &Timeouts) -> ureq::Agent {
+/// A client over the connector's connections. Any status is an answer to it, and no redirect is
+/// followed.
+pub(super) fn agent(connector: &Arc<DialConnector>, timeouts: &Timeouts) -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -452,8 +477,9 @@ impl Resolver for NoResolver {
     }
 }
 
+/// Connects to one endpoint.
 #[derive(Debug)]
-struct DialConnector {
+pub(super) struct DialConnector {
     dialer: Arc<Dialer>,
     endpoint: Endpoint,
     /// A connection made before it was needed, and when.
@@ -461,6 +487,10 @@ struct DialConnector {
 }
 
 impl DialConnector {
+    pub(super) fn new(dialer: Arc<Dialer>, endpoint: Endpoint) -> Arc<DialConnector> {
+        Arc::new(DialConnector { dialer, endpoint, ahead: Mutex::default() })
+    }
+
     fn dial(&self) -> Result<Connection, DialError> {
         self.dialer.dial(&self.endpoint)
     }

@@ -1,7 +1,7 @@
 //! Connections to LangFast: DNS, TCP, a proxy's CONNECT and TLS, under one deadline, for the HTTP
 //! calls and the socket alike. The one TLS connector lives here: each costs about 1 MB.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::OnceLock;
@@ -96,6 +96,22 @@ impl fmt::Display for DialError {
 
 impl std::error::Error for DialError {}
 
+/// What a connection is made of, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The name is looked up.
+    Lookup,
+    /// TCP connects.
+    Connect,
+    /// A proxy is asked for a tunnel, in place of the two above.
+    Tunnel,
+    /// The TLS handshake; not without TLS.
+    Tls,
+}
+
+/// Told of each stage that is done, and something about it for people to read.
+type Done<'a> = &'a mut dyn FnMut(Stage, &dyn Display);
+
 /// Makes connections.
 #[derive(Debug)]
 pub struct Dialer {
@@ -123,8 +139,30 @@ impl Dialer {
     /// # Errors
     /// [`DialError`] says which part failed.
     pub fn dial(&self, endpoint: &Endpoint) -> Result<Connection, DialError> {
+        self.dial_in_stages(endpoint, &mut |_, _| {})
+    }
+
+    /// The stages of a connection to `endpoint`.
+    pub fn stages(&self, endpoint: &Endpoint) -> Vec<Stage> {
+        let way: &[Stage] = match self.proxy_for(endpoint) {
+            Some(_) => &[Stage::Tunnel],
+            None => &[Stage::Lookup, Stage::Connect],
+        };
+        way.iter().copied().chain(endpoint.tls.then_some(Stage::Tls)).collect()
+    }
+
+    /// As [`Dialer::dial`], and tells of each stage that is done: the first that it does not tell of
+    /// is the one that failed.
+    ///
+    /// # Errors
+    /// As [`Dialer::dial`].
+    pub fn dial_in_stages(
+        &self,
+        endpoint: &Endpoint,
+        done: Done<'_>,
+    ) -> Result<Connection, DialError> {
         let deadline = Instant::now() + self.timeout;
-        let mut connection = self.dial_by(endpoint, deadline).map_err(|error| {
+        let mut connection = self.dial_by(endpoint, deadline, done).map_err(|error| {
             // Whatever failed, if it was for lack of time it was this deadline.
             if Instant::now() >= deadline { DialError::TimedOut(self.timeout) } else { error }
         })?;
@@ -132,11 +170,20 @@ impl Dialer {
         Ok(connection)
     }
 
-    fn dial_by(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Connection, DialError> {
+    fn dial_by(
+        &self,
+        endpoint: &Endpoint,
+        deadline: Instant,
+        done: Done<'_>,
+    ) -> Result<Connection, DialError> {
         let tcp = match self.proxy_for(endpoint) {
-            Some(proxy) => connect_through(proxy, endpoint, deadline)?,
+            Some(proxy) => {
+                let socket = connect_through(proxy, endpoint, deadline)?;
+                done(Stage::Tunnel, &format_args!("{}:{}", proxy.host(), proxy.port()));
+                socket
+            }
             None => {
-                let tcp = connect_tcp(&endpoint.host, endpoint.port, deadline)?;
+                let tcp = connect_tcp(&endpoint.host, endpoint.port, deadline, done)?;
                 Socket { tcp, deadline: Some(deadline) }
             }
         };
@@ -145,7 +192,10 @@ impl Dialer {
         }
         let connector = self.tls().map_err(DialError::Failed)?;
         match connector.connect(&endpoint.host, tcp) {
-            Ok(stream) => Ok(Connection::Tls(Box::new(stream))),
+            Ok(stream) => {
+                done(Stage::Tls, &"its certificate is accepted");
+                Ok(Connection::Tls(Box::new(stream)))
+            }
             Err(error) => Err(DialError::Failed(tls_failure(&endpoint.host, error))),
         }
     }
@@ -178,8 +228,14 @@ fn tls_failure(host: &str, error: HandshakeError<Socket>) -> String {
     }
 }
 
-fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, DialError> {
+fn connect_tcp(
+    host: &str,
+    port: u16,
+    deadline: Instant,
+    done: Done<'_>,
+) -> Result<TcpStream, DialError> {
     let addresses = resolve(host, port, deadline)?;
+    done(Stage::Lookup, &Addresses(&addresses));
     let mut failure = None;
     for (at, address) in addresses.iter().enumerate() {
         // Each address gets an equal share of what is left, so that a dead first one (IPv6 without a
@@ -189,6 +245,7 @@ fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Di
         match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
             Ok(tcp) => {
                 set_options(&tcp).map_err(|e| DialError::Failed(e.to_string()))?;
+                done(Stage::Connect, address);
                 return Ok(tcp);
             }
             Err(error) => failure = Some(error),
@@ -208,6 +265,18 @@ fn set_options(tcp: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepidle(tcp, KEEP_ALIVE)?;
     sockopt::set_tcp_keepintvl(tcp, KEEP_ALIVE)?;
     Ok(sockopt::set_tcp_keepcnt(tcp, LOST_SIGNS)?)
+}
+
+/// Addresses as a list for people to read.
+struct Addresses<'a>(&'a [SocketAddr]);
+
+impl Display for Addresses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, address) in self.0.iter().enumerate() {
+            write!(f, "{}{}", if at > 0 { ", " } else { "" }, address.ip())?;
+        }
+        Ok(())
+    }
 }
 
 /// Looks `host` up. The system's resolver knows no deadline, so a name is looked up in a thread that
@@ -247,7 +316,8 @@ fn connect_through(
     if proxy.protocol() != ureq::ProxyProtocol::Http {
         return Err(failed(&"only http:// proxies are supported"));
     }
-    let tcp = connect_tcp(proxy.host(), proxy.port(), deadline).map_err(|e| failed(&e))?;
+    let tcp = connect_tcp(proxy.host(), proxy.port(), deadline, &mut |_, _| {});
+    let tcp = tcp.map_err(|e| failed(&e))?;
     let mut socket = Socket { tcp, deadline: Some(deadline) };
 
     let target = endpoint.authority();
@@ -426,7 +496,8 @@ mod tests {
     #[test]
     fn a_refused_connection_says_who_refused_it() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let error = connect_tcp("127.0.0.1", port, Instant::now() + Duration::from_secs(5));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let error = connect_tcp("127.0.0.1", port, deadline, &mut |_, _| {});
         let message = error.unwrap_err().to_string();
         assert!(message.contains("127.0.0.1") && message.contains("refused"), "{message}");
     }

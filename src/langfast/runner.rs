@@ -129,6 +129,16 @@ impl Runner {
         Runner { shared: Arc::new(Shared { config, dialer, session, when_idle, state, changed }) }
     }
 
+    /// Where it connects to.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.shared.config.endpoint
+    }
+
+    /// Whether the socket is connected now.
+    pub fn is_connected(&self) -> bool {
+        self.shared.lock().link.is_some()
+    }
+
     /// Claims the socket for a run that is about to be started: it begins to connect if it is not.
     ///
     /// # Errors

@@ -132,6 +132,11 @@ impl Session {
         }))
     }
 
+    /// The session file's path.
+    pub fn path(&self) -> std::path::PathBuf {
+        self.store.path()
+    }
+
     /// Why the last sign-in failed, if it did.
     pub fn failure(&self) -> Option<Error> {
         self.state.lock().unwrap().failure.clone()

@@ -1,0 +1,79 @@
+//! This server as its clients reach it, through whatever stands in front of it: the doctor's requests
+//! to the public URL. They go over the same dialer as LangFast's, and so through the same proxy.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::api::{Timeouts, agent};
+use super::dial::{DialError, Dialer, Endpoint};
+
+/// Longest answer that is read, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// The server at a public URL.
+pub struct Outside {
+    agent: ureq::Agent,
+    endpoint: Endpoint,
+}
+
+/// An answer.
+pub struct Seen {
+    /// The HTTP status.
+    pub status: u16,
+    /// Where to a redirect points.
+    pub location: Option<String>,
+    /// How the body is compressed, if it is.
+    pub encoding: Option<String>,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// When each piece of the body arrived, from the head on.
+    pub arrivals: Vec<Duration>,
+}
+
+impl Outside {
+    /// The server at `endpoint`.
+    pub fn new(dialer: Arc<Dialer>, endpoint: Endpoint, timeouts: Timeouts) -> Outside {
+        Outside { agent: agent(dialer, &endpoint, timeouts), endpoint }
+    }
+
+    /// Asks for `path` with this key, as a client's library would.
+    ///
+    /// # Errors
+    /// In words, when no whole answer comes.
+    pub fn get(&self, path: &str, key: Option<&str>) -> Result<Seen, String> {
+        let mut request = self.agent.get(self.endpoint.url("http", path));
+        // As the SDKs say: whether a proxy then compresses, and holds back, is part of the question.
+        request = request.header("Accept-Encoding", "gzip, deflate");
+        if let Some(key) = key {
+            request = request.header("Authorization", format!("Bearer {key}"));
+        }
+        let mut answer = request.call().map_err(words)?;
+        let field = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
+        let (location, encoding) = (field("location"), field("content-encoding"));
+        let status = answer.status().as_u16();
+        let began = Instant::now();
+        let (mut body, mut arrivals) = (Vec::new(), Vec::new());
+        let mut reader = answer.body_mut().with_config().limit(LONGEST).reader();
+        let mut piece = [0; 4096];
+        loop {
+            match reader.read(&mut piece).map_err(|e| e.to_string())? {
+                0 => return Ok(Seen { status, location, encoding, body, arrivals }),
+                length => {
+                    arrivals.push(began.elapsed());
+                    body.extend_from_slice(&piece[..length]);
+                }
+            }
+        }
+    }
+}
+
+fn words(error: ureq::Error) -> String {
+    match error {
+        ureq::Error::Other(inner) => match inner.downcast::<DialError>() {
+            Ok(error) => error.to_string(),
+            Err(other) => other.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
