@@ -26,6 +26,7 @@
 //! sse         events             socketio   packets
 //! answer      HTTP answers       models     what each model accepts
 //! access      keys, hosts, origins                   config, secrets: settings
+//! page        what browsers get at `/`               vitals, pulse: how the server is
 //! front       connections        usage      token estimates
 //! chat, error, logger
 //! ```
@@ -47,6 +48,8 @@ pub mod langfast;
 pub mod logger;
 pub mod models;
 pub mod openai;
+pub mod page;
+pub mod pulse;
 pub mod reader;
 pub mod schema;
 pub mod secrets;
@@ -56,3 +59,4 @@ pub mod sse;
 pub mod stop;
 pub mod tools;
 pub mod usage;
+pub mod vitals;

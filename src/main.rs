@@ -18,6 +18,7 @@ use langfast2api::langfast::LangFast;
 use langfast2api::logger;
 use langfast2api::models::{BUILT_IN, Models};
 use langfast2api::server::{Server, ServerLimits, Service};
+use langfast2api::vitals::Vitals;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -70,7 +71,7 @@ fn serve(settings: &Settings) -> Result<()> {
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
         access.check_hosts(&settings.allowed_hosts);
     }
-    let service = Arc::new(Service { models, completions, access });
+    let service = Arc::new(Service { models, completions, access, vitals: Vitals::default() });
     let server = Server::start(listeners, service.clone(), limits(settings, descriptors))?;
     announce(&addresses, settings, &who);
     if settings.warm_up {

@@ -1,9 +1,9 @@
 //! models.json: LangFast's own model records, and what each model accepts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::chat::Role;
@@ -54,6 +54,23 @@ impl Model {
             .into_iter()
             .find(|role| self.accepts_value("message_types", role.name()))
     }
+}
+
+/// What a model accepts, as it is listed for people and for the page.
+#[derive(Debug, Serialize)]
+pub struct Accepted<'a> {
+    /// LangFast's name for it.
+    pub id: &'a str,
+    /// The other names that mean it: dated versions, then aliases.
+    pub names: Vec<&'a str>,
+    /// Whether its text comes piece by piece.
+    pub streams: bool,
+    /// The most tokens of an answer.
+    pub max_completion_tokens: Option<u64>,
+    /// The parameters that take a number.
+    pub numbers: Vec<&'static str>,
+    /// The parameters that take a word, and the words.
+    pub words: BTreeMap<&'static str, Vec<&'a str>>,
 }
 
 /// All models, by every name that means one.
@@ -144,6 +161,30 @@ impl Models {
     pub fn find(&self, name: &str) -> Option<&Model> {
         let at = self.aliases.get(name).or_else(|| self.by_name.get(name)).copied().or(self.any)?;
         Some(&self.list[at])
+    }
+
+    /// What each model accepts, in the file's order.
+    pub fn accepted(&self) -> impl Iterator<Item = Accepted<'_>> {
+        const NUMBERS: [&str; 4] =
+            ["temperature", "top_p", "presence_penalty", "frequency_penalty"];
+        const WORDS: [&str; 3] = ["reasoning_effort", "verbosity", "response_format"];
+        self.list.iter().enumerate().map(|(at, model)| {
+            let aliases = self.aliases.iter().filter(move |(_, of)| **of == at);
+            let mut aliases: Vec<&str> = aliases.map(|(name, _)| name.as_str()).collect();
+            aliases.sort_unstable();
+            if self.any == Some(at) {
+                aliases.push("*");
+            }
+            let words = WORDS.map(|name| (name, model.values(name).collect::<Vec<_>>()));
+            Accepted {
+                id: &model.slug,
+                names: model.versions.iter().map(String::as_str).chain(aliases).collect(),
+                streams: model.accepts("stream"),
+                max_completion_tokens: model.max_completion_tokens(),
+                numbers: NUMBERS.into_iter().filter(|name| model.accepts(name)).collect(),
+                words: words.into_iter().filter(|(_, values)| !values.is_empty()).collect(),
+            }
+        })
     }
 
     /// All models in the file's order.

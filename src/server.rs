@@ -22,6 +22,8 @@ use crate::error::Error;
 use crate::front::{BodyLength, Exchanges, Front, Gate, Head, Limits, Listener};
 use crate::models::Models;
 use crate::openai::{legacy, request, response};
+use crate::vitals::Vitals;
+use crate::{page, pulse};
 
 /// A worker that has had nothing to do for this long ends, if it is not needed.
 const WORKER_IDLE: Duration = Duration::from_secs(10);
@@ -39,6 +41,8 @@ pub struct Service {
     pub completions: Completions,
     /// Who may come in.
     pub access: Access,
+    /// What the page shows of the server's doings.
+    pub vitals: Vitals,
 }
 
 /// How much the server does at once.
@@ -164,6 +168,9 @@ enum Route {
     Model(String),
     ChatCompletions,
     Completions,
+    Status,
+    StatusOfModels,
+    Pulse,
 }
 
 impl Route {
@@ -184,6 +191,9 @@ impl Route {
             }
             (["chat", "completions"], _) => Some(Route::ChatCompletions),
             (["completions"], _) => Some(Route::Completions),
+            (["status"], false) => Some(Route::Status),
+            (["status", "models"], false) => Some(Route::StatusOfModels),
+            (["doctor", "stream"], _) => Some(Route::Pulse),
             _ => None,
         }
     }
@@ -191,6 +201,7 @@ impl Route {
     fn methods(&self) -> &'static str {
         match self {
             Route::ChatCompletions | Route::Completions => "POST",
+            Route::Pulse => "GET",
             _ => "GET, HEAD",
         }
     }
@@ -354,6 +365,9 @@ impl Workers {
             let envelope = route.map_or(Error::body as Envelope, |route| route.envelope());
             let _ = answer.error(error, envelope);
         }
+        if let Some(took) = record.first_text {
+            self.service.vitals.note_first_token(took);
+        }
         drop(until_answered);
         log_request(&answer, &record, result.err());
     }
@@ -383,10 +397,12 @@ impl Service {
         let written = match route {
             Route::ChatCompletions => {
                 let mut call = request::parse(body)?;
+                let _under_way = self.vitals.begin_answer();
                 return self.completions.create(&models, &mut call, answer, record);
             }
             Route::Completions => {
                 let mut call = legacy::parse(body)?;
+                let _under_way = self.vitals.begin_answer();
                 return self.completions.create(&models, &mut call, answer, record);
             }
             Route::Models => answer.json(200, &response::model_list(&models)),
@@ -394,7 +410,17 @@ impl Service {
                 Some(model) => answer.json(200, &response::model(model, &name)),
                 None => return Err(Error::NoSuchModel(name)),
             },
-            Route::Root => answer.whole(200, "text/plain; charset=utf-8", ROOT),
+            Route::Root if page::is_wanted(&exchange.head) => page::send(answer),
+            Route::Root => {
+                answer.field("Vary", "Accept");
+                answer.whole(200, "text/plain; charset=utf-8", ROOT)
+            }
+            Route::Status => {
+                answer.field("Cache-Control", "no-store");
+                answer.json(200, &page::status(&self.vitals, &self.completions.langfast))
+            }
+            Route::StatusOfModels => answer.json(200, &page::models(&models)),
+            Route::Pulse => pulse::send(answer),
             Route::Ready => match self.completions.langfast.session().failure() {
                 // Requests would fail alike until somebody acts or the next one succeeds.
                 Some(failure) => return Err(failure),
@@ -465,7 +491,9 @@ fn log_request(answer: &Answer, record: &Record, error: Option<Error>) {
         }
     }
     field("id", &exchange.request_id);
-    log::info!("{line}");
+    // An open page asks every few seconds.
+    let is_routine = exchange.head.path() == "/status" && answer.status() == Some(200);
+    log::log!(if is_routine { log::Level::Debug } else { log::Level::Info }, "{line}");
 }
 
 #[cfg(test)]

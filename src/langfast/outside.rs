@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::api::{Timeouts, agent};
+use super::api::{DialConnector, Timeouts, agent};
 use super::dial::{DialError, Dialer, Endpoint};
 
 /// Longest answer that is read, in bytes.
@@ -34,7 +34,7 @@ pub struct Seen {
 impl Outside {
     /// The server at `endpoint`.
     pub fn new(dialer: Arc<Dialer>, endpoint: Endpoint, timeouts: Timeouts) -> Outside {
-        Outside { agent: agent(dialer, &endpoint, timeouts), endpoint }
+        Outside { agent: agent(&DialConnector::new(dialer, endpoint.clone()), &timeouts), endpoint }
     }
 
     /// Asks for `path` with this key, as a client's library would.
