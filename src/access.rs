@@ -1,10 +1,11 @@
 //! Who may come in: API keys, the names the server answers to when there are none, and the origins
 //! whose pages may call it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use subtle::ConstantTimeEq;
 
+use crate::config::BadSetting;
 use crate::error::Error;
 use crate::front::Head;
 
@@ -35,6 +36,26 @@ impl Access {
     /// Whether a key is asked for.
     pub fn has_keys(&self) -> bool {
         !self.keys.is_empty()
+    }
+
+    /// One of the keys, for requests of the program's own.
+    pub fn any_key(&self) -> Option<&str> {
+        self.keys.first().map(String::as_str)
+    }
+
+    /// Refuses an address that other machines reach, if no key is asked for.
+    ///
+    /// # Errors
+    /// [`BadSetting`] says what to set.
+    pub fn check_address(&self, address: SocketAddr) -> Result<(), BadSetting> {
+        if self.has_keys() || address.ip().to_canonical().is_loopback() {
+            return Ok(());
+        }
+        Err(BadSetting(format!(
+            "refusing to listen on {address} without an API key: everybody who reaches it could use \
+             your LangFast account. Set LANGFAST2API_API_KEYS (or LANGFAST2API_API_KEYS_FILE), or \
+             listen on 127.0.0.1"
+        )))
     }
 
     /// Lets in, without a key, only requests for a local name, an IP address, or one of these names.

@@ -1,8 +1,9 @@
-//! The commands besides serving: login, logout, whoami.
+//! The small commands besides serving: login, logout, whoami, models.
 
 use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
 
 use crate::langfast::{Credentials, Session};
+use crate::models::{Accepted, Models};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -50,6 +51,39 @@ pub fn whoami(session: &Session) -> Result<()> {
     }
 }
 
+/// Lists the models with what each accepts: a table for people, or JSON.
+///
+/// # Errors
+/// When standard output takes no more.
+pub fn models(models: &Models, json: bool) -> Result<()> {
+    let accepted: Vec<Accepted> = models.accepted().collect();
+    if json {
+        return say(&serde_json::to_string_pretty(&accepted)?);
+    }
+    let head = ["MODEL", "TOKENS", "STREAMED", "ALSO CALLED", "ACCEPTS"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = [head].into_iter().chain(accepted.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths = [0, 1, 2, 3].map(|column| width(column).unwrap_or(0));
+    for [model, tokens, streamed, names, accepts] in &rows {
+        let [a, b, c, d] = widths;
+        say(&format!("{model:a$}  {tokens:>b$}  {streamed:c$}  {names:d$}  {accepts}"))?;
+    }
+    Ok(())
+}
+
+fn row(model: &Accepted) -> [String; 5] {
+    let words = model.words.iter().map(|(name, values)| format!("{name}={}", values.join("|")));
+    let accepts: Vec<String> =
+        model.numbers.iter().map(|name| (*name).to_owned()).chain(words).collect();
+    [
+        model.id.to_owned(),
+        model.max_completion_tokens.map_or("-".to_owned(), |most| most.to_string()),
+        if model.streams { "yes" } else { "no" }.to_owned(),
+        model.names.join(", "),
+        accepts.join(", "),
+    ]
+}
+
 fn ask(question: &str) -> Result<String> {
     if stdin().is_terminal() {
         eprint!("{question}");
@@ -75,6 +109,10 @@ fn not_empty(question: &str, answer: String) -> Result<String> {
     }
 }
 
-fn say(line: &str) -> Result<()> {
+/// Prints a line on standard output.
+///
+/// # Errors
+/// When it takes no more.
+pub fn say(line: &str) -> Result<()> {
     Ok(writeln!(stdout(), "{line}")?)
 }

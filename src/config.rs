@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, Resettable};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::access::Access;
+use crate::models::{BUILT_IN, Models};
 use crate::secrets::{self, Places};
 
 /// LangFast's publishable ("anon") key: its web page hands it to every visitor.
@@ -22,6 +24,10 @@ const ANON_KEY: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzdXBhYmF
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, args_override_self = true)]
 pub struct Cli {
+    /// Check all settings and the files that they name, say what would be served, and do nothing
+    /// else.
+    #[arg(long)]
+    pub check_config: bool,
     /// The settings of the server and of every command.
     #[command(flatten)]
     pub settings: Settings,
@@ -30,6 +36,13 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
+/// What the program's exit codes mean.
+pub const EXIT_CODES: [(u8, &str); 3] = [
+    (0, "a signal ended the server, or the command did what it is for"),
+    (1, "something failed; standard error says what"),
+    (2, "the command line or a setting cannot be used: mend it before trying again"),
+];
+
 impl Cli {
     /// Reads the command line and the environment; help, version and errors end the process.
     pub fn read() -> Cli {
@@ -37,20 +50,59 @@ impl Cli {
         Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
-    /// What `--help` tells of. The environment's values stay out of it: it may be shown to others.
+    /// What `--help`, the man page and shells tell of. The environment's values stay out of it: it may
+    /// be shown to others.
     pub fn definition() -> clap::Command {
-        Cli::command().mut_args(|arg| arg.hide_env_values(true))
+        Cli::define(|arg| arg)
     }
 
     /// The same without the variables that are empty: environment files have them so, and mean that
     /// they are not set.
     fn without_empty_variables() -> clap::Command {
         let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-        Cli::definition().mut_args(|arg| match arg.get_env().is_some_and(is_empty) {
+        Cli::define(|arg| match arg.get_env().is_some_and(is_empty) {
             true => arg.env(Resettable::Reset),
             false => arg,
         })
     }
+
+    fn define(change: impl Fn(Arg) -> Arg) -> clap::Command {
+        let all = Cli::command()
+            .mut_args(|arg| change(arg.hide_env_values(true)))
+            .after_help(exit_codes());
+        let settings: Vec<Arg> =
+            all.get_arguments().filter(|a| a.is_global_set()).cloned().collect();
+        // A setting that a command has got already is not handed down to it by clap, and what it is
+        // given there counts all the same.
+        all.mut_subcommands(|command| {
+            let shown = settings_of(command.get_name());
+            let is_shown = |arg: &Arg| shown.contains(&arg.get_id().as_str());
+            let settings = settings.iter().map(|arg| arg.clone().hide(!is_shown(arg)));
+            command.args(settings)
+        })
+    }
+}
+
+/// The settings that a command's help lists; it takes the others too.
+fn settings_of(command: &str) -> &'static [&'static str] {
+    match command {
+        "login" => &[
+            "state_dir",
+            "supabase_url",
+            "origin",
+            "anon_key",
+            "connect_timeout",
+            "request_timeout",
+        ],
+        "logout" | "whoami" => &["state_dir", "supabase_url"],
+        "models" => &["models", "model_aliases"],
+        _ => &[],
+    }
+}
+
+fn exit_codes() -> String {
+    let lines = EXIT_CODES.map(|(code, meaning)| format!("  {code}  {meaning}"));
+    format!("Exit codes:\n{}", lines.join("\n"))
 }
 
 /// Commands besides serving.
@@ -69,6 +121,19 @@ pub enum Command {
     Logout,
     /// Say whose session is kept, and how long its access token lasts.
     Whoami,
+    /// List the models with what each accepts.
+    Models {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print completions for a shell, to be put where it looks for them.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the man page (`langfast2api man | man -l -`).
+    Man,
 }
 
 /// The settings, as given.
@@ -171,7 +236,7 @@ pub struct Settings {
     #[arg(
         long,
         env = "LANGFAST2API_LOG",
-        default_value = "info",
+        default_value = DEFAULT_LOG,
         value_name = "LEVEL",
         value_parser = levels,
         global = true,
@@ -513,6 +578,22 @@ impl Settings {
         Ok(Access::new(keys.as_deref(), &self.cors_origins))
     }
 
+    /// The models, from the file that is set or built in.
+    ///
+    /// # Errors
+    /// When the file cannot be read or used, or an alias names no model.
+    pub fn read_models(&self) -> Result<Models, BadSetting> {
+        let Some(path) = &self.models else {
+            return Models::parse(BUILT_IN, &self.model_aliases)
+                .map_err(|e| BadSetting(e.to_string()));
+        };
+        let bad = |error: &dyn fmt::Display| {
+            BadSetting(format!("LANGFAST2API_MODELS: {}: {error}", path.display()))
+        };
+        let text = std::fs::read_to_string(path).map_err(|e| bad(&e))?;
+        Models::parse(&text, &self.model_aliases).map_err(|e| bad(&e))
+    }
+
     /// The directory that the session is kept in.
     ///
     /// # Errors
@@ -538,6 +619,8 @@ impl Settings {
             })
     }
 }
+
+const DEFAULT_LOG: &str = "info";
 
 /// Longest deadline that can be set: a day.
 const LONGEST: f64 = 86_400.0;
@@ -581,6 +664,35 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::definition().debug_assert();
+    }
+
+    #[test]
+    fn a_setting_counts_before_and_behind_a_command_and_the_one_behind_wins() {
+        let parse = |args: &[&str]| {
+            let args = ["langfast2api"].iter().chain(args);
+            let matches = Cli::definition().try_get_matches_from(args).unwrap();
+            Cli::from_arg_matches(&matches).unwrap().settings
+        };
+        for args in [&["--origin", "x", "login"], &["login", "--origin", "x"]] {
+            assert_eq!(parse(args).origin, "x");
+        }
+        // One that a command's help does not list.
+        assert_eq!(parse(&["--listen", "a:1", "whoami", "--listen", "b:2"]).listen, ["b:2"]);
+    }
+
+    #[test]
+    fn a_command_lists_the_settings_that_concern_it_and_all_that_are_listed_exist() {
+        let mut definition = Cli::definition();
+        definition.build();
+        for command in definition.get_subcommands().filter(|c| c.get_name() != "help") {
+            let shown = command.get_arguments().filter(|a| a.is_global_set() && !a.is_hide_set());
+            let mut shown: Vec<&str> = shown.map(|arg| arg.get_id().as_str()).collect();
+            shown.retain(|id| !["help", "version"].contains(id));
+            let mut expected = settings_of(command.get_name()).to_vec();
+            shown.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(shown, expected, "{}", command.get_name());
+        }
     }
 
     #[test]

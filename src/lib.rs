@@ -16,7 +16,7 @@
 //! # The modules, each knowing only those below it
 //!
 //! ```text
-//! main        settings, signals                      commands: login, logout, whoami
+//! main        settings, signals                      commands, manual: besides serving
 //! server      routes, workers                           (the only user of tiny_http)
 //! completions a call for text, from its runs to its answer
 //! choices     the runs of a request as one sequence     reader: what their texts are made of
@@ -25,7 +25,7 @@
 //! dialect     its interface      json_mode  checks of JSON answers (schema)
 //! sse         events             socketio   packets
 //! answer      HTTP answers       models     what each model accepts
-//! access      keys, hosts, origins                   config, secrets: settings
+//! access      keys, hosts, origins                   config, secrets, check: settings
 //! page        what browsers get at `/`               vitals, pulse: how the server is
 //! front       connections        usage      token estimates
 //! chat, error, logger
@@ -36,6 +36,7 @@
 pub mod access;
 pub mod answer;
 pub mod chat;
+pub mod check;
 pub mod choices;
 pub mod commands;
 pub mod completions;
@@ -46,6 +47,7 @@ pub mod front;
 pub mod json_mode;
 pub mod langfast;
 pub mod logger;
+pub mod manual;
 pub mod models;
 pub mod openai;
 pub mod page;

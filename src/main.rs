@@ -9,16 +9,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use langfast2api::access::Access;
 use langfast2api::choices::{Deadlines, Never};
-use langfast2api::commands;
 use langfast2api::completions::Completions;
-use langfast2api::config::{Cli, Command, Settings};
+use langfast2api::config::{BadSetting, Cli, Command, Settings};
 use langfast2api::front::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::LangFast;
-use langfast2api::logger;
-use langfast2api::models::{BUILT_IN, Models};
 use langfast2api::server::{Server, ServerLimits, Service};
 use langfast2api::vitals::Vitals;
+use langfast2api::{check, commands, logger, manual};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -29,21 +28,37 @@ fn main() -> ExitCode {
     logger::start(&cli.settings.log);
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads no more, as `head`, need not be told.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("langfast2api: {error}");
-            ExitCode::FAILURE
+            // As config::EXIT_CODES has it.
+            ExitCode::from(if error.is::<BadSetting>() { 2 } else { 1 })
         }
     }
 }
 
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
 fn run(cli: &Cli) -> Result<()> {
-    let Some(command) = &cli.command else { return serve(&cli.settings) };
-    let langfast = LangFast::new(&cli.settings)?;
-    match command {
-        Command::Login { refresh_token } => commands::login(langfast.session(), *refresh_token),
-        Command::Logout => commands::logout(langfast.session()),
-        Command::Whoami => commands::whoami(langfast.session()),
+    let settings = &cli.settings;
+    let langfast = || LangFast::new(settings);
+    match &cli.command {
+        _ if cli.check_config => commands::say(&check::check(settings)?.to_string())?,
+        None => serve(settings)?,
+        Some(Command::Login { refresh_token }) => {
+            commands::login(langfast()?.session(), *refresh_token)?;
+        }
+        Some(Command::Logout) => commands::logout(langfast()?.session())?,
+        Some(Command::Whoami) => commands::whoami(langfast()?.session())?,
+        Some(Command::Models { json }) => commands::models(&settings.read_models()?, *json)?,
+        Some(Command::Completions { shell }) => manual::completions(*shell)?,
+        Some(Command::Man) => manual::man_page()?,
     }
+    Ok(())
 }
 
 /// Serves until a signal ends it.
@@ -51,7 +66,7 @@ fn serve(settings: &Settings) -> Result<()> {
     // Before anything else, so that a signal at any time is one that is heard.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let descriptors = raise_descriptor_limit();
-    let models = RwLock::new(Arc::new(read_models(settings)?));
+    let models = RwLock::new(Arc::new(settings.read_models()?));
     let (stop, stopping) = crossbeam_channel::bounded(0);
     let completions = Completions {
         langfast: LangFast::new(settings)?,
@@ -67,7 +82,7 @@ fn serve(settings: &Settings) -> Result<()> {
     };
     let who = completions.langfast.session().expected();
     let mut access = settings.access()?;
-    let Listening { listeners, addresses, unlink } = listen(&settings.listen, access.has_keys())?;
+    let Listening { listeners, addresses, unlink } = listen(&settings.listen, &access)?;
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
         access.check_hosts(&settings.allowed_hosts);
     }
@@ -122,7 +137,7 @@ fn limits(settings: &Settings, descriptors: u64) -> ServerLimits {
 
 /// Reads the models and the session again; models that cannot be used leave the old ones in place.
 fn reload(settings: &Settings, service: &Service) {
-    match read_models(settings) {
+    match settings.read_models() {
         Ok(models) => {
             let count = models.iter().count();
             *service.models.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
@@ -150,18 +165,6 @@ fn shut_down(server: &Server, mut signals: Signals, stop: Sender<Never>, patienc
     server.front.wait_idle(Instant::now() + Duration::from_secs(2));
 }
 
-fn read_models(settings: &Settings) -> Result<Models> {
-    let models = match &settings.models {
-        None => Models::parse(BUILT_IN, &settings.model_aliases)?,
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| format!("LANGFAST2API_MODELS: {}: {e}", path.display()))?;
-            Models::parse(&text, &settings.model_aliases)?
-        }
-    };
-    Ok(models)
-}
-
 struct Listening {
     listeners: Vec<Listener>,
     /// For people to read.
@@ -172,7 +175,7 @@ struct Listening {
 
 /// The listeners that systemd has passed on, else those that the setting names. Without a key none
 /// of them may be reachable from other machines.
-fn listen(addresses: &[String], has_keys: bool) -> Result<Listening> {
+fn listen(addresses: &[String], access: &Access) -> Result<Listening> {
     let mut listening = inherited()?;
     if listening.listeners.is_empty() {
         for address in addresses {
@@ -183,24 +186,14 @@ fn listen(addresses: &[String], has_keys: bool) -> Result<Listening> {
                 listening.add(Listener::Unix(listener))?;
                 listening.unlink.push(PathBuf::from(path));
             } else {
-                if !address.contains(':') {
-                    let form = "write HOST:PORT or unix:/path/of/socket";
-                    return Err(format!("cannot listen on {address}: {form}").into());
-                }
+                check::check_form(address)?;
                 listening.add(Listener::Tcp(TcpListener::bind(address).map_err(failed)?))?;
             }
         }
     }
     for listener in &listening.listeners {
-        let Listener::Tcp(listener) = listener else { continue };
-        let address = listener.local_addr()?;
-        if !has_keys && !address.ip().to_canonical().is_loopback() {
-            return Err(format!(
-                "refusing to listen on {address} without an API key: everybody who reaches it could \
-                 use your LangFast account. Set LANGFAST2API_API_KEYS (or LANGFAST2API_API_KEYS_FILE), \
-                 or listen on 127.0.0.1"
-            )
-            .into());
+        if let Listener::Tcp(listener) = listener {
+            access.check_address(listener.local_addr()?)?;
         }
     }
     Ok(listening)

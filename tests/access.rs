@@ -60,10 +60,10 @@ fn a_request_without_a_key_is_refused_before_its_body_is_read() {
 fn without_a_key_the_server_refuses_to_listen_for_other_machines() {
     let start = |listen: &str| Start::new("http://127.0.0.1:1").arg("--listen").arg(listen);
     let (status, _, log) = start("0.0.0.0:0").run();
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(status.code(), Some(2));
     assert!(log.contains("LANGFAST2API_API_KEYS"), "{log}");
     let (status, _, log) = start("127.0.0.1:0,[::]:0").run();
-    assert_eq!(status.code(), Some(1), "{log}");
+    assert_eq!(status.code(), Some(2), "{log}");
     let program = start("0.0.0.0:0").env("LANGFAST2API_API_KEYS", "one").start();
     assert_eq!(program.get("/healthz").status, 200);
 }
