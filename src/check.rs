@@ -1,4 +1,5 @@
-//! The configuration as a whole, looked at before anything is done with it: for `--check-config`.
+//! The configuration as a whole, looked at before anything is done with it: for `--check-config` and
+//! the doctor.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};

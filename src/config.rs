@@ -39,7 +39,7 @@ pub struct Cli {
 /// What the program's exit codes mean.
 pub const EXIT_CODES: [(u8, &str); 3] = [
     (0, "a signal ended the server, or the command did what it is for"),
-    (1, "something failed; standard error says what"),
+    (1, "something failed; standard error says what (doctor: its report does)"),
     (2, "the command line or a setting cannot be used: mend it before trying again"),
 ];
 
@@ -48,6 +48,14 @@ impl Cli {
     pub fn read() -> Cli {
         let matches = Cli::without_empty_variables().get_matches();
         Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// What to log. The doctor's report says what the log would, unless more is asked for.
+    pub fn log_levels(&self) -> &str {
+        match self.command {
+            Some(Command::Doctor(_)) if self.settings.log == DEFAULT_LOG => "off",
+            _ => &self.settings.log,
+        }
     }
 
     /// What `--help`, the man page and shells tell of. The environment's values stay out of it: it may
@@ -121,6 +129,13 @@ pub enum Command {
     Logout,
     /// Say whose session is kept, and how long its access token lasts.
     Whoami,
+    /// Find out what works and what does not, step by step, and what to do about it.
+    ///
+    /// Looks at the settings, the files and the clock; then goes the server's own way to LangFast: names,
+    /// connections, sign-in, prompt, socket. It uses the server's session (if there is none it signs in,
+    /// as the server would) and spends nothing of the quota without --run. It minds every setting of the
+    /// server: see `langfast2api --help`.
+    Doctor(Examination),
     /// List the models with what each accepts.
     Models {
         /// As JSON.
@@ -134,6 +149,24 @@ pub enum Command {
     },
     /// Print the man page (`langfast2api man | man -l -`).
     Man,
+}
+
+/// What the doctor is to do.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Examination {
+    /// Also run a prompt with an answer of a few tokens: one request of LangFast's quota.
+    #[arg(long)]
+    pub run: bool,
+    /// The model to do that with [default: the first of the list].
+    #[arg(long, value_name = "NAME", requires = "run")]
+    pub model: Option<String>,
+    /// Also go to the running server as its clients do, at this public URL: whether it asks for the
+    /// key, and whether events arrive one by one through the proxy in front of it.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Report as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The settings, as given.

@@ -16,7 +16,7 @@
 //! # The modules, each knowing only those below it
 //!
 //! ```text
-//! main        settings, signals                      commands, manual: besides serving
+//! main        settings, signals                      commands, doctor, manual: besides serving
 //! server      routes, workers                           (the only user of tiny_http)
 //! completions a call for text, from its runs to its answer
 //! choices     the runs of a request as one sequence     reader: what their texts are made of
@@ -42,6 +42,7 @@ pub mod commands;
 pub mod completions;
 pub mod config;
 pub mod dialect;
+pub mod doctor;
 pub mod error;
 pub mod front;
 pub mod json_mode;

@@ -17,7 +17,7 @@ use langfast2api::front::{Limits, Listener, connections_for, raise_descriptor_li
 use langfast2api::langfast::LangFast;
 use langfast2api::server::{Server, ServerLimits, Service};
 use langfast2api::vitals::Vitals;
-use langfast2api::{check, commands, logger, manual};
+use langfast2api::{check, commands, doctor, logger, manual};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -25,9 +25,9 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let cli = Cli::read();
-    logger::start(&cli.settings.log);
+    logger::start(cli.log_levels());
     match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Who reads no more, as `head`, need not be told.
         Err(error) if is_broken_pipe(&*error) => ExitCode::FAILURE,
         Err(error) => {
@@ -43,7 +43,7 @@ fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &Cli) -> Result<ExitCode> {
     let settings = &cli.settings;
     let langfast = || LangFast::new(settings);
     match &cli.command {
@@ -54,11 +54,12 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Some(Command::Logout) => commands::logout(langfast()?.session())?,
         Some(Command::Whoami) => commands::whoami(langfast()?.session())?,
+        Some(Command::Doctor(examination)) => return doctor::examine(settings, examination),
         Some(Command::Models { json }) => commands::models(&settings.read_models()?, *json)?,
         Some(Command::Completions { shell }) => manual::completions(*shell)?,
         Some(Command::Man) => manual::man_page()?,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Serves until a signal ends it.

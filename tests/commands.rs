@@ -42,9 +42,9 @@ fn bash_completes_commands_and_settings() {
         );
         fed("bash", &["--norc", "-s"], &ask).expect("bash").1
     };
-    assert_eq!(complete("langfast2api who", 1), "whoami\n");
+    assert_eq!(complete("langfast2api doc", 1), "doctor\n");
     assert_eq!(complete("langfast2api --max-b", 1), "--max-body\n");
-    assert!(complete("langfast2api models --", 2).contains("--json\n"));
+    assert!(complete("langfast2api doctor --", 2).contains("--run\n"));
 }
 
 #[test]
