@@ -56,11 +56,7 @@ impl LangFast {
         let runner = endpoint("LANGFAST2API_RUNNER_URL", &settings.runner_url)?;
         let origin = settings.origin.trim_end_matches('/').to_owned();
         let server = supabase.authority();
-        let timeouts = Timeouts {
-            connect: settings.connect_timeout,
-            request: settings.request_timeout,
-            keep_warm: settings.keep_warm,
-        };
+        let timeouts = Timeouts::of(settings);
 
         let dialer = Arc::new(Dialer::new(timeouts.connect));
         let anon_key = settings.anon_key.clone();

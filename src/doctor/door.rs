@@ -31,9 +31,7 @@ pub fn examine(
     let dialer = checked.langfast.dialer();
     let connected = connection("public URL", dialer, &endpoint, report)?;
     let is_plain = !endpoint.tls && !is_local(&endpoint.host);
-    let timeouts =
-        Timeouts { connect: settings.connect_timeout, request: settings.request_timeout };
-    let server = Outside::new(dialer.clone(), endpoint, timeouts);
+    let server = Outside::new(dialer.clone(), endpoint, Timeouts::of(settings));
     let key = checked.access.any_key();
 
     after(connected, "public URL: no key", report, || {

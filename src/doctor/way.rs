@@ -4,15 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::json;
-
 use super::report::{Outcome, Report};
+use crate::chat::{Message, Prompt, Role, Sampling};
 use crate::check::Checked;
 use crate::config::{Examination, Settings};
 use crate::error::{Error, Failure, Step};
 use crate::langfast::{Dialer, Endpoint, Gone, LangFast, RunEvent, Stage, prompt_meta};
 use crate::models::Model;
-use crate::openai::request;
 
 /// A clock that is further off than this may take tokens for valid that are not, or the reverse.
 const MOST_SKEW: Duration = Duration::from_secs(60);
@@ -233,13 +231,11 @@ fn try_run(
     langfast: &LangFast,
     model: &Model,
 ) -> Result<(Duration, usize), Error> {
-    let body = json!({
-        "model": model.slug,
-        "messages": [{"role": "user", "content": "Say ok."}],
-        "max_completion_tokens": 16
-    });
-    let call = request::parse(body.to_string().as_bytes())?;
-    let (meta, _) = prompt_meta(&call.requests[0], model)?;
+    let prompt = Prompt {
+        messages: vec![Message { role: Role::User, content: "Say ok.".to_owned() }],
+        sampling: Sampling { max_completion_tokens: Some(16), ..Sampling::default() },
+    };
+    let (meta, _) = prompt_meta(&prompt, model)?;
     let gone: Gone = Arc::new(|| false);
     let began = Instant::now();
     let run = langfast.start(&model.slug, &meta, &gone)?;

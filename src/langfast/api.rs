@@ -16,6 +16,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::dial::{Connection, DialError, Dialer, Endpoint};
+use crate::config::Settings;
 use crate::error::{Error, Failure, Step, clean};
 
 /// Longest answer of an HTTP call that is read, in bytes: the real ones are under 10 KB.
@@ -71,6 +72,17 @@ pub struct Timeouts {
     pub request: Duration,
     /// For so long an idle connection is kept for the next call.
     pub keep_warm: Duration,
+}
+
+impl Timeouts {
+    /// Those that are set.
+    pub fn of(settings: &Settings) -> Timeouts {
+        Timeouts {
+            connect: settings.connect_timeout,
+            request: settings.request_timeout,
+            keep_warm: settings.keep_warm,
+        }
+    }
 }
 
 /// How to sign in.
