@@ -1,7 +1,6 @@
 //! The whole story of a request for text, in named steps, whatever dialect it came in.
 
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,7 @@ const HOLD_STATUS: Duration = Duration::from_secs(10);
 /// What completions need.
 pub struct Completions {
     /// The way to LangFast.
-    pub langfast: LangFast,
+    pub langfast: Arc<LangFast>,
     /// How long a run may take.
     pub deadlines: Deadlines,
     /// Whether what LangFast cannot do is refused instead of left out.
@@ -52,17 +51,17 @@ pub struct Record {
 }
 
 impl Completions {
-    /// Answers a call, streamed or whole.
+    /// Starts the runs of a call; what is left is to write the answer.
     ///
     /// # Errors
-    /// Whatever happened before the answer was begun; later failures are told in the stream.
+    /// The step that failed, and how.
     pub fn create(
         &self,
-        models: &Models,
-        call: &mut Call,
+        models: &Arc<Models>,
+        mut call: Call,
         answer: &mut Answer,
         record: &mut Record,
-    ) -> Result<(), Error> {
+    ) -> Result<Reply, Error> {
         let [first, ..] = &call.requests[..] else {
             return Err(Error::Internal("a call without a request".to_owned()));
         };
@@ -75,21 +74,24 @@ impl Completions {
         let runs = self.start(&call.requests, &plans, model, answer)?;
         let prompt_tokens = plans.iter().map(|plan| prompt_tokens(&plan.prompt)).sum();
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
-        let mut reply = Reply {
-            dialect: &mut *call.dialect,
-            format: format.as_ref(),
+        let repairs = self.tool_repair.then(|| Starter {
+            langfast: self.langfast.clone(),
+            models: models.clone(),
+            model: model.slug.clone(),
+            gone: gone(answer),
+        });
+        Ok(Reply {
+            streamed: call.stream,
+            keep_alive: self.keep_alive,
+            format,
             prompt_tokens,
             readers: self.readers(&call.requests, plans, &stops, call.stream),
             choices: Choices::new(runs, self.deadlines, client, stopping),
-            starter: Starter { langfast: &self.langfast, model, gone: gone(answer) },
-            repairs: self.tool_repair,
-            record,
+            repairs,
+            record: std::mem::take(record),
             began: answer.exchange().accepted,
-        };
-        match call.stream {
-            true => reply.stream(answer, self.keep_alive),
-            false => reply.whole(answer),
-        }
+            dialect: call.dialect,
+        })
     }
 
     /// The estimated tokens of a request's prompt, its tools included; nothing is run.
@@ -113,9 +115,9 @@ impl Completions {
         if !self.tool_repair {
             plans.iter_mut().for_each(|plan| plan.prompt.messages = Vec::new());
         }
-        let stops: Rc<[String]> = stops.into();
+        let stops: Arc<[String]> = stops.into();
         let holds_calls = self.tool_repair || !stream;
-        let plans = plans.into_iter().map(Rc::new).zip(requests);
+        let plans = plans.into_iter().map(Arc::new).zip(requests);
         let readers = plans.flat_map(|(plan, request)| std::iter::repeat_n(plan, request.n));
         readers.map(|plan| Reader::new(plan, stops.clone(), holds_calls)).collect()
     }
@@ -173,16 +175,18 @@ fn gone(answer: &Answer) -> Gone {
 }
 
 /// Starts a further run.
-struct Starter<'a> {
-    langfast: &'a LangFast,
-    model: &'a Model,
+struct Starter {
+    langfast: Arc<LangFast>,
+    models: Arc<Models>,
+    model: String,
     gone: Gone,
 }
 
-impl Starter<'_> {
+impl Starter {
     fn start(&self, prompt: &Prompt) -> Result<Subscription, Error> {
-        let (meta, _) = prompt_meta(prompt, self.model)?;
-        self.langfast.start(&self.model.slug, &meta, &self.gone)
+        let unknown = || Error::NoSuchModel(self.model.clone());
+        let (meta, _) = prompt_meta(prompt, self.models.find(&self.model).ok_or_else(unknown)?)?;
+        self.langfast.start(&self.model, &meta, &self.gone)
     }
 }
 
@@ -190,21 +194,34 @@ fn prompt_tokens(prompt: &Prompt) -> u64 {
     estimate_prompt(prompt.messages.iter().map(|m| (m.role.name(), m.content.as_str())))
 }
 
-/// An answer in the making.
-struct Reply<'a> {
-    dialect: &'a mut dyn Dialect,
-    format: Option<&'a ResponseFormat>,
+/// An answer in the making: its runs have been started.
+pub struct Reply {
+    dialect: Box<dyn Dialect>,
+    streamed: bool,
+    keep_alive: Duration,
+    format: Option<ResponseFormat>,
     prompt_tokens: u64,
     choices: Choices,
     readers: Vec<Reader>,
-    starter: Starter<'a>,
-    /// Whether tool calls are mended by a second run.
-    repairs: bool,
-    record: &'a mut Record,
+    /// Mends tool calls by a second run, if that is wanted.
+    repairs: Option<Starter>,
+    record: Record,
     began: Instant,
 }
 
-impl Reply<'_> {
+impl Reply {
+    /// Writes the answer, streamed or whole, and gives what the log says of it.
+    ///
+    /// # Errors
+    /// Whatever happened before the answer was begun; later failures are told in the stream.
+    pub fn write(mut self, answer: &mut Answer) -> (Record, Result<(), Error>) {
+        let result = match self.streamed {
+            true => self.stream(answer),
+            false => self.whole(answer),
+        };
+        (self.record, result)
+    }
+
     /// All choices at once, when all have ended.
     fn whole(&mut self, answer: &mut Answer) -> Result<(), Error> {
         let mut choices = vec![unwritten(); self.choices.len()];
@@ -222,7 +239,9 @@ impl Reply<'_> {
             }
             parts.drain(..).for_each(|part| add_part(&mut choices[at], part));
         }
-        if let Some(verdict) = self.format.and_then(|format| check_json(&mut choices, format)) {
+        if let Some(verdict) =
+            self.format.as_ref().and_then(|format| check_json(&mut choices, format))
+        {
             answer.field("x-langfast2api-json", verdict.name());
         }
         self.note_tools();
@@ -234,7 +253,7 @@ impl Reply<'_> {
     }
 
     /// Each part as it comes, the choices interleaved.
-    fn stream(&mut self, answer: &mut Answer, keep_alive: Duration) -> Result<(), Error> {
+    fn stream(&mut self, answer: &mut Answer) -> Result<(), Error> {
         let first = self.await_first_event()?;
         let mut calls = vec![0; self.choices.len()];
         let mut parts = Vec::new();
@@ -248,7 +267,7 @@ impl Reply<'_> {
                 Ok(Next::Choice(at, event)) => {
                     let ending = self.read(at, event, &mut parts);
                     for part in parts.drain(..) {
-                        tell(self.dialect, &mut events, at, &mut calls[at], part);
+                        tell(&mut *self.dialect, &mut events, at, &mut calls[at], part);
                     }
                     if let Some(ending) = ending {
                         self.dialect.finish(&mut events, at, &ending);
@@ -267,7 +286,7 @@ impl Reply<'_> {
                     if sent(events.flush())? {
                         sent_at = Instant::now();
                     }
-                    let silence = (!keep_alive.is_zero()).then(|| sent_at + keep_alive);
+                    let silence = (!self.keep_alive.is_zero()).then(|| sent_at + self.keep_alive);
                     self.choices.next(silence)
                 }
             };
@@ -296,15 +315,16 @@ impl Reply<'_> {
                 reason
             }
         };
-        let mended = self.repairs && self.run_again(at, reason);
+        let mended = self.run_again(at, reason);
         (!mended).then(|| self.readers[at].end(reason, parts))
     }
 
     /// Starts another run for a choice whose tool calls are not valid; false if it needs none, has
     /// had one, or none can be started: then what it has counts.
     fn run_again(&mut self, at: usize, reason: FinishReason) -> bool {
+        let Some(starter) = &self.repairs else { return false };
         let Some(prompt) = self.readers[at].repair(reason) else { return false };
-        match self.starter.start(&prompt) {
+        match starter.start(&prompt) {
             Ok(run) => {
                 self.prompt_tokens += prompt_tokens(&prompt);
                 self.choices.restart(at, run);

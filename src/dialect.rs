@@ -55,7 +55,7 @@ pub struct Choice {
 /// [`fail`](Dialect::fail) may come instead, and nothing behind it.
 ///
 /// A dialect that numbers its events, or repeats at the end what it has told, remembers it itself.
-pub trait Dialect {
+pub trait Dialect: Send {
     /// Puts in what a stream begins with.
     fn begin(&mut self, events: &mut EventStream<'_>, start: &Start);
 

@@ -52,6 +52,7 @@ pub mod manual;
 pub mod models;
 pub mod openai;
 pub mod page;
+pub mod pool;
 pub mod pulse;
 pub mod reader;
 pub mod schema;

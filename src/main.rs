@@ -1,4 +1,7 @@
 //! The program: settings, then the server or a command, then the exit code.
+#![deny(unsafe_code)]
+
+mod memory;
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -16,7 +19,6 @@ use langfast2api::config::{BadSetting, Cli, Command, Settings};
 use langfast2api::front::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::LangFast;
 use langfast2api::server::{Server, ServerLimits, Service};
-use langfast2api::vitals::Vitals;
 use langfast2api::{check, commands, doctor, logger, manual};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -24,6 +26,7 @@ use signal_hook::iterator::Signals;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
+    memory::set_up();
     let cli = Cli::read();
     logger::start(cli.log_levels());
     match run(&cli) {
@@ -70,7 +73,7 @@ fn serve(settings: &Settings) -> Result<()> {
     let models = RwLock::new(Arc::new(settings.read_models()?));
     let (stop, stopping) = crossbeam_channel::bounded(0);
     let completions = Completions {
-        langfast: LangFast::new(settings)?,
+        langfast: Arc::new(LangFast::new(settings)?),
         deadlines: Deadlines {
             first_event: settings.first_event_timeout,
             silence: settings.silence_timeout,
@@ -87,7 +90,7 @@ fn serve(settings: &Settings) -> Result<()> {
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
         access.check_hosts(&settings.allowed_hosts);
     }
-    let service = Arc::new(Service { models, completions, access, vitals: Vitals::default() });
+    let service = Arc::new(Service { models, completions, access, vitals: Arc::default() });
     let server = Server::start(listeners, service.clone(), limits(settings, descriptors))?;
     announce(&addresses, settings, &who);
     if settings.warm_up {
@@ -133,7 +136,7 @@ fn limits(settings: &Settings, descriptors: u64) -> ServerLimits {
         write_stall: settings.write_timeout,
         ..Limits::default()
     };
-    ServerLimits { front, requests: settings.max_requests }
+    ServerLimits { front, requests: settings.max_requests, after_burst: memory::give_back }
 }
 
 /// Reads the models and the session again; models that cannot be used leave the old ones in place.

@@ -1,7 +1,7 @@
 //! What a choice's text is made of, told apart as it comes: text for the user, cut at stop texts, and
 //! calls of tools, which are checked.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::chat::{FinishReason, Prompt, ToolCall};
 use crate::dialect::{Choice, Ending};
@@ -49,8 +49,8 @@ impl Verdict {
 
 /// Reads the text of one choice.
 pub struct Reader {
-    plan: Rc<Plan>,
-    stops: Rc<[String]>,
+    plan: Arc<Plan>,
+    stops: Arc<[String]>,
     /// Whether calls are told when the text has ended, not as they come.
     holds_calls: bool,
     parser: Option<Parser>,
@@ -83,7 +83,7 @@ struct Before {
 
 impl Reader {
     /// A reader of a choice that these texts end.
-    pub fn new(plan: Rc<Plan>, stops: Rc<[String]>, holds_calls: bool) -> Reader {
+    pub fn new(plan: Arc<Plan>, stops: Arc<[String]>, holds_calls: bool) -> Reader {
         Reader {
             parser: plan.parser(),
             stop: StopFilter::new(&stops),

@@ -4,11 +4,12 @@
 //! connection. The worker learns from the exchange what the client sent in its head.
 
 use std::any::Any;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,22 +17,23 @@ use percent_encoding::percent_decode_str;
 
 use crate::access::Access;
 use crate::answer::Answer;
-use crate::completions::{Completions, Record};
-use crate::dialect::Envelope;
+use crate::completions::{Completions, Record, Reply};
+use crate::dialect::{Call, Envelope};
 use crate::error::Error;
 use crate::front::{BodyLength, Exchanges, Front, Gate, Head, Limits, Listener};
 use crate::models::Models;
 use crate::openai::{legacy, request, response};
-use crate::vitals::Vitals;
+use crate::pool::Pool;
+use crate::vitals::{UnderWay, Vitals};
 use crate::{page, pulse};
 
-/// A worker that has had nothing to do for this long ends, if it is not needed.
-const WORKER_IDLE: Duration = Duration::from_secs(10);
+/// A thread that has had nothing to do for this long ends, if it is not needed.
+const THREAD_IDLE: Duration = Duration::from_secs(10);
 /// Workers that stay.
 const LEAST_WORKERS: usize = 1;
-/// A worker's stack: enough for a TLS handshake and for JSON as deep as serde_json reads it, also
+/// A thread's stack: enough for a TLS handshake and for JSON as deep as serde_json reads it, also
 /// without optimisation; only what is touched takes memory.
-const WORKER_STACK: usize = 1024 * 1024;
+const STACK: usize = 1024 * 1024;
 
 /// What the server answers from.
 pub struct Service {
@@ -42,7 +44,7 @@ pub struct Service {
     /// Who may come in.
     pub access: Access,
     /// What the page shows of the server's doings.
-    pub vitals: Vitals,
+    pub vitals: Arc<Vitals>,
 }
 
 /// How much the server does at once.
@@ -52,6 +54,8 @@ pub struct ServerLimits {
     pub front: Limits,
     /// Requests that are worked on at once.
     pub requests: usize,
+    /// Called when a burst of requests is over.
+    pub after_burst: fn(),
 }
 
 /// The running server. Dropping it ends all connections.
@@ -80,6 +84,7 @@ impl Server {
             service,
             most: limits.requests,
             count: Mutex::default(),
+            writers: Pool::new("writer", STACK, THREAD_IDLE, limits.after_burst),
         });
         let gate = Arc::new(Admission { workers });
         let path = private.path();
@@ -270,29 +275,48 @@ fn check_media(head: &Head) -> Result<(), Error> {
     refuse(format!("Content-Type {kind} is not supported; send JSON as application/json"))
 }
 
-/// The worker threads: as many as there are requests, kept a while for the next ones.
+/// The worker threads: as many as there are requests that have not got their runs yet, kept a while for
+/// the next ones.
+///
+/// Starting a run goes deep into HTTP and TLS, and the stack that this has touched stays the thread's.
+/// So the answers, which may take minutes, are written by threads of their own, which stay small.
 struct Workers {
     http: tiny_http::Server,
     exchanges: Arc<Exchanges>,
     service: Arc<Service>,
     most: usize,
     count: Mutex<Count>,
+    writers: Arc<Pool>,
 }
 
 #[derive(Default)]
 struct Count {
     threads: usize,
+    /// Requests that have or will have a worker.
+    busy: usize,
+    /// Requests under way.
     permits: usize,
 }
 
-/// The right to a worker; held by the exchange until its worker has dropped it too, so that there
-/// are never more requests than threads, and none waits in a queue.
+/// The right to be worked on, and to a worker, so that no request waits for one in a queue. Held by the
+/// exchange until both of its sides have dropped it.
 struct Permit {
     workers: Arc<Workers>,
+    has_worker: AtomicBool,
+}
+
+impl Permit {
+    /// The worker can take another request.
+    fn let_worker_go(&self) {
+        if self.has_worker.swap(false, Ordering::Relaxed) {
+            self.workers.count().busy -= 1;
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.let_worker_go();
         self.workers.count().permits -= 1;
     }
 }
@@ -307,30 +331,31 @@ impl Workers {
         if count.permits >= workers.most {
             return Err(Error::Overloaded(format!("{} requests are under way", workers.most)));
         }
-        if count.threads <= count.permits {
+        if count.threads <= count.busy {
             let own = workers.clone();
             std::thread::Builder::new()
                 .name("worker".to_owned())
-                .stack_size(WORKER_STACK)
+                .stack_size(STACK)
                 .spawn(move || own.work())
                 .map_err(|e| Error::Overloaded(format!("no thread can be made ({e})")))?;
             count.threads += 1;
         }
         count.permits += 1;
-        Ok(Permit { workers: workers.clone() })
+        count.busy += 1;
+        Ok(Permit { workers: workers.clone(), has_worker: AtomicBool::new(true) })
     }
 
     /// A worker's life.
     fn work(&self) {
         loop {
-            match self.http.recv_timeout(WORKER_IDLE) {
+            match self.http.recv_timeout(THREAD_IDLE) {
                 Ok(Some(request)) => {
                     // The panic itself is reported where it happens; here it ends one request.
                     let _ = catch_unwind(AssertUnwindSafe(|| self.answer(request)));
                 }
                 Ok(None) => {
                     let mut count = self.count();
-                    if count.threads > count.permits.max(LEAST_WORKERS) {
+                    if count.threads > count.busy.max(LEAST_WORKERS) {
                         count.threads -= 1;
                         return;
                     }
@@ -356,20 +381,22 @@ impl Workers {
         // Nothing is written to it: the exchange has the client's own socket, which spares each token
         // a hop. But the private connection, which lasts as long, tells `front` how long that is.
         let until_answered = request.into_writer();
-        let mut answer = Answer::new(exchange);
+        let mut answer = Answer::new(exchange.clone());
         let mut record = Record::default();
-        let result = body.and_then(|body| self.service.answer(&body, &mut answer, &mut record));
-        if let (Err(error), None) = (&result, answer.status()) {
-            // If this fails the client has gone, and cannot be told.
-            let route = Route::find(answer.exchange().head.path());
-            let envelope = route.map_or(Error::body as Envelope, |route| route.envelope());
-            let _ = answer.error(error, envelope);
+        let begun = body.and_then(|body| self.service.answer(&body, &mut answer, &mut record));
+        let service = self.service.clone();
+        match begun {
+            Ok(None) => service.finish(answer, &record, Ok(()), until_answered),
+            Err(error) => service.finish(answer, &record, Err(error), until_answered),
+            Ok(Some((reply, under_way))) => self.writers.run(Box::new(move || {
+                let (record, result) = reply.write(&mut answer);
+                drop(under_way);
+                service.finish(answer, &record, result, until_answered);
+            })),
         }
-        if let Some(took) = record.first_text {
-            self.service.vitals.note_first_token(took);
+        if let Some(permit) = exchange.permit().downcast_ref::<Permit>() {
+            permit.let_worker_go();
         }
-        drop(until_answered);
-        log_request(&answer, &record, result.err());
     }
 }
 
@@ -383,27 +410,30 @@ fn read_body(request: &mut tiny_http::Request, head: &Head) -> Result<Vec<u8>, E
 }
 
 impl Service {
-    fn answer(&self, body: &[u8], answer: &mut Answer, record: &mut Record) -> Result<(), Error> {
+    /// Answers a request, but for the reply to a call, whose runs are only started.
+    fn answer(
+        &self,
+        body: &[u8],
+        answer: &mut Answer,
+        record: &mut Record,
+    ) -> Result<Option<(Reply, UnderWay)>, Error> {
         let exchange = answer.exchange().clone();
         let path = exchange.head.path();
         let route = Route::find(path).ok_or_else(|| Error::NoSuchUrl(path.to_owned()))?;
         if let Some(origin) = self.access.allowed_origin(&exchange.head) {
             allow_origin(answer, origin);
             if exchange.head.method == "OPTIONS" {
-                return preflight(answer, &exchange.head, &route).map_err(|_| Error::ClientGone);
+                let written = preflight(answer, &exchange.head, &route);
+                return written.map(|()| None).map_err(|_| Error::ClientGone);
             }
         }
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner).clone();
         let written = match route {
             Route::ChatCompletions => {
-                let mut call = request::parse(body)?;
-                let _under_way = self.vitals.begin_answer();
-                return self.completions.create(&models, &mut call, answer, record);
+                return self.begin(&models, request::parse(body)?, answer, record).map(Some);
             }
             Route::Completions => {
-                let mut call = legacy::parse(body)?;
-                let _under_way = self.vitals.begin_answer();
-                return self.completions.create(&models, &mut call, answer, record);
+                return self.begin(&models, legacy::parse(body)?, answer, record).map(Some);
             }
             Route::Models => answer.json(200, &response::model_list(&models)),
             Route::Model(name) => match models.find(&name) {
@@ -428,7 +458,40 @@ impl Service {
             },
             Route::Health => answer.json(200, OK),
         };
-        written.map_err(|_| Error::ClientGone)
+        written.map(|()| None).map_err(|_| Error::ClientGone)
+    }
+
+    /// Starts the runs of a call.
+    fn begin(
+        &self,
+        models: &Arc<Models>,
+        call: Call,
+        answer: &mut Answer,
+        record: &mut Record,
+    ) -> Result<(Reply, UnderWay), Error> {
+        let under_way = self.vitals.begin_answer();
+        Ok((self.completions.create(models, call, answer, record)?, under_way))
+    }
+
+    /// Tells what went wrong if nothing has been told yet, and notes how it went.
+    fn finish(
+        &self,
+        mut answer: Answer,
+        record: &Record,
+        result: Result<(), Error>,
+        until_answered: Box<dyn Write + Send>,
+    ) {
+        if let (Err(error), None) = (&result, answer.status()) {
+            // If this fails the client has gone, and cannot be told.
+            let route = Route::find(answer.exchange().head.path());
+            let envelope = route.map_or(Error::body as Envelope, |route| route.envelope());
+            let _ = answer.error(error, envelope);
+        }
+        drop(until_answered);
+        if let Some(took) = record.first_text {
+            self.vitals.note_first_token(took);
+        }
+        log_request(&answer, record, result.err());
     }
 }
 

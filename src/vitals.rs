@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many of the latest times to the first token are kept.
@@ -33,9 +33,9 @@ impl Default for Vitals {
 }
 
 /// An answer under way; it has ended when this is dropped.
-pub struct UnderWay<'a>(&'a Vitals);
+pub struct UnderWay(Arc<Vitals>);
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
@@ -48,9 +48,9 @@ impl Vitals {
     }
 
     /// Counts an answer in.
-    pub fn begin_answer(&self) -> UnderWay<'_> {
+    pub fn begin_answer(self: &Arc<Vitals>) -> UnderWay {
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay(self)
+        UnderWay(self.clone())
     }
 
     /// Answers that are under way.
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_latest_times_are_kept_and_all_are_counted() {
-        let vitals = Vitals::default();
+        let vitals = Arc::new(Vitals::default());
         let times: Vec<Duration> = (0..RECENT as u64 + 2).map(Duration::from_millis).collect();
         times.iter().for_each(|time| vitals.note_first_token(*time));
         assert_eq!(vitals.first_tokens(), (times.len() as u64, times[2..].to_vec()));
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_under_way_until_it_is_let_go() {
-        let vitals = Vitals::default();
+        let vitals = Arc::new(Vitals::default());
         let (one, two) = (vitals.begin_answer(), vitals.begin_answer());
         assert_eq!(vitals.under_way(), 2);
         drop((one, two));

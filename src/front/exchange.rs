@@ -53,7 +53,7 @@ pub struct Exchange {
     /// Whether the client has been sent any of the answer; held while it is written to.
     begun: Mutex<bool>,
     shared: Arc<Shared>,
-    _permit: Box<dyn Any + Send + Sync>,
+    permit: Box<dyn Any + Send + Sync>,
     news: Receiver<ClientNews>,
     finished: AtomicBool,
     last: AtomicBool,
@@ -64,6 +64,11 @@ impl Exchange {
     /// Whether the client has gone, for those who cannot wait for its news.
     pub fn client_has_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+
+    /// What the [`Gate`](super::Gate) gave for it.
+    pub fn permit(&self) -> &(dyn Any + Send + Sync) {
+        &*self.permit
     }
 
     /// Writes a part of the answer to the client, all of it; waits for a client that is slow, but not
@@ -140,7 +145,7 @@ impl Exchanges {
             client: request.client,
             begun: Mutex::new(false),
             shared: request.shared,
-            _permit: request.permit,
+            permit: request.permit,
             news,
             finished: AtomicBool::new(false),
             last: AtomicBool::new(false),

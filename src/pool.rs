@@ -1,0 +1,144 @@
+//! Threads that are kept a while for the next job. A job never waits for one: if none is free, another
+//! is started.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, SendError, Sender, TrySendError, bounded};
+
+/// What a thread does.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// The threads.
+pub struct Pool {
+    name: &'static str,
+    stack: usize,
+    idle: Duration,
+    /// Called when half of the threads of a burst have ended.
+    after_burst: fn(),
+    jobs: (Sender<Job>, Receiver<Job>),
+    size: Mutex<Size>,
+}
+
+#[derive(Default)]
+struct Size {
+    threads: usize,
+    /// The most that there have been since the last time that half of them had ended.
+    most: usize,
+}
+
+impl Pool {
+    /// A pool without a thread. Threads of this name have so many bytes of stack, and end when they have
+    /// had no job for `idle`; whenever half of them have ended, `after_burst` is called.
+    pub fn new(name: &'static str, stack: usize, idle: Duration, after_burst: fn()) -> Arc<Pool> {
+        let size = Mutex::default();
+        Arc::new(Pool { name, stack, idle, after_burst, jobs: bounded(0), size })
+    }
+
+    /// Has a thread do `job`; the caller does it if no thread can be made. A panic ends the job alone.
+    pub fn run(self: &Arc<Pool>, job: Job) {
+        // The channel holds nothing: it takes what a thread is waiting for.
+        let Err(TrySendError::Full(job)) = self.jobs.0.try_send(job) else { return };
+        if let Err(error) = self.add_thread() {
+            log::warn!("no thread can be made ({error}); going on without");
+            return do_job(job);
+        }
+        if let Err(SendError(job)) = self.jobs.0.send(job) {
+            do_job(job);
+        }
+    }
+
+    fn add_thread(self: &Arc<Pool>) -> std::io::Result<()> {
+        let pool = self.clone();
+        let thread = std::thread::Builder::new().name(self.name.to_owned()).stack_size(self.stack);
+        thread.spawn(move || pool.work())?;
+        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        size.threads += 1;
+        size.most = size.most.max(size.threads);
+        Ok(())
+    }
+
+    /// A thread's life.
+    fn work(&self) {
+        while let Ok(job) = self.jobs.1.recv_timeout(self.idle) {
+            do_job(job);
+        }
+        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        size.threads -= 1;
+        if size.threads <= size.most / 2 {
+            size.most = size.threads;
+            drop(size);
+            (self.after_burst)();
+        }
+    }
+}
+
+fn do_job(job: Job) {
+    // The panic itself is reported where it happens.
+    let _ = catch_unwind(AssertUnwindSafe(job));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread::{ThreadId, current};
+
+    const STACK: usize = 256 * 1024;
+
+    fn thread_of_a_job(pool: &Arc<Pool>) -> ThreadId {
+        let (sender, receiver) = bounded(1);
+        pool.run(Box::new(move || sender.send(current().id()).unwrap()));
+        receiver.recv().unwrap()
+    }
+
+    #[test]
+    fn jobs_at_the_same_time_have_a_thread_each_and_later_ones_take_them_again() {
+        let pool = Pool::new("test", STACK, Duration::from_secs(60), || {});
+        let (started, start) = bounded(10);
+        let (finish, finished) = bounded::<()>(0);
+        for _ in 0..10 {
+            let (started, finished) = (started.clone(), finished.clone());
+            pool.run(Box::new(move || {
+                started.send(current().id()).unwrap();
+                let _ = finished.recv();
+            }));
+        }
+        let threads: std::collections::HashSet<ThreadId> = start.iter().take(10).collect();
+        assert_eq!(threads.len(), 10);
+        drop(finish);
+        // A thread that has just finished is free in a moment.
+        let reused = std::iter::repeat_with(|| thread_of_a_job(&pool));
+        assert!(reused.take(10_000).any(|thread| threads.contains(&thread)));
+    }
+
+    #[test]
+    fn a_job_that_panics_ends_alone() {
+        let pool = Pool::new("test", STACK, Duration::from_secs(60), || {});
+        pool.run(Box::new(|| panic!("on purpose")));
+        thread_of_a_job(&pool);
+    }
+
+    #[test]
+    fn when_a_burst_is_over_it_is_told() {
+        static TOLD: AtomicUsize = AtomicUsize::new(0);
+        fn count() {
+            TOLD.fetch_add(1, Ordering::SeqCst);
+        }
+        let pool = Pool::new("test", STACK, Duration::from_millis(1), count);
+        let (finish, finished) = bounded::<()>(0);
+        for _ in 0..8 {
+            let finished = finished.clone();
+            pool.run(Box::new(move || {
+                let _ = finished.recv();
+            }));
+        }
+        assert_eq!(TOLD.load(Ordering::SeqCst), 0, "nothing is over yet");
+        drop(finish);
+        while pool.size.lock().unwrap().threads > 0 || TOLD.load(Ordering::SeqCst) < 4 {
+            std::thread::yield_now();
+        }
+        assert_eq!(TOLD.load(Ordering::SeqCst), 4, "at four, two, one and none");
+    }
+}
