@@ -204,7 +204,7 @@ impl Choice {
                 self.run = None;
                 Ok(ChoiceEvent::Ended { reason, revised })
             }
-            RunEvent::Failed(error) => self.fail(error),
+            RunEvent::Failed(error) => self.fail(*error),
         }
     }
 

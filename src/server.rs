@@ -27,8 +27,11 @@ use crate::pool::Pool;
 use crate::vitals::{UnderWay, Vitals};
 use crate::{page, pulse};
 
-/// A thread that has had nothing to do for this long ends, if it is not needed.
-const THREAD_IDLE: Duration = Duration::from_secs(10);
+/// A worker that has had nothing to do for this long ends, if it is not needed.
+const WORKER_IDLE: Duration = Duration::from_secs(10);
+/// A writer too. Longer, so that when the last of a burst ends, and memory is given back, the workers'
+/// has become free.
+const WRITER_IDLE: Duration = Duration::from_secs(15);
 /// Workers that stay.
 const LEAST_WORKERS: usize = 1;
 /// A thread's stack: enough for a TLS handshake and for JSON as deep as serde_json reads it, also
@@ -84,7 +87,7 @@ impl Server {
             service,
             most: limits.requests,
             count: Mutex::default(),
-            writers: Pool::new("writer", STACK, THREAD_IDLE, limits.after_burst),
+            writers: Pool::new("writer", STACK, WRITER_IDLE, limits.after_burst),
         });
         let gate = Arc::new(Admission { workers });
         let path = private.path();
@@ -348,7 +351,7 @@ impl Workers {
     /// A worker's life.
     fn work(&self) {
         loop {
-            match self.http.recv_timeout(THREAD_IDLE) {
+            match self.http.recv_timeout(WORKER_IDLE) {
                 Ok(Some(request)) => {
                     // The panic itself is reported where it happens; here it ends one request.
                     let _ = catch_unwind(AssertUnwindSafe(|| self.answer(request)));

@@ -252,7 +252,7 @@ fn try_run(
             RunEvent::Alive => {}
             RunEvent::Ending => limit.0 = ENDING,
             RunEvent::Finished { .. } => return Ok((first, pieces)),
-            RunEvent::Failed(error) => return Err(error),
+            RunEvent::Failed(error) => return Err(*error),
         }
         if began.elapsed() > settings.run_timeout {
             return Err(timed_out("LANGFAST2API_RUN_TIMEOUT", settings.run_timeout));

@@ -27,8 +27,8 @@ pub enum RunEvent {
         /// The final text, if it is not what the texts add up to.
         revised: Option<String>,
     },
-    /// The run has failed.
-    Failed(Error),
+    /// The run has failed. Boxed: channels have room for 31 events from the start.
+    Failed(Box<Error>),
 }
 
 /// One event about an execution, as it came; borrowed from its frame.
@@ -185,6 +185,10 @@ fn text(raw: Option<&RawValue>) -> Option<String> {
     serde_json::from_str::<String>(raw?.get()).ok().filter(|text| !text.is_empty())
 }
 
+fn failed(failure: Failure) -> RunEvent {
+    RunEvent::Failed(Error::upstream(Step::Run, failure).into())
+}
+
 /// Where in `outer` its part `inner` is; `None` if it is no part of it.
 pub fn range_within(outer: &str, inner: &str) -> Option<Range<usize>> {
     let begin = (inner.as_ptr() as usize).checked_sub(outer.as_ptr() as usize)?;
@@ -259,7 +263,7 @@ impl Progress {
             }
             Outcome::Failed(why) => {
                 let failure = Failure::Refused(why.clone());
-                events.extend(self.end(RunEvent::Failed(Error::upstream(Step::Run, failure))));
+                events.extend(self.end(failed(failure)));
             }
         }
         events
@@ -272,7 +276,7 @@ impl Progress {
         }
         self.ended = true;
         let why = format!("the answer is longer than {} MiB", self.limit >> 20);
-        Some(RunEvent::Failed(Error::upstream(Step::Run, Failure::OverLimit(why))))
+        Some(failed(Failure::OverLimit(why)))
     }
 
     fn end(&mut self, event: RunEvent) -> Vec<RunEvent> {
@@ -363,7 +367,7 @@ mod tests {
             ),
         ] {
             let failed = Error::upstream(Step::Run, Failure::Refused(why.to_owned()));
-            assert_eq!(play(&[(name, payload)]), [RunEvent::Failed(failed)], "{payload}");
+            assert_eq!(play(&[(name, payload)]), [RunEvent::Failed(failed.into())], "{payload}");
         }
         for payload in [r#"{"executionId":"j","error":""}"#, r#"{"executionId":"j","error":false}"#]
         {
