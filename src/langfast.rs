@@ -5,6 +5,7 @@ mod api;
 pub mod dial;
 mod outside;
 mod prompt_meta;
+mod roots;
 pub mod run;
 mod runner;
 mod session;

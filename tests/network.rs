@@ -8,7 +8,7 @@ mod support;
 
 use std::net::TcpListener;
 
-use relay::{CERTIFICATE, Relay};
+use relay::{CERTIFICATE, HASH_NAME, Relay};
 use simulator::Simulator;
 use support::{Directory, Program, Start, wait_until};
 
@@ -107,6 +107,24 @@ fn a_certificate_that_nobody_vouches_for_is_refused_with_advice() {
     let program = Start::new(&simulator.url()).arg("--runner-url").arg(https(&relay)).start();
     assert_unreachable(&program, &["certificate of localhost is not accepted", "prompt runner"]);
     assert_eq!(simulator.stats().runs, 0);
+}
+
+#[test]
+fn a_named_folder_of_root_certificates_is_trusted() {
+    let simulator = Simulator::start();
+    let relay = Relay::with_tls(&simulator.url());
+    let folder = Directory::new();
+    std::fs::copy(CERTIFICATE, folder.path().join(HASH_NAME)).unwrap();
+    assert_works(&Start::new(&https(&relay)).env("SSL_CERT_DIR", folder.path()).start());
+}
+
+#[test]
+fn a_named_file_of_root_certificates_that_cannot_be_read_is_named() {
+    let simulator = Simulator::start();
+    let relay = Relay::with_tls(&simulator.url());
+    let program = Start::new(&https(&relay)).env("SSL_CERT_FILE", "/no/such.pem").start();
+    assert_unreachable(&program, &["certificate of localhost is not accepted"]);
+    program.wait_for_log("SSL_CERT_FILE names /no/such.pem, which cannot be read");
 }
 
 #[test]

@@ -13,6 +13,8 @@ use native_tls::{HandshakeError, TlsConnector, TlsStream};
 use rustix::net::sockopt;
 use ureq::http::Uri;
 
+use super::roots;
+
 /// Silence after which an idle connection is asked for a sign of life, and between two askings.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Askings without an answer after which it is given up.
@@ -207,7 +209,7 @@ impl Dialer {
 
     fn tls(&self) -> Result<&TlsConnector, String> {
         self.tls
-            .get_or_init(|| TlsConnector::new().map_err(|e| format!("TLS cannot be set up: {e}")))
+            .get_or_init(|| roots::connector().map_err(|e| format!("TLS cannot be set up: {e}")))
             .as_ref()
             .map_err(Clone::clone)
     }

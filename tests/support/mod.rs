@@ -34,7 +34,13 @@ impl Start {
     /// In front of LangFast at `upstream`, on a free port, with a state directory of its own.
     pub fn new(upstream: &str) -> Start {
         let state = Directory::new();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_langfast2api"));
+        let command = Command::new(env!("CARGO_BIN_EXE_langfast2api"));
+        let start = Start::of(command, upstream, state.path());
+        Start { state: Some(state), ..start }
+    }
+
+    /// The same with another command that runs it, and a state directory of the caller's.
+    pub fn of(mut command: Command, upstream: &str, state: &Path) -> Start {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LANGFAST2API_")) {
             command.env_remove(name);
         }
@@ -47,10 +53,12 @@ impl Start {
             .args(["--listen", "127.0.0.1:0", "--log", "debug"])
             .args(["--supabase-url", upstream, "--runner-url", upstream])
             .arg("--state-dir")
-            .arg(state.path())
+            .arg(state)
             // A killed program leaves its private socket behind.
-            .env("XDG_RUNTIME_DIR", state.path());
-        Start { command, state: Some(state) }
+            .env("XDG_RUNTIME_DIR", state)
+            .env_remove("SSL_CERT_FILE")
+            .env_remove("SSL_CERT_DIR");
+        Start { command, state: None }
     }
 
     /// With a further argument.

@@ -20,6 +20,9 @@ const TICK: Duration = Duration::from_millis(5);
 pub const CERTIFICATE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificate/localhost.pem");
 
+/// What [`CERTIFICATE`] is called in a folder of root certificates: `openssl x509 -hash`.
+pub const HASH_NAME: &str = "ffb4d76d.0";
+
 /// A relay; everything it holds ends when it is dropped.
 pub struct Relay {
     address: SocketAddr,

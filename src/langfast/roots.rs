@@ -1,0 +1,101 @@
+//! Whom TLS trusts: the root certificates of the system, or those of Mozilla that are built in where
+//! the system has none, as in an empty container.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use log::{debug, info, warn};
+use native_tls::{Certificate, TlsConnector};
+
+/// What OpenSSL reads root certificates from, if they are set.
+const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// A connector with the trusted roots loaded. The built-in ones are taken only if the system has none
+/// and nobody has named others: they cost 4 ms, and whoever has named a file trusts that alone.
+///
+/// # Errors
+/// When OpenSSL cannot be set up.
+pub fn connector() -> Result<TlsConnector, native_tls::Error> {
+    let named: Vec<_> = VARIABLES.into_iter().filter_map(named_place).collect();
+    for (variable, path) in &named {
+        if let Err(error) = File::open(path) {
+            warn!("{variable} names {}, which cannot be read: {error}", path.display());
+        }
+    }
+    // native-tls looks in the same places, and loads what is there.
+    let found = places_with_certificates(openssl_probe::probe());
+    let mut builder = TlsConnector::builder();
+    if named.is_empty() && found.is_empty() {
+        let certificates = built_in()?;
+        info!("TLS trusts {} built-in root certificates: the system has none", certificates.len());
+        for certificate in certificates {
+            builder.add_root_certificate(certificate);
+        }
+    } else {
+        debug!("TLS trusts the root certificates in {}", listed(&found));
+    }
+    builder.build()
+}
+
+fn named_place(variable: &'static str) -> Option<(&'static str, PathBuf)> {
+    let path = std::env::var_os(variable).filter(|path| !path.is_empty())?;
+    Some((variable, path.into()))
+}
+
+fn places_with_certificates(probed: openssl_probe::ProbeResult) -> Vec<PathBuf> {
+    let files = probed.cert_file.into_iter().filter(|file| has_content(file));
+    let folders = probed.cert_dir.into_iter().filter(|folder| has_hashed_certificate(folder));
+    files.chain(folders).collect()
+}
+
+fn has_content(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|file| file.len() > 0)
+}
+
+/// Whether OpenSSL would find anything: it looks certificates up by the hash of their subject, in
+/// files named `5ed36f99.0`. Debian has the folder, empty, without its package of certificates too.
+fn has_hashed_certificate(folder: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    entries.flatten().any(|entry| is_hash_name(entry.file_name()))
+}
+
+fn is_hash_name(name: OsString) -> bool {
+    let name = name.to_string_lossy();
+    let Some((hash, number)) = name.split_once('.') else { return false };
+    hash.len() == 8
+        && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && number.parse::<u8>().is_ok()
+}
+
+fn listed(places: &[PathBuf]) -> String {
+    let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+    if places.is_empty() { "no place".to_owned() } else { places.join(" and ") }
+}
+
+fn built_in() -> Result<Vec<Certificate>, native_tls::Error> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| Certificate::from_der(der)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openssl_can_read_all_built_in_certificates() {
+        assert!(built_in().unwrap().len() > 100);
+    }
+
+    #[test]
+    fn only_what_openssl_would_look_up_counts_as_a_certificate_in_a_folder() {
+        for (name, counts) in [
+            ("5ed36f99.0", true),
+            ("5ed36f99.12", true),
+            ("5ed36f99", false),
+            ("5ed36f99.r0", false),
+            ("ca-certificates.crt", false),
+        ] {
+            assert_eq!(is_hash_name(name.into()), counts, "{name}");
+        }
+    }
+}
