@@ -13,6 +13,7 @@ use crate::dialect::{Call, Choice, Dialect, Ending, Start};
 use crate::error::Error;
 use crate::json_mode::{self, Verdict};
 use crate::langfast::{Gone, LangFast, Subscription, prompt_meta};
+use crate::logger;
 use crate::models::{Model, Models};
 use crate::reader::{Part, Reader, add_part};
 use crate::sse::EventStream;
@@ -147,8 +148,11 @@ impl Completions {
         if !ignored.is_empty() {
             answer.field("x-langfast2api-ignored", ignored.join(", "));
         }
-        let gone = gone(answer);
-        let start = |meta| self.langfast.start(&model.slug, meta, &gone);
+        let (gone, exchange) = (gone(answer), answer.exchange().clone());
+        let start = |meta| {
+            let _lines = logger::concerning(&exchange.request_id);
+            self.langfast.start(&model.slug, meta, &gone)
+        };
         std::thread::scope(|scope| {
             // The first run is this thread's own.
             let spawn = |meta| std::thread::Builder::new().spawn_scoped(scope, move || start(meta));

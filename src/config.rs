@@ -11,6 +11,7 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::access::Access;
+use crate::logger::LogFormat;
 use crate::models::{BUILT_IN, Models};
 use crate::secrets::{self, Places};
 
@@ -276,6 +277,18 @@ pub struct Settings {
         help_heading = "Serving"
     )]
     pub log: String,
+
+    /// How to log.
+    #[arg(
+        long,
+        env = "LANGFAST2API_LOG_FORMAT",
+        default_value = "auto",
+        value_name = "FORMAT",
+        value_enum,
+        global = true,
+        help_heading = "Serving"
+    )]
+    pub log_format: LogFormat,
 
     /// File with the API keys that clients must send, a line each. Also: the keys themselves, with
     /// commas, in LANGFAST2API_API_KEYS, or a systemd credential named api-keys.

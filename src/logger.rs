@@ -1,24 +1,264 @@
 //! The log: one line a record on standard error, of this program's own modules only. Other crates'
 //! records may hold what a log must not (tungstenite's hold whole messages), so none is let through.
+//!
+//! A line about a request carries its id: whoever works on one says so with [`concerning`].
 
-use std::io::Write;
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _, stderr};
+use std::marker::PhantomData;
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clap::ValueEnum;
 use env_logger::{Builder, Target};
+use log::kv::{Error, Key, Value, VisitSource, VisitValue};
+use log::{Level, Record};
+use serde_json::{Map, Value as Json};
 
-/// Starts logging as `levels` says: a level, or a list of `module=level`.
-pub fn start(levels: &str) {
-    let own = |target: &str| target.split("::").next() == Some(env!("CARGO_PKG_NAME"));
+/// How lines are to be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// `journal` if systemd's journal reads standard error, else `text`.
+    #[default]
+    Auto,
+    /// For people: time, level (in colour on a terminal), words.
+    Text,
+    /// For systemd's journal, which knows the time itself: priority (`<6>`), words.
+    Journal,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    Text { in_colour: bool },
+    Journal,
+    Json,
+}
+
+/// Chosen once, by [`start`].
+static STYLE: OnceLock<Style> = OnceLock::new();
+
+thread_local! {
+    static REQUEST_ID: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Starts logging as `levels` says: a level, or a list of `module=level`. Panics are logged too.
+pub fn start(levels: &str, format: LogFormat) {
+    let style = *STYLE.get_or_init(|| Style::choose(format));
     Builder::new()
         .parse_filters(&with_full_names(levels))
         .target(Target::Stderr)
-        .format(move |out, record| {
-            if !own(record.target()) {
-                return Ok(());
+        .format(move |out, record| match own_module(record.target()) {
+            Some(module) => {
+                let line = style.line(record, module, request_id().as_deref());
+                out.write_all(line.as_bytes())
             }
-            writeln!(out, "{} {:<5} {}", timestamp(), record.level(), record.args())
+            None => Ok(()),
         })
         .init();
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// A line that is there whatever is logged (where the server listens, what ended it): its words alone
+/// for people, a line of the log where a machine reads it.
+pub fn bare_line(level: Level, words: &str) -> String {
+    match STYLE.get() {
+        None | Some(Style::Text { .. }) => format!("{words}\n"),
+        Some(style) => {
+            let words = format_args!("{words}");
+            let record = Record::builder().level(level).args(words).build();
+            style.line(&record, "", None)
+        }
+    }
+}
+
+/// While the value lives, what this thread logs carries a request's id.
+#[must_use]
+pub fn concerning(request_id: &str) -> Concerning {
+    Concerning { before: REQUEST_ID.replace(Some(request_id.to_owned())), thread: PhantomData }
+}
+
+/// See [`concerning`].
+pub struct Concerning {
+    before: Option<String>,
+    /// It belongs to its thread.
+    thread: PhantomData<*const ()>,
+}
+
+impl Drop for Concerning {
+    fn drop(&mut self) {
+        REQUEST_ID.set(self.before.take());
+    }
+}
+
+/// The request that this thread works on.
+fn request_id() -> Option<String> {
+    REQUEST_ID.with_borrow(Clone::clone)
+}
+
+/// Says where, and not what: a panic's words may quote a prompt (those of a bad slice do).
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map_or("an unknown place".to_owned(), ToString::to_string);
+    let thread = std::thread::current();
+    log::error!("a panic at {place} in the thread `{}`", thread.name().unwrap_or("unnamed"));
+}
+
+/// A record's module within this program; `None` if it is another crate's.
+fn own_module(target: &str) -> Option<&str> {
+    let rest = target.strip_prefix(env!("CARGO_PKG_NAME"))?;
+    if rest.is_empty() { Some("main") } else { rest.strip_prefix("::") }
+}
+
+impl Style {
+    fn choose(format: LogFormat) -> Style {
+        let text = || Style::Text {
+            in_colour: stderr().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        };
+        match format {
+            LogFormat::Auto if is_read_by_the_journal() => Style::Journal,
+            LogFormat::Auto | LogFormat::Text => text(),
+            LogFormat::Journal => Style::Journal,
+            LogFormat::Json => Style::Json,
+        }
+    }
+
+    /// A record as a line, its end included.
+    fn line(self, record: &Record<'_>, module: &str, request_id: Option<&str>) -> String {
+        let level = record.level();
+        match self {
+            Style::Text { in_colour } => {
+                let (on, off) = if in_colour { colours(level) } else { ("", "") };
+                let words = words(record, request_id);
+                format!("{} {on}{level:<5}{off} {words}\n", timestamp())
+            }
+            Style::Journal => format!("<{}>{}\n", priority(level), words(record, request_id)),
+            Style::Json => json(record, module, request_id) + "\n",
+        }
+    }
+}
+
+/// systemd passes on which file its journal reads (`JOURNAL_STREAM`), so that a redirected standard
+/// error is known from one that it still reads.
+fn is_read_by_the_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(file) = rustix::fs::fstat(stderr()) else { return false };
+    stream == format!("{}:{}", file.st_dev, file.st_ino)
+}
+
+/// The syslog priority of a level.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+/// What begins and ends a level's colour.
+fn colours(level: Level) -> (&'static str, &'static str) {
+    let on = match level {
+        Level::Error => "\x1b[31m",
+        Level::Warn => "\x1b[33m",
+        Level::Info => "\x1b[32m",
+        Level::Debug | Level::Trace => "\x1b[2m",
+    };
+    (on, "\x1b[0m")
+}
+
+/// The record's words and fields on one line, whatever is in them.
+fn words(record: &Record<'_>, request_id: Option<&str>) -> String {
+    let mut line = record.args().to_string();
+    for (name, value) in fields(record).iter().filter(|(_, value)| !value.is_null()) {
+        let value = value.as_str().map_or_else(|| value.to_string(), quoted_if_need_be);
+        let _ = write!(line, " {name}={value}");
+    }
+    if let Some(id) = request_id {
+        let _ = write!(line, " id={id}");
+    }
+    if line.contains(char::is_control) {
+        let escape =
+            |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+        line = line.chars().map(escape).collect();
+    }
+    line
+}
+
+fn quoted_if_need_be(text: &str) -> String {
+    let is_plain = |c: char| !c.is_whitespace() && !['"', '='].contains(&c);
+    if text.chars().all(is_plain) { text.to_owned() } else { format!("{text:?}") }
+}
+
+fn json(record: &Record<'_>, module: &str, request_id: Option<&str>) -> String {
+    let mut line = Map::new();
+    let mut put = |name: &str, value: Json| drop(line.insert(name.to_owned(), value));
+    put("time", timestamp().into());
+    put("level", record.level().as_str().to_ascii_lowercase().into());
+    if !module.is_empty() {
+        put("module", module.into());
+    }
+    if let Some(id) = request_id {
+        put("request_id", id.into());
+    }
+    put("message", record.args().to_string().into());
+    line.extend(fields(record).into_iter().filter(|(_, value)| !value.is_null()));
+    Json::Object(line).to_string()
+}
+
+/// The record's fields, in their order.
+fn fields(record: &Record<'_>) -> Map<String, Json> {
+    let mut fields = Fields::default();
+    // The visitor fails nowhere.
+    let _ = record.key_values().visit(&mut fields);
+    fields.0
+}
+
+#[derive(Default)]
+struct Fields(Map<String, Json>);
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        let mut seen = AsJson(Json::Null);
+        value.visit(&mut seen)?;
+        self.0.insert(key.as_str().to_owned(), seen.0);
+        Ok(())
+    }
+}
+
+struct AsJson(Json);
+
+impl AsJson {
+    fn put(&mut self, value: impl Into<Json>) -> Result<(), Error> {
+        self.0 = value.into();
+        Ok(())
+    }
+}
+
+impl<'v> VisitValue<'v> for AsJson {
+    fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
+        self.put(value.to_string())
+    }
+
+    fn visit_null(&mut self) -> Result<(), Error> {
+        self.put(Json::Null)
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), Error> {
+        self.put(value)
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), Error> {
+        self.put(value)
+    }
+
+    fn visit_str(&mut self, value: &str) -> Result<(), Error> {
+        self.put(value)
+    }
 }
 
 /// `langfast=debug` means this program's module of that name.
@@ -58,7 +298,48 @@ fn date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use log::kv::ToValue;
+
     use super::*;
+
+    fn line(style: Style) -> String {
+        let fields = [("status", 200.to_value()), ("model", None::<&str>.to_value())];
+        let fields = fields.into_iter().chain([("step", "start the run".to_value())]);
+        let fields: Vec<_> = fields.collect();
+        let words = format_args!("one\ntwo");
+        let record = Record::builder().level(Level::Warn).args(words).key_values(&fields).build();
+        style.line(&record, "server", Some("req_1"))
+    }
+
+    #[test]
+    fn a_record_is_one_line_in_every_style_and_leaves_out_what_there_is_not() {
+        let words = "one\\ntwo status=200 step=\"start the run\" id=req_1\n";
+        assert_eq!(line(Style::Journal), format!("<4>{words}"));
+        let text = line(Style::Text { in_colour: false });
+        assert_eq!(text.split_once(' ').unwrap().1, format!("WARN  {words}"));
+        let coloured = line(Style::Text { in_colour: true });
+        assert_eq!(coloured.split_once(' ').unwrap().1, format!("\x1b[33mWARN \x1b[0m {words}"));
+
+        let json = line(Style::Json);
+        assert_eq!(json.matches('\n').count(), 1);
+        let json: Json = serde_json::from_str(&json).unwrap();
+        let names: Vec<_> = json.as_object().unwrap().keys().collect();
+        let expected = ["time", "level", "module", "request_id", "message", "status", "step"];
+        assert_eq!(names, expected);
+        assert_eq!((&json["message"], &json["status"]), (&"one\ntwo".into(), &200.into()));
+    }
+
+    #[test]
+    fn ids_belong_to_their_thread_and_end_with_their_scope() {
+        let outer = concerning("outer");
+        drop(concerning("inner"));
+        assert_eq!(request_id().as_deref(), Some("outer"));
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(request_id(), None));
+        });
+        drop(outer);
+        assert_eq!(request_id(), None);
+    }
 
     #[test]
     fn days_become_dates() {

@@ -20,6 +20,7 @@ use langfast2api::front::{Limits, Listener, connections_for, raise_descriptor_li
 use langfast2api::langfast::LangFast;
 use langfast2api::server::{Server, ServerLimits, Service};
 use langfast2api::{check, commands, doctor, logger, manual};
+use log::Level;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -28,13 +29,13 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     memory::set_up();
     let cli = Cli::read();
-    logger::start(cli.log_levels());
+    logger::start(cli.log_levels(), cli.settings.log_format);
     match run(&cli) {
         Ok(code) => code,
         // Who reads no more, as `head`, need not be told.
         Err(error) if is_broken_pipe(&*error) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("langfast2api: {error}");
+            eprint!("{}", logger::bare_line(Level::Error, &format!("langfast2api: {error}")));
             // As config::EXIT_CODES has it.
             ExitCode::from(if error.is::<BadSetting>() { 2 } else { 1 })
         }
@@ -253,5 +254,5 @@ fn announce(addresses: &[String], settings: &Settings, who: &str) {
         settings.supabase_url
     );
     // Nobody may be reading.
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = write!(std::io::stdout(), "{}", logger::bare_line(Level::Info, &line));
 }

@@ -19,8 +19,9 @@ use crate::access::Access;
 use crate::answer::Answer;
 use crate::completions::{Completions, Record, Reply};
 use crate::dialect::{Call, Envelope};
-use crate::error::Error;
+use crate::error::{Error, Step};
 use crate::front::{BodyLength, Exchanges, Front, Gate, Head, Limits, Listener};
+use crate::logger;
 use crate::models::Models;
 use crate::openai::{legacy, request, response};
 use crate::pool::Pool;
@@ -379,6 +380,7 @@ impl Workers {
             // The client has gone already.
             return;
         };
+        let _lines = logger::concerning(&exchange.request_id);
         // The writer drops the reader: the body comes first.
         let body = read_body(&mut request, &exchange.head);
         // Nothing is written to it: the exchange has the client's own socket, which spares each token
@@ -392,6 +394,7 @@ impl Workers {
             Ok(None) => service.finish(answer, &record, Ok(()), until_answered),
             Err(error) => service.finish(answer, &record, Err(error), until_answered),
             Ok(Some((reply, under_way))) => self.writers.run(Box::new(move || {
+                let _lines = logger::concerning(&answer.exchange().request_id);
                 let (record, result) = reply.write(&mut answer);
                 drop(under_way);
                 service.finish(answer, &record, result, until_answered);
@@ -494,7 +497,7 @@ impl Service {
         if let Some(took) = record.first_text {
             self.vitals.note_first_token(took);
         }
-        log_request(&answer, record, result.err());
+        log_request(&answer, record, result.as_ref().err());
     }
 }
 
@@ -527,39 +530,26 @@ const ROOT: &str = concat!(
 );
 
 /// One line a request: what it was and how it went, nothing of what was said.
-fn log_request(answer: &Answer, record: &Record, error: Option<Error>) {
+fn log_request(answer: &Answer, record: &Record, error: Option<&Error>) {
     let exchange = answer.exchange();
-    let mut line = format!(
-        "{} {} {}",
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    // An open page asks every few seconds.
+    let is_routine = exchange.head.path() == "/status" && answer.status() == Some(200);
+    log::log!(
+        if is_routine { log::Level::Debug } else { log::Level::Info },
+        status = answer.status(),
+        model = record.model.as_deref(),
+        first_ms = record.first_text.map(millis),
+        tools = record.tools.as_deref(),
+        ms = millis(exchange.accepted.elapsed()),
+        bytes = answer.bytes(),
+        error = error.map(Error::cause),
+        step = error.and_then(Error::step).map(Step::name);
+        "{} {}",
         exchange.head.method,
         // The query may hold what nobody should read.
         exchange.head.path(),
-        answer.status().map_or("-".to_owned(), |status| status.to_string())
     );
-    let mut field = |name: &str, value: &dyn std::fmt::Display| {
-        line.push_str(&format!(" {name}={value}"));
-    };
-    if let Some(model) = &record.model {
-        field("model", model);
-    }
-    if let Some(first) = record.first_text {
-        field("first_ms", &first.as_millis());
-    }
-    if let Some(tools) = &record.tools {
-        field("tools", &format_args!("{tools:?}"));
-    }
-    field("ms", &exchange.accepted.elapsed().as_millis());
-    field("bytes", &answer.bytes());
-    if let Some(error) = error {
-        field("error", &error.cause());
-        if let Some(step) = error.step() {
-            field("step", &format_args!("{:?}", step.name()));
-        }
-    }
-    field("id", &exchange.request_id);
-    // An open page asks every few seconds.
-    let is_routine = exchange.head.path() == "/status" && answer.status() == Some(200);
-    log::log!(if is_routine { log::Level::Debug } else { log::Level::Info }, "{line}");
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::relay::Relay;
 use super::socket::{Socket, Stopped, wait};
 use super::{Shared, Slot};
 use crate::error::Error;
+use crate::logger;
 
 /// Bytes of a refused request's body that are read over to keep the connection.
 const READ_OVER: usize = 64 * 1024;
@@ -84,7 +85,8 @@ impl Connection {
             Ok(next) => next,
             Err(Stop::Gone) => Next::Drop,
             Err(Stop::Refused(error)) => {
-                log_refusal(&self.peer, None, &error, &request_id);
+                let _lines = logger::concerning(&request_id);
+                log_refusal(&self.peer, None, &error);
                 let refusal = refusal(&error, &request_id, with_body, false);
                 self.write(&refusal).map_or(Next::Drop, |()| Next::Close)
             }
@@ -93,6 +95,7 @@ impl Connection {
 
     /// The story of a request once its head has been read.
     fn exchange(&mut self, mut head: Head, request_id: String) -> Result<Next, Stop> {
+        let _lines = logger::concerning(&request_id);
         head.keep_alive &= !self.shared.stop.is_raised();
         if let Err(error) = self.shared.gate.admit(&head) {
             return self.turn_down(&head, error, &request_id);
@@ -119,11 +122,11 @@ impl Connection {
             End::Complete => Ok(Next::Close),
             End::Gone => Ok(Next::Drop),
             End::Cut => {
-                warn!("{}: the answer was cut", exchange.request_id);
+                warn!("the answer was cut");
                 Ok(Next::Drop)
             }
             End::Silent => {
-                error!("{}: no worker gave an answer", exchange.request_id);
+                error!("no worker gave an answer");
                 Err(Error::Internal("no answer was given".to_owned()).into())
             }
         }
@@ -139,7 +142,7 @@ impl Connection {
         if to_read_over > READ_OVER || !head.keep_alive {
             return Err(Stop::Refused(error));
         }
-        log_refusal(&self.peer, Some(head), &error, request_id);
+        log_refusal(&self.peer, Some(head), &error);
         self.write(&refusal(&error, request_id, head.method != "HEAD", true))?;
         // If that fails, there is nothing more to say: the answer has been given.
         self.read_body(head).map(|_| Next::Request).map_err(|_| Stop::Gone)
@@ -207,7 +210,7 @@ impl Connection {
     fn relay(&self, exchange: &OpenExchange, body: Vec<u8>) -> Result<End, Stop> {
         let shared = &self.shared;
         let backend = UnixStream::connect(&shared.backend).map_err(|error| {
-            warn!("{}: cannot reach the private socket: {error}", exchange.request_id);
+            warn!("cannot reach the private socket: {error}");
             Error::Overloaded("no more requests can be taken at the moment".to_owned())
         })?;
         // From here on the connection may hold a part of an answer, and must not end as if it were
@@ -262,11 +265,10 @@ fn stop(stopped: Stopped, message: String) -> Stop {
 }
 
 /// One line a refused request, as served ones have theirs; of what is no request, where it is from.
-fn log_refusal(peer: &str, head: Option<&Head>, error: &Error, request_id: &str) {
+fn log_refusal(peer: &str, head: Option<&Head>, error: &Error) {
     let what =
         head.map_or_else(|| "-".to_owned(), |head| format!("{} {}", head.method, head.path()));
-    let (status, cause) = (error.report().status, error.cause());
-    info!("{what} {status} error={cause} peer={peer} id={request_id}");
+    info!(status = error.report().status, error = error.cause(), peer; "{what}");
 }
 
 /// The request as tiny_http gets it: only what it needs to find the end of the body.

@@ -67,6 +67,11 @@ impl Start {
         self
     }
 
+    /// With further arguments.
+    pub fn args<'a>(self, args: impl IntoIterator<Item = &'a str>) -> Start {
+        args.into_iter().fold(self, Start::arg)
+    }
+
     /// With a variable in its environment.
     pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Start {
         self.command.env(name, value);
