@@ -37,6 +37,7 @@ mod relay;
 mod socket;
 
 use crate::error::Error;
+use crate::heartbeat::Heartbeat;
 use accept::Acceptor;
 use socket::{Signal, Socket};
 
@@ -136,6 +137,7 @@ impl AsFd for Listener {
 pub struct Front {
     shared: Arc<Shared>,
     acceptors: Mutex<Vec<JoinHandle<()>>>,
+    heartbeats: Vec<Arc<Heartbeat>>,
 }
 
 impl Front {
@@ -158,9 +160,11 @@ impl Front {
             connections: Mutex::new(0),
             ended: Condvar::new(),
         });
-        let front = Front { shared, acceptors: Mutex::default() };
+        let mut front = Front { shared, acceptors: Mutex::default(), heartbeats: Vec::new() };
         for listener in listeners {
-            let acceptor = Acceptor::new(listener, front.shared.clone())?;
+            let heartbeat = Arc::new(Heartbeat::new("the accept loop"));
+            front.heartbeats.push(heartbeat.clone());
+            let acceptor = Acceptor::new(listener, front.shared.clone(), heartbeat)?;
             let thread = thread::Builder::new().name("accept".to_owned());
             front.acceptors().push(thread.spawn(|| acceptor.run())?);
         }
@@ -170,6 +174,11 @@ impl Front {
     /// Connections that are open now.
     pub fn connections(&self) -> usize {
         *self.shared.connections()
+    }
+
+    /// Those of the accept loops.
+    pub fn heartbeats(&self) -> &[Arc<Heartbeat>] {
+        &self.heartbeats
     }
 
     /// Closes the listeners and the idle connections at once. Running exchanges go on, and their

@@ -28,6 +28,7 @@ pub use store::{Saved, SavedSession, Store};
 
 use crate::config::{BadSetting, Settings};
 use crate::error::{Error, Failure, Step};
+use crate::heartbeat::Heartbeat;
 
 /// Longest text of one answer, in bytes. A channel holds at most this much.
 pub const ANSWER_LIMIT: usize = 16 << 20;
@@ -128,6 +129,11 @@ impl LangFast {
     pub fn connect(&self) -> Result<(), Error> {
         let gone: Gone = Arc::new(|| false);
         self.as_user(|grant| Ok(self.runner.lease()?.connected(grant, &gone)?.then_some(())))
+    }
+
+    /// The heartbeat of the thread that owns the socket.
+    pub fn heartbeat(&self) -> Arc<Heartbeat> {
+        self.runner.heartbeat()
     }
 
     /// Starts a run of `prompt_meta` and gives its events. An access token that LangFast does not

@@ -17,6 +17,7 @@
 //!
 //! ```text
 //! main        settings, signals                      commands, doctor, manual: besides serving
+//! manager     what systemd is told (sd-notify)
 //! server      routes, workers                           (the only user of tiny_http)
 //! completions a call for text, from its runs to its answer
 //! choices     the runs of a request as one sequence     reader: what their texts are made of
@@ -28,7 +29,7 @@
 //! access      keys, hosts, origins                   config, secrets, check: settings
 //! page        what browsers get at `/`               vitals, pulse: how the server is
 //! front       connections        usage      token estimates
-//! chat, error, logger
+//! chat, error, heartbeat, logger
 //! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -45,9 +46,11 @@ pub mod dialect;
 pub mod doctor;
 pub mod error;
 pub mod front;
+pub mod heartbeat;
 pub mod json_mode;
 pub mod langfast;
 pub mod logger;
+pub mod manager;
 pub mod manual;
 pub mod models;
 pub mod openai;

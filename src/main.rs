@@ -19,10 +19,13 @@ use langfast2api::config::{BadSetting, Cli, Command, Settings};
 use langfast2api::front::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::LangFast;
 use langfast2api::server::{Server, ServerLimits, Service};
-use langfast2api::{check, commands, doctor, logger, manual};
+use langfast2api::{check, commands, doctor, logger, manager, manual};
 use log::Level;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+/// What answers get that did not end in time, to say so.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -93,6 +96,8 @@ fn serve(settings: &Settings) -> Result<()> {
     }
     let service = Arc::new(Service { models, completions, access, vitals: Arc::default() });
     let server = Server::start(listeners, service.clone(), limits(settings, descriptors))?;
+    manager::keep_telling(server.pulse())?;
+    manager::ready();
     announce(&addresses, settings, &who);
     if settings.warm_up {
         warm_up(&service);
@@ -102,8 +107,11 @@ fn serve(settings: &Settings) -> Result<()> {
         if signal != SIGHUP {
             break;
         }
+        manager::reloading();
         reload(settings, &service);
+        manager::ready();
     }
+    manager::stopping(settings.shutdown_timeout + LAST_WORDS + Duration::from_secs(5));
     shut_down(&server, signals, stop, settings.shutdown_timeout);
     for path in unlink {
         // Whoever removed it before has spared us the work.
@@ -167,7 +175,7 @@ fn shut_down(server: &Server, mut signals: Signals, stop: Sender<Never>, patienc
         }
     }
     drop(stop);
-    server.front.wait_idle(Instant::now() + Duration::from_secs(2));
+    server.front.wait_idle(Instant::now() + LAST_WORDS);
 }
 
 struct Listening {

@@ -21,7 +21,9 @@ use crate::completions::{Completions, Record, Reply};
 use crate::dialect::{Call, Envelope};
 use crate::error::{Error, Step};
 use crate::front::{BodyLength, Exchanges, Front, Gate, Head, Limits, Listener};
+use crate::heartbeat::Heartbeat;
 use crate::logger;
+use crate::manager::Pulse;
 use crate::models::Models;
 use crate::openai::{legacy, request, response};
 use crate::pool::Pool;
@@ -66,6 +68,7 @@ pub struct ServerLimits {
 pub struct Server {
     /// The clients' side.
     pub front: Front,
+    workers: Arc<Workers>,
     _private: PrivateSocket,
 }
 
@@ -90,10 +93,42 @@ impl Server {
             count: Mutex::default(),
             writers: Pool::new("writer", STACK, WRITER_IDLE, limits.after_burst),
         });
-        let gate = Arc::new(Admission { workers });
+        let gate = Arc::new(Admission { workers: workers.clone() });
         let path = private.path();
         let front = Front::start(listeners, path, exchanges, gate, limits.front)?;
-        Ok(Server { front, _private: private })
+        Ok(Server { front, workers, _private: private })
+    }
+
+    /// How the server is, for its watchdog.
+    pub fn pulse(&self) -> ServerPulse {
+        let mut heartbeats = self.front.heartbeats().to_vec();
+        heartbeats.push(self.workers.service.completions.langfast.heartbeat());
+        ServerPulse { heartbeats, workers: self.workers.clone() }
+    }
+}
+
+/// How the server is: whether its accept loops, LangFast's runner and the way to the workers go on. A
+/// server that is busy, even one that turns clients away, is not stuck.
+pub struct ServerPulse {
+    heartbeats: Vec<Arc<Heartbeat>>,
+    workers: Arc<Workers>,
+}
+
+impl Pulse for ServerPulse {
+    fn check(&self, grace: Duration) -> Result<(), String> {
+        self.heartbeats.iter().try_for_each(|heartbeat| heartbeat.check(grace))?;
+        match self.workers.exchanges.longest_wait() {
+            Some(wait) if wait > grace => Err("the way to the workers is stuck".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    fn status(&self) -> String {
+        let requests = format!("{} requests under way", self.workers.count().permits);
+        match self.workers.service.completions.langfast.session().failure() {
+            Some(error) => format!("{requests}; signing in failed: {error}"),
+            None => requests,
+        }
     }
 }
 

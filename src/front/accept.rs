@@ -16,6 +16,7 @@ use super::refusal::refusal;
 use super::socket::{Socket, wait};
 use super::{Listener, Shared, Slot};
 use crate::error::Error;
+use crate::heartbeat::Heartbeat;
 
 /// Clients that the kernel keeps waiting for us, if `net.core.somaxconn` allows it.
 const BACKLOG: i32 = 1024;
@@ -26,6 +27,8 @@ const STACK: usize = 512 * 1024;
 const BACK_OFF: Duration = Duration::from_millis(50);
 /// For the request of a client that is turned away, which must be read lest it resets our answer.
 const LAST_LOOK: Duration = Duration::from_millis(5);
+/// After so long without a client the loop turns all the same, to show that it does.
+const TURN: Duration = Duration::from_secs(5);
 /// Between two warnings.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -35,15 +38,21 @@ pub struct Acceptor {
     /// A descriptor to give up when there are no more, so that clients can be told.
     reserve: Option<File>,
     last_warning: Option<Instant>,
+    heartbeat: Arc<Heartbeat>,
 }
 
 impl Acceptor {
-    pub fn new(listener: Listener, shared: Arc<Shared>) -> io::Result<Acceptor> {
+    pub fn new(
+        listener: Listener,
+        shared: Arc<Shared>,
+        heartbeat: Arc<Heartbeat>,
+    ) -> io::Result<Acceptor> {
         // A client may leave between being reported and being accepted.
         ioctl_fionbio(&listener, true)?;
         // std asks for a queue of 128; beyond it a client of a burst waits a second for its next try.
         listen(&listener, BACKLOG)?;
-        Ok(Acceptor { listener, shared, reserve: spare_descriptor(), last_warning: None })
+        let reserve = spare_descriptor();
+        Ok(Acceptor { listener, shared, reserve, last_warning: None, heartbeat })
     }
 
     /// Accepts until the front is stopped.
@@ -57,11 +66,13 @@ impl Acceptor {
                 },
             }
         }
+        self.heartbeat.rest();
     }
 
     fn await_client(&self) -> bool {
         let mut fds = [PollFd::new(&self.listener, PollFlags::IN), self.shared.stop.poll_fd()];
-        wait(&mut fds, None);
+        self.heartbeat.beat(TURN);
+        wait(&mut fds, Some(Instant::now() + TURN));
         fds[1].revents().is_empty()
     }
 

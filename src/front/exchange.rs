@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -49,6 +49,8 @@ pub struct Exchange {
     pub peer: String,
     /// When the request was let in: its head had been read, its body had not.
     pub accepted: Instant,
+    /// When a worker could have taken it at the earliest.
+    opened: Instant,
     client: Arc<Socket>,
     /// Whether the client has been sent any of the answer; held while it is written to.
     begun: Mutex<bool>,
@@ -132,6 +134,12 @@ impl Exchanges {
         self.waiting().remove(&id)
     }
 
+    /// How long the oldest exchange has been waiting for its worker. There is one for each: waiting
+    /// for long means that the way to them is blocked.
+    pub fn longest_wait(&self) -> Option<Duration> {
+        self.waiting().values().map(|exchange| exchange.opened.elapsed()).max()
+    }
+
     /// Opens an exchange; a worker can take it as soon as it is told the id.
     pub(super) fn open(self: &Arc<Exchanges>, request: Request) -> OpenExchange {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
@@ -142,6 +150,7 @@ impl Exchanges {
             request_id: request.request_id,
             peer: request.peer,
             accepted: request.accepted,
+            opened: Instant::now(),
             client: request.client,
             begun: Mutex::new(false),
             shared: request.shared,

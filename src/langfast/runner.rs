@@ -24,6 +24,7 @@ use super::dial::{Connection, Dialer, Endpoint};
 use super::run::{Notice, Progress, RunEvent, range_within, with_object};
 use super::session::{Grant, Session};
 use crate::error::{Error, Failure, Step, clean};
+use crate::heartbeat::Heartbeat;
 use crate::socketio::{self, EnginePacket, Open, SocketPacket};
 
 /// Engine.IO 4 over WebSocket, without polling first (known).
@@ -47,6 +48,12 @@ const NEW_TOKEN: Duration = Duration::from_secs(10);
 /// Runs kept that nobody has asked for yet: their events came before the answer that names them, or
 /// they are another program's. When there are more, the oldest goes.
 const MOST_UNCLAIMED: usize = 256;
+
+/// What one attempt to connect may take at most, in connections to LangFast and requests to it: two
+/// sign-ins, of which each may be tried again and wait for another process's; two sockets.
+const LONGEST_CONNECT: u32 = 12;
+/// What one message may take at most, in silences: it may come in pieces.
+const LONGEST_MESSAGE: u32 = 4;
 
 /// What the runner needs to know.
 #[derive(Clone, Debug)]
@@ -75,6 +82,7 @@ struct Shared {
     when_idle: Box<dyn Fn() + Send + Sync>,
     state: Mutex<State>,
     changed: Condvar,
+    heartbeat: Arc<Heartbeat>,
 }
 
 #[derive(Default)]
@@ -126,7 +134,9 @@ impl Runner {
         when_idle: Box<dyn Fn() + Send + Sync>,
     ) -> Runner {
         let (state, changed) = (Mutex::default(), Condvar::new());
-        Runner { shared: Arc::new(Shared { config, dialer, session, when_idle, state, changed }) }
+        let heartbeat = Arc::new(Heartbeat::new("the runner's thread"));
+        let shared = Shared { config, dialer, session, when_idle, state, changed, heartbeat };
+        Runner { shared: Arc::new(shared) }
     }
 
     /// Where it connects to.
@@ -137,6 +147,11 @@ impl Runner {
     /// Whether the socket is connected now.
     pub fn is_connected(&self) -> bool {
         self.shared.lock().link.is_some()
+    }
+
+    /// That of the thread, while there is one.
+    pub fn heartbeat(&self) -> Arc<Heartbeat> {
+        self.shared.heartbeat.clone()
     }
 
     /// Claims the socket for a run that is about to be started: it begins to connect if it is not.
@@ -391,6 +406,8 @@ impl Shared {
     fn run(&self) {
         let mut back_off = BackOff::default();
         loop {
+            let timeouts = self.dialer.timeout() + self.config.handshake_timeout;
+            self.heartbeat.beat(timeouts * LONGEST_CONNECT);
             let turn = catch_unwind(AssertUnwindSafe(|| self.one_socket(&mut back_off)));
             if turn.is_err() {
                 self.failed(Error::Internal("the runner's thread panicked".to_owned()));
@@ -413,7 +430,7 @@ impl Shared {
         };
         let began = Instant::now();
         let end = match self.prepare(&mut socket, &open, &grant) {
-            Ok(()) => self.read(&mut socket),
+            Ok(silence) => self.read(&mut socket, silence),
             Err(error) => End::Lost(error.to_string()),
         };
         self.lock().link = None;
@@ -493,22 +510,30 @@ impl Shared {
     }
 
     /// Sets the joined socket up for reading and says that it is there.
-    fn prepare(&self, socket: &mut Socket, open: &Open, grant: &Grant) -> std::io::Result<()> {
+    /// Returns how long the server may be silent.
+    fn prepare(
+        &self,
+        socket: &mut Socket,
+        open: &Open,
+        grant: &Grant,
+    ) -> std::io::Result<Duration> {
         let silence = Duration::from_millis(open.ping_interval.saturating_add(open.ping_timeout));
+        let silence = silence.clamp(SILENCE.0, SILENCE.1);
         let connection = socket.get_mut();
         connection.set_deadline(None);
-        connection.set_timeouts(silence.clamp(SILENCE.0, SILENCE.1), WRITE_TIMEOUT)?;
+        connection.set_timeouts(silence, WRITE_TIMEOUT)?;
         let link = Link { user_id: grant.user_id.clone(), tcp: connection.try_clone_tcp()? };
         let mut state = self.lock();
         state.link = Some(link);
         state.failure = None;
         state.not_before = None;
         self.changed.notify_all();
-        Ok(())
+        Ok(silence)
     }
 
-    fn read(&self, socket: &mut Socket) -> End {
+    fn read(&self, socket: &mut Socket, silence: Duration) -> End {
         loop {
+            self.heartbeat.beat(silence * LONGEST_MESSAGE);
             let sent = match socket.read() {
                 Ok(Message::Text(frame)) if self.grow(&frame) => Ok(()),
                 Ok(Message::Text(frame)) => match socketio::parse(&frame) {
@@ -597,6 +622,7 @@ impl Shared {
         let mut state = self.lock();
         loop {
             if state.leases == 0 {
+                self.heartbeat.rest();
                 state.thread = false;
                 return false;
             }
@@ -608,6 +634,7 @@ impl Shared {
                 state.hurry = false;
                 return true;
             }
+            self.heartbeat.beat(left);
             state = self.changed.wait_timeout(state, left).unwrap().0;
         }
     }
