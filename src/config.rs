@@ -588,6 +588,7 @@ impl Settings {
             variable: "LANGFAST2API_PASSWORD",
             file: self.password_file.as_deref().map(|path| (path, "LANGFAST2API_PASSWORD_FILE")),
             credential: "password",
+            is_optional: true,
         })?;
         let refresh_token = secrets::find(Places {
             variable: "LANGFAST2API_REFRESH_TOKEN",
@@ -596,6 +597,7 @@ impl Settings {
                 .as_deref()
                 .map(|path| (path, "LANGFAST2API_REFRESH_TOKEN_FILE")),
             credential: "refresh-token",
+            is_optional: true,
         })?;
         let login = match (&self.email, password) {
             (Some(email), Some(password)) => Some((email.clone(), password)),
@@ -620,6 +622,7 @@ impl Settings {
             variable: "LANGFAST2API_API_KEYS",
             file: self.api_keys_file.as_deref().map(|path| (path, "LANGFAST2API_API_KEYS_FILE")),
             credential: "api-keys",
+            is_optional: false,
         })?;
         Ok(Access::new(keys.as_deref(), &self.cors_origins))
     }

@@ -14,6 +14,9 @@ pub struct Places<'a> {
     pub file: Option<(&'a Path, &'a str)>,
     /// Name of the systemd credential (`LoadCredential=`) that holds it.
     pub credential: &'a str,
+    /// Whether that may be blank, and then is none: systemd has no optional credentials, but takes a
+    /// value in place of one that is missing (`SetCredential=`).
+    pub is_optional: bool,
 }
 
 /// The first place's content without white space around it; `None` if it is nowhere.
@@ -31,7 +34,11 @@ pub fn find(places: Places<'_>) -> Result<Option<String>, BadSetting> {
     }
     let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
     let path = PathBuf::from(directory).join(places.credential);
-    if path.exists() { read(&path, "LoadCredential").map(Some) } else { Ok(None) }
+    let is_blank = || std::fs::read(&path).is_ok_and(|bytes| bytes.trim_ascii().is_empty());
+    if !path.exists() || (places.is_optional && is_blank()) {
+        return Ok(None);
+    }
+    read(&path, "LoadCredential").map(Some)
 }
 
 fn read(path: &Path, setting: &str) -> Result<String, BadSetting> {

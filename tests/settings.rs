@@ -131,3 +131,25 @@ fn limits_are_kept_and_what_is_over_them_is_told_so_at_once() {
         served && refused
     });
 }
+
+#[test]
+fn a_blank_credential_is_none_but_for_the_keys() {
+    let credentials = Directory::new();
+    let put = |name: &str, text: &str| std::fs::write(credentials.path().join(name), text).unwrap();
+    let start =
+        || Start::new("http://127.0.0.1:1").env("CREDENTIALS_DIRECTORY", credentials.path());
+    for name in ["password", "refresh-token"] {
+        put(name, "\n");
+    }
+    put("api-keys", "the-key\n");
+    let program = start().start();
+    assert_eq!(program.get("/v1/models").status, 401);
+    let key = "x-api-key: the-key\r\n";
+    assert_eq!(program.request("GET", "/v1/models", key, b"").status, 200);
+
+    let (status, _, log) = start().env("LANGFAST2API_EMAIL", "user@example.com").run();
+    assert!(!status.success() && log.contains("its password is not"), "{log}");
+    put("api-keys", "\n");
+    let (status, _, log) = start().run();
+    assert!(!status.success() && log.contains("api-keys: the file is empty"), "{log}");
+}
