@@ -1,5 +1,5 @@
-//! The program behind nginx and Caddy, with the configurations in `scripts/`: what a client meets there
-//! is what it meets without them.
+//! The program behind nginx, Caddy and HAProxy, with the configurations in `scripts/`: what a client
+//! meets there is what it meets without them.
 //!
 //! What is not installed is left out, with a word, unless `REQUIRE_PROXIES=1` is set.
 
@@ -298,7 +298,7 @@ fn what_the_proxy_itself_refuses_is_an_error_object_too() {
 
         let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let refused = Proxy::start(kind, nowhere).request("POST", CHAT, HEADERS, b"{}");
-        assert_eq!(refused.status, 502);
+        assert_eq!(refused.status, if kind == Kind::Haproxy { 503 } else { 502 });
         assert_eq!(refused.header("content-type"), Some("application/json"));
         assert_eq!(refused.error()["type"], "server_error");
         assert_eq!(refused.error().as_object().unwrap().len(), 4);
@@ -345,11 +345,20 @@ fn listen_to_heads() -> (SocketAddr, std::sync::mpsc::Receiver<String>) {
 fn the_program_hears_who_asks_for_what_on_connections_that_are_kept() {
     for kind in Kind::installed() {
         let (address, heads) = listen_to_heads();
-        let proxy = Proxy::start(kind, address);
+        // HAProxy's checks of this one's health would be heard too.
+        let unchecked = [("default-server check ", "default-server ")];
+        let changes = if kind == Kind::Haproxy { &unchecked[..] } else { &[] };
+        let proxy = Proxy::start_with(kind, address, changes);
         let lies = "X-Forwarded-For: 10.9.8.7\r\nX-Forwarded-Proto: http\r\n\
                     X-Forwarded-Host: evil.example\r\nX-Request-Id: my-own-id\r\n";
+        let mut client = proxy.connect();
         for _ in 0..3 {
-            assert_eq!(proxy.request("GET", "/v1/models?a=%2F", lies, b"").text(), "OK");
+            if kind != Kind::Haproxy {
+                // HAProxy keeps a connection for its client's further requests.
+                client = proxy.connect();
+            }
+            client.send("GET", "/v1/models?a=%2F", lies, b"");
+            assert_eq!(client.response().text(), "OK");
             let head = heads.recv().unwrap().to_ascii_lowercase();
             assert!(head.starts_with("get /v1/models?a=%2f http/1.1\r\n"), "{head}");
             for line in [

@@ -1,4 +1,4 @@
-//! The real nginx and Caddy, with the configurations that are shipped, and a client that talks TLS to
+//! The real nginx, Caddy and HAProxy, with the configurations that are shipped, and a client that talks TLS to
 //! them.
 
 use std::fs::{self, File};
@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub enum Kind {
     Nginx,
     Caddy,
+    Haproxy,
 }
 
 impl Kind {
@@ -40,13 +41,14 @@ impl Kind {
             }
             there
         };
-        [Kind::Nginx, Kind::Caddy].into_iter().filter(is_there).collect()
+        [Kind::Nginx, Kind::Caddy, Kind::Haproxy].into_iter().filter(is_there).collect()
     }
 
     fn name(self) -> &'static str {
         match self {
             Kind::Nginx => "nginx",
             Kind::Caddy => "caddy",
+            Kind::Haproxy => "haproxy",
         }
     }
 
@@ -63,6 +65,7 @@ impl Kind {
         match self {
             Kind::Nginx => include_str!("../../scripts/nginx.conf"),
             Kind::Caddy => include_str!("../../scripts/Caddyfile"),
+            Kind::Haproxy => include_str!("../../scripts/haproxy.cfg"),
         }
     }
 
@@ -94,6 +97,13 @@ impl Kind {
                     "# tls /path/of/fullchain.pem /path/of/privkey.pem",
                     format!("tls {} {}", certificate.display(), key.display()),
                 ),
+            ],
+            Kind::Haproxy => vec![
+                value("bind :443 ssl", format!("bind {listen} ssl")),
+                value("/etc/haproxy/api.example.com.pem", files.both().display().to_string()),
+                value("server one 127.0.0.1:8001 ", format!("server one {upstream} ")),
+                value("    server two 127.0.0.1:8002", "    #server two 127.0.0.1:8002".to_owned()),
+                value("log /dev/log local0", "log stderr format raw local0".to_owned()),
             ],
         }
     }
@@ -127,6 +137,8 @@ impl Kind {
             Kind::Caddy => format!(
                 "{{\n\tadmin off\n\tauto_https disable_redirects\n}}\nimport {directory}/site\n"
             ),
+            // It takes the shipped configuration as it is.
+            Kind::Haproxy => String::new(),
         }
     }
 
@@ -146,6 +158,10 @@ impl Kind {
                 for name in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
                     command.env(name, directory);
                 }
+            }
+            Kind::Haproxy => {
+                command.arg(if is_check { "-c" } else { "-db" });
+                command.arg("-f").arg(directory.join("site"));
             }
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -190,6 +206,8 @@ impl Files {
             .output()
             .expect("the command openssl");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let both = [fs::read(self.certificate()).unwrap(), fs::read(self.key()).unwrap()];
+        fs::write(self.both(), both.concat()).unwrap();
     }
 
     fn main(&self) -> PathBuf {
@@ -202,6 +220,11 @@ impl Files {
 
     fn key(&self) -> PathBuf {
         self.0.path().join("key.pem")
+    }
+
+    /// Certificate and key in one file.
+    fn both(&self) -> PathBuf {
+        self.0.path().join("both.pem")
     }
 
     fn log(&self) -> PathBuf {
