@@ -604,7 +604,7 @@ impl Settings {
             (Some(_), None) => {
                 return Err(BadSetting(
                     "LANGFAST2API_EMAIL is set, its password is not: set LANGFAST2API_PASSWORD_FILE \
-                     or LANGFAST2API_PASSWORD"
+                     or LANGFAST2API_PASSWORD, or the systemd credential `password`"
                         .to_owned(),
                 ));
             }
