@@ -32,7 +32,10 @@ impl Heartbeat {
         self.due.store(NEVER, Ordering::Relaxed);
     }
 
-    /// Says so, in words, if the beat is more than `grace` late.
+    /// Whether the beat has come, or may still.
+    ///
+    /// # Errors
+    /// That it is stuck, in words, if the beat is more than `grace` late.
     pub fn check(&self, grace: Duration) -> Result<(), String> {
         let due = self.due.load(Ordering::Relaxed);
         let late = Duration::from_millis(millis(EPOCH.elapsed()).saturating_sub(due));

@@ -17,7 +17,6 @@
 //!
 //! ```text
 //! main        settings, signals                      commands, doctor, manual: besides serving
-//! manager     what systemd is told (sd-notify)
 //! server      routes, workers                           (the only user of tiny_http)
 //! completions a call for text, from its runs to its answer
 //! choices     the runs of a request as one sequence     reader: what their texts are made of
@@ -29,6 +28,7 @@
 //! access      keys, hosts, origins                   config, secrets, check: settings
 //! page        what browsers get at `/`               vitals, pulse: how the server is
 //! front       connections        usage      token estimates
+//! manager     what systemd is told (the only user of sd-notify)
 //! chat, error, heartbeat, logger
 //! ```
 #![forbid(unsafe_code)]

@@ -111,7 +111,8 @@ fn serve(settings: &Settings) -> Result<()> {
         reload(settings, &service);
         manager::ready();
     }
-    manager::stopping(settings.shutdown_timeout + LAST_WORDS + Duration::from_secs(5));
+    let to_spare = Duration::from_secs(5);
+    manager::stopping(settings.shutdown_timeout + LAST_WORDS + to_spare);
     shut_down(&server, signals, stop, settings.shutdown_timeout);
     for path in unlink {
         // Whoever removed it before has spared us the work.
