@@ -29,7 +29,7 @@
 //! page        what browsers get at `/`               vitals, pulse: how the server is
 //! front       connections        usage      token estimates
 //! manager     what systemd is told (the only user of sd-notify)
-//! chat, error, heartbeat, logger
+//! chat, error, heartbeat, logger                     fields: reading JSON, with names for faults
 //! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -45,6 +45,7 @@ pub mod config;
 pub mod dialect;
 pub mod doctor;
 pub mod error;
+pub mod fields;
 pub mod front;
 pub mod heartbeat;
 pub mod json_mode;

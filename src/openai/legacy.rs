@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::request::{self, Fields, MOST_CHOICES};
+use super::request::{self, MOST_CHOICES};
 use super::response::{
     Identity, UsageObject, chunk_head, put, put_done, put_end, put_error, put_string, put_usage,
     to_json,
@@ -12,6 +12,7 @@ use super::response::{
 use crate::chat::{ChatRequest, FinishReason, Role, Sampling, ToolCall, Tools, Turn, Usage};
 use crate::dialect::{Call, Choice, Dialect, Ending, Start};
 use crate::error::Error;
+use crate::fields::{Fields, missing, wrong_type};
 use crate::sse::EventStream;
 
 /// Reads a body.
@@ -63,9 +64,9 @@ pub fn parse(body: &[u8]) -> Result<Call, Error> {
 
 /// A string or a list of strings. Lists of token ids cannot be read without the tokenizer.
 fn prompts(fields: &Fields) -> Result<Vec<String>, Error> {
-    let wrong = || request::wrong_type("prompt", "a string or a list of strings");
+    let wrong = || wrong_type("prompt", "a string or a list of strings");
     match fields.get("prompt") {
-        None => Err(request::missing("prompt")),
+        None => Err(missing("prompt")),
         Some(Value::String(prompt)) => Ok(vec![prompt.clone()]),
         Some(Value::Array(prompts)) if !prompts.is_empty() => {
             prompts.iter().map(|p| p.as_str().map(str::to_owned).ok_or_else(wrong)).collect()

@@ -7,6 +7,7 @@ use super::tools;
 use crate::chat::{ChatRequest, ResponseFormat, Role, Sampling, Turn};
 use crate::dialect::Call;
 use crate::error::Error;
+use crate::fields::{Fields, missing, wrong_type};
 
 /// Most answers that one request may ask for.
 pub(super) const MOST_CHOICES: u64 = 8;
@@ -83,134 +84,8 @@ pub(super) fn token_limit(
 
 /// Whether a stream is to end with the usage.
 pub(super) fn include_usage(fields: &Fields) -> Result<bool, Error> {
-    match fields.get("stream_options") {
-        None => Ok(false),
-        Some(Value::Object(options)) => {
-            let options = Fields { map: options.clone(), path: "stream_options." };
-            Ok(options.boolean("include_usage")?.unwrap_or(false))
-        }
-        Some(_) => Err(wrong_type("stream_options", "an object")),
-    }
-}
-
-/// The top level of a body, or an object within it.
-pub(super) struct Fields {
-    map: Map<String, Value>,
-    path: &'static str,
-}
-
-impl Fields {
-    pub(super) fn parse(body: &[u8]) -> Result<Fields, Error> {
-        const BOM: &[u8] = b"\xef\xbb\xbf";
-        let body = body.strip_prefix(BOM).unwrap_or(body);
-        if body.trim_ascii().is_empty() {
-            return Err(bad_json("The body is empty; it must be a JSON object"));
-        }
-        let read = serde_json::from_slice(body);
-        let read = read.or_else(|error| match without_lone_surrogates(body) {
-            Some(mended) => serde_json::from_slice(&mended),
-            None => Err(error),
-        });
-        match read {
-            Ok(Value::Object(map)) => Ok(Fields { map, path: "" }),
-            Ok(_) => Err(bad_json("The body must be a JSON object")),
-            Err(e) => Err(bad_json(&format!(
-                "The body is not valid JSON (line {}, column {})",
-                e.line(),
-                e.column()
-            ))),
-        }
-    }
-
-    /// A field that is there and not null.
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.map.get(name).filter(|value| !value.is_null())
-    }
-
-    fn wrong(&self, name: &str, expected: &str) -> Error {
-        wrong_type(&format!("{}{name}", self.path), expected)
-    }
-
-    fn string(&self, name: &str) -> Result<Option<&str>, Error> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        value.as_str().map(Some).ok_or_else(|| self.wrong(name, "a string"))
-    }
-
-    pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        value.as_bool().map(Some).ok_or_else(|| self.wrong(name, "a boolean"))
-    }
-
-    fn integer(&self, name: &str) -> Result<Option<i64>, Error> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        let whole =
-            |number: f64| (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64);
-        let number = value.as_i64().or_else(|| value.as_f64().and_then(whole));
-        number.map(Some).ok_or_else(|| self.wrong(name, "an integer"))
-    }
-
-    fn number(&self, name: &str, least: f64, most: f64) -> Result<Option<f64>, Error> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        let number = value.as_f64().ok_or_else(|| self.wrong(name, "a number"))?;
-        if number < least || number > most {
-            return Err(Error::invalid(
-                name,
-                format!("`{name}` must be between {least} and {most}, not {number}"),
-            ));
-        }
-        Ok(Some(number))
-    }
-}
-
-/// The body with U+FFFD for each escape of half a surrogate pair; `None` if it has none. Clients that
-/// cut text by UTF-16 units send such halves, and serde_json refuses them.
-fn without_lone_surrogates(body: &[u8]) -> Option<Vec<u8>> {
-    let mut mended = Vec::with_capacity(body.len());
-    let mut rest = body;
-    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
-        let escape = &rest[at..];
-        let length = match utf16_unit(escape) {
-            Some(0xD800..0xDC00) if matches!(utf16_unit(&escape[6..]), Some(0xDC00..0xE000)) => 12,
-            Some(0xD800..0xE000) => 0,
-            Some(_) => 6,
-            None => escape.len().min(2),
-        };
-        mended.extend_from_slice(&rest[..at + length]);
-        if length == 0 {
-            mended.extend_from_slice(b"\\ufffd");
-        }
-        rest = &escape[if length == 0 { 6 } else { length }..];
-    }
-    mended.extend_from_slice(rest);
-    (mended != body).then_some(mended)
-}
-
-/// The unit of the `\uXXXX` that `escape` begins with.
-fn utf16_unit(escape: &[u8]) -> Option<u16> {
-    let digits = std::str::from_utf8(escape.strip_prefix(b"\\u")?.get(..4)?).ok()?;
-    // A sign would be no digit of JSON's.
-    let unit = u16::from_str_radix(digits, 16).ok()?;
-    (!digits.starts_with('+')).then_some(unit)
-}
-
-fn bad_json(message: &str) -> Error {
-    Error::Invalid { message: message.to_owned(), param: None, code: None }
-}
-
-pub(super) fn missing(param: &str) -> Error {
-    Error::Invalid {
-        message: format!("Missing required parameter: `{param}`"),
-        param: Some(param.to_owned()),
-        code: Some("missing_required_parameter"),
-    }
-}
-
-pub(super) fn wrong_type(param: &str, expected: &str) -> Error {
-    Error::Invalid {
-        message: format!("Invalid type for `{param}`: it must be {expected}"),
-        param: Some(param.to_owned()),
-        code: Some("invalid_type"),
-    }
+    let Some(options) = fields.object("stream_options")? else { return Ok(false) };
+    Ok(options.boolean("include_usage")?.unwrap_or(false))
 }
 
 pub(super) fn choices(fields: &Fields) -> Result<usize, Error> {

@@ -3,10 +3,10 @@
 
 use serde_json::{Map, Value};
 
-use super::request::{Fields, missing, wrong_type};
 use super::response::Calls;
 use crate::chat::{Tool, ToolCall, ToolChoice, ToolFields, ToolResult, Tools, Turn, find_call};
 use crate::error::Error;
+use crate::fields::{Fields, missing, wrong_type};
 
 const TOOLS: ToolFields =
     ToolFields { list: "tools", name: "function.name", choice: "tool_choice", longest_name: 64 };
@@ -15,7 +15,7 @@ const FUNCTIONS: ToolFields =
 
 /// The tools that are offered, and how calls of them are to be told.
 pub fn parse(fields: &Fields) -> Result<(Tools, Calls), Error> {
-    let (tools, functions) = (list(fields, TOOLS.list)?, list(fields, FUNCTIONS.list)?);
+    let (tools, functions) = (fields.list(TOOLS.list)?, fields.list(FUNCTIONS.list)?);
     if !tools.is_empty() && !functions.is_empty() {
         let message = "`functions` is the old name of `tools`: send one of them";
         return Err(Error::invalid("functions", message));
@@ -37,14 +37,6 @@ pub fn parse(fields: &Fields) -> Result<(Tools, Calls), Error> {
     narrow(fields, &mut offered)?;
     let calls = if offered.list.is_empty() { Calls::None } else { Calls::Tools };
     Ok((offered, calls))
-}
-
-fn list<'a>(fields: &'a Fields, name: &str) -> Result<&'a [Value], Error> {
-    match fields.get(name) {
-        None => Ok(&[]),
-        Some(Value::Array(list)) => Ok(list),
-        Some(_) => Err(wrong_type(name, "a list")),
-    }
 }
 
 fn old_functions(fields: &Fields, functions: &[Value]) -> Result<(Tools, Calls), Error> {
