@@ -196,7 +196,8 @@ pub struct Settings {
     )]
     pub models: Option<PathBuf>,
 
-    /// Further names for models: ASKED=SERVED,… ; *=gpt-5 serves every unknown name.
+    /// Further names for models: ASKED=SERVED,… ; claude-*=gpt-5 serves every unknown name that begins
+    /// so, *=gpt-5 every unknown one.
     #[arg(
         long,
         env = "LANGFAST2API_MODEL_ALIASES",

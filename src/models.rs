@@ -16,10 +16,14 @@ pub const BUILT_IN: &str = include_str!("../models.json");
 pub struct Model {
     /// LangFast's name for it, which runs are given.
     pub slug: String,
+    /// Its name for people.
+    pub name: String,
     /// Who makes it, as `owned_by`.
     pub provider: String,
     /// Unix time of its record.
     pub created: u64,
+    /// The same as RFC 3339 has it.
+    pub created_at: String,
     /// Dated names that mean it too.
     pub versions: Vec<String>,
     /// LangFast's `parameters`: what is absent is not accepted.
@@ -79,7 +83,8 @@ pub struct Models {
     list: Vec<Model>,
     by_name: HashMap<String, usize>,
     aliases: HashMap<String, usize>,
-    any: Option<usize>,
+    /// What names may begin with, and a `*`; the longest first.
+    patterns: Vec<(String, usize)>,
 }
 
 /// Why a models.json or a list of aliases cannot be used.
@@ -98,6 +103,8 @@ impl std::error::Error for BadModels {}
 struct Record {
     slug: String,
     #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
     provider: Option<String>,
     #[serde(default)]
     status: Option<String>,
@@ -110,7 +117,8 @@ struct Record {
 }
 
 impl Models {
-    /// Reads a models.json and `asked=served` aliases (`*` means every unknown name).
+    /// Reads a models.json and `asked=served` aliases. An asked one that ends in `*` means every name
+    /// that is otherwise unknown and begins so.
     ///
     /// Records whose `status` is not `public` are left out: LangFast does not offer them.
     ///
@@ -136,10 +144,13 @@ impl Models {
         // A model's own name wins over another's version.
         by_name.extend(list.iter().enumerate().map(|(at, model)| (model.slug.clone(), at)));
 
-        let mut models = Models { list, by_name, aliases: HashMap::new(), any: None };
+        let mut models = Models { list, by_name, aliases: HashMap::new(), patterns: Vec::new() };
         for alias in aliases.iter().filter(|alias| !alias.is_empty()) {
             models.add_alias(alias)?;
         }
+        // Of equal ones the last counts, as it does among other aliases.
+        models.patterns.reverse();
+        models.patterns.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
         Ok(models)
     }
 
@@ -149,18 +160,20 @@ impl Models {
         let at = *self.by_name.get(served.trim()).ok_or_else(|| bad("no such model is served"))?;
         match asked.trim() {
             "" => return Err(bad("write ASKED=SERVED")),
-            "*" => self.any = Some(at),
-            asked => {
-                self.aliases.insert(asked.to_owned(), at);
-            }
+            pattern if pattern.ends_with('*') => self.patterns.push((pattern.to_owned(), at)),
+            asked => drop(self.aliases.insert(asked.to_owned(), at)),
         }
         Ok(())
     }
 
-    /// The model that `name` means: an alias, a slug, a dated version, or whatever `*` stands for.
+    /// The model that `name` means: an alias, a slug, a dated version, or else whatever the longest
+    /// beginning of it that is an alias stands for.
     pub fn find(&self, name: &str) -> Option<&Model> {
-        let at = self.aliases.get(name).or_else(|| self.by_name.get(name)).copied().or(self.any)?;
-        Some(&self.list[at])
+        let named = self.aliases.get(name).or_else(|| self.by_name.get(name));
+        let fits = |pattern: &str| name.starts_with(pattern.trim_end_matches('*'));
+        let begun = || self.patterns.iter().find(|(pattern, _)| fits(pattern));
+        let at = named.or_else(|| begun().map(|(_, at)| at))?;
+        Some(&self.list[*at])
     }
 
     /// What each model accepts, in the file's order.
@@ -195,10 +208,17 @@ impl Models {
 
 impl From<Record> for Model {
     fn from(record: Record) -> Model {
+        let created_at = record.created_at.as_deref().unwrap_or_default();
+        let created = unix_time(created_at);
         Model {
+            name: record.name.unwrap_or_else(|| record.slug.clone()),
             slug: record.slug,
             provider: record.provider.unwrap_or_else(|| "langfast".to_owned()),
-            created: record.created_at.as_deref().and_then(unix_time).unwrap_or(0),
+            created: created.unwrap_or(0),
+            created_at: match created {
+                Some(_) => format!("{}Z", &created_at[.."YYYY-MM-DDThh:mm:ss".len()]),
+                None => "1970-01-01T00:00:00Z".to_owned(),
+            },
             versions: record.versions.unwrap_or_default(),
             parameters: record.parameters.unwrap_or_default(),
         }
@@ -238,6 +258,10 @@ mod tests {
         assert!(gpt5.accepts_value("reasoning_effort", "minimal"));
         assert_eq!(gpt5.max_completion_tokens(), Some(128_000));
         assert_eq!(gpt5.created, 1_754_672_525);
+        assert_eq!(
+            (gpt5.created_at.as_str(), gpt5.name.as_str()),
+            ("2025-08-08T17:02:05Z", "GPT-5")
+        );
     }
 
     #[test]
@@ -257,6 +281,22 @@ mod tests {
         assert_eq!(slug("fast"), "gpt-4.1-nano");
         assert_eq!(slug("claude-3"), "gpt-5");
         assert!(built_in(&[]).unwrap().find("claude-3").is_none());
+    }
+
+    #[test]
+    fn of_the_beginnings_of_a_name_the_longest_counts_and_only_if_the_name_is_unknown() {
+        let models =
+            built_in(&["*=gpt-4o", "claude-*=gpt-5", "claude-haiku-*=gpt-5-mini", "gpt-*=o3"])
+                .unwrap();
+        let slug = |name: &str| models.find(name).unwrap().slug.clone();
+        assert_eq!(slug("claude-haiku-4-5-20251001"), "gpt-5-mini");
+        assert_eq!(slug("claude-opus-4-8"), "gpt-5");
+        assert_eq!(slug("claude"), "gpt-4o");
+        assert_eq!(slug("gpt-4.1"), "gpt-4.1");
+        assert_eq!(slug("gpt-9"), "o3");
+        let twice = built_in(&["a*=gpt-4o", "a*=gpt-5"]).unwrap();
+        assert_eq!(twice.find("ab").unwrap().slug, "gpt-5");
+        assert!(twice.find("b").is_none());
     }
 
     #[test]
