@@ -5,8 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::dialect::Envelope;
-use crate::error::Error;
+use crate::error::{Envelope, Error};
 use crate::front::{Exchange, reason_phrase};
 
 /// The answer to an exchange.
@@ -98,7 +97,8 @@ impl Answer {
         if let Some(should_retry) = report.should_retry.filter(|_| !is_said) {
             self.field("x-should-retry", should_retry.to_string());
         }
-        self.json(report.status, &envelope(error))
+        let body = envelope(error, &self.exchange.request_id);
+        self.json(report.status, &body)
     }
 
     /// Begins a streamed body; nothing is sent before the first [`Stream::flush`].
@@ -128,7 +128,9 @@ impl Answer {
         for (name, value) in &self.fields {
             line(name, value);
         }
+        // The one is OpenAI's name for it, the other Anthropic's.
         line("x-request-id", &self.exchange.request_id);
+        line("request-id", &self.exchange.request_id);
         line("openai-processing-ms", &took.to_string());
         if !self.exchange.head.keep_alive {
             line("Connection", "close");

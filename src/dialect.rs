@@ -103,6 +103,3 @@ pub trait Dialect: Send {
     /// A whole answer, as JSON.
     fn whole(&self, choices: &[Choice], usage: &Usage) -> String;
 }
-
-/// How an error looks that comes before any answer: a body, as JSON. [`Error::body`] is OpenAI's.
-pub type Envelope = fn(&Error) -> String;

@@ -144,6 +144,12 @@ pub struct Report {
     pub should_retry: Option<bool>,
 }
 
+/// How an error looks to a client: a body, as JSON, in answer to the request of this id.
+pub type Envelope = fn(&Error, request_id: &str) -> String;
+
+/// How it looks where nothing is known of the client: [`Error::body`].
+pub const DEFAULT_ENVELOPE: Envelope = |error, _| error.body();
+
 impl Error {
     /// A 400 that names the field.
     pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Error {
@@ -218,7 +224,7 @@ impl Error {
         }
     }
 
-    /// The error object that clients parse, as one line of JSON:
+    /// The error object that OpenAI's clients parse, as one line of JSON:
     /// `{"error":{"message","type","param","code"}}`, always with all four keys.
     pub fn body(&self) -> String {
         #[derive(Serialize)]

@@ -36,7 +36,7 @@ mod refusal;
 mod relay;
 mod socket;
 
-use crate::error::Error;
+use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
 use crate::heartbeat::Heartbeat;
 use accept::Acceptor;
 use socket::{Signal, Socket};
@@ -98,6 +98,11 @@ pub trait Gate: Send + Sync {
     /// # Errors
     /// What the client is told.
     fn permit(&self) -> Result<Box<dyn Any + Send + Sync>, Error>;
+
+    /// How an error looks to the client that sent this head.
+    fn envelope(&self, _: &Head) -> Envelope {
+        DEFAULT_ENVELOPE
+    }
 }
 
 /// A socket to accept clients on.

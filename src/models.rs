@@ -185,9 +185,8 @@ impl Models {
             let aliases = self.aliases.iter().filter(move |(_, of)| **of == at);
             let mut aliases: Vec<&str> = aliases.map(|(name, _)| name.as_str()).collect();
             aliases.sort_unstable();
-            if self.any == Some(at) {
-                aliases.push("*");
-            }
+            let patterns = self.patterns.iter().filter(|(_, of)| *of == at);
+            aliases.extend(patterns.map(|(pattern, _)| pattern.as_str()));
             let words = WORDS.map(|name| (name, model.values(name).collect::<Vec<_>>()));
             Accepted {
                 id: &model.slug,

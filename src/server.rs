@@ -18,8 +18,8 @@ use percent_encoding::percent_decode_str;
 use crate::access::Access;
 use crate::answer::Answer;
 use crate::completions::{Completions, Record, Reply};
-use crate::dialect::{Call, Envelope};
-use crate::error::{Error, Step};
+use crate::dialect::Call;
+use crate::error::{DEFAULT_ENVELOPE, Envelope, Error, Step};
 use crate::front::{BodyLength, Exchanges, Front, Gate, Head, Limits, Listener};
 use crate::heartbeat::Heartbeat;
 use crate::logger;
@@ -255,11 +255,6 @@ impl Route {
         !matches!(self, Route::Root | Route::Health | Route::Ready)
     }
 
-    /// How its errors look.
-    fn envelope(&self) -> Envelope {
-        Error::body
-    }
-
     fn allows(&self, method: &str) -> bool {
         self.methods().split(", ").any(|allowed| allowed == method)
     }
@@ -293,6 +288,15 @@ impl Gate for Admission {
     fn permit(&self) -> Result<Box<dyn Any + Send + Sync>, Error> {
         Ok(Box::new(Workers::permit(&self.workers)?))
     }
+
+    fn envelope(&self, head: &Head) -> Envelope {
+        envelope(head)
+    }
+}
+
+/// How errors look to the client that sent this head.
+fn envelope(_: &Head) -> Envelope {
+    DEFAULT_ENVELOPE
 }
 
 /// Refuses a body that is declared as something other than plain JSON. One that is not declared is
@@ -524,8 +528,7 @@ impl Service {
     ) {
         if let (Err(error), None) = (&result, answer.status()) {
             // If this fails the client has gone, and cannot be told.
-            let route = Route::find(answer.exchange().head.path());
-            let envelope = route.map_or(Error::body as Envelope, |route| route.envelope());
+            let envelope = envelope(&answer.exchange().head);
             let _ = answer.error(error, envelope);
         }
         drop(until_answered);
@@ -540,7 +543,7 @@ impl Service {
 fn allow_origin(answer: &mut Answer, origin: &str) {
     answer.field("Access-Control-Allow-Origin", origin);
     answer.field("Vary", "Origin");
-    let exposed = "x-request-id, openai-processing-ms, x-langfast2api-ignored, \
+    let exposed = "x-request-id, request-id, openai-processing-ms, x-langfast2api-ignored, \
                    x-langfast2api-json, x-langfast2api-tools, retry-after";
     answer.field("Access-Control-Expose-Headers", exposed);
 }

@@ -116,7 +116,8 @@ fn read_requests(pieces: &[&[u8]]) -> Vec<Result<(Head, Vec<u8>), String>> {
                     return requests;
                 }
             };
-            match Head::parse(&buffer[..end], &limits) {
+            let head = Head::parse(&buffer[..end], &limits);
+            match head.and_then(|head| head.check_size(&limits).map(|()| head)) {
                 Ok(head) => {
                     drop(buffer.drain(..end));
                     scan = Scan::default();

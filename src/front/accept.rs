@@ -15,7 +15,7 @@ use super::connection::{Connection, new_request_id};
 use super::refusal::refusal;
 use super::socket::{Socket, wait};
 use super::{Listener, Shared, Slot};
-use crate::error::Error;
+use crate::error::{DEFAULT_ENVELOPE, Error};
 use crate::heartbeat::Heartbeat;
 
 /// Clients that the kernel keeps waiting for us, if `net.core.somaxconn` allows it.
@@ -91,7 +91,9 @@ impl Acceptor {
     /// Tells a client at once that it cannot be served.
     fn turn_away(&mut self, socket: &Socket, why: String) {
         self.warn(&why);
-        let _ = socket.write(&refusal(&Error::Overloaded(why), &new_request_id(), true, false));
+        let error = Error::Overloaded(why);
+        let refusal = refusal(&error, DEFAULT_ENVELOPE, &new_request_id(), true, false);
+        let _ = socket.write(&refusal);
         socket.end_writing();
         let mut request = Vec::with_capacity(self.shared.limits.head_bytes);
         let _ = socket.read_by(&mut request, Instant::now() + LAST_LOOK, &self.shared.stop);

@@ -15,7 +15,7 @@ use super::refusal::refusal;
 use super::relay::Relay;
 use super::socket::{Socket, Stopped, wait};
 use super::{Shared, Slot};
-use crate::error::Error;
+use crate::error::{DEFAULT_ENVELOPE, Error};
 use crate::logger;
 
 /// Bytes of a refused request's body that are read over to keep the connection.
@@ -74,11 +74,12 @@ impl Connection {
     }
 
     fn serve_request(&mut self) -> Next {
-        let (request_id, with_body, served) = match self.read_head() {
-            Err(stop) => (new_request_id(), true, Err(stop)),
+        let (request_id, with_body, envelope, served) = match self.read_head() {
+            Err(stop) => (new_request_id(), true, DEFAULT_ENVELOPE, Err(stop)),
             Ok(head) => {
                 let (request_id, with_body) = (request_id(&head), head.method != "HEAD");
-                (request_id.clone(), with_body, self.exchange(head, request_id))
+                let envelope = self.shared.gate.envelope(&head);
+                (request_id.clone(), with_body, envelope, self.exchange(head, request_id))
             }
         };
         match served {
@@ -87,7 +88,7 @@ impl Connection {
             Err(Stop::Refused(error)) => {
                 let _lines = logger::concerning(&request_id);
                 log_refusal(&self.peer, None, &error);
-                let refusal = refusal(&error, &request_id, with_body, false);
+                let refusal = refusal(&error, envelope, &request_id, with_body, false);
                 self.write(&refusal).map_or(Next::Drop, |()| Next::Close)
             }
         }
@@ -97,6 +98,7 @@ impl Connection {
     fn exchange(&mut self, mut head: Head, request_id: String) -> Result<Next, Stop> {
         let _lines = logger::concerning(&request_id);
         head.keep_alive &= !self.shared.stop.is_raised();
+        head.check_size(&self.shared.limits)?;
         if let Err(error) = self.shared.gate.admit(&head) {
             return self.turn_down(&head, error, &request_id);
         }
@@ -143,7 +145,8 @@ impl Connection {
             return Err(Stop::Refused(error));
         }
         log_refusal(&self.peer, Some(head), &error);
-        self.write(&refusal(&error, request_id, head.method != "HEAD", true))?;
+        let envelope = self.shared.gate.envelope(head);
+        self.write(&refusal(&error, envelope, request_id, head.method != "HEAD", true))?;
         // If that fails, there is nothing more to say: the answer has been given.
         self.read_body(head).map(|_| Next::Request).map_err(|_| Stop::Gone)
     }

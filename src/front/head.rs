@@ -6,12 +6,13 @@
 use httparse::{Header, Request};
 
 use super::Limits;
+use super::body::too_large;
 use crate::error::Error;
 
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
-    /// `Content-Length`, or 0 where there is none. Bytes, within the limit.
+    /// `Content-Length`, or 0 where there is none. Bytes; see [`Head::check_size`].
     Known(usize),
     /// `Transfer-Encoding: chunked`.
     Chunked,
@@ -58,7 +59,7 @@ impl Head {
             headers: request.headers.iter().map(owned).collect(),
         };
         head.check_host()?;
-        head.body = head.body_length(limits.body_bytes)?;
+        head.body = head.body_length()?;
         head.expects_continue = head.expectation()?;
         head.keep_alive = minor_version == 1 && !head.asks_to_close();
         Ok(head)
@@ -79,6 +80,16 @@ impl Head {
         self.target.split('?').next().unwrap_or_default()
     }
 
+    /// Refuses a body that is announced as larger than the limit.
+    pub fn check_size(&self, limits: &Limits) -> Result<(), Error> {
+        match self.body {
+            BodyLength::Known(length) if length > limits.body_bytes => {
+                Err(too_large(limits.body_bytes))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// RFC 9112, 3.2: exactly one, though HTTP/1.0 may do without.
     fn check_host(&self) -> Result<(), Error> {
         match self.headers("host").count() {
@@ -90,12 +101,12 @@ impl Head {
     }
 
     /// RFC 9112, 6.3, without the choices that it leaves.
-    fn body_length(&self, limit: usize) -> Result<BodyLength, Error> {
+    fn body_length(&self) -> Result<BodyLength, Error> {
         let encodings: Vec<&str> = self.headers("transfer-encoding").collect();
         let lengths: Vec<&str> = self.headers("content-length").collect();
         match (&encodings[..], &lengths[..]) {
             ([], []) => Ok(BodyLength::Known(0)),
-            ([], [length]) => content_length(length, limit).map(BodyLength::Known),
+            ([], [length]) => content_length(length).map(BodyLength::Known),
             ([], _) => Err(bad(400, "The request has more than one Content-Length")),
             (_, [_, ..]) => {
                 Err(bad(400, "The request has both a Transfer-Encoding and a Content-Length"))
@@ -238,13 +249,10 @@ fn origin_form(method: &str, target: &str) -> Result<String, Error> {
 }
 
 /// RFC 9110, 8.6: digits and nothing else.
-fn content_length(value: &str, limit: usize) -> Result<usize, Error> {
+fn content_length(value: &str) -> Result<usize, Error> {
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     match value.parse::<u64>() {
-        Ok(length) if digits => usize::try_from(length)
-            .ok()
-            .filter(|&length| length <= limit)
-            .ok_or_else(|| super::body::too_large(limit)),
+        Ok(length) if digits => Ok(usize::try_from(length).unwrap_or(usize::MAX)),
         _ => Err(bad(400, "The Content-Length is not a number of bytes")),
     }
 }

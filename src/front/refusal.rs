@@ -2,16 +2,22 @@
 
 use std::fmt::Write;
 
-use crate::error::Error;
+use crate::error::{Envelope, Error};
 
-/// A refusal as bytes: head and error object. Without `keep_alive` it says `Connection: close`.
-/// `with_body` is false in answer to HEAD.
-pub fn refusal(error: &Error, request_id: &str, with_body: bool, keep_alive: bool) -> Vec<u8> {
+/// A refusal as bytes: head and error object, in the client's dialect. Without `keep_alive` it says
+/// `Connection: close`. `with_body` is false in answer to HEAD.
+pub fn refusal(
+    error: &Error,
+    envelope: Envelope,
+    request_id: &str,
+    with_body: bool,
+    keep_alive: bool,
+) -> Vec<u8> {
     let report = error.report();
-    let body = error.body();
+    let body = envelope(error, request_id);
     let mut head = format!(
         "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         x-request-id: {request_id}\r\n",
+         x-request-id: {request_id}\r\nrequest-id: {request_id}\r\n",
         report.status,
         reason_phrase(report.status),
         body.len()
