@@ -100,7 +100,8 @@ impl Access {
         });
         let Some(given) = bearer.or_else(|| head.header("x-api-key").map(str::trim)) else {
             return Err(Error::Unauthorized(
-                "You didn't provide an API key. Send it as `Authorization: Bearer KEY`",
+                "You didn't provide an API key. Send it as `Authorization: Bearer KEY` or \
+                 `x-api-key: KEY`",
             ));
         };
         // All keys are compared, whole, so that the time taken tells nothing of them.

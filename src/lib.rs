@@ -22,20 +22,22 @@
 //! choices     the runs of a request as one sequence     reader: what their texts are made of
 //! tools       tools in plain text, and calls back       stop: stop texts
 //! openai      JSON ⇄ chat        langfast   the way to LangFast (ureq, tungstenite)
-//! dialect     its interface      json_mode  checks of JSON answers (schema)
+//! anthropic   JSON ⇄ chat        fields     reading JSON, with names for faults
+//! dialect     their interface    json_mode  checks of JSON answers (schema)
 //! sse         events             socketio   packets
 //! answer      HTTP answers       models     what each model accepts
 //! access      keys, hosts, origins                   config, secrets, check: settings
 //! page        what browsers get at `/`               vitals, pulse: how the server is
 //! front       connections        usage      token estimates
 //! manager     what systemd is told (the only user of sd-notify)
-//! chat, error, heartbeat, logger                     fields: reading JSON, with names for faults
+//! chat, error, heartbeat, logger, pool
 //! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod access;
 pub mod answer;
+pub mod anthropic;
 pub mod chat;
 pub mod check;
 pub mod choices;

@@ -17,6 +17,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::access::Access;
 use crate::answer::Answer;
+use crate::anthropic;
 use crate::completions::{Completions, Record, Reply};
 use crate::dialect::Call;
 use crate::error::{DEFAULT_ENVELOPE, Envelope, Error, Step};
@@ -215,6 +216,8 @@ enum Route {
     Status,
     StatusOfModels,
     Pulse,
+    Messages,
+    CountTokens,
 }
 
 impl Route {
@@ -238,13 +241,17 @@ impl Route {
             (["status"], false) => Some(Route::Status),
             (["status", "models"], false) => Some(Route::StatusOfModels),
             (["doctor", "stream"], _) => Some(Route::Pulse),
+            (["messages"], _) => Some(Route::Messages),
+            (["messages", "count_tokens"], _) => Some(Route::CountTokens),
             _ => None,
         }
     }
 
     fn methods(&self) -> &'static str {
         match self {
-            Route::ChatCompletions | Route::Completions => "POST",
+            Route::ChatCompletions | Route::Completions | Route::Messages | Route::CountTokens => {
+                "POST"
+            }
             Route::Pulse => "GET",
             _ => "GET, HEAD",
         }
@@ -295,8 +302,15 @@ impl Gate for Admission {
 }
 
 /// How errors look to the client that sent this head.
-fn envelope(_: &Head) -> Envelope {
-    DEFAULT_ENVELOPE
+fn envelope(head: &Head) -> Envelope {
+    if speaks_anthropic(head) { anthropic::envelope } else { DEFAULT_ENVELOPE }
+}
+
+/// Whether a client is one of Anthropic's: by the URL, or by the header field that they all send.
+fn speaks_anthropic(head: &Head) -> bool {
+    let route = Route::find(head.path());
+    matches!(route, Some(Route::Messages | Route::CountTokens))
+        || head.header("anthropic-version").is_some()
 }
 
 /// Refuses a body that is declared as something other than plain JSON. One that is not declared is
@@ -480,11 +494,27 @@ impl Service {
             Route::Completions => {
                 return self.begin(&models, legacy::parse(body)?, answer, record).map(Some);
             }
+            Route::Messages => {
+                let call = anthropic::request::parse(body)?;
+                return self.begin(&models, call, answer, record).map(Some);
+            }
+            Route::CountTokens => {
+                let request = anthropic::request::parse_to_count(body)?;
+                let tokens = self.completions.estimate(&models, &request)?;
+                answer.json(200, &anthropic::response::token_count(tokens))
+            }
+            Route::Models if speaks_anthropic(&exchange.head) => {
+                answer.json(200, &anthropic::response::model_list(&models))
+            }
             Route::Models => answer.json(200, &response::model_list(&models)),
-            Route::Model(name) => match models.find(&name) {
-                Some(model) => answer.json(200, &response::model(model, &name)),
-                None => return Err(Error::NoSuchModel(name)),
-            },
+            Route::Model(name) => {
+                let model = models.find(&name).ok_or_else(|| Error::NoSuchModel(name.clone()))?;
+                let look = match speaks_anthropic(&exchange.head) {
+                    true => anthropic::response::model(model, &name),
+                    false => response::model(model, &name),
+                };
+                answer.json(200, &look)
+            }
             Route::Root if page::is_wanted(&exchange.head) => page::send(answer),
             Route::Root => {
                 answer.field("Vary", "Accept");

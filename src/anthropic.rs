@@ -1,0 +1,9 @@
+//! Anthropic's dialect, the Messages API: its JSON to and from [`crate::chat`].
+//!
+//! Source: the types of Anthropic's own SDKs, <https://github.com/anthropics/anthropic-sdk-python>.
+
+pub mod request;
+pub mod response;
+mod tools;
+
+pub use response::envelope;
