@@ -448,6 +448,18 @@ fn errors_are_anthropics_wherever_they_come_from() {
 }
 
 #[test]
+fn a_conversation_that_the_server_should_keep_is_refused_so_that_sdks_send_all_of_it() {
+    let (simulator, program) = start();
+    let answer = ask(&program, json!({"thread": {"type": "create"}}));
+    assert_eq!((answer.status, error_type(&answer).as_str()), (400, "invalid_request_error"));
+    assert_eq!(answer.error()["details"], json!({"error_code": "thread_unsupported_request"}));
+    assert!(simulator.runs().is_empty());
+    assert_eq!(ask(&program, json!({"thread": null})).status, 200);
+    let other = ask(&program, json!({"max_tokens": 0}));
+    assert!(other.error().get("details").is_none());
+}
+
+#[test]
 fn openais_routes_keep_their_envelope() {
     let (_simulator, program) = start();
     for answer in [program.get("/v1/messages/batches"), program.chat(json!({}))] {

@@ -11,6 +11,10 @@ use crate::dialect::Call;
 use crate::error::Error;
 use crate::fields::{Fields, wrong_type};
 
+/// Anthropic's code for a conversation that the server cannot keep. The SDKs' tool runners, which ask
+/// for that first, send all of it when they see this.
+pub(super) const THREAD_UNSUPPORTED: &str = "thread_unsupported_request";
+
 /// Reads a body. Fields that Anthropic does not have are ignored, as null ones are.
 ///
 /// # Errors
@@ -46,7 +50,7 @@ fn conversation(fields: &Fields) -> Result<ChatRequest, Error> {
     if model.is_empty() {
         return Err(fields.missing("model"));
     }
-    refuse_servers(fields)?;
+    refuse_what_servers_keep(fields)?;
     Ok(ChatRequest {
         model: model.to_owned(),
         turns: turns(fields)?,
@@ -58,13 +62,20 @@ fn conversation(fields: &Fields) -> Result<ChatRequest, Error> {
     })
 }
 
-/// Tools that vanish would leave the model in the dark.
-fn refuse_servers(fields: &Fields) -> Result<(), Error> {
-    if fields.list("mcp_servers")?.is_empty() {
-        return Ok(());
+/// Refuses what only Anthropic's servers have: without it the model would be left in the dark.
+fn refuse_what_servers_keep(fields: &Fields) -> Result<(), Error> {
+    if !fields.list("mcp_servers")?.is_empty() {
+        let message = "`mcp_servers` cannot be reached from here: give their tools as `tools`";
+        return Err(Error::unsupported("mcp_servers", message));
     }
-    let message = "`mcp_servers` cannot be reached from here: give their tools as `tools`";
-    Err(Error::unsupported("mcp_servers", message))
+    if fields.get("thread").is_some_and(|thread| *thread != false) {
+        return Err(Error::Invalid {
+            message: "`thread`: no conversation is kept here; send all of it".to_owned(),
+            param: Some("thread".to_owned()),
+            code: Some(THREAD_UNSUPPORTED),
+        });
+    }
+    Ok(())
 }
 
 fn token_limit(fields: &Fields) -> Result<u64, Error> {

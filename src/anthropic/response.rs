@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::request::THREAD_UNSUPPORTED;
 use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialect::{Choice, Dialect, Ending, Start};
 use crate::error::Error;
@@ -273,11 +274,26 @@ pub fn token_count(input_tokens: u64) -> String {
 struct ErrorObject {
     r#type: &'static str,
     message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<ErrorDetails>,
+}
+
+/// What a program can act on.
+#[derive(Serialize)]
+struct ErrorDetails {
+    error_code: &'static str,
 }
 
 impl From<&Error> for ErrorObject {
     fn from(error: &Error) -> ErrorObject {
-        ErrorObject { r#type: error_type(error), message: error.to_string() }
+        let code = match error {
+            Error::Invalid { code, .. } => *code,
+            _ => None,
+        };
+        // The other codes are OpenAI's.
+        let code = code.filter(|code| *code == THREAD_UNSUPPORTED);
+        let details = code.map(|error_code| ErrorDetails { error_code });
+        ErrorObject { r#type: error_type(error), message: error.to_string(), details }
     }
 }
 
