@@ -202,9 +202,9 @@ fn add_user(path: &str, content: &Value, turns: &mut Vec<Turn>) -> Result<(), Er
             Block::Call(_) | Block::Thinking => return Err(misplaced(&path, "assistant")),
         }
     }
-    let is_empty = texts.is_empty() && !results.is_empty();
+    let has_only_results = texts.is_empty() && !results.is_empty();
     turns.append(&mut results);
-    if !is_empty {
+    if !has_only_results {
         turns.push(Turn::message(Role::User, texts.join("\n")));
     }
     Ok(())

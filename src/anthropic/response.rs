@@ -127,7 +127,7 @@ impl Dialect for Message {
     }
 
     fn whole(&self, choices: &[Choice], usage: &Usage) -> String {
-        let [choice, ..] = choices else { return String::new() };
+        let [choice] = choices else { unreachable!("a message is asked for once") };
         let text = Some(&choice.text).filter(|text| !text.is_empty());
         let calls = choice.calls.iter().map(|call| Block::ToolUse {
             id: tool_use_id(call),
