@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use langfast2api::anthropic;
 use langfast2api::front::body::Decoder;
 use langfast2api::front::head::Scan;
 use langfast2api::front::{Head, Limits};
@@ -380,5 +381,25 @@ fn calls_are_told_from_text_alike_whatever_pieces_they_come_in() {
             })
         };
         assert_eq!(forced(&pieces), forced(&[&text]), "{text:?}");
+    });
+}
+
+const MESSAGES: &[&[u8]] = &[
+    br#"{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hi"}],"stream":true}"#,
+    br#"{"model":"m","max_tokens":5,"system":[{"type":"text","text":"a"}],"messages":[{"role":"user","content":[{"type":"text","text":"a"}]}],"stop_sequences":["x"]}"#,
+    br#"{"model":"m","max_tokens":5,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"x","is_error":true}]}]}"#,
+    br#"{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"a"}],"tools":[{"name":"f","input_schema":{}},{"type":"bash_20250124","name":"bash"}],"tool_choice":{"type":"any"}}"#,
+    br#"{"model":"m","max_tokens":5,"messages":[{"role":"system","content":"a"}],"output_config":{"effort":"low","format":{"type":"json_schema","schema":{}}},"thinking":{"type":"adaptive"}}"#,
+];
+
+#[test]
+fn messages_of_anthropics_are_read_or_refused() {
+    fuzz(|rng| {
+        let body = mutated(rng, MESSAGES, JSON_WORDS);
+        if let Ok(call) = anthropic::request::parse(&body) {
+            let request = &call.requests[0];
+            assert!(!request.turns.is_empty() && request.sampling.max_completion_tokens > Some(0));
+            assert!(anthropic::request::parse_to_count(&body).is_ok());
+        }
     });
 }
