@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::error::Error;
 
-/// A body, or an object within it.
+/// A body, or an object within it; without a field by default.
+#[derive(Default)]
 pub struct Fields<'a> {
     map: Cow<'a, Map<String, Value>>,
     /// What the fields' paths begin with: nothing, or the object's own path and a dot.

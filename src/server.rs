@@ -26,7 +26,7 @@ use crate::heartbeat::Heartbeat;
 use crate::logger;
 use crate::manager::Pulse;
 use crate::models::Models;
-use crate::openai::{legacy, request, response};
+use crate::openai::{legacy, request, response, responses};
 use crate::pool::Pool;
 use crate::vitals::{UnderWay, Vitals};
 use crate::{page, pulse};
@@ -218,6 +218,8 @@ enum Route {
     Pulse,
     Messages,
     CountTokens,
+    Responses,
+    StoredResponse,
 }
 
 impl Route {
@@ -243,16 +245,25 @@ impl Route {
             (["doctor", "stream"], _) => Some(Route::Pulse),
             (["messages"], _) => Some(Route::Messages),
             (["messages", "count_tokens"], _) => Some(Route::CountTokens),
+            (["responses"], _) => Some(Route::Responses),
+            (["responses", id] | ["responses", id, "input_items" | "cancel"], _)
+                if id.starts_with("resp_") =>
+            {
+                Some(Route::StoredResponse)
+            }
             _ => None,
         }
     }
 
     fn methods(&self) -> &'static str {
         match self {
-            Route::ChatCompletions | Route::Completions | Route::Messages | Route::CountTokens => {
-                "POST"
-            }
             Route::Pulse => "GET",
+            Route::ChatCompletions
+            | Route::Completions
+            | Route::Responses
+            | Route::Messages
+            | Route::CountTokens => "POST",
+            Route::StoredResponse => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -502,6 +513,13 @@ impl Service {
                 let request = anthropic::request::parse_to_count(body)?;
                 let tokens = self.completions.estimate(&models, &request)?;
                 answer.json(200, &anthropic::response::token_count(tokens))
+            }
+            Route::Responses => {
+                return self.begin(&models, responses::parse(body)?, answer, record).map(Some);
+            }
+            Route::StoredResponse => {
+                let why = "responses are not stored here: send the conversation with each request";
+                return Err(Error::NoSuchUrl(format!("{} {path} ({why})", exchange.head.method)));
             }
             Route::Models if speaks_anthropic(&exchange.head) => {
                 answer.json(200, &anthropic::response::model_list(&models))

@@ -209,7 +209,7 @@ fn assistant(path: &str, message: &Map<String, Value>, text: String) -> Result<T
 }
 
 /// The text of a message's content: a string or a list of parts; `None` when there is none.
-fn content(path: &str, value: Option<&Value>) -> Result<Option<String>, Error> {
+pub(super) fn content(path: &str, value: Option<&Value>) -> Result<Option<String>, Error> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),

@@ -24,12 +24,17 @@ pub struct Identity {
 impl Identity {
     /// The identity of a new answer, its id beginning with `prefix`.
     pub fn new(prefix: &str, model: &str) -> Identity {
-        let now = std::time::SystemTime::now();
         Identity {
             id: format!("{prefix}{}", uuid::Uuid::new_v4().simple()),
-            created: now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            created: Identity::now(),
             model: model.to_owned(),
         }
+    }
+
+    /// The Unix time.
+    pub(super) fn now() -> u64 {
+        let now = std::time::SystemTime::now();
+        now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 }
 

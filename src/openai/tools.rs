@@ -73,7 +73,7 @@ fn tool(at: usize, value: &Value) -> Result<Tool, Error> {
     function(&path, value.get("function").ok_or_else(|| missing(&path))?)
 }
 
-fn function(path: &str, value: &Value) -> Result<Tool, Error> {
+pub(super) fn function(path: &str, value: &Value) -> Result<Tool, Error> {
     let Value::Object(function) = value else { return Err(wrong_type(path, "an object")) };
     let field = |name: &str| function.get(name).filter(|value| !value.is_null());
     let wrong = |name: &str, expected: &str| wrong_type(&format!("{path}.{name}"), expected);
@@ -121,7 +121,7 @@ fn choice(fields: &Fields) -> Result<ToolChoice, Error> {
     }
 }
 
-fn plain_choice(param: &str, word: &str) -> Result<ToolChoice, Error> {
+pub(super) fn plain_choice(param: &str, word: &str) -> Result<ToolChoice, Error> {
     match word {
         "auto" => Ok(ToolChoice::Auto),
         "none" => Ok(ToolChoice::None),
@@ -134,7 +134,7 @@ fn plain_choice(param: &str, word: &str) -> Result<ToolChoice, Error> {
     }
 }
 
-fn name_in(path: &str, value: &Value) -> Result<String, Error> {
+pub(super) fn name_in(path: &str, value: &Value) -> Result<String, Error> {
     let name = value.get("name").and_then(Value::as_str);
     Ok(name.ok_or_else(|| missing(&format!("{path}.name")))?.to_owned())
 }
