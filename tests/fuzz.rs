@@ -12,7 +12,7 @@ use langfast2api::front::head::Scan;
 use langfast2api::front::{Head, Limits};
 use langfast2api::langfast::run::{Notice, Progress, RunEvent, with_object};
 use langfast2api::langfast::transcript::{Transcript, unescape};
-use langfast2api::openai::request;
+use langfast2api::openai::{request, responses};
 use langfast2api::socketio::{self, EnginePacket, SocketPacket};
 use langfast2api::tools::{Piece, forced, marked};
 
@@ -293,6 +293,23 @@ fn bodies_are_read_or_refused() {
         if let Ok(call) = request::parse(&body) {
             let request = &call.requests[0];
             assert!(!request.turns.is_empty() && (1..=8).contains(&request.n));
+        }
+    });
+}
+
+const RESPONSES: &[&[u8]] = &[
+    br#"{"model":"m","input":"hi","instructions":"a","text":{"format":{"type":"json_object"}},"stream":true}"#,
+    br#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"a"}]},{"type":"reasoning"}],"reasoning":{"effort":"low"}}"#,
+    br#"{"model":"m","input":[{"type":"function_call","call_id":"1","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"1","output":"x"}]}"#,
+    br#"{"model":"m","input":"a","tools":[{"type":"function","name":"f"},{"type":"custom","name":"g"},{"type":"namespace","name":"n","tools":[{"type":"function","name":"f"}]}],"tool_choice":{"type":"allowed_tools","tools":[{"name":"f"}]}}"#,
+];
+
+#[test]
+fn bodies_of_responses_are_read_or_refused() {
+    fuzz(|rng| {
+        let body = mutated(rng, RESPONSES, JSON_WORDS);
+        if let Ok(call) = responses::parse(&body) {
+            assert!(!call.requests[0].turns.is_empty());
         }
     });
 }

@@ -141,11 +141,13 @@ fn strict_function(path: &str, value: &Value) -> Result<Tool, Error> {
     Ok(Tool { strict: strict || tool.strict, ..tool })
 }
 
-/// A custom tool, as a function that takes a text.
+/// A custom tool, as a function that takes a text. Clients describe it as one that takes no JSON.
 fn custom(path: &str, value: &Value) -> Result<Tool, Error> {
     let name = name_in(path, value)?;
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
-    let mut description = text("/description").unwrap_or_default().to_owned();
+    let own = text("/description").unwrap_or_default();
+    let mut description =
+        format!("{own}\nIts text goes here as the argument `{INPUT}`, a JSON string.");
     match text("/format/type") {
         None | Some("text") => {}
         Some("grammar") => {
@@ -154,8 +156,8 @@ fn custom(path: &str, value: &Value) -> Result<Tool, Error> {
                 text(&format!("/format/{name}")).ok_or_else(|| missing(&path))
             };
             let (syntax, definition) = (part("syntax")?, part("definition")?);
-            let words = format!("The input has to fit this grammar ({syntax}):\n{definition}");
-            description = format!("{description}\n{words}").trim_start().to_owned();
+            let grammar = format!(" It has to fit this grammar ({syntax}):\n{definition}");
+            description.push_str(&grammar);
         }
         Some(_) => {
             let path = format!("{path}.format.type");
@@ -169,7 +171,7 @@ fn custom(path: &str, value: &Value) -> Result<Tool, Error> {
         "required": [INPUT],
         "additionalProperties": false,
     });
-    let description = Some(description).filter(|words| !words.is_empty());
+    let description = Some(description.trim_start().to_owned());
     Ok(Tool { name, description, parameters: Some(parameters), strict: true })
 }
 
