@@ -1,0 +1,146 @@
+// Responses: the `openai` package, and the AI SDK, which uses them unless it is told not to. What the
+// model calls is scripted.
+
+import assert from 'node:assert/strict';
+import { before, beforeEach, describe, test } from 'node:test';
+import { createOpenAI } from '@ai-sdk/openai';
+import { generateText, Output, stepCountIs, streamText, tool } from 'ai';
+import OpenAI, { BadRequestError, NotFoundError } from 'openai';
+import { zodResponsesFunction, zodTextFormat } from 'openai/helpers/zod';
+import { z } from 'zod';
+import { LONG_TEXT, Simulator, sim, startGateway } from './gateway.mjs';
+
+let simulator, baseURL, client;
+
+before(async () => {
+  simulator = await Simulator.start();
+  baseURL = await startGateway(simulator);
+  client = new OpenAI({ baseURL, apiKey: 'any' });
+});
+
+beforeEach(() => simulator.reset());
+
+const model = 'gpt-5';
+const IN_OSLO = { name: 'weather', arguments: { place: 'Osló 🙂', days: 2 } };
+const IN_ROME = { name: 'weather', arguments: { place: 'Rome', days: 1 } };
+const weather = ({ place, days }) => `rain for ${days} days in ${place}`;
+const schema = z.object({ place: z.string(), days: z.number().int() });
+const loop = () =>
+  simulator.turns(
+    { text: 'Let me look.', calls: [IN_OSLO, IN_ROME] },
+    { calls: [IN_ROME], sim: 'events=20' },
+    { text: 'Rain in both.' },
+  );
+const told = async () => (await simulator.lastRun()).prompt_meta.messages.map(({ content }) => content);
+
+describe('openai', () => {
+  const tools = [zodResponsesFunction({ name: 'weather', parameters: schema })];
+
+  test('a response, whole and streamed', async () => {
+    const response = await client.responses.create({ model, input: LONG_TEXT });
+    assert.deepEqual([response.output_text, response.status], [LONG_TEXT, 'completed']);
+    let text = '';
+    let number = 0;
+    for await (const event of await client.responses.create({ model, input: LONG_TEXT, stream: true })) {
+      assert.equal(event.sequence_number, number++);
+      if (event.type === 'response.output_text.delta') text += event.delta;
+    }
+    assert.equal(text, LONG_TEXT);
+  });
+
+  test('the stream runner puts the response together', async () => {
+    await simulator.turns({ text: 'So:', calls: [IN_OSLO, IN_ROME], sim: 'events=30' });
+    let deltas = '';
+    const runner = client.responses
+      .stream({ model, input: 'Hi', tools })
+      .on('response.function_call_arguments.delta', ({ delta }) => (deltas += delta));
+    const { output, output_text } = await runner.finalResponse();
+    assert.equal(output_text, 'So:');
+    const calls = output.slice(1).map((item) => item.parsed_arguments);
+    assert.deepEqual(calls, [IN_OSLO.arguments, IN_ROME.arguments]);
+    assert.equal(deltas, calls.map((made) => JSON.stringify(made)).join(''));
+  });
+
+  test('parse gives objects', async () => {
+    const input = sim({ say: JSON.stringify(IN_OSLO.arguments) });
+    const text = { format: zodTextFormat(schema, 'weather') };
+    const { output_parsed } = await client.responses.parse({ model, input, text });
+    assert.deepEqual(output_parsed, IN_OSLO.arguments);
+  });
+
+  test('an agent runs its tools until the answer is there', async () => {
+    await loop();
+    const input = [{ role: 'user', content: 'How is it?' }];
+    let response;
+    for (;;) {
+      response = await client.responses.create({ model, input, tools });
+      input.push(...response.output);
+      const calls = response.output.filter(({ type }) => type === 'function_call');
+      if (calls.length === 0) break;
+      for (const { call_id, arguments: made } of calls) {
+        input.push({ type: 'function_call_output', call_id, output: weather(JSON.parse(made)) });
+      }
+    }
+    assert.equal(response.output_text, 'Rain in both.');
+    assert((await told()).some((content) => content.includes('rain for 2 days in Osló 🙂')));
+  });
+
+  test('failures before the answer are errors, and those within a stream are told', async () => {
+    await assert.rejects(client.responses.create({ model, input: 'Hi', previous_response_id: 'resp_1' }), BadRequestError);
+    await assert.rejects(client.responses.retrieve('resp_1'), NotFoundError);
+    const input = sim({ fail: 3, error: 'it broke' });
+    const events = await Array.fromAsync(await client.responses.create({ model, input, stream: true }));
+    const { type, response } = events.at(-1);
+    assert.equal(type, 'response.failed');
+    assert.match(response.error.message, /it broke/);
+  });
+});
+
+describe('AI SDK', () => {
+  // Without it, what a model without reasoning has said is referred to as if it were stored here.
+  const providerOptions = { openai: { store: false } };
+  const openai = (name = model) => createOpenAI({ baseURL, apiKey: 'any' })(name);
+  const tools = { weather: tool({ description: 'The weather.', inputSchema: schema, execute: weather }) };
+  const loopOptions = { tools, stopWhen: stepCountIs(5), maxRetries: 0, providerOptions };
+  const question = () => ({ model: openai(), prompt: 'How is it?', ...loopOptions });
+
+  test('generateText runs the tools until the answer is there', async () => {
+    await loop();
+    const { text, steps, finishReason } = await generateText(question());
+    assert.deepEqual([text, finishReason, steps.length], ['Rain in both.', 'stop', 3]);
+    const results = steps[0].toolResults.map(({ output }) => output);
+    assert.deepEqual(results, [weather(IN_OSLO.arguments), weather(IN_ROME.arguments)]);
+    assert((await told()).some((content) => content.includes(results[0])));
+  });
+
+  test('streamText runs the tools until the answer is there', async () => {
+    await loop();
+    const result = streamText(question());
+    for await (const part of result.fullStream) assert.notEqual(part.type, 'error', JSON.stringify(part));
+    assert.equal(await result.text, 'Rain in both.');
+    const steps = await result.steps;
+    assert.deepEqual(steps[1].toolCalls.map(({ input }) => input), [IN_ROME.arguments]);
+    assert((await result.totalUsage).totalTokens > 100);
+  });
+
+  test('structured output', async () => {
+    const prompt = sim({ say: JSON.stringify(IN_OSLO.arguments) });
+    const { output } = await generateText({ model: openai(), prompt, output: Output.object({ schema }) });
+    assert.deepEqual(output, IN_OSLO.arguments);
+  });
+
+  test('without store: false it is told what to do', async () => {
+    await loop();
+    const options = { ...question(), model: openai('gpt-4o'), providerOptions: {} };
+    await assert.rejects(generateText(options), /store: false/);
+  });
+
+  test('a failure within a stream is an error', async () => {
+    const errors = [];
+    const prompt = sim({ fail: 3, error: 'it broke' });
+    const result = streamText({ model: openai(), prompt, maxRetries: 0, onError: ({ error }) => errors.push(error) });
+    const parts = await Array.fromAsync(result.fullStream);
+    const finish = parts.findLast(({ type }) => type === 'finish');
+    assert(errors.length > 0 || finish.finishReason === 'error', JSON.stringify(parts.at(-1)));
+  });
+});
