@@ -1,37 +1,27 @@
 """Claude Code, Anthropic's agent for the command line, does small real tasks: the model is played by a
 script, but the files are written and the commands run by the agent itself.
-
-The environment says where its package lies: AGENT holds the directory.
 """
 
 import json
-import os
 import platform
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from gateway import ENVIRONMENT, Counts, Gateway, Simulator, call, turn
+from gateway import ENVIRONMENT, Counts, Gateway, call, turn
 
 MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
 
 
-@pytest.fixture(scope="module")
-def program():
+@pytest.fixture
+def program(clients):
     machine = MACHINES.get(platform.machine())
-    packages = Path(os.environ["AGENT"], "node_modules", "@anthropic-ai")
-    found = [packages / f"claude-code-linux-{machine}{libc}" / "claude" for libc in ("", "-musl")]
-    for path in filter(Path.exists, found):
-        return path
+    packages = clients / "agents/node_modules/@anthropic-ai"
+    for libc in ["", "-musl"]:
+        path = packages / f"claude-code-linux-{machine}{libc}" / "claude"
+        if path.exists():
+            return path
     pytest.skip(f"Claude Code has no package for this machine ({platform.platform()})")
-
-
-@pytest.fixture(scope="module")
-def simulator():
-    simulator = Simulator()
-    yield simulator
-    simulator.stop()
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +34,6 @@ def gateway(simulator):
 @pytest.fixture
 def claude(program, gateway, simulator, tmp_path):
     """Runs the agent in print mode in a directory of its own, and gives its result and exit status."""
-    simulator.reset()
     home = tmp_path / "home"
     work = tmp_path / "work"
     home.mkdir()

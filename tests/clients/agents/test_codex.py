@@ -1,0 +1,109 @@
+"""The Codex CLI, which speaks responses: a small task, with the tools that it offers by itself."""
+
+import json
+
+import pytest
+
+from gateway import Counts, call, turn
+
+# As README.md has it.
+CONFIG = """
+model = "gpt-5"
+model_provider = "langfast"
+{more}
+[model_providers.langfast]
+name = "langfast2api"
+base_url = "{api}"
+wire_api = "responses"
+request_max_retries = 0
+stream_max_retries = 0
+
+[features]
+view_image = false
+"""
+PATCH = '*** Begin Patch\n*** Add File: hello.txt\n+Hello "you" 🙂\n*** End Patch\n'
+
+
+@pytest.fixture
+def codex(clients, place, gateway):
+    if not list(clients.glob("agents/node_modules/@openai/codex-*")):
+        pytest.skip("npm has no Codex for this platform")
+    return Codex(clients / "agents/node_modules/.bin/codex", place, gateway.api)
+
+
+class Codex:
+    def __init__(self, program, place, api):
+        self.program, self.place, self.api = program, place, api
+        self.home = place.home / ".codex"
+        self.home.mkdir()
+
+    def run(self, *arguments):
+        return self.place.run(self.program, *arguments, CODEX_HOME=str(self.home))
+
+    def do(self, task, more=""):
+        """Has a task done; gives the exit code and the items of what Codex tells."""
+        (self.home / "config.toml").write_text(CONFIG.format(api=self.api, more=more))
+        options = ["--skip-git-repo-check", "--sandbox", "danger-full-access", "--json"]
+        code, out, err = self.run("exec", *options, task)
+        events = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        assert events, f"{out}\n{err}"
+        return code, events
+
+    def done(self, task, more=""):
+        code, events = self.do(task, more)
+        assert code == 0, events
+        return [event["item"] for event in events if event["type"] == "item.completed"]
+
+
+def told(simulator):
+    return [one["content"] for one in simulator.last_run()["prompt_meta"]["messages"]]
+
+
+def test_it_creates_a_file_and_runs_a_command(codex, simulator):
+    simulator.turns(
+        turn("I write it.", call("exec_command", cmd="printf Hello > hello.txt"), events=20),
+        turn("", call("exec_command", cmd="cat hello.txt; echo \"in $(basename $PWD)\"")),
+        turn("Done: hello.txt is there."),
+    )
+    items = codex.done("Create hello.txt and show it.")
+    assert (codex.place.work / "hello.txt").read_text() == "Hello"
+    commands = [item for item in items if item["type"] == "command_execution"]
+    assert [item["exit_code"] for item in commands] == [0, 0]
+    assert "Helloin work" in commands[1]["aggregated_output"]
+    texts = [item["text"] for item in items if item["type"] == "agent_message"]
+    assert texts == ["I write it.", "Done: hello.txt is there."]
+    assert "Helloin work" in told(simulator)[-1]
+
+
+def test_it_patches_by_a_custom_tool(codex, simulator):
+    # Codex offers it for models that it knows: it is told of one.
+    code, out, _ = codex.run("debug", "models")
+    assert code == 0
+    known = json.loads(out)["models"]
+    model = next(model for model in known if model["apply_patch_tool_type"] and not model.get("tool_mode"))
+    model |= {"slug": "gpt-5", "supports_search_tool": False}
+    catalog = codex.home / "models.json"
+    catalog.write_text(json.dumps({"models": [model]}))
+
+    simulator.turns(turn("", call("apply_patch", input=PATCH)), turn("Done."))
+    items = codex.done("Create hello.txt.", f'model_catalog_json = "{catalog}"')
+    assert (codex.place.work / "hello.txt").read_text() == 'Hello "you" 🙂\n'
+    assert "file_change" in [item["type"] for item in items]
+    assert "Success" in told(simulator)[-1]
+
+
+def test_its_tools_in_a_namespace_are_called(codex, simulator):
+    nobody = "01a20da1-32c5-75e1-a796-528315910cde"
+    simulator.turns(turn("", call("multi_agent_v1__close_agent", target=nobody)), turn("Done."))
+    items = codex.done("Close the agent.")
+    assert [item["tool"] for item in items if item["type"] == "collab_tool_call"] == ["close_agent"]
+    assert f"{nobody} not found" in told(simulator)[-1]
+
+
+def test_a_failure_is_told_and_nothing_is_started_twice(codex, simulator):
+    counts = Counts(simulator)
+    simulator.turns(turn("Let me see what I can do", fail=3, error="it broke"))
+    code, events = codex.do("Create hello.txt.")
+    assert code != 0 and events[-1]["type"] == "turn.failed"
+    assert "it broke" in events[-1]["error"]["message"]
+    assert counts["runs"] == 1

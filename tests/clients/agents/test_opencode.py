@@ -1,0 +1,37 @@
+"""opencode, which speaks chat completions with tools: a small task."""
+
+import json
+
+import pytest
+
+from gateway import call, turn
+
+PATCH = "*** Begin Patch\n*** Add File: hello.txt\n+Hello\n*** End Patch\n"
+
+
+def config(api):
+    """As README.md has it."""
+    options = {"baseURL": api, "apiKey": "none"}
+    package = {"npm": "@ai-sdk/openai-compatible", "name": "langfast2api"}
+    provider = package | {"options": options, "models": {"gpt-5": {}}}
+    return {"model": "langfast/gpt-5", "provider": {"langfast": provider}}
+
+
+def test_it_creates_a_file_and_runs_a_command(clients, place, gateway, simulator):
+    if not list(clients.glob("agents/node_modules/opencode-linux-*")):
+        pytest.skip("npm has no opencode for this platform")
+    simulator.turns(
+        turn("I write it.", call("apply_patch", patchText=PATCH), events=20),
+        turn("", call("bash", command='cat hello.txt; echo "in $(basename $PWD)"')),
+        turn("Done: hello.txt is there."),
+    )
+    (place.work / "opencode.json").write_text(json.dumps(config(gateway.api)))
+    # With a title it does not ask the model for one.
+    command = [clients / "agents/node_modules/.bin/opencode", "run", "--title", "hello"]
+    quiet = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
+    code, out, err = place.run(*command, "Create hello.txt and show it.", **quiet)
+    assert code == 0, f"{out}\n{err}"
+    assert (place.work / "hello.txt").read_text() == "Hello\n"
+    assert "Done: hello.txt is there." in out
+    told = [one["content"] for one in simulator.last_run()["prompt_meta"]["messages"]]
+    assert "Hello\nin work" in told[-1]
