@@ -1,8 +1,8 @@
 //! The client-facing side. It accepts connections, reads one whole request at a time under limits
 //! and deadlines, refuses what is not well-formed, and only then passes the request on, normalised,
-//! over a private Unix socket to tiny_http; the answer is relayed byte for byte until that private
-//! connection ends. So tiny_http, which has no limits of its own, only ever sees sound requests, each
-//! on its own connection; and here is the one place that knows when a client has gone.
+//! over a private Unix socket to tiny_http. So tiny_http, which has no limits of its own, only ever
+//! sees sound requests, each on its own connection; and here is the one place that knows when a client
+//! has gone. The answer takes no way back through here: a hop less for each token.
 //!
 //! ```text
 //! accept ─▶ connection ─▶ head ─▶ gate ─▶ body ─▶ relay ◀─▶ private socket
@@ -10,10 +10,11 @@
 //!             └──────────── next request ───────────┘
 //! ```
 //!
-//! The front and the worker that answers share an [`Exchange`]: the worker takes it by the id that
-//! the private request carries, learns from it when the client has gone, and says with
-//! [`Exchange::finish`] that its answer is complete. An answer that ends without that is cut by a
-//! reset, so that no client takes a part for the whole.
+//! The front and who answers share an [`Exchange`]: a worker takes it by the id that the private
+//! request carries, answers on the client's socket with [`Exchange::write`], learns when the client
+//! has gone, and says with [`Exchange::finish`] that the answer is complete. It is over when the
+//! private connection ends. An answer that ends without having been finished is cut by a reset, so
+//! that no client takes a part for the whole.
 
 use std::any::Any;
 use std::io;

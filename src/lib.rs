@@ -8,10 +8,12 @@
 //! neutral words of [`chat`]; [`tools`] puts tools into plain text, since LangFast has none;
 //! [`models`] says what the model accepts; [`langfast`] signs in, makes sure of a prompt and of the
 //! socket, and starts the run. From there on the run's events arrive on the one socket that all runs
-//! share: the runner's thread reads each packet ([`socketio`]), makes a delta of the cumulative text,
-//! and sends it into the run's channel. The worker drains the channel ([`choices`]), tells text and
-//! calls apart ([`reader`]), and writes each part as an event ([`openai::response`], [`sse`],
-//! [`answer`]), which `front` relays to the client.
+//! share: the runner's thread makes a delta of each packet's cumulative text, without parsing the
+//! packet if only its text has grown ([`socketio`], [`langfast::transcript`]), and sends it into the
+//! run's channel. The worker leaves the rest to a writer of the [`pool`], which drains the channel
+//! ([`choices`]), tells text and calls apart ([`reader`]), and writes each part as an event
+//! ([`openai::response`], [`sse`], [`answer`]) on the client's own socket, while `front` watches
+//! whether the client is still there.
 //!
 //! # The modules, each knowing only those below it
 //!

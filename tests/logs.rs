@@ -84,7 +84,7 @@ fn as_json_every_line_is_an_object_the_first_and_the_last_too() {
     assert_eq!(request.get("error"), None, "what there is not is left out");
 
     let (status, _, log) = Start::new("ftp://x").arg("--log=off").arg("--log-format=json").run();
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(status.code(), Some(2));
     let line: Value = serde_json::from_str(&log).unwrap();
     assert_eq!(line["level"], "error");
     assert!(line["message"].as_str().unwrap().contains("LANGFAST2API_SUPABASE_URL"), "{line}");
@@ -103,7 +103,7 @@ fn first_words(stream: impl Fn(u64, u64) -> String) -> String {
         .stderr(log)
         .status()
         .unwrap();
-    assert_eq!(output.code(), Some(1));
+    assert_eq!(output.code(), Some(2));
     std::fs::read_to_string(directory.path().join("log")).unwrap()
 }
 
