@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle, sleep};
 use std::time::{Duration, Instant};
 
+use langfast2api::langfast::run::Progress;
 use serde_json::{Value, json};
 
 use super::client::{Client, stamp_in, unix_micros};
@@ -316,6 +317,9 @@ fn long_answer(setup: &Setup, gateway: &Path) -> Vec<Figure> {
     let events = LongAnswer::new(LONG_BYTES, LONG_EVENTS);
     let parse = events.cpu_micros(floor::parse) / 1e3;
     let compare = events.cpu_micros(floor::compare) / 1e3;
+    let parsing = events.cpu_micros_in_memory(|packet| floor::parse(packet.as_bytes(), &[])) / 1e3;
+    let mut progress = Progress::new(usize::MAX);
+    let taking = events.cpu_micros_in_memory(|packet| floor::take(&mut progress, packet)) / 1e3;
     let text = LONG_BYTES as f64 / 1024.0;
     vec![
         figure("gateway", cpu, "ms CPU", "of an answer of 500 KB in 2,000 events"),
@@ -333,6 +337,9 @@ fn long_answer(setup: &Setup, gateway: &Path) -> Vec<Figure> {
         ),
         figure("gateway ÷ (a)", cpu / parse, "×", "below 1 is better than parsing"),
         figure("gateway ÷ (b)", cpu / compare, "×", "1 would be the floor"),
+        figure("(c) parse alone", parsing, "ms CPU", "the same events in memory, serde Value"),
+        figure("(d) the gateway's way alone", taking, "ms CPU", "the same, by its own code"),
+        figure("(d) ÷ (c)", taking / parsing, "×", "what not parsing saves"),
         figure("peak memory over rest", peak, "KiB", "VmHWM of one such answer less VmRSS before"),
         figure("peak ÷ text", peak / text, "×", "the same, in texts"),
     ]
