@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use support::{Program, Response, Start, user};
+use support::{Program, Response, Start, user, wait_until};
 
 fn start() -> (Simulator, Program) {
     let simulator = Simulator::start();
@@ -377,7 +377,9 @@ fn arguments_that_do_not_fit_go_out_as_they_are_and_the_head_and_the_log_say_so(
     assert_eq!(simulator.stats().runs, 2);
     simulator.turn(json!({"calls": [called("weather", json!({}))]}));
     assert_eq!(assembled(&program.chat(request(json!({"stream": true}))), 0).1, "tool_calls");
-    program.wait_for_log("tools=\"invalid-arguments\"");
+    wait_until("the stream's line in the log", || {
+        program.log().matches("tools=invalid-arguments").count() == 3
+    });
 }
 
 #[test]
