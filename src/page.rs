@@ -16,15 +16,8 @@ const SCRIPT: &str = include_str!("page/script.js");
 /// Whether the page is what a request for `/` wants: browsers ask for `text/html` by name, and
 /// programs for anything.
 pub fn is_wanted(head: &Head) -> bool {
-    let accept = head.header("accept").unwrap_or_default().to_ascii_lowercase();
-    let quality = |kind: &str| {
-        let mut ranges = accept.split(',').map(|range| range.split(';').map(str::trim));
-        let mut range = ranges.find(|range| range.clone().next() == Some(kind))?;
-        let quality = range.find_map(|part| part.strip_prefix("q=")?.trim().parse::<f32>().ok());
-        Some(quality.unwrap_or(1.0))
-    };
-    let html = quality("text/html").unwrap_or(0.0);
-    html > 0.0 && html >= quality("text/plain").unwrap_or(0.0)
+    let html = head.accepts("text/html").unwrap_or(0.0);
+    html > 0.0 && html >= head.accepts("text/plain").unwrap_or(0.0)
 }
 
 /// Answers with the page. Its policy lets its own script and style run and nothing else: a nonce, new

@@ -75,6 +75,20 @@ impl Head {
         self.headers.iter().filter(move |(field, _)| field == name).map(|(_, value)| &**value)
     }
 
+    /// The quality from 0 to 1 that `Accept` gives a media type by its name; `None` if it does not name
+    /// it, whatever its ranges with `*` may take.
+    pub fn accepts(&self, media_type: &str) -> Option<f32> {
+        let mut ranges =
+            self.header("accept")?.split(',').map(|range| range.split(';').map(str::trim));
+        let is_it = |name: &str| name.eq_ignore_ascii_case(media_type);
+        let mut range = ranges.find(|range| range.clone().next().is_some_and(is_it))?;
+        let quality = range.find_map(|part| {
+            let (name, value) = part.split_once('=')?;
+            name.eq_ignore_ascii_case("q").then(|| value.trim().parse().ok())?
+        });
+        Some(quality.unwrap_or(1.0))
+    }
+
     /// The target without its query.
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
