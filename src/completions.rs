@@ -19,6 +19,7 @@ use crate::reader::{Part, Reader, add_part};
 use crate::sse::EventStream;
 use crate::tools::{self, Plan};
 use crate::usage::estimate_prompt;
+use crate::vitals::{Pace, Vitals};
 
 /// A stream's status line waits for the run's first event, so that an early failure is an honest HTTP
 /// status; but no longer than this.
@@ -38,6 +39,8 @@ pub struct Completions {
     pub tool_repair: bool,
     /// Disconnected when the server has waited long enough for its answers to end.
     pub stopping: Receiver<Never>,
+    /// Where the pace of streams is noted.
+    pub vitals: Arc<Vitals>,
 }
 
 /// What the log says of a completion.
@@ -49,6 +52,10 @@ pub struct Record {
     pub first_text: Option<Duration>,
     /// What became of tool calls.
     pub tools: Option<String>,
+    /// The tokens of the answer, as far as it came, and of its prompt.
+    pub usage: Option<Usage>,
+    /// Why a stream broke off.
+    pub broken: Option<Error>,
 }
 
 impl Completions {
@@ -90,6 +97,7 @@ impl Completions {
             choices: Choices::new(runs, self.deadlines, client, stopping),
             repairs,
             record: std::mem::take(record),
+            pace: self.vitals.pace(&model.slug),
             began: answer.exchange().accepted,
             dialect: call.dialect,
         })
@@ -210,6 +218,8 @@ pub struct Reply {
     /// Mends tool calls by a second run, if that is wanted.
     repairs: Option<Starter>,
     record: Record,
+    /// Notes how fast a stream is written.
+    pace: Pace,
     began: Instant,
 }
 
@@ -223,6 +233,7 @@ impl Reply {
             true => self.stream(answer),
             false => self.whole(answer),
         };
+        self.record.usage = Some(self.usage());
         (self.record, result)
     }
 
@@ -266,10 +277,12 @@ impl Reply {
         self.dialect.begin(&mut events, &start);
         let mut next = Ok(first);
         let mut sent_at = Instant::now();
+        let mut brings_text = false;
         loop {
             match next {
                 Ok(Next::Choice(at, event)) => {
                     let ending = self.read(at, event, &mut parts);
+                    brings_text |= !parts.is_empty();
                     for part in parts.drain(..) {
                         tell(&mut *self.dialect, &mut events, at, &mut calls[at], part);
                     }
@@ -289,6 +302,9 @@ impl Reply {
                 None => {
                     if sent(events.flush())? {
                         sent_at = Instant::now();
+                        if std::mem::take(&mut brings_text) {
+                            self.pace.note_write(sent_at);
+                        }
                     }
                     let silence = (!self.keep_alive.is_zero()).then(|| sent_at + self.keep_alive);
                     self.choices.next(silence)
@@ -363,6 +379,7 @@ impl Reply {
         }
         log::warn!("a stream ends with an error: {}", error.cause());
         self.dialect.fail(&mut events, &error);
+        self.record.broken = Some(error);
         sent(events.break_off())
     }
 

@@ -324,6 +324,17 @@ pub struct Settings {
     )]
     pub cors_origins: Vec<String>,
 
+    /// Let Prometheus read /metrics without an API key. The metrics say how much the server is used, and
+    /// nothing of what for.
+    #[arg(
+        long,
+        env = "LANGFAST2API_METRICS_OPEN",
+        value_parser = BoolishValueParser::new(),
+        global = true,
+        help_heading = "Clients"
+    )]
+    pub metrics_open: bool,
+
     /// Connections at once; one more is told 503. Never more than the descriptors allow.
     #[arg(
         long,

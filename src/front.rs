@@ -104,6 +104,16 @@ pub trait Gate: Send + Sync {
     fn envelope(&self, _: &Head) -> Envelope {
         DEFAULT_ENVELOPE
     }
+
+    /// Told of each request that is refused, by the gate or by the front itself; there is no head if
+    /// it was not well-formed, or has been passed on already.
+    fn note_refusal(&self, _head: Option<&Head>, _error: &Error) {}
+
+    /// Told how many connections are open, whenever that changes.
+    fn note_connections(&self, _open: usize) {}
+
+    /// Told of each client that is turned away because no more connections can be had.
+    fn note_turned_away(&self) {}
 }
 
 /// A socket to accept clients on.
@@ -255,13 +265,17 @@ impl Slot {
             return None;
         }
         *connections += 1;
+        shared.gate.note_connections(*connections);
         Some(Slot(shared.clone()))
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        *self.0.connections() -= 1;
+        let mut connections = self.0.connections();
+        *connections -= 1;
+        self.0.gate.note_connections(*connections);
+        drop(connections);
         self.0.ended.notify_all();
     }
 }

@@ -18,7 +18,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 pub use api::{Api, Credentials, Gone, Timeouts, Tokens};
-pub use dial::{DialError, Dialer, Endpoint, Stage};
+pub use dial::{DialError, Dialer, Endpoint, Stage, TLS};
 pub use outside::{Outside, Seen};
 pub use prompt_meta::prompt_meta;
 pub use run::RunEvent;
@@ -29,6 +29,7 @@ pub use store::{Saved, SavedSession, Store};
 use crate::config::{BadSetting, Settings};
 use crate::error::{Error, Failure, Step};
 use crate::heartbeat::Heartbeat;
+use crate::vitals::Upstream;
 
 /// Longest text of one answer, in bytes. A channel holds at most this much.
 pub const ANSWER_LIMIT: usize = 16 << 20;
@@ -39,6 +40,7 @@ pub struct LangFast {
     api: Arc<Api>,
     session: Arc<Session>,
     runner: Runner,
+    vitals: Arc<Upstream>,
     /// Held while a prompt is created, so that requests that come together create one; holds how the
     /// last attempt failed, and when.
     creating_prompt: Mutex<Option<(Instant, Error)>>,
@@ -62,7 +64,9 @@ impl LangFast {
 
         let dialer = Arc::new(Dialer::new(timeouts.connect));
         let anon_key = settings.anon_key.clone();
-        let api = Api::new(dialer.clone(), supabase, anon_key, origin.clone(), timeouts);
+        let vitals = Arc::new(Upstream::default());
+        let api =
+            Api::new(dialer.clone(), supabase, anon_key, origin.clone(), timeouts, vitals.clone());
         let api = Arc::new(api);
         let store = Store::new(settings.state_dir()?, &server);
         let session = Session::new(api.clone(), store, account, timeouts.request);
@@ -76,8 +80,9 @@ impl LangFast {
         };
         let idle_api = api.clone();
         let when_idle = Box::new(move || idle_api.close_idle());
-        let runner = Runner::new(config, dialer.clone(), session.clone(), when_idle);
-        Ok(LangFast { dialer, api, session, runner, creating_prompt: Mutex::default() })
+        let runner =
+            Runner::new(config, dialer.clone(), session.clone(), when_idle, vitals.clone());
+        Ok(LangFast { dialer, api, session, runner, vitals, creating_prompt: Mutex::default() })
     }
 
     /// Who we are to LangFast.
@@ -102,6 +107,11 @@ impl LangFast {
     /// What makes all connections.
     pub fn dialer(&self) -> &Arc<Dialer> {
         &self.dialer
+    }
+
+    /// What is counted of it.
+    pub fn vitals(&self) -> &Upstream {
+        &self.vitals
     }
 
     /// The HTTP calls.

@@ -29,8 +29,9 @@
 //! sse         events             socketio   packets
 //! answer      HTTP answers       models     what each model accepts
 //! access      keys, hosts, origins                   config, secrets, check: settings
-//! page        what browsers get at `/`               vitals, pulse: how the server is
+//! page        what browsers get at `/`               metrics, pulse: how the server is
 //! front       connections        usage      token estimates
+//! vitals      all counters
 //! manager     what systemd is told (the only user of sd-notify)
 //! chat, error, heartbeat, logger, pool
 //! ```
@@ -57,6 +58,7 @@ pub mod langfast;
 pub mod logger;
 pub mod manager;
 pub mod manual;
+pub mod metrics;
 pub mod models;
 pub mod openai;
 pub mod page;

@@ -19,6 +19,7 @@ use langfast2api::config::{BadSetting, Cli, Command, Settings};
 use langfast2api::front::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::LangFast;
 use langfast2api::server::{Server, ServerLimits, Service};
+use langfast2api::vitals::Vitals;
 use langfast2api::{check, commands, doctor, logger, manager, manual};
 use log::Level;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -76,6 +77,7 @@ fn serve(settings: &Settings) -> Result<()> {
     let descriptors = raise_descriptor_limit();
     let models = RwLock::new(Arc::new(settings.read_models()?));
     let (stop, stopping) = crossbeam_channel::bounded(0);
+    let vitals = Arc::new(Vitals::default());
     let completions = Completions {
         langfast: Arc::new(LangFast::new(settings)?),
         deadlines: Deadlines {
@@ -87,6 +89,7 @@ fn serve(settings: &Settings) -> Result<()> {
         keep_alive: settings.keep_alive,
         tool_repair: settings.tool_repair,
         stopping,
+        vitals: vitals.clone(),
     };
     let who = completions.langfast.session().expected();
     let mut access = settings.access()?;
@@ -94,7 +97,8 @@ fn serve(settings: &Settings) -> Result<()> {
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
         access.check_hosts(&settings.allowed_hosts);
     }
-    let service = Arc::new(Service { models, completions, access, vitals: Arc::default() });
+    let open_metrics = settings.metrics_open;
+    let service = Arc::new(Service { models, completions, access, vitals, open_metrics });
     let server = Server::start(listeners, service.clone(), limits(settings, descriptors))?;
     manager::keep_telling(server.pulse())?;
     manager::ready();

@@ -28,8 +28,8 @@ use crate::manager::Pulse;
 use crate::models::Models;
 use crate::openai::{legacy, request, response, responses};
 use crate::pool::Pool;
-use crate::vitals::{UnderWay, Vitals};
-use crate::{page, pulse};
+use crate::vitals::{Ended, UnderWay, Vitals};
+use crate::{metrics, page, pulse};
 
 /// A worker that has had nothing to do for this long ends, if it is not needed.
 const WORKER_IDLE: Duration = Duration::from_secs(10);
@@ -50,8 +50,10 @@ pub struct Service {
     pub completions: Completions,
     /// Who may come in.
     pub access: Access,
-    /// What the page shows of the server's doings.
+    /// What is known of the server's doings.
     pub vitals: Arc<Vitals>,
+    /// Whether the metrics may be read without a key.
+    pub open_metrics: bool,
 }
 
 /// How much the server does at once.
@@ -220,6 +222,7 @@ enum Route {
     CountTokens,
     Responses,
     StoredResponse,
+    Metrics,
 }
 
 impl Route {
@@ -251,7 +254,29 @@ impl Route {
             {
                 Some(Route::StoredResponse)
             }
+            (["metrics"], false) => Some(Route::Metrics),
             _ => None,
+        }
+    }
+
+    /// Its name, whatever the client wrote.
+    fn name(&self) -> &'static str {
+        match self {
+            Route::Root => "/",
+            Route::Health => "/healthz",
+            Route::Ready => "/readyz",
+            Route::Models => "/v1/models",
+            Route::Model(_) => "/v1/models/{model}",
+            Route::ChatCompletions => "/v1/chat/completions",
+            Route::Completions => "/v1/completions",
+            Route::Status => "/status",
+            Route::StatusOfModels => "/status/models",
+            Route::Pulse => pulse::PATH,
+            Route::Metrics => "/metrics",
+            Route::Messages => "/v1/messages",
+            Route::CountTokens => "/v1/messages/count_tokens",
+            Route::Responses => "/v1/responses",
+            Route::StoredResponse => "/v1/responses/{id}",
         }
     }
 
@@ -294,7 +319,8 @@ impl Gate for Admission {
         if !is_preflight && !route.allows(&head.method) {
             return Err(Error::WrongMethod { method: head.method.clone(), allow: route.methods() });
         }
-        if !is_preflight && route.is_protected() {
+        let is_open = route == Route::Metrics && self.workers.service.open_metrics;
+        if !is_preflight && route.is_protected() && !is_open {
             access.check_key(head)?;
         }
         if head.method == "POST" {
@@ -309,6 +335,19 @@ impl Gate for Admission {
 
     fn envelope(&self, head: &Head) -> Envelope {
         envelope(head)
+    }
+
+    fn note_refusal(&self, head: Option<&Head>, error: &Error) {
+        let route = head.and_then(|head| Route::find(head.path()));
+        self.workers.service.vitals.note_refusal(route.map(|route| route.name()), error);
+    }
+
+    fn note_connections(&self, open: usize) {
+        self.workers.service.vitals.note_connections(open);
+    }
+
+    fn note_turned_away(&self) {
+        self.workers.service.vitals.note_turned_away();
     }
 }
 
@@ -377,7 +416,9 @@ impl Permit {
     /// The worker can take another request.
     fn let_worker_go(&self) {
         if self.has_worker.swap(false, Ordering::Relaxed) {
-            self.workers.count().busy -= 1;
+            let mut count = self.workers.count();
+            count.busy -= 1;
+            self.workers.note(&count);
         }
     }
 }
@@ -410,7 +451,12 @@ impl Workers {
         }
         count.permits += 1;
         count.busy += 1;
+        workers.note(&count);
         Ok(Permit { workers: workers.clone(), has_worker: AtomicBool::new(true) })
+    }
+
+    fn note(&self, count: &Count) {
+        self.service.vitals.note_workers(count.threads, count.busy);
     }
 
     /// A worker's life.
@@ -425,6 +471,7 @@ impl Workers {
                     let mut count = self.count();
                     if count.threads > count.busy.max(LEAST_WORKERS) {
                         count.threads -= 1;
+                        self.note(&count);
                         return;
                     }
                 }
@@ -452,6 +499,8 @@ impl Workers {
         let until_answered = request.into_writer();
         let mut answer = Answer::new(exchange.clone());
         let mut record = Record::default();
+        self.service.vitals.note_received(body.as_ref().map_or(0, Vec::len));
+        self.service.vitals.note_received(body.as_ref().map_or(0, Vec::len));
         let begun = body.and_then(|body| self.service.answer(&body, &mut answer, &mut record));
         let service = self.service.clone();
         match begun {
@@ -544,6 +593,7 @@ impl Service {
             }
             Route::StatusOfModels => answer.json(200, &page::models(&models)),
             Route::Pulse => pulse::send(answer),
+            Route::Metrics => metrics::send(answer, &self.vitals, &self.completions.langfast),
             Route::Ready => match self.completions.langfast.session().failure() {
                 // Requests would fail alike until somebody acts or the next one succeeds.
                 Some(failure) => return Err(failure),
@@ -562,7 +612,7 @@ impl Service {
         answer: &mut Answer,
         record: &mut Record,
     ) -> Result<(Reply, UnderWay), Error> {
-        let under_way = self.vitals.begin_answer();
+        let under_way = self.vitals.begin_answer(call.stream);
         Ok((self.completions.create(models, call, answer, record)?, under_way))
     }
 
@@ -580,9 +630,7 @@ impl Service {
             let _ = answer.error(error, envelope);
         }
         drop(until_answered);
-        if let Some(took) = record.first_text {
-            self.vitals.note_first_token(took);
-        }
+        count_request(&self.vitals, &answer, record, result.as_ref().err());
         log_request(&answer, record, result.as_ref().err());
     }
 }
@@ -615,12 +663,27 @@ const ROOT: &str = concat!(
     "Point an OpenAI client at the path /v1 of this address. GET /v1/models lists the models.\n",
 );
 
+fn count_request(vitals: &Vitals, answer: &Answer, record: &Record, error: Option<&Error>) {
+    let exchange = answer.exchange();
+    vitals.note_request(&Ended {
+        route: Route::find(exchange.head.path()).map(|route| route.name()),
+        model: record.model.as_deref(),
+        status: answer.status(),
+        took: exchange.accepted.elapsed(),
+        first_text: record.first_text,
+        usage: record.usage,
+        sent: answer.bytes(),
+        error: error.or(record.broken.as_ref()),
+    });
+}
+
 /// One line a request: what it was and how it went, nothing of what was said.
 fn log_request(answer: &Answer, record: &Record, error: Option<&Error>) {
     let exchange = answer.exchange();
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    // An open page asks every few seconds.
-    let is_routine = exchange.head.path() == "/status" && answer.status() == Some(200);
+    // An open page asks every few seconds, and Prometheus does.
+    let is_routine =
+        matches!(exchange.head.path(), "/status" | "/metrics") && answer.status() == Some(200);
     log::log!(
         if is_routine { log::Level::Debug } else { log::Level::Info },
         status = answer.status(),

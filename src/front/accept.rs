@@ -91,6 +91,7 @@ impl Acceptor {
     /// Tells a client at once that it cannot be served.
     fn turn_away(&mut self, socket: &Socket, why: String) {
         self.warn(&why);
+        self.shared.gate.note_turned_away();
         let error = Error::Overloaded(why);
         let refusal = refusal(&error, DEFAULT_ENVELOPE, &new_request_id(), true, false);
         let _ = socket.write(&refusal);

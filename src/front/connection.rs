@@ -87,7 +87,7 @@ impl Connection {
             Err(Stop::Gone) => Next::Drop,
             Err(Stop::Refused(error)) => {
                 let _lines = logger::concerning(&request_id);
-                log_refusal(&self.peer, None, &error);
+                self.note_refusal(None, &error);
                 let refusal = refusal(&error, envelope, &request_id, with_body, false);
                 self.write(&refusal).map_or(Next::Drop, |()| Next::Close)
             }
@@ -144,11 +144,16 @@ impl Connection {
         if to_read_over > READ_OVER || !head.keep_alive {
             return Err(Stop::Refused(error));
         }
-        log_refusal(&self.peer, Some(head), &error);
+        self.note_refusal(Some(head), &error);
         let envelope = self.shared.gate.envelope(head);
         self.write(&refusal(&error, envelope, request_id, head.method != "HEAD", true))?;
         // If that fails, there is nothing more to say: the answer has been given.
         self.read_body(head).map(|_| Next::Request).map_err(|_| Stop::Gone)
+    }
+
+    fn note_refusal(&self, head: Option<&Head>, error: &Error) {
+        log_refusal(&self.peer, head, error);
+        self.shared.gate.note_refusal(head, error);
     }
 
     /// Reads up to the end of the next head; what follows it stays in the buffer.

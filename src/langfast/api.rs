@@ -18,6 +18,7 @@ use ureq::unversioned::transport::{
 use super::dial::{Connection, DialError, Dialer, Endpoint};
 use crate::config::Settings;
 use crate::error::{Error, Failure, Step, clean};
+use crate::vitals::Upstream;
 
 /// Longest answer of an HTTP call that is read, in bytes: the real ones are under 10 KB.
 const LONGEST_ANSWER: u64 = 1024 * 1024;
@@ -38,6 +39,7 @@ pub struct Api {
     anon_key: String,
     origin: String,
     timeouts: Timeouts,
+    vitals: Arc<Upstream>,
 }
 
 /// Tells whether the client that a call is made for has gone.
@@ -138,17 +140,18 @@ pub struct Started {
 }
 
 impl Api {
-    /// The calls to the Supabase project at `supabase`.
+    /// The calls to the Supabase project at `supabase`, counted in `vitals`.
     pub fn new(
         dialer: Arc<Dialer>,
         supabase: Endpoint,
         anon_key: String,
         origin: String,
         timeouts: Timeouts,
+        vitals: Arc<Upstream>,
     ) -> Api {
         let connector = DialConnector::new(dialer, supabase.clone());
         let agent = RwLock::new(agent(&connector, &timeouts));
-        Api { agent, connector, supabase, anon_key, origin, timeouts }
+        Api { agent, connector, supabase, anon_key, origin, timeouts, vitals }
     }
 
     /// Makes a connection for the next call, so that it need not wait for one.
@@ -313,17 +316,22 @@ impl Api {
     ) -> Result<Vec<u8>, Error> {
         let began = Instant::now();
         let result = self.exchange(url, bearer, body).map_err(|e| self.call_failure(e));
+        let took = began.elapsed();
         log::debug!(
             "{}: {} in {:.1} ms",
             step.name(),
             result.as_ref().map_or("failed".to_owned(), |answer| answer.status.to_string()),
-            began.elapsed().as_secs_f64() * 1e3
+            took.as_secs_f64() * 1e3
         );
-        let answer = result.map_err(|failure| Error::upstream(step, failure))?;
-        match answer.status {
-            200..=299 => Ok(answer.body),
-            _ => Err(Error::upstream(step, answer.into_failure())),
-        }
+        let result = match result {
+            Ok(answer) if (200..=299).contains(&answer.status) => Ok(answer.body),
+            // What was given up for a client that has gone is no failure of LangFast's.
+            Err(_) if is_gone() => Err(Error::ClientGone),
+            Ok(answer) => Err(Error::upstream(step, answer.into_failure())),
+            Err(failure) => Err(Error::upstream(step, failure)),
+        };
+        self.vitals.note_call(step, &result, took);
+        result
     }
 
     fn exchange(&self, url: &str, bearer: &str, body: &[u8]) -> Result<Answer, ureq::Error> {

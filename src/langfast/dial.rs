@@ -15,6 +15,9 @@ use ureq::http::Uri;
 
 use super::roots;
 
+/// What TLS is spoken with: native-tls takes OpenSSL on all systems that this program runs on.
+pub const TLS: &str = "openssl";
+
 /// Silence after which an idle connection is asked for a sign of life, and between two askings.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Askings without an answer after which it is given up.

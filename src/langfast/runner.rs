@@ -26,6 +26,7 @@ use super::session::{Grant, Session};
 use crate::error::{Error, Failure, Step, clean};
 use crate::heartbeat::Heartbeat;
 use crate::socketio::{self, EnginePacket, Open, SocketPacket};
+use crate::vitals::{Loss, Upstream};
 
 /// Engine.IO 4 over WebSocket, without polling first (known).
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
@@ -80,6 +81,7 @@ struct Shared {
     dialer: Arc<Dialer>,
     session: Arc<Session>,
     when_idle: Box<dyn Fn() + Send + Sync>,
+    vitals: Arc<Upstream>,
     state: Mutex<State>,
     changed: Condvar,
     heartbeat: Arc<Heartbeat>,
@@ -126,16 +128,19 @@ struct Route {
 }
 
 impl Runner {
-    /// A runner that is not connected yet. `when_idle` is called whenever the socket has been let go.
+    /// A runner that is not connected yet. `when_idle` is called whenever the socket has been let go;
+    /// `vitals` counts sockets made and lost.
     pub fn new(
         config: RunnerConfig,
         dialer: Arc<Dialer>,
         session: Arc<Session>,
         when_idle: Box<dyn Fn() + Send + Sync>,
+        vitals: Arc<Upstream>,
     ) -> Runner {
         let (state, changed) = (Mutex::default(), Condvar::new());
         let heartbeat = Arc::new(Heartbeat::new("the runner's thread"));
-        let shared = Shared { config, dialer, session, when_idle, state, changed, heartbeat };
+        let shared =
+            Shared { config, dialer, session, when_idle, vitals, state, changed, heartbeat };
         Runner { shared: Arc::new(shared) }
     }
 
@@ -377,8 +382,8 @@ impl Route {
 enum End {
     /// Nobody needs it.
     Idle,
-    /// It broke, in words.
-    Lost(String),
+    /// It broke: why, and in words.
+    Lost(Loss, String),
 }
 
 type Socket = WebSocket<Connection>;
@@ -431,7 +436,7 @@ impl Shared {
         let began = Instant::now();
         let end = match self.prepare(&mut socket, &open, &grant) {
             Ok(silence) => self.read(&mut socket, silence),
-            Err(error) => End::Lost(error.to_string()),
+            Err(error) => End::Lost(Loss::Broken, error.to_string()),
         };
         self.lock().link = None;
         let lasted = began.elapsed();
@@ -441,7 +446,8 @@ impl Shared {
                 let _ = socket.flush();
                 log::debug!("runner: socket closed, nobody needs it");
             }
-            End::Lost(why) => {
+            End::Lost(loss, why) => {
+                self.vitals.note_loss(loss);
                 log::info!("runner: socket lost after {:.1} s: {why}", lasted.as_secs_f64());
                 back_off.lost(lasted);
             }
@@ -475,6 +481,13 @@ impl Shared {
     }
 
     fn connect_as(&self, grant: &Grant) -> Result<(Socket, Open), Error> {
+        let began = Instant::now();
+        let connected = self.dial_as(grant);
+        self.vitals.note_call(Step::Connect, &connected, began.elapsed());
+        connected
+    }
+
+    fn dial_as(&self, grant: &Grant) -> Result<(Socket, Open), Error> {
         let fail = |failure| Error::upstream(Step::Connect, failure);
         let mut connection = self
             .dialer
@@ -524,6 +537,7 @@ impl Shared {
         connection.set_timeouts(silence, WRITE_TIMEOUT)?;
         let link = Link { user_id: grant.user_id.clone(), tcp: connection.try_clone_tcp()? };
         let mut state = self.lock();
+        self.vitals.note_connect();
         state.link = Some(link);
         state.failure = None;
         state.not_before = None;
@@ -532,6 +546,7 @@ impl Shared {
     }
 
     fn read(&self, socket: &mut Socket, silence: Duration) -> End {
+        let closed = || End::Lost(Loss::Closed, "the server closed it".to_owned());
         loop {
             self.heartbeat.beat(silence * LONGEST_MESSAGE);
             let sent = match socket.read() {
@@ -545,7 +560,7 @@ impl Shared {
                         Ok(())
                     }
                     Ok(EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect)) => {
-                        return End::Lost("the server closed it".to_owned());
+                        return closed();
                     }
                     Ok(_) => Ok(()),
                     Err(error) => {
@@ -553,15 +568,15 @@ impl Shared {
                         Ok(())
                     }
                 },
-                Ok(Message::Close(_)) => return End::Lost("the server closed it".to_owned()),
+                Ok(Message::Close(_)) => return closed(),
                 Ok(_) => Ok(()),
                 Err(tungstenite::Error::Io(error)) if is_timeout(&error) => {
-                    return End::Lost("no ping in time".to_owned());
+                    return End::Lost(Loss::Silent, "no ping in time".to_owned());
                 }
                 Err(error) => Err(error),
             };
             if let Err(error) = sent {
-                return End::Lost(clean(&error.to_string()));
+                return End::Lost(Loss::Broken, clean(&error.to_string()));
             }
             if self.is_idle() {
                 return End::Idle;

@@ -32,9 +32,17 @@ pub struct Grant {
     /// The account's address; `None` for an anonymous user.
     pub email: Option<String>,
     renew_at: Instant,
+    expires_at: Instant,
 }
 
 impl Grant {
+    /// Seconds until the access token expires; negative when it has.
+    pub fn expires_in(&self) -> f64 {
+        let now = Instant::now();
+        let left = self.expires_at.saturating_duration_since(now).as_secs_f64();
+        left - now.saturating_duration_since(self.expires_at).as_secs_f64()
+    }
+
     /// Who is signed in, for people to read.
     pub fn who(&self) -> String {
         match &self.email {
@@ -413,12 +421,13 @@ fn saved_session(tokens: Tokens, lifetime: u64, prompt_id: Option<String>) -> Sa
 }
 
 fn grant_of(session: &SavedSession, lifetime: u64) -> Grant {
-    let lifetime = Duration::from_secs(lifetime);
+    let (now, lifetime) = (Instant::now(), Duration::from_secs(lifetime));
     Grant {
         access_token: session.access_token.clone(),
         user_id: session.user_id.clone(),
         email: session.email.clone(),
-        renew_at: Instant::now() + lifetime.saturating_sub(MARGIN.min(lifetime / 4)),
+        renew_at: now + lifetime.saturating_sub(MARGIN.min(lifetime / 4)),
+        expires_at: now + lifetime,
     }
 }
 
