@@ -106,7 +106,7 @@ pub trait Gate: Send + Sync {
     }
 
     /// Told of each request that is refused, by the gate or by the front itself; there is no head if
-    /// it was not well-formed, or has been passed on already.
+    /// it was not well-formed.
     fn note_refusal(&self, _head: Option<&Head>, _error: &Error) {}
 
     /// Told how many connections are open, whenever that changes.

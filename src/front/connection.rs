@@ -15,7 +15,7 @@ use super::refusal::refusal;
 use super::relay::Relay;
 use super::socket::{Socket, Stopped, wait};
 use super::{Shared, Slot};
-use crate::error::{DEFAULT_ENVELOPE, Error};
+use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
 use crate::logger;
 
 /// Bytes of a refused request's body that are read over to keep the connection.
@@ -31,6 +31,8 @@ enum Stop {
     Gone,
     /// It is told why; then the connection ends.
     Refused(Error),
+    /// The same, and the refusal has been noted with the request's head.
+    Noted(Error),
 }
 
 impl From<Error> for Stop {
@@ -88,17 +90,23 @@ impl Connection {
             Err(Stop::Refused(error)) => {
                 let _lines = logger::concerning(&request_id);
                 self.note_refusal(None, &error);
-                let refusal = refusal(&error, envelope, &request_id, with_body, false);
-                self.write(&refusal).map_or(Next::Drop, |()| Next::Close)
+                self.refuse(&error, envelope, &request_id, with_body)
             }
+            Err(Stop::Noted(error)) => self.refuse(&error, envelope, &request_id, with_body),
         }
+    }
+
+    fn refuse(&self, error: &Error, envelope: Envelope, request_id: &str, with_body: bool) -> Next {
+        let refusal = refusal(error, envelope, request_id, with_body, false);
+        self.write(&refusal).map_or(Next::Drop, |()| Next::Close)
     }
 
     /// The story of a request once its head has been read.
     fn exchange(&mut self, mut head: Head, request_id: String) -> Result<Next, Stop> {
         let _lines = logger::concerning(&request_id);
         head.keep_alive &= !self.shared.stop.is_raised();
-        head.check_size(&self.shared.limits)?;
+        let checked = head.check_size(&self.shared.limits);
+        checked.map_err(|error| self.noted(error.into(), &head))?;
         if let Err(error) = self.shared.gate.admit(&head) {
             return self.turn_down(&head, error, &request_id);
         }
@@ -106,10 +114,11 @@ impl Connection {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let accepted = Instant::now();
-        let body = self.read_body(&head)?;
+        let body = self.read_body(&head).map_err(|stop| self.noted(stop, &head))?;
         // An answer may take minutes; what was read ahead stays, the room for more does not.
         self.buffer.shrink_to_fit();
-        let permit = self.shared.gate.permit()?;
+        let permit = self.shared.gate.permit();
+        let permit = permit.map_err(|error| self.noted(error.into(), &head))?;
         let exchange = self.shared.exchanges.open(Request {
             head,
             request_id,
@@ -141,14 +150,21 @@ impl Connection {
             BodyLength::Known(length) if length == 0 || !head.expects_continue => length,
             _ => usize::MAX,
         };
-        if to_read_over > READ_OVER || !head.keep_alive {
-            return Err(Stop::Refused(error));
-        }
         self.note_refusal(Some(head), &error);
+        if to_read_over > READ_OVER || !head.keep_alive {
+            return Err(Stop::Noted(error));
+        }
         let envelope = self.shared.gate.envelope(head);
         self.write(&refusal(&error, envelope, request_id, head.method != "HEAD", true))?;
         // If that fails, there is nothing more to say: the answer has been given.
         self.read_body(head).map(|_| Next::Request).map_err(|_| Stop::Gone)
+    }
+
+    /// Notes a refusal while there is a head to note it with.
+    fn noted(&self, stop: Stop, head: &Head) -> Stop {
+        let Stop::Refused(error) = stop else { return stop };
+        self.note_refusal(Some(head), &error);
+        Stop::Noted(error)
     }
 
     fn note_refusal(&self, head: Option<&Head>, error: &Error) {
