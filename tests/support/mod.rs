@@ -68,8 +68,9 @@ impl Start {
     }
 
     /// With further arguments.
-    pub fn args<'a>(self, args: impl IntoIterator<Item = &'a str>) -> Start {
-        args.into_iter().fold(self, Start::arg)
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>) -> Start {
+        self.command.args(args);
+        self
     }
 
     /// With a variable in its environment.
