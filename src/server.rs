@@ -500,7 +500,6 @@ impl Workers {
         let mut answer = Answer::new(exchange.clone());
         let mut record = Record::default();
         self.service.vitals.note_received(body.as_ref().map_or(0, Vec::len));
-        self.service.vitals.note_received(body.as_ref().map_or(0, Vec::len));
         let begun = body.and_then(|body| self.service.answer(&body, &mut answer, &mut record));
         let service = self.service.clone();
         match begun {

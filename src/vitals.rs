@@ -375,7 +375,7 @@ impl Vitals {
         registry.register("langfast2api_workers", "Worker threads", self.workers.clone());
         registry.register(
             "langfast2api_workers_busy",
-            "Worker threads that have a request",
+            "Worker threads with a request that has not got its run yet",
             self.busy_workers.clone(),
         );
     }
