@@ -40,23 +40,35 @@ impl Pool {
     pub fn run(self: &Arc<Pool>, job: Job) {
         // The channel holds nothing: it takes what a thread is waiting for.
         let Err(TrySendError::Full(job)) = self.jobs.0.try_send(job) else { return };
-        if let Err(error) = self.add_thread() {
-            log::warn!("no thread can be made ({error}); going on without");
-            return do_job(job);
-        }
-        if let Err(SendError(job)) = self.jobs.0.send(job) {
-            do_job(job);
-        }
+        let job = match self.add_thread() {
+            // Straight to the new thread: by the channel, another caller's job could get there first.
+            Ok(first) => match first.send(job) {
+                Ok(()) => return,
+                Err(SendError(job)) => job,
+            },
+            Err(error) => {
+                log::warn!("no thread can be made ({error}); going on without");
+                job
+            }
+        };
+        do_job(job);
     }
 
-    fn add_thread(self: &Arc<Pool>) -> std::io::Result<()> {
+    /// A further thread, and where to send its first job.
+    fn add_thread(self: &Arc<Pool>) -> std::io::Result<Sender<Job>> {
         let pool = self.clone();
+        let (first, job) = bounded(1);
         let thread = std::thread::Builder::new().name(self.name.to_owned()).stack_size(self.stack);
-        thread.spawn(move || pool.work())?;
+        thread.spawn(move || {
+            if let Ok(job) = job.recv() {
+                do_job(job);
+            }
+            pool.work();
+        })?;
         let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
         size.threads += 1;
         size.most = size.most.max(size.threads);
-        Ok(())
+        Ok(first)
     }
 
     /// A thread's life.
@@ -111,6 +123,36 @@ mod tests {
         // A thread that has just finished is free in a moment.
         let reused = std::iter::repeat_with(|| thread_of_a_job(&pool));
         assert!(reused.take(10_000).any(|thread| threads.contains(&thread)));
+    }
+
+    #[test]
+    fn no_job_waits_for_the_thread_of_another_however_many_come_at_once() {
+        const JOBS: usize = 64;
+        for _ in 0..20 {
+            let pool = Pool::new("test", STACK, Duration::from_secs(60), || {});
+            let (started, start) = bounded(JOBS);
+            let (finish, finished) = bounded::<()>(0);
+            std::thread::scope(|scope| {
+                for _ in 0..JOBS {
+                    let (pool, started, finished) = (&pool, started.clone(), finished.clone());
+                    scope.spawn(move || {
+                        pool.run(Box::new(move || {
+                            started.send(()).unwrap();
+                            let _ = finished.recv();
+                        }));
+                    });
+                }
+                for number in 0..JOBS {
+                    let began = start.recv_timeout(Duration::from_secs(5));
+                    if began.is_err() {
+                        // Those who wait would wait for ever, and nobody would be told.
+                        drop(finish);
+                        panic!("only {number} of {JOBS} jobs have begun");
+                    }
+                }
+                drop(finish);
+            });
+        }
     }
 
     #[test]
