@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, SendError, Sender, TrySendError, bounded};
 
+/// For so long threads that are ending may still hold memory.
+const TEAR_DOWN: Duration = Duration::from_millis(200);
+
 /// What a thread does.
 pub type Job = Box<dyn FnOnce() + Send>;
 
@@ -81,6 +84,7 @@ impl Pool {
         if size.threads <= size.most / 2 {
             size.most = size.threads;
             drop(size);
+            std::thread::sleep(TEAR_DOWN);
             (self.after_burst)();
         }
     }

@@ -31,16 +31,18 @@ use crate::pool::Pool;
 use crate::vitals::{Ended, UnderWay, Vitals};
 use crate::{metrics, page, pulse};
 
-/// A worker that has had nothing to do for this long ends, if it is not needed.
-const WORKER_IDLE: Duration = Duration::from_secs(10);
+/// A worker that has had nothing to do for this long ends, if it is not needed: of all threads it has
+/// touched the most of its stack.
+const WORKER_IDLE: Duration = Duration::from_secs(1);
 /// A writer too. Longer, so that when the last of a burst ends, and memory is given back, the workers'
 /// has become free.
-const WRITER_IDLE: Duration = Duration::from_secs(15);
+const WRITER_IDLE: Duration = Duration::from_secs(10);
 /// Workers that stay.
 const LEAST_WORKERS: usize = 1;
 /// A thread's stack: enough for a TLS handshake and for JSON as deep as serde_json reads it, also
-/// without optimisation; only what is touched takes memory.
-const STACK: usize = 1024 * 1024;
+/// without optimisation; only what is touched takes memory. As for `front`'s threads, the larger it is,
+/// the fewer does glibc keep of those that have ended.
+const STACK: usize = 2 * 1024 * 1024;
 
 /// What the server answers from.
 pub struct Service {
