@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use crate::error::Error;
+use crate::escape::utf16_unit;
 
 /// A body, or an object within it; without a field by default.
 #[derive(Default)]
@@ -175,14 +176,6 @@ fn without_lone_surrogates(body: &[u8]) -> Option<Vec<u8>> {
     }
     mended.extend_from_slice(rest);
     (mended != body).then_some(mended)
-}
-
-/// The unit of the `\uXXXX` that `escape` begins with.
-fn utf16_unit(escape: &[u8]) -> Option<u16> {
-    let digits = std::str::from_utf8(escape.strip_prefix(b"\\u")?.get(..4)?).ok()?;
-    // A sign would be no digit of JSON's.
-    let unit = u16::from_str_radix(digits, 16).ok()?;
-    (!digits.starts_with('+')).then_some(unit)
 }
 
 fn bad_json(message: &str) -> Error {

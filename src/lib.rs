@@ -33,7 +33,7 @@
 //! front       connections        usage      token estimates
 //! vitals      all counters
 //! manager     what systemd is told (the only user of sd-notify)
-//! chat, error, heartbeat, logger, pool
+//! chat, error, escape, heartbeat, logger, pool
 //! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -50,6 +50,7 @@ pub mod config;
 pub mod dialect;
 pub mod doctor;
 pub mod error;
+pub mod escape;
 pub mod fields;
 pub mod front;
 pub mod heartbeat;

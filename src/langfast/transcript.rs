@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use crate::escape::utf16_unit;
+
 /// The text of a run as far as it has been shown.
 #[derive(Debug, Default)]
 pub struct Transcript {
@@ -149,7 +151,7 @@ fn is_string_content(mut bytes: &[u8]) -> bool {
     while let Some(at) = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..b' ')) {
         bytes = &bytes[at..];
         let length = match bytes {
-            [b'\\', b'u', ..] if hex_escape(bytes).is_some() => 6,
+            [b'\\', b'u', ..] if utf16_unit(bytes).is_some() => 6,
             [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
             _ => return false,
         };
@@ -179,14 +181,8 @@ fn without_high_surrogate(raw: &[u8]) -> Option<&[u8]> {
     let (rest, escape) = raw.split_at(raw.len().checked_sub("\\ud83d".len())?);
     // An even number of backslashes in front are escaped ones; an odd number escape ours.
     let backslashes = rest.iter().rev().take_while(|byte| **byte == b'\\').count();
-    let is_high = hex_escape(escape).is_some_and(|unit| (0xD800..0xDC00).contains(&unit));
+    let is_high = utf16_unit(escape).is_some_and(|unit| (0xD800..0xDC00).contains(&unit));
     (is_high && backslashes % 2 == 0).then_some(rest)
-}
-
-/// The UTF-16 unit of the `\uXXXX` that `raw` begins with.
-fn hex_escape(raw: &[u8]) -> Option<u32> {
-    let digits = raw.strip_prefix(b"\\u")?.get(..4)?;
-    digits.iter().try_fold(0, |unit, digit| Some(unit * 16 + (*digit as char).to_digit(16)?))
 }
 
 /// Decodes JSON string content. Lone surrogates, which serde_json refuses, become U+FFFD; so does
@@ -219,11 +215,11 @@ fn unescape_one(raw: &[u8]) -> (char, usize) {
 }
 
 fn unescape_unit(raw: &[u8]) -> (char, usize) {
-    let Some(unit) = hex_escape(raw) else { return (char::REPLACEMENT_CHARACTER, 2) };
+    let Some(unit) = utf16_unit(raw) else { return (char::REPLACEMENT_CHARACTER, 2) };
     if let Some(character) = char::from_u32(unit) {
         return (character, 6);
     }
-    let low = hex_escape(&raw[6..]).filter(|low| (0xDC00..0xE000).contains(low));
+    let low = utf16_unit(&raw[6..]).filter(|low| (0xDC00..0xE000).contains(low));
     match low {
         Some(low) if unit < 0xDC00 => {
             let pair = 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
