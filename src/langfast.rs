@@ -2,7 +2,9 @@
 //! the run, receive.
 
 mod api;
+mod back_off;
 pub mod dial;
+mod id_place;
 mod outside;
 mod prompt_meta;
 mod roots;

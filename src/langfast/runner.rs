@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::net::Shutdown;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -20,7 +19,9 @@ use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
 use super::api::{Gone, LOOK, Started, dial_failure};
+use super::back_off::{BACK_OFF, BackOff};
 use super::dial::{Connection, Dialer, Endpoint};
+use super::id_place::IdPlace;
 use super::run::{Notice, Progress, RunEvent, range_within, with_object};
 use super::session::{Grant, Session};
 use crate::error::{Error, Failure, Step, clean};
@@ -36,11 +37,6 @@ const READ_BUFFER: usize = 32 * 1024;
 const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 /// How long one write (a pong) may block.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two attempts: this, doubled each time, up to the limit, each with jitter.
-const BACK_OFF: Duration = Duration::from_millis(250);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
-/// A socket that lasted this long was a good one: its end counts as no failure.
-const GOOD_SOCKET: Duration = Duration::from_secs(1);
 /// A request gives up after this many failed attempts to connect.
 const ATTEMPTS: u64 = 2;
 /// For so long a token that was refused as soon as it was new is not exchanged for another one: it is
@@ -332,36 +328,6 @@ impl State {
         }
         self.routes.insert(id.clone(), Route::new(answer_limit));
         id
-    }
-}
-
-/// Where the id of a run stands in its packets: so far from their start, or from their end where the
-/// text, which grows, stands before it.
-#[derive(Clone, Copy)]
-struct IdPlace {
-    from_end: bool,
-    distance: usize,
-    length: usize,
-}
-
-impl IdPlace {
-    /// Finds it in a packet with a text at `text`.
-    fn find(id: &str, packet: &str, text: Range<usize>) -> Option<IdPlace> {
-        let length = id.len();
-        if let Some(distance) = packet[..text.start].find(id) {
-            return Some(IdPlace { from_end: false, distance, length });
-        }
-        let distance = packet.len() - text.end - packet[text.end..].find(id)?;
-        Some(IdPlace { from_end: true, distance, length })
-    }
-
-    /// What stands in that place.
-    fn of(self, packet: &str) -> Option<&str> {
-        let start = match self.from_end {
-            true => packet.len().checked_sub(self.distance)?,
-            false => self.distance,
-        };
-        packet.get(start..start + self.length)
     }
 }
 
@@ -744,31 +710,5 @@ fn told_to_wait(error: &Error) -> Option<Duration> {
             Some(Duration::from_secs(*seconds))
         }
         _ => None,
-    }
-}
-
-/// How long to wait before the next attempt.
-#[derive(Default)]
-struct BackOff {
-    failures: u32,
-}
-
-impl BackOff {
-    fn failed(&mut self) {
-        self.failures += 1;
-    }
-
-    fn lost(&mut self, lasted: Duration) {
-        self.failures = if lasted >= GOOD_SOCKET { 0 } else { self.failures + 1 };
-    }
-
-    /// At once after a good socket, so that runs under way miss little; jitter keeps many instances
-    /// from coming back in the same moment.
-    fn next_pause(&self) -> Duration {
-        let jitter = 0.5 + fastrand::f64() / 2.0;
-        match self.failures {
-            0 => Duration::from_millis(50).mul_f64(jitter),
-            n => (BACK_OFF * 2u32.pow((n - 1).min(10))).min(LONGEST_BACK_OFF).mul_f64(jitter),
-        }
     }
 }
