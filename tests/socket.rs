@@ -9,10 +9,11 @@ mod stepped;
 mod support;
 
 use relay::Relay;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use simulator::{Fault, Simulator, Step};
 use stepped::{SILENT, Stepped};
-use support::{Connection, Program, Start, user};
+use support::{Connection, Program, Start, user, wait_until};
 
 fn start_literal() -> (Simulator, Program) {
     let simulator = Simulator::builder().literal_socket().start();
@@ -40,6 +41,15 @@ fn finish(run: &Stepped<'_>, mut connection: Connection, so_far: &str) {
     let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
     let rest = String::from_utf8(rest).unwrap();
     assert!(rest.contains(r#"{"content":"end"}"#) && rest.contains("[DONE]"), "{rest}");
+}
+
+/// How the kernel names the state of each thread.
+fn thread_states(program: &Program) -> impl Iterator<Item = char> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", program.pid())).unwrap();
+    tasks.map(|task| {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+    })
 }
 
 /// A streamed run that has said "one ", which has been read.
@@ -144,6 +154,19 @@ fn pings_are_answered_while_nothing_else_happens() {
         let stats = simulator.stats();
         assert_eq!((stats.connects, stats.open_sockets), (1, 1));
     }
+}
+
+#[test]
+fn a_program_that_was_stopped_and_goes_on_keeps_its_socket() {
+    let (simulator, program) = start_literal();
+    let (run, connection) = run_under_way(&simulator, &program);
+    program.signal(Signal::STOP);
+    wait_until("every thread stopped", || thread_states(&program).all(|state| state == 'T'));
+    program.signal(Signal::CONT);
+    wait_until("it goes on", || thread_states(&program).all(|state| state != 'T'));
+    finish(&run, connection, "one ");
+    let stats = simulator.stats();
+    assert_eq!((stats.connects, stats.open_sockets), (1, 1), "{}", program.log());
 }
 
 #[test]

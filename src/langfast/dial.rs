@@ -380,23 +380,38 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if let Some(left) = self.left()? {
-            self.tcp.set_read_timeout(Some(left))?;
-        }
-        self.tcp.read(buf)
+        again_if_interrupted(|| {
+            if let Some(left) = self.left()? {
+                self.tcp.set_read_timeout(Some(left))?;
+            }
+            self.tcp.read(buf)
+        })
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if let Some(left) = self.left()? {
-            self.tcp.set_write_timeout(Some(left))?;
-        }
-        self.tcp.write(buf)
+        again_if_interrupted(|| {
+            if let Some(left) = self.left()? {
+                self.tcp.set_write_timeout(Some(left))?;
+            }
+            self.tcp.write(buf)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.tcp.flush()
+    }
+}
+
+/// Makes a call, again if it was interrupted: a program that was stopped (Ctrl-Z, `kill -STOP`) and goes on
+/// finds its calls on sockets with a timeout ended so, as signal(7) says.
+fn again_if_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
