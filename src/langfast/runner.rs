@@ -31,8 +31,9 @@ use crate::vitals::{Loss, Upstream};
 
 /// Engine.IO 4 over WebSocket, without polling first (known).
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
-/// Bytes that one read of the socket may bring.
-const READ_BUFFER: usize = 32 * 1024;
+/// Bytes that one read of the socket may bring. tungstenite's own buffer doubles when what was read of a
+/// message and the whole of it no longer fit together, so a larger one makes it double sooner.
+const READ_BUFFER: usize = 16 * 1024;
 /// The least and the most silence, as the server's ping times ask for it, until a peer is dead.
 const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 /// How long one write (a pong) may block.

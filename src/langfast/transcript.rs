@@ -137,11 +137,11 @@ impl Transcript {
     }
 }
 
-/// Has `packet` take `length` bytes in all. It grows by an eighth at least: seldom enough to be cheap,
-/// and a long text is not kept twice, as it would be by doubling.
+/// Has `packet` take `length` bytes in all. It grows by a thirty-second at least: seldom enough to be
+/// cheap, and a long text is not kept twice, as it would be by doubling.
 fn make_room(packet: &mut Vec<u8>, length: usize) {
     if length > packet.capacity() {
-        let capacity = length.max(packet.capacity() + packet.capacity() / 8);
+        let capacity = length.max(packet.capacity() + packet.capacity() / 32);
         packet.reserve_exact(capacity - packet.len());
     }
 }
