@@ -46,6 +46,8 @@ const NEW_TOKEN: Duration = Duration::from_secs(10);
 /// Runs kept that nobody has asked for yet: their events came before the answer that names them, or
 /// they are another program's. When there are more, the oldest goes.
 const MOST_UNCLAIMED: usize = 256;
+/// Room for so many runs is kept while there are none.
+const FEW_RUNS: usize = 16;
 
 /// What one attempt to connect may take at most, in connections to LangFast and requests to it: two
 /// sign-ins, of which each may be tried again and wait for another process's; two sockets.
@@ -268,6 +270,9 @@ impl Drop for Lease {
         state.leases = state.leases.saturating_sub(1);
         if state.leases == 0 {
             state.idle_since = Some(Instant::now());
+            // What a burst has made of them is let go.
+            state.routes.shrink_to(FEW_RUNS);
+            state.run_ids.shrink_to(FEW_RUNS);
         }
     }
 }

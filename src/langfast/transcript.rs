@@ -137,11 +137,13 @@ impl Transcript {
     }
 }
 
-/// Has `packet` take `length` bytes in all. It grows by a thirty-second at least: seldom enough to be
-/// cheap, and a long text is not kept twice, as it would be by doubling.
+/// Has `packet` take `length` bytes in all and some more: it grows seldom enough to be cheap, and a long
+/// text is not kept twice, as it would be by doubling. The sizes are few, because glibc keeps for each
+/// thread some freed pieces of every small size, and each of them keeps a page from the system.
 fn make_room(packet: &mut Vec<u8>, length: usize) {
+    const STEP: usize = 512;
     if length > packet.capacity() {
-        let capacity = length.max(packet.capacity() + packet.capacity() / 32);
+        let capacity = (length + length / 32).next_multiple_of(STEP);
         packet.reserve_exact(capacity - packet.len());
     }
 }
