@@ -1,0 +1,83 @@
+//! Who and what is let in.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use super::route::{Route, speaks_anthropic};
+use super::workers::Workers;
+use crate::anthropic;
+use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
+use crate::front::{Gate, Head};
+
+/// Lets requests in: those that have a route, and for which there is a worker.
+pub struct Admission {
+    /// Those that do the work.
+    pub workers: Arc<Workers>,
+}
+
+impl Gate for Admission {
+    fn admit(&self, head: &Head) -> Result<(), Error> {
+        let access = &self.workers.service().access;
+        access.check_host(head)?;
+        let unknown = || Error::NoSuchUrl(format!("{} {}", head.method, head.path()));
+        let route = Route::find(head.path()).ok_or_else(unknown)?;
+        // A preflight carries no key; it is answered for the origins that were allowed alone.
+        let is_preflight = head.method == "OPTIONS" && access.allowed_origin(head).is_some();
+        if !is_preflight && !route.allows(&head.method) {
+            return Err(Error::WrongMethod { method: head.method.clone(), allow: route.methods() });
+        }
+        let is_open = route == Route::Metrics && self.workers.service().open_metrics;
+        if !is_preflight && route.is_protected() && !is_open {
+            access.check_key(head)?;
+        }
+        if head.method == "POST" {
+            check_media(head)?;
+        }
+        Ok(())
+    }
+
+    fn permit(&self) -> Result<Box<dyn Any + Send + Sync>, Error> {
+        Ok(Box::new(Workers::permit(&self.workers)?))
+    }
+
+    fn envelope(&self, head: &Head) -> Envelope {
+        envelope(head)
+    }
+
+    fn note_refusal(&self, head: Option<&Head>, error: &Error) {
+        let route = head.and_then(|head| Route::find(head.path()));
+        self.workers.service().vitals.note_refusal(route.map(|route| route.name()), error);
+    }
+
+    fn note_connections(&self, open: usize) {
+        self.workers.service().vitals.note_connections(open);
+    }
+
+    fn note_turned_away(&self) {
+        self.workers.service().vitals.note_turned_away();
+    }
+}
+
+/// How errors look to the client that sent this head.
+pub fn envelope(head: &Head) -> Envelope {
+    if speaks_anthropic(head) { anthropic::envelope } else { DEFAULT_ENVELOPE }
+}
+
+/// Refuses a body that is declared as something other than plain JSON. One that is not declared is
+/// taken for it.
+fn check_media(head: &Head) -> Result<(), Error> {
+    let refuse = |message: String| Err(Error::BadHttp { status: 415, message });
+    if let Some(encoding) = head.header("content-encoding") {
+        if !encoding.trim().eq_ignore_ascii_case("identity") {
+            return refuse(format!(
+                "Content-Encoding {encoding} is not supported; send plain JSON"
+            ));
+        }
+    }
+    let declared = head.header("content-type").unwrap_or("application/json");
+    let kind = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if kind.is_empty() || kind == "application/json" || kind.ends_with("+json") {
+        return Ok(());
+    }
+    refuse(format!("Content-Type {kind} is not supported; send JSON as application/json"))
+}

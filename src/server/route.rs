@@ -1,0 +1,131 @@
+//! What URLs and methods mean.
+
+use percent_encoding::percent_decode_str;
+
+use crate::front::Head;
+use crate::pulse;
+
+/// What a URL means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route {
+    Root,
+    Health,
+    Ready,
+    Models,
+    Model(String),
+    ChatCompletions,
+    Completions,
+    Status,
+    StatusOfModels,
+    Pulse,
+    Messages,
+    CountTokens,
+    Responses,
+    StoredResponse,
+    Metrics,
+}
+
+impl Route {
+    /// The route of a path, as forgiving as clients need it: a doubled slash, one at the end, and a
+    /// missing `/v1` are put up with.
+    pub fn find(path: &str) -> Option<Route> {
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let is_versioned = parts.first() == Some(&"v1");
+        match (&parts[usize::from(is_versioned)..], is_versioned) {
+            ([], false) => Some(Route::Root),
+            (["healthz"], false) => Some(Route::Health),
+            (["readyz"], false) => Some(Route::Ready),
+            (["models"], _) => Some(Route::Models),
+            (["models", name @ ..], _) => {
+                let name = name.join("/");
+                let name = percent_decode_str(&name).decode_utf8().ok()?;
+                Some(Route::Model(name.into_owned()))
+            }
+            (["chat", "completions"], _) => Some(Route::ChatCompletions),
+            (["completions"], _) => Some(Route::Completions),
+            (["status"], false) => Some(Route::Status),
+            (["status", "models"], false) => Some(Route::StatusOfModels),
+            (["doctor", "stream"], _) => Some(Route::Pulse),
+            (["messages"], _) => Some(Route::Messages),
+            (["messages", "count_tokens"], _) => Some(Route::CountTokens),
+            (["responses"], _) => Some(Route::Responses),
+            (["responses", id] | ["responses", id, "input_items" | "cancel"], _)
+                if id.starts_with("resp_") =>
+            {
+                Some(Route::StoredResponse)
+            }
+            (["metrics"], false) => Some(Route::Metrics),
+            _ => None,
+        }
+    }
+
+    /// Its name, whatever the client wrote.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Route::Root => "/",
+            Route::Health => "/healthz",
+            Route::Ready => "/readyz",
+            Route::Models => "/v1/models",
+            Route::Model(_) => "/v1/models/{model}",
+            Route::ChatCompletions => "/v1/chat/completions",
+            Route::Completions => "/v1/completions",
+            Route::Status => "/status",
+            Route::StatusOfModels => "/status/models",
+            Route::Pulse => pulse::PATH,
+            Route::Metrics => "/metrics",
+            Route::Messages => "/v1/messages",
+            Route::CountTokens => "/v1/messages/count_tokens",
+            Route::Responses => "/v1/responses",
+            Route::StoredResponse => "/v1/responses/{id}",
+        }
+    }
+
+    /// The methods it may be asked by, as `Allow` names them.
+    pub fn methods(&self) -> &'static str {
+        match self {
+            Route::Pulse => "GET",
+            Route::ChatCompletions
+            | Route::Completions
+            | Route::Responses
+            | Route::Messages
+            | Route::CountTokens => "POST",
+            Route::StoredResponse => "GET, HEAD, POST, DELETE",
+            _ => "GET, HEAD",
+        }
+    }
+
+    /// Whether a key is asked for, if keys are set.
+    pub fn is_protected(&self) -> bool {
+        !matches!(self, Route::Root | Route::Health | Route::Ready)
+    }
+
+    /// Whether it may be asked by this method.
+    pub fn allows(&self, method: &str) -> bool {
+        self.methods().split(", ").any(|allowed| allowed == method)
+    }
+}
+
+/// Whether a client is one of Anthropic's: by the URL, or by the header field that they all send.
+pub fn speaks_anthropic(head: &Head) -> bool {
+    let route = Route::find(head.path());
+    matches!(route, Some(Route::Messages | Route::CountTokens))
+        || head.header("anthropic-version").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_found_as_clients_write_them() {
+        for path in ["/v1/chat/completions", "//v1/chat/completions/", "/chat/completions"] {
+            assert_eq!(Route::find(path), Some(Route::ChatCompletions), "{path}");
+        }
+        assert_eq!(Route::find("/v1/models/"), Some(Route::Models));
+        assert_eq!(Route::find("/v1/models/a%2Fb"), Some(Route::Model("a/b".to_owned())));
+        assert_eq!(Route::find("/"), Some(Route::Root));
+        for path in ["/v1", "/v2/models", "/v1/healthz", "/v1/models/%ff", "/x"] {
+            assert_eq!(Route::find(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What each route answers.
+
+use std::io::{self, Write};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::admission::envelope;
+use super::route::{Route, speaks_anthropic};
+use crate::access::Access;
+use crate::answer::Answer;
+use crate::completions::{Completions, Record, Reply};
+use crate::dialect::Call;
+use crate::error::{Error, Step};
+use crate::front::Head;
+use crate::models::Models;
+use crate::openai::{legacy, request, response, responses};
+use crate::vitals::{Ended, UnderWay, Vitals};
+use crate::{anthropic, metrics, page, pulse};
+
+/// What the server answers from.
+pub struct Service {
+    /// The models, replaced as a whole when they are read again.
+    pub models: RwLock<Arc<Models>>,
+    /// Chat completions.
+    pub completions: Completions,
+    /// Who may come in.
+    pub access: Access,
+    /// What is known of the server's doings.
+    pub vitals: Arc<Vitals>,
+    /// Whether the metrics may be read without a key.
+    pub open_metrics: bool,
+}
+
+impl Service {
+    /// Answers a request, but for the reply to a call, whose runs are only started.
+    pub fn answer(
+        &self,
+        body: &[u8],
+        answer: &mut Answer,
+        record: &mut Record,
+    ) -> Result<Option<(Reply, UnderWay)>, Error> {
+        let exchange = answer.exchange().clone();
+        let path = exchange.head.path();
+        let route = Route::find(path).ok_or_else(|| Error::NoSuchUrl(path.to_owned()))?;
+        if let Some(origin) = self.access.allowed_origin(&exchange.head) {
+            allow_origin(answer, origin);
+            if exchange.head.method == "OPTIONS" {
+                let written = preflight(answer, &exchange.head, &route);
+                return written.map(|()| None).map_err(|_| Error::ClientGone);
+            }
+        }
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let written = match route {
+            Route::ChatCompletions => {
+                return self.begin(&models, request::parse(body)?, answer, record).map(Some);
+            }
+            Route::Completions => {
+                return self.begin(&models, legacy::parse(body)?, answer, record).map(Some);
+            }
+            Route::Messages => {
+                let call = anthropic::request::parse(body)?;
+                return self.begin(&models, call, answer, record).map(Some);
+            }
+            Route::CountTokens => {
+                let request = anthropic::request::parse_to_count(body)?;
+                let tokens = self.completions.estimate(&models, &request)?;
+                answer.json(200, &anthropic::response::token_count(tokens))
+            }
+            Route::Responses => {
+                return self.begin(&models, responses::parse(body)?, answer, record).map(Some);
+            }
+            Route::StoredResponse => {
+                let why = "responses are not stored here: send the conversation with each request";
+                return Err(Error::NoSuchUrl(format!("{} {path} ({why})", exchange.head.method)));
+            }
+            Route::Models if speaks_anthropic(&exchange.head) => {
+                answer.json(200, &anthropic::response::model_list(&models))
+            }
+            Route::Models => answer.json(200, &response::model_list(&models)),
+            Route::Model(name) => {
+                let model = models.find(&name).ok_or_else(|| Error::NoSuchModel(name.clone()))?;
+                let look = match speaks_anthropic(&exchange.head) {
+                    true => anthropic::response::model(model, &name),
+                    false => response::model(model, &name),
+                };
+                answer.json(200, &look)
+            }
+            Route::Root if page::is_wanted(&exchange.head) => page::send(answer),
+            Route::Root => {
+                answer.field("Vary", "Accept");
+                answer.whole(200, "text/plain; charset=utf-8", ROOT)
+            }
+            Route::Status => {
+                answer.field("Cache-Control", "no-store");
+                answer.json(200, &page::status(&self.vitals, &self.completions.langfast))
+            }
+            Route::StatusOfModels => answer.json(200, &page::models(&models)),
+            Route::Pulse => pulse::send(answer),
+            Route::Metrics => metrics::send(answer, &self.vitals, &self.completions.langfast),
+            Route::Ready => match self.completions.langfast.session().failure() {
+                // Requests would fail alike until somebody acts or the next one succeeds.
+                Some(failure) => return Err(failure),
+                None => answer.json(200, OK),
+            },
+            Route::Health => answer.json(200, OK),
+        };
+        written.map(|()| None).map_err(|_| Error::ClientGone)
+    }
+
+    /// Starts the runs of a call.
+    fn begin(
+        &self,
+        models: &Arc<Models>,
+        call: Call,
+        answer: &mut Answer,
+        record: &mut Record,
+    ) -> Result<(Reply, UnderWay), Error> {
+        let under_way = self.vitals.begin_answer(call.stream);
+        Ok((self.completions.create(models, call, answer, record)?, under_way))
+    }
+
+    /// Tells what went wrong if nothing has been told yet, and notes how it went.
+    pub fn finish(
+        &self,
+        mut answer: Answer,
+        record: &Record,
+        result: Result<(), Error>,
+        until_answered: Box<dyn Write + Send>,
+    ) {
+        if let (Err(error), None) = (&result, answer.status()) {
+            // If this fails the client has gone, and cannot be told.
+            let envelope = envelope(&answer.exchange().head);
+            let _ = answer.error(error, envelope);
+        }
+        drop(until_answered);
+        count_request(&self.vitals, &answer, record, result.as_ref().err());
+        log_request(&answer, record, result.as_ref().err());
+    }
+}
+
+/// Lets the page that asked read the answer.
+fn allow_origin(answer: &mut Answer, origin: &str) {
+    answer.field("Access-Control-Allow-Origin", origin);
+    answer.field("Vary", "Origin");
+    let exposed = "x-request-id, request-id, openai-processing-ms, x-langfast2api-ignored, \
+                   x-langfast2api-json, x-langfast2api-tools, retry-after";
+    answer.field("Access-Control-Expose-Headers", exposed);
+}
+
+/// Answers a preflight: whatever headers the page wants to send (SDKs send many) it may.
+fn preflight(answer: &mut Answer, head: &Head, route: &Route) -> io::Result<()> {
+    answer.field("Access-Control-Allow-Methods", route.methods());
+    if let Some(wanted) = head.header("access-control-request-headers") {
+        answer.field("Access-Control-Allow-Headers", wanted);
+    }
+    answer.field("Access-Control-Max-Age", "600");
+    answer.empty(204)
+}
+
+const OK: &str = r#"{"status":"ok"}"#;
+
+const ROOT: &str = concat!(
+    "langfast2api ",
+    env!("CARGO_PKG_VERSION"),
+    ": an OpenAI-compatible API in front of LangFast.\n",
+    "Point an OpenAI client at the path /v1 of this address. GET /v1/models lists the models.\n",
+);
+
+fn count_request(vitals: &Vitals, answer: &Answer, record: &Record, error: Option<&Error>) {
+    let exchange = answer.exchange();
+    vitals.note_request(&Ended {
+        route: Route::find(exchange.head.path()).map(|route| route.name()),
+        model: record.model.as_deref(),
+        status: answer.status(),
+        took: exchange.accepted.elapsed(),
+        first_text: record.first_text,
+        usage: record.usage,
+        sent: answer.bytes(),
+        error: error.or(record.broken.as_ref()),
+    });
+}
+
+/// One line a request: what it was and how it went, nothing of what was said.
+fn log_request(answer: &Answer, record: &Record, error: Option<&Error>) {
+    let exchange = answer.exchange();
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    // An open page asks every few seconds, and Prometheus does.
+    let is_routine =
+        matches!(exchange.head.path(), "/status" | "/metrics") && answer.status() == Some(200);
+    log::log!(
+        if is_routine { log::Level::Debug } else { log::Level::Info },
+        status = answer.status(),
+        model = record.model.as_deref(),
+        first_ms = record.first_text.map(millis),
+        tools = record.tools.as_deref(),
+        ms = millis(exchange.accepted.elapsed()),
+        bytes = answer.bytes(),
+        error = error.map(Error::cause),
+        step = error.and_then(Error::step).map(Step::name);
+        "{} {}",
+        exchange.head.method,
+        // The query may hold what nobody should read.
+        exchange.head.path(),
+    );
+}
