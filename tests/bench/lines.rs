@@ -235,7 +235,7 @@ fn front(setup: &Setup, gateway: &Path) -> Vec<Figure> {
         figure("behind the front p50", behind, "µs", "tiny_http's socket: connect, worker, 500"),
         figure("front's own p50", whole - behind, "µs", "the difference"),
         figure("front", cpu("client"), "µs CPU/token", by_name),
-        figure("worker", cpu("worker"), "µs CPU/token", by_name),
+        figure("writer", cpu("writer"), "µs CPU/token", by_name),
         figure("runner", cpu("runner"), "µs CPU/token", by_name),
         figure("front's share", share, "% of CPU", "of these three"),
     ]
@@ -285,7 +285,7 @@ fn cpu_by_thread(world: &World, setup: &Setup) -> Vec<(String, f64)> {
         let after = (world.gateway.cpu_micros_by_thread(), tokens.load(Ordering::Relaxed));
         let read = (after.1 - before.1) as f64;
         let spent = |name: &str| after.0[name] - before.0.get(name).copied().unwrap_or(0.0);
-        let of_tokens = ["client", "worker", "runner"].map(str::to_owned).into_iter();
+        let of_tokens = ["client", "writer", "runner"].map(str::to_owned).into_iter();
         of_tokens
             .filter(|n| after.0.contains_key(n))
             .map(|n| (n.clone(), spent(&n) / read))
