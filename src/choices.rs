@@ -61,7 +61,7 @@ pub struct Choices {
 }
 
 /// What a channel carries that can only be disconnected.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Never {}
 
 struct Choice {

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-pub use api::{Api, Credentials, Gone, Timeouts, Tokens};
+pub use api::{Api, Credentials, Timeouts, Tokens, Unwanted};
 pub use dial::{DialError, Dialer, Endpoint, Stage, TLS};
 pub use outside::{Outside, Seen};
 pub use prompt_meta::prompt_meta;
@@ -102,8 +102,7 @@ impl LangFast {
         let lease = self.runner.lease()?;
         self.prompt(&grant, model)?;
         self.api.connect_ahead()?;
-        let nobody_leaves: Gone = Arc::new(|| false);
-        lease.connected(&grant, &nobody_leaves).map(drop)
+        lease.connected(&grant, &wanted_always()).map(drop)
     }
 
     /// What makes all connections.
@@ -139,8 +138,8 @@ impl LangFast {
     /// # Errors
     /// The step that failed, and how.
     pub fn connect(&self) -> Result<(), Error> {
-        let gone: Gone = Arc::new(|| false);
-        self.as_user(|grant| Ok(self.runner.lease()?.connected(grant, &gone)?.then_some(())))
+        let connected = |grant: &Grant| self.runner.lease()?.connected(grant, &wanted_always());
+        self.as_user(|grant| Ok(connected(grant)?.then_some(())))
     }
 
     /// The heartbeat of the thread that owns the socket.
@@ -149,7 +148,8 @@ impl LangFast {
     }
 
     /// Starts a run of `prompt_meta` and gives its events. An access token that LangFast does not
-    /// accept (401) is renewed once. Given up when the client has gone.
+    /// accept (401) is renewed once. Given up when it is not wanted any more; but a sign-in and a prompt
+    /// are of use to others too, and are given up only when the server ends.
     ///
     /// # Errors
     /// The step that failed, and how.
@@ -157,9 +157,12 @@ impl LangFast {
         &self,
         model: &str,
         prompt_meta: &Value,
-        gone: &Gone,
+        unwanted: &Unwanted,
     ) -> Result<Subscription, Error> {
-        self.as_user(|grant| self.start_as(grant, model, prompt_meta, gone))
+        let own = unwanted.clone();
+        let by_nobody: Unwanted = Arc::new(move || own().filter(|why| *why == Error::ShuttingDown));
+        let start = |grant: &Grant| self.start_as(grant, model, prompt_meta, unwanted);
+        api::while_wanted(&by_nobody, || self.as_user(start))
     }
 
     /// Does something as the signed-in user: once more with a new access token if it is refused (401),
@@ -187,15 +190,21 @@ impl LangFast {
         grant: &Grant,
         model: &str,
         prompt_meta: &Value,
-        gone: &Gone,
+        unwanted: &Unwanted,
     ) -> Result<Option<Subscription>, Error> {
         let lease = self.runner.lease()?;
         let prompt = self.prompt(grant, model)?;
-        if !lease.connected(grant, gone)? {
+        if !lease.connected(grant, unwanted)? {
             return Ok(None);
         }
         let run = |prompt_id: &str| {
-            self.api.start_run(&grant.access_token, &grant.user_id, prompt_id, prompt_meta, gone)
+            self.api.start_run(
+                &grant.access_token,
+                &grant.user_id,
+                prompt_id,
+                prompt_meta,
+                unwanted,
+            )
         };
         let started = match run(&prompt.id) {
             // The kept prompt may have been deleted in the web page meanwhile.
@@ -230,6 +239,11 @@ impl LangFast {
         self.session.set_prompt_id(grant, Some(&id));
         Ok(Prompt { id, is_kept: false })
     }
+}
+
+/// For what nobody gives up.
+pub fn wanted_always() -> Unwanted {
+    Arc::new(|| None)
 }
 
 struct Prompt {

@@ -201,6 +201,25 @@ fn answers_that_take_too_long_to_stop_are_told_why_they_end() {
 }
 
 #[test]
+fn answers_whose_runs_are_still_being_started_are_told_too() {
+    // So many requests LangFast has got when nothing goes on any more; each of the two starts its own run.
+    let steps =
+        [(Step::SignUp, 1), (Step::CreatePrompt, 3), (Step::Connect, 3), (Step::Run, 3 + 2)];
+    for (step, requests) in steps {
+        let (simulator, mut program) = start_with(&[("LANGFAST2API_SHUTDOWN_TIMEOUT", "0.3")]);
+        simulator.fault(step, Fault::hang().times(2));
+        let mut held = [true, false].map(|stream| program.chat_connection(fields("hello", stream)));
+        simulator.wait_until(|stats| stats.http_requests >= requests);
+        program.signal(Signal::TERM);
+        for response in held.each_mut().map(Connection::response) {
+            assert_eq!(response.status, 503, "{step:?}: {}", response.text());
+            assert!(response.error()["message"].as_str().unwrap().contains("shutting down"));
+        }
+        assert_eq!(program.wait().code(), Some(0), "{}", program.log());
+    }
+}
+
+#[test]
 fn a_second_signal_ends_the_server_at_once() {
     let (simulator, mut program) = start_with(&[("LANGFAST2API_SHUTDOWN_TIMEOUT", "3600")]);
     let [(_, mut stream), _] = under_way(&simulator, &program);

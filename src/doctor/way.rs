@@ -1,7 +1,6 @@
 //! The way to LangFast: names, connections, sign-in, prompt, socket, and a run if it is wanted.
 
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::report::{Outcome, Report};
@@ -9,7 +8,7 @@ use crate::chat::{Message, Prompt, Role, Sampling};
 use crate::check::Checked;
 use crate::config::{Examination, Settings};
 use crate::error::{Error, Failure, Step};
-use crate::langfast::{Dialer, Endpoint, Gone, LangFast, RunEvent, Stage, prompt_meta};
+use crate::langfast::{Dialer, Endpoint, LangFast, RunEvent, Stage, prompt_meta, wanted_always};
 use crate::models::Model;
 
 /// A clock that is further off than this may take tokens for valid that are not, or the reverse.
@@ -236,9 +235,8 @@ fn try_run(
         sampling: Sampling { max_completion_tokens: Some(16), ..Sampling::default() },
     };
     let (meta, _) = prompt_meta(&prompt, model)?;
-    let gone: Gone = Arc::new(|| false);
     let began = Instant::now();
-    let run = langfast.start(&model.slug, &meta, &gone)?;
+    let run = langfast.start(&model.slug, &meta, &wanted_always())?;
     let timed_out =
         |setting, limit| Error::upstream(Step::Run, Failure::TimedOut { setting, limit });
     let mut limit = (settings.first_event_timeout, "LANGFAST2API_FIRST_EVENT_TIMEOUT");

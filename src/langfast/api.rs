@@ -42,27 +42,29 @@ pub struct Api {
     vitals: Arc<Upstream>,
 }
 
-/// Tells whether the client that a call is made for has gone.
-pub type Gone = Arc<dyn Fn() -> bool + Send + Sync>;
+/// Tells why that for which calls are made is not wanted any more, if it is not: its client has gone, or
+/// the server ends.
+pub type Unwanted = Arc<dyn Fn() -> Option<Error> + Send + Sync>;
 
 thread_local! {
-    /// Who this thread's call is made for; ureq has no way to hand its transports anything.
-    static GONE: RefCell<Option<Gone>> = const { RefCell::new(None) };
+    /// What this thread's calls are made for; ureq has no way to hand its transports anything.
+    static UNWANTED: RefCell<Option<Unwanted>> = const { RefCell::new(None) };
 }
 
-/// How soon a wait is given up for a client that has gone.
+/// How soon a wait is given up when it is not wanted any more.
 pub const LOOK: Duration = Duration::from_millis(250);
 
-/// Makes a call that is given up when the client has gone.
-fn unless_gone<T>(gone: &Gone, call: impl FnOnce() -> T) -> T {
-    GONE.set(Some(gone.clone()));
-    let result = call();
-    GONE.set(None);
+/// Makes calls that are given up when they are not wanted any more.
+pub fn while_wanted<T>(unwanted: &Unwanted, calls: impl FnOnce() -> T) -> T {
+    let before = UNWANTED.replace(Some(unwanted.clone()));
+    let result = calls();
+    UNWANTED.set(before);
     result
 }
 
-fn is_gone() -> bool {
-    GONE.with_borrow(|gone| gone.as_ref().is_some_and(|gone| gone()))
+/// Why this thread's call is not wanted any more, if it is not.
+fn unwanted() -> Option<Error> {
+    UNWANTED.with_borrow(|unwanted| unwanted.as_ref().and_then(|unwanted| unwanted()))
 }
 
 /// The deadlines of a call.
@@ -262,7 +264,7 @@ impl Api {
         user_id: &str,
         prompt_id: &str,
         prompt_meta: &Value,
-        gone: &Gone,
+        unwanted: &Unwanted,
     ) -> Result<Started, Error> {
         #[derive(Deserialize)]
         struct Answer {
@@ -281,9 +283,9 @@ impl Api {
             "created_by": user_id,
         });
         let path = "/functions/v1/initiate-prompt-run";
-        // Of all calls only this one is nobody else's.
-        let answer = unless_gone(gone, || self.post(Step::StartRun, path, access_token, &body));
-        let answer = if gone() { return Err(Error::ClientGone) } else { answer? };
+        let post = || self.post(Step::StartRun, path, access_token, &body);
+        let answer = while_wanted(unwanted, post);
+        let answer = unwanted().map_or(answer, Err)?;
         let answer: Answer = serde_json::from_slice(&answer)
             .map_err(|_| not_understood(Step::StartRun, "no jobs in it"))?;
         // One test case makes one job.
@@ -325,10 +327,9 @@ impl Api {
         );
         let result = match result {
             Ok(answer) if (200..=299).contains(&answer.status) => Ok(answer.body),
-            // What was given up for a client that has gone is no failure of LangFast's.
-            Err(_) if is_gone() => Err(Error::ClientGone),
             Ok(answer) => Err(Error::upstream(step, answer.into_failure())),
-            Err(failure) => Err(Error::upstream(step, failure)),
+            // What was given up is no failure of LangFast's.
+            Err(failure) => Err(unwanted().unwrap_or_else(|| Error::upstream(step, failure))),
         };
         self.vitals.note_call(step, &result, took);
         result
@@ -596,7 +597,9 @@ impl Transport for DialTransport {
                     return Ok(amount > 0);
                 }
                 Err(error) if !is_timeout(&error) => return Err(ureq::Error::Io(error)),
-                Err(_) if is_gone() || deadline.is_some_and(|at| Instant::now() >= at) => {
+                Err(_)
+                    if unwanted().is_some() || deadline.is_some_and(|at| Instant::now() >= at) =>
+                {
                     return Err(ureq::Error::Timeout(Timeout::Global));
                 }
                 Err(_) => {}

@@ -18,7 +18,7 @@ use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
-use super::api::{Gone, LOOK, Started, dial_failure};
+use super::api::{LOOK, Started, Unwanted, dial_failure};
 use super::back_off::{BACK_OFF, BackOff};
 use super::dial::{Connection, Dialer, Endpoint};
 use super::id_place::IdPlace;
@@ -201,7 +201,7 @@ impl Lease {
     /// # Errors
     /// [`Step::Connect`]: the second failed attempt, one that trying again cannot mend, or the
     /// handshake's deadline.
-    pub fn connected(&self, grant: &Grant, gone: &Gone) -> Result<bool, Error> {
+    pub fn connected(&self, grant: &Grant, unwanted: &Unwanted) -> Result<bool, Error> {
         let limit = self.shared.dialer.timeout() + self.shared.config.handshake_timeout;
         let deadline = Instant::now() + limit;
         let mut state = self.shared.lock();
@@ -214,8 +214,8 @@ impl Lease {
                 None => {}
             }
             self.check_failures(&state)?;
-            if gone() {
-                return Err(Error::ClientGone);
+            if let Some(why) = unwanted() {
+                return Err(why);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
