@@ -1,39 +1,30 @@
-//! The one socket to LangFast's prompt runner (the only user of tungstenite), shared by all runs of
-//! the signed-in user.
+//! The one socket to LangFast's prompt runner, shared by all runs of the signed-in user.
 //!
 //! A thread owns the socket: it connects on the first need, answers pings, hands each event to the
 //! channel of the run that it belongs to, reconnects by itself while runs are under way, and closes
 //! the socket when nobody has needed it for a while. It never waits for a client: channels of texts
 //! are unbounded, but an answer is bounded.
 
-use std::collections::HashMap;
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use tungstenite::client::{ClientRequestBuilder, client_with_config};
-use tungstenite::handshake::HandshakeError;
-use tungstenite::protocol::WebSocketConfig;
-use tungstenite::{Message, WebSocket};
+use crossbeam_channel::Receiver;
+use tungstenite::Message;
 
 use super::api::{LOOK, Started, Unwanted, dial_failure};
 use super::back_off::{BACK_OFF, BackOff};
-use super::dial::{Connection, Dialer, Endpoint};
-use super::id_place::IdPlace;
-use super::run::{Notice, Progress, RunEvent, range_within, with_object};
+use super::dial::{Dialer, Endpoint};
+use super::join::{Socket, join};
+use super::routes::Routes;
+use super::run::RunEvent;
 use super::session::{Grant, Session};
 use crate::error::{Error, Failure, Step, clean};
 use crate::heartbeat::Heartbeat;
 use crate::socketio::{self, EnginePacket, Open, SocketPacket};
 use crate::vitals::{Loss, Upstream};
 
-/// Engine.IO 4 over WebSocket, without polling first (known).
-const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
-/// Bytes that one read of the socket may bring. tungstenite's own buffer doubles when what was read of a
-/// message and the whole of it no longer fit together, so a larger one makes it double sooner.
-const READ_BUFFER: usize = 16 * 1024;
 /// The least and the most silence, as the server's ping times ask for it, until a peer is dead.
 const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 /// How long one write (a pong) may block.
@@ -43,12 +34,6 @@ const ATTEMPTS: u64 = 2;
 /// For so long a token that was refused as soon as it was new is not exchanged for another one: it is
 /// not the token's fault.
 const NEW_TOKEN: Duration = Duration::from_secs(10);
-/// Runs kept that nobody has asked for yet: their events came before the answer that names them, or
-/// they are another program's. When there are more, the oldest goes.
-const MOST_UNCLAIMED: usize = 256;
-/// Room for so many runs is kept while there are none.
-const FEW_RUNS: usize = 16;
-
 /// What one attempt to connect may take at most, in connections to LangFast and requests to it: two
 /// sign-ins, of which each may be tried again and wait for another process's; two sockets.
 const LONGEST_CONNECT: u32 = 12;
@@ -86,7 +71,7 @@ struct Shared {
     heartbeat: Arc<Heartbeat>,
 }
 
-#[derive(Default)]
+/// What the thread and the leases share.
 struct State {
     /// Whether the thread is there.
     thread: bool,
@@ -100,30 +85,16 @@ struct State {
     refused: Option<(String, Instant)>,
     /// Somebody waits for a connection: no long pause now.
     hurry: bool,
-    /// Requests that have a use for the socket, and how many of them have not got their run yet.
+    /// Requests that have a use for the socket.
     leases: usize,
-    starting: usize,
     idle_since: Option<Instant>,
-    /// Runs by their job id.
-    routes: HashMap<String, Route>,
-    /// Job ids by our own run ids.
-    run_ids: HashMap<String, String>,
-    /// Where packets have named their run lately.
-    id_place: Option<IdPlace>,
+    routes: Routes,
 }
 
 struct Link {
     user_id: String,
     /// To shut the socket down from outside of the thread.
     tcp: std::net::TcpStream,
-}
-
-struct Route {
-    progress: Progress,
-    events: Sender<RunEvent>,
-    /// The channel's other end, until the run is asked for.
-    unclaimed: Option<Receiver<RunEvent>>,
-    since: Instant,
 }
 
 impl Runner {
@@ -136,7 +107,7 @@ impl Runner {
         when_idle: Box<dyn Fn() + Send + Sync>,
         vitals: Arc<Upstream>,
     ) -> Runner {
-        let (state, changed) = (Mutex::default(), Condvar::new());
+        let (state, changed) = (Mutex::new(State::new(config.answer_limit)), Condvar::new());
         let heartbeat = Arc::new(Heartbeat::new("the runner's thread"));
         let shared =
             Shared { config, dialer, session, when_idle, vitals, state, changed, heartbeat };
@@ -169,7 +140,7 @@ impl Runner {
             state.thread = true;
         }
         state.leases += 1;
-        state.starting += 1;
+        state.routes.begin_start();
         let failures = state.failures;
         Ok(Lease { shared: self.shared.clone(), failures, run: None })
     }
@@ -242,15 +213,7 @@ impl Lease {
     /// come already.
     pub fn subscribe(mut self, started: Started) -> Subscription {
         let mut state = self.shared.lock();
-        let claimed = [&started.job_id, &started.run_id]
-            .into_iter()
-            .find_map(|id| state.routes.remove(id))
-            .unwrap_or_else(|| Route::new(self.shared.config.answer_limit));
-        let events = claimed.unclaimed.unwrap_or_else(crossbeam_channel::never);
-        let route = Route { unclaimed: None, ..claimed };
-        state.routes.insert(started.job_id.clone(), route);
-        state.run_ids.insert(started.run_id.clone(), started.job_id.clone());
-        state.start_ended();
+        let events = state.routes.claim(&started);
         drop(state);
         self.run = Some(started);
         Subscription { events, _lease: self }
@@ -261,18 +224,13 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         match &self.run {
-            Some(run) => {
-                state.routes.remove(&run.job_id);
-                state.run_ids.remove(&run.run_id);
-            }
-            None => state.start_ended(),
+            Some(run) => state.routes.remove(run),
+            None => state.routes.end_start(),
         }
         state.leases = state.leases.saturating_sub(1);
         if state.leases == 0 {
             state.idle_since = Some(Instant::now());
-            // What a burst has made of them is let go.
-            state.routes.shrink_to(FEW_RUNS);
-            state.run_ids.shrink_to(FEW_RUNS);
+            state.routes.shrink();
         }
     }
 }
@@ -285,68 +243,20 @@ pub struct Subscription {
 }
 
 impl State {
-    /// A lease has got its run, or will not get one.
-    fn start_ended(&mut self) {
-        self.starting -= 1;
-        if self.starting == 0 {
-            self.routes.retain(|_, route| route.unclaimed.is_none());
+    /// That of a runner that has not been used yet.
+    fn new(answer_limit: usize) -> State {
+        State {
+            thread: false,
+            link: None,
+            failures: 0,
+            failure: None,
+            not_before: None,
+            refused: None,
+            hurry: false,
+            leases: 0,
+            idle_since: None,
+            routes: Routes::new(answer_limit),
         }
-    }
-
-    /// The route of the run that a notice is about.
-    fn route(&mut self, notice: &Notice<'_>, answer_limit: usize) -> Option<&mut Route> {
-        let known = notice.ids.iter().find_map(|id| {
-            let id = self.run_ids.get(id).unwrap_or(id);
-            self.routes.contains_key(id).then(|| id.clone())
-        });
-        let id = match known {
-            Some(id) => id,
-            // A failure of nothing in particular can only be the one run's, if there is but one.
-            None if notice.ids.is_empty() => match self.routes.len() {
-                1 if notice.is_failure() => self.routes.keys().next()?.clone(),
-                _ => return None,
-            },
-            None if self.starting > 0 => self.add_unclaimed(notice.ids[0].clone(), answer_limit),
-            None => return None,
-        };
-        self.routes.get_mut(&id)
-    }
-
-    /// The run of an id, ours or LangFast's.
-    fn route_of(&mut self, id: &str) -> Option<&mut Route> {
-        let id = self.run_ids.get(id).map_or(id, String::as_str);
-        self.routes.get_mut(id)
-    }
-
-    /// Notes where to look for the id of a run in packets like this one.
-    fn note_id_place(&mut self, packet: &str, notice: &Notice<'_>) {
-        let Some(text) = notice.text().and_then(|text| range_within(packet, text)) else { return };
-        if let Some(id) = notice.ids.iter().find(|id| self.route_of(id).is_some()) {
-            self.id_place = IdPlace::find(id, packet, text).or(self.id_place);
-        }
-    }
-
-    fn add_unclaimed(&mut self, id: String, answer_limit: usize) -> String {
-        let unclaimed = self.routes.iter().filter(|(_, route)| route.unclaimed.is_some());
-        if unclaimed.clone().count() >= MOST_UNCLAIMED {
-            let oldest = unclaimed.min_by_key(|(_, route)| route.since).map(|(id, _)| id.clone());
-            oldest.and_then(|id| self.routes.remove(&id));
-        }
-        self.routes.insert(id.clone(), Route::new(answer_limit));
-        id
-    }
-}
-
-impl Route {
-    /// Hands an event over; that fails only if the run was given up in this moment.
-    fn send(&self, event: RunEvent) {
-        let _ = self.events.send(event);
-    }
-
-    fn new(answer_limit: usize) -> Route {
-        let (events, receiver) = unbounded();
-        let progress = Progress::new(answer_limit);
-        Route { progress, events, unclaimed: Some(receiver), since: Instant::now() }
     }
 }
 
@@ -357,8 +267,6 @@ enum End {
     /// It broke: why, and in words.
     Lost(Loss, String),
 }
-
-type Socket = WebSocket<Connection>;
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -468,30 +376,12 @@ impl Shared {
         let limit = self.config.handshake_timeout;
         let deadline = Instant::now() + limit;
         connection.set_deadline(Some(deadline));
-        self.handshake(connection, grant).map_err(|failure| match Instant::now() < deadline {
+        let RunnerConfig { endpoint, origin, answer_limit, .. } = &self.config;
+        let joined = join(connection, endpoint, origin, *answer_limit, &grant.access_token);
+        joined.map_err(|failure| match Instant::now() < deadline {
             true => fail(failure),
             false => fail(Failure::TimedOut { setting: "LANGFAST2API_REQUEST_TIMEOUT", limit }),
         })
-    }
-
-    fn handshake(&self, connection: Connection, grant: &Grant) -> Result<(Socket, Open), Failure> {
-        let url = self.config.endpoint.url("ws", PATH);
-        let url = url.parse().map_err(|_| Failure::Malformed("the runner's URL".to_owned()))?;
-        let request = ClientRequestBuilder::new(url).with_header("Origin", &self.config.origin);
-        // Twice the text, since quotes and newlines are escaped on the wire.
-        let longest = Some(2 * self.config.answer_limit + (1 << 20));
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_message_size(longest)
-            .max_frame_size(longest);
-        let (mut socket, _) =
-            client_with_config(request, connection, Some(config)).map_err(|error| match error {
-                HandshakeError::Failure(error) => handshake_failure(error),
-                HandshakeError::Interrupted(_) => Failure::Broken("no answer in time".to_owned()),
-            })?;
-        let open = join(&mut socket, &grant.access_token)?;
-        Ok((socket, open))
     }
 
     /// Sets the joined socket up for reading and says that it is there.
@@ -522,13 +412,13 @@ impl Shared {
         loop {
             self.heartbeat.beat(silence * LONGEST_MESSAGE);
             let sent = match socket.read() {
-                Ok(Message::Text(frame)) if self.grow(&frame) => Ok(()),
+                Ok(Message::Text(frame)) if self.lock().routes.grow(&frame) => Ok(()),
                 Ok(Message::Text(frame)) => match socketio::parse(&frame) {
                     Ok(EnginePacket::Ping(data)) => {
                         socket.send(Message::text(socketio::pong(data)))
                     }
                     Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) => {
-                        self.dispatch(&frame, &name, arguments);
+                        self.lock().routes.dispatch(&frame, &name, arguments);
                         Ok(())
                     }
                     Ok(EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect)) => {
@@ -553,38 +443,6 @@ impl Shared {
             if self.is_idle() {
                 return End::Idle;
             }
-        }
-    }
-
-    /// Hands a packet that is the last one of its run but for more text to that run, without parsing
-    /// it; false if it is any other.
-    fn grow(&self, packet: &str) -> bool {
-        let mut state = self.lock();
-        let Some(route) = state.id_place.and_then(|place| state.route_of(place.of(packet)?)) else {
-            return false;
-        };
-        let Some(event) = route.progress.grow(packet) else { return false };
-        route.send(event);
-        true
-    }
-
-    /// Hands an event to the run that it belongs to.
-    fn dispatch(&self, packet: &str, name: &str, arguments: &str) {
-        let mut inside = String::new();
-        let arguments = with_object(arguments, &mut inside);
-        let Some(notice) = Notice::read(name, arguments) else { return };
-        let mut state = self.lock();
-        match state.route(&notice, self.config.answer_limit) {
-            Some(route) => {
-                route
-                    .progress
-                    .take(packet, &notice)
-                    .into_iter()
-                    .for_each(|event| route.send(event));
-                state.note_id_place(packet, &notice);
-            }
-            None if notice.is_failure() => log::warn!("runner: a failure of no run that is ours"),
-            None => {}
         }
     }
 
@@ -624,54 +482,6 @@ impl Shared {
             self.heartbeat.beat(left);
             state = self.changed.wait_timeout(state, left).unwrap().0;
         }
-    }
-}
-
-/// Engine.IO's handshake, then Socket.IO's CONNECT as the token's holder.
-fn join(socket: &mut Socket, token: &str) -> Result<Open, Failure> {
-    let broken = |error: tungstenite::Error| Failure::Broken(clean(&error.to_string()));
-    let mut open = None;
-    // A server sends a handful of packets before it answers CONNECT, if any.
-    for _ in 0..100 {
-        let frame = match socket.read().map_err(broken)? {
-            Message::Text(frame) => frame,
-            Message::Close(_) => return Err(Failure::Broken("the server closed it".to_owned())),
-            _ => continue,
-        };
-        match socketio::parse(&frame).map_err(|e| Failure::Malformed(e.0.to_owned()))? {
-            EnginePacket::Open(handshake) => {
-                open = Some(handshake);
-                socket.send(Message::text(socketio::connect(token))).map_err(broken)?;
-            }
-            EnginePacket::Ping(data) => {
-                socket.send(Message::text(socketio::pong(data))).map_err(broken)?;
-            }
-            EnginePacket::Close => return Err(Failure::Broken("the server closed it".to_owned())),
-            EnginePacket::Message(SocketPacket::ConnectError(why)) => {
-                return Err(Failure::Refused(clean(&why)));
-            }
-            EnginePacket::Message(SocketPacket::Connect) => {
-                return open.ok_or(Failure::Malformed("no Engine.IO handshake".to_owned()));
-            }
-            _ => {}
-        }
-    }
-    Err(Failure::Malformed("no answer to CONNECT".to_owned()))
-}
-
-fn handshake_failure(error: tungstenite::Error) -> Failure {
-    match error {
-        tungstenite::Error::Http(response) => {
-            let retry_after = response.headers().get("retry-after");
-            Failure::Status {
-                status: response.status().as_u16(),
-                code: None,
-                message: None,
-                retry_after: retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok()),
-            }
-        }
-        tungstenite::Error::Protocol(error) => Failure::Malformed(error.to_string()),
-        error => Failure::Broken(clean(&error.to_string())),
     }
 }
 

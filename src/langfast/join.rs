@@ -1,0 +1,99 @@
+//! From a connection to a socket that has joined the prompt runner: the handshakes of WebSocket,
+//! Engine.IO and Socket.IO.
+
+use tungstenite::client::{ClientRequestBuilder, client_with_config};
+use tungstenite::handshake::HandshakeError;
+use tungstenite::protocol::WebSocketConfig;
+use tungstenite::{Message, WebSocket};
+
+use super::dial::{Connection, Endpoint};
+use crate::error::{Failure, clean};
+use crate::socketio::{self, EnginePacket, Open, SocketPacket};
+
+/// Engine.IO 4 over WebSocket, without polling first (known).
+const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
+/// Bytes that one read of the socket may bring. tungstenite's own buffer doubles when what was read of a
+/// message and the whole of it no longer fit together, so a larger one makes it double sooner.
+const READ_BUFFER: usize = 16 * 1024;
+
+/// A socket to the runner.
+pub type Socket = WebSocket<Connection>;
+
+/// Joins the runner at `endpoint` as the holder of an access token, within the connection's deadline.
+/// Messages of answers of up to `answer_limit` bytes of text are taken.
+///
+/// # Errors
+/// The connection broke, what came is not what is known, or the token was refused.
+pub fn join(
+    connection: Connection,
+    endpoint: &Endpoint,
+    origin: &str,
+    answer_limit: usize,
+    token: &str,
+) -> Result<(Socket, Open), Failure> {
+    let url = endpoint.url("ws", PATH);
+    let url = url.parse().map_err(|_| Failure::Malformed("the runner's URL".to_owned()))?;
+    let request = ClientRequestBuilder::new(url).with_header("Origin", origin);
+    // Twice the text, since quotes and newlines are escaped on the wire.
+    let longest = Some(2 * answer_limit + (1 << 20));
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(longest)
+        .max_frame_size(longest);
+    let (mut socket, _) =
+        client_with_config(request, connection, Some(config)).map_err(|error| match error {
+            HandshakeError::Failure(error) => handshake_failure(error),
+            HandshakeError::Interrupted(_) => Failure::Broken("no answer in time".to_owned()),
+        })?;
+    let open = connect(&mut socket, token)?;
+    Ok((socket, open))
+}
+
+/// Engine.IO's handshake, then Socket.IO's CONNECT as the token's holder.
+fn connect(socket: &mut Socket, token: &str) -> Result<Open, Failure> {
+    let broken = |error: tungstenite::Error| Failure::Broken(clean(&error.to_string()));
+    let mut open = None;
+    // A server sends a handful of packets before it answers CONNECT, if any.
+    for _ in 0..100 {
+        let frame = match socket.read().map_err(broken)? {
+            Message::Text(frame) => frame,
+            Message::Close(_) => return Err(Failure::Broken("the server closed it".to_owned())),
+            _ => continue,
+        };
+        match socketio::parse(&frame).map_err(|e| Failure::Malformed(e.0.to_owned()))? {
+            EnginePacket::Open(handshake) => {
+                open = Some(handshake);
+                socket.send(Message::text(socketio::connect(token))).map_err(broken)?;
+            }
+            EnginePacket::Ping(data) => {
+                socket.send(Message::text(socketio::pong(data))).map_err(broken)?;
+            }
+            EnginePacket::Close => return Err(Failure::Broken("the server closed it".to_owned())),
+            EnginePacket::Message(SocketPacket::ConnectError(why)) => {
+                return Err(Failure::Refused(clean(&why)));
+            }
+            EnginePacket::Message(SocketPacket::Connect) => {
+                return open.ok_or(Failure::Malformed("no Engine.IO handshake".to_owned()));
+            }
+            _ => {}
+        }
+    }
+    Err(Failure::Malformed("no answer to CONNECT".to_owned()))
+}
+
+fn handshake_failure(error: tungstenite::Error) -> Failure {
+    match error {
+        tungstenite::Error::Http(response) => {
+            let retry_after = response.headers().get("retry-after");
+            Failure::Status {
+                status: response.status().as_u16(),
+                code: None,
+                message: None,
+                retry_after: retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok()),
+            }
+        }
+        tungstenite::Error::Protocol(error) => Failure::Malformed(error.to_string()),
+        error => Failure::Broken(clean(&error.to_string())),
+    }
+}
