@@ -8,6 +8,9 @@ use std::sync::Arc;
 use crate::error::{Envelope, Error};
 use crate::front::{Exchange, reason_phrase};
 
+/// A body of up to so many bytes is copied behind its head, to go out in one write.
+const ONE_WRITE: usize = 16 * 1024;
+
 /// The answer to an exchange.
 pub struct Answer {
     exchange: Arc<Exchange>,
@@ -52,12 +55,16 @@ impl Answer {
     pub fn whole(&mut self, status: u16, content_type: &str, body: &str) -> io::Result<()> {
         self.field("Content-Type", content_type);
         self.field("Content-Length", body.len().to_string());
+        let body = if self.exchange.head.method == "HEAD" { "" } else { body };
+        self.bytes += body.len() as u64;
         let mut bytes = self.head(status);
-        if self.exchange.head.method != "HEAD" {
+        if body.len() <= ONE_WRITE {
             bytes.extend_from_slice(body.as_bytes());
-            self.bytes += body.len() as u64;
+            self.exchange.write(&bytes)?;
+        } else {
+            self.exchange.write(&bytes)?;
+            self.exchange.write(body.as_bytes())?;
         }
-        self.exchange.write(&bytes)?;
         self.exchange.finish();
         Ok(())
     }
