@@ -92,6 +92,8 @@ fn ask(address: SocketAddr, client: usize, round: usize) -> std::io::Result<Outc
             let error: Value = serde_json::from_str(body).expect("an error is JSON");
             assert!(error["error"]["message"].is_string(), "{error}");
             match status.split(' ').nth(1) {
+                // A token that LangFast refuses as soon as it is new.
+                Some("403") => "errors 403",
                 Some("429") => "errors 429",
                 Some("502") => "errors 502",
                 Some("503") => "errors 503",
