@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError};
+use crossbeam_channel::{Receiver, Select, TryRecvError};
 
-use crate::bell;
 use crate::chat::FinishReason;
 use crate::error::{Error, Failure, Step};
 use crate::front::{ClientNews, Exchange};
@@ -14,9 +13,6 @@ use crate::langfast::{RunEvent, Subscription};
 
 /// A run that says it is done may still bring its last text, but no later than this.
 const ENDING: Duration = Duration::from_secs(1);
-
-/// How soon it is seen that the server ends, for which nobody rings.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a run may take.
 #[derive(Clone, Copy, Debug)]
@@ -156,29 +152,23 @@ impl Choices {
     }
 
     fn wait(&self, until: Instant) -> Result<Woken, Error> {
-        self.client.bell().listen();
-        let mut has_yielded = false;
-        loop {
-            match self.client.client().try_recv() {
-                Ok(ClientNews::HalfClosed) => return Ok(Woken::ByClient),
-                Err(TryRecvError::Disconnected) => return Err(Error::ClientGone),
-                Err(TryRecvError::Empty) => {}
+        let client = self.client.client();
+        let mut select = Select::new();
+        let (by_client, by_stop) = (select.recv(client), select.recv(&self.stopping));
+        for choice in &self.choices {
+            if let Some(run) = &choice.run {
+                select.recv(&run.events);
             }
-            if self.stopping.try_recv() == Err(TryRecvError::Disconnected) {
-                return Err(Error::ShuttingDown);
-            }
-            if self.choices.iter().any(Choice::is_ready) {
-                return Ok(Woken::ByRun);
-            }
-            let now = Instant::now();
-            if now >= until {
-                return Ok(Woken::InTime);
-            }
-            // Who has something for us is often about to go on: that spares both a sleep and a waking.
-            match std::mem::replace(&mut has_yielded, true) {
-                false => std::thread::yield_now(),
-                true => bell::wait(until.min(now + LOOK)),
-            }
+        }
+        match select.ready_deadline(until) {
+            Ok(ready) if ready == by_stop => Err(Error::ShuttingDown),
+            Ok(ready) if ready == by_client => match client.try_recv() {
+                Ok(ClientNews::HalfClosed) => Ok(Woken::ByClient),
+                Err(TryRecvError::Empty) => Ok(Woken::ByRun),
+                Err(TryRecvError::Disconnected) => Err(Error::ClientGone),
+            },
+            Ok(_) => Ok(Woken::ByRun),
+            Err(_) => Ok(Woken::InTime),
         }
     }
 }
@@ -194,10 +184,6 @@ impl Choice {
     fn new(run: Subscription) -> Choice {
         let (last_event, ending) = (None, None);
         Choice { run: Some(run), started: Instant::now(), last_event, ending, may_fail: false }
-    }
-
-    fn is_ready(&self) -> bool {
-        self.run.as_ref().is_some_and(|run| !run.events.is_empty())
     }
 
     fn ready(&mut self) -> Option<Result<ChoiceEvent, Error>> {

@@ -12,7 +12,7 @@ use crate::choices::{ChoiceEvent, Choices, Deadlines, Never, Next};
 use crate::dialect::{Call, Choice, Dialect, Ending, Start};
 use crate::error::Error;
 use crate::json_mode::{self, Verdict};
-use crate::langfast::{Caller, LangFast, Subscription, prompt_meta};
+use crate::langfast::{LangFast, Subscription, Unwanted, prompt_meta};
 use crate::logger;
 use crate::models::{Model, Models};
 use crate::reader::{Part, Reader, add_part};
@@ -86,7 +86,7 @@ impl Completions {
             langfast: self.langfast.clone(),
             models: models.clone(),
             model: model.slug.clone(),
-            caller: self.caller(answer),
+            unwanted: self.unwanted(answer),
         });
         Ok(Reply {
             streamed: call.stream,
@@ -156,10 +156,10 @@ impl Completions {
         if !ignored.is_empty() {
             answer.field("x-langfast2api-ignored", ignored.join(", "));
         }
-        let (caller, exchange) = (self.caller(answer), answer.exchange().clone());
+        let (unwanted, exchange) = (self.unwanted(answer), answer.exchange().clone());
         let start = |meta| {
             let _lines = logger::concerning(&exchange.request_id);
-            self.langfast.start(&model.slug, meta, &caller)
+            self.langfast.start(&model.slug, meta, &unwanted)
         };
         std::thread::scope(|scope| {
             // The first run is this thread's own.
@@ -179,16 +179,14 @@ impl Completions {
         })
     }
 
-    /// Who the runs of an answer are started for.
-    fn caller(&self, answer: &Answer) -> Caller {
+    /// Tells whether this answer is not wanted any more.
+    fn unwanted(&self, answer: &Answer) -> Unwanted {
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
-        let bell = client.bell().clone();
-        let unwanted = Arc::new(move || {
+        Arc::new(move || {
             let stopped = stopping.try_recv() == Err(TryRecvError::Disconnected);
             let gone = client.client_has_gone().then_some(Error::ClientGone);
             gone.or_else(|| stopped.then_some(Error::ShuttingDown))
-        });
-        Caller { unwanted, bell }
+        })
     }
 }
 
@@ -197,14 +195,14 @@ struct Starter {
     langfast: Arc<LangFast>,
     models: Arc<Models>,
     model: String,
-    caller: Caller,
+    unwanted: Unwanted,
 }
 
 impl Starter {
     fn start(&self, prompt: &Prompt) -> Result<Subscription, Error> {
         let unknown = || Error::NoSuchModel(self.model.clone());
         let (meta, _) = prompt_meta(prompt, self.models.find(&self.model).ok_or_else(unknown)?)?;
-        self.langfast.start(&self.model, &meta, &self.caller)
+        self.langfast.start(&self.model, &meta, &self.unwanted)
     }
 }
 

@@ -30,7 +30,6 @@ pub use runner::{Runner, RunnerConfig, Subscription};
 pub use session::{Grant, Session};
 pub use store::{Saved, SavedSession, Store};
 
-use crate::bell::Bell;
 use crate::config::{BadSetting, Settings};
 use crate::error::{Error, Failure, Step};
 use crate::heartbeat::Heartbeat;
@@ -105,7 +104,7 @@ impl LangFast {
         let lease = self.runner.lease()?;
         self.prompt(&grant, model)?;
         self.api.connect_ahead()?;
-        lease.connected(&grant, &Caller::default().unwanted).map(drop)
+        lease.connected(&grant, &wanted_always()).map(drop)
     }
 
     /// What makes all connections.
@@ -141,8 +140,7 @@ impl LangFast {
     /// # Errors
     /// The step that failed, and how.
     pub fn connect(&self) -> Result<(), Error> {
-        let connected =
-            |grant: &Grant| self.runner.lease()?.connected(grant, &Caller::default().unwanted);
+        let connected = |grant: &Grant| self.runner.lease()?.connected(grant, &wanted_always());
         self.as_user(|grant| Ok(connected(grant)?.then_some(())))
     }
 
@@ -161,11 +159,11 @@ impl LangFast {
         &self,
         model: &str,
         prompt_meta: &Value,
-        caller: &Caller,
+        unwanted: &Unwanted,
     ) -> Result<Subscription, Error> {
-        let own = caller.unwanted.clone();
+        let own = unwanted.clone();
         let by_nobody: Unwanted = Arc::new(move || own().filter(|why| *why == Error::ShuttingDown));
-        let start = |grant: &Grant| self.start_as(grant, model, prompt_meta, caller);
+        let start = |grant: &Grant| self.start_as(grant, model, prompt_meta, unwanted);
         api::while_wanted(&by_nobody, || self.as_user(start))
     }
 
@@ -194,16 +192,21 @@ impl LangFast {
         grant: &Grant,
         model: &str,
         prompt_meta: &Value,
-        caller: &Caller,
+        unwanted: &Unwanted,
     ) -> Result<Option<Subscription>, Error> {
         let lease = self.runner.lease()?;
         let prompt = self.prompt(grant, model)?;
-        if !lease.connected(grant, &caller.unwanted)? {
+        if !lease.connected(grant, unwanted)? {
             return Ok(None);
         }
         let run = |prompt_id: &str| {
-            let Grant { access_token, user_id, .. } = grant;
-            self.api.start_run(access_token, user_id, prompt_id, prompt_meta, &caller.unwanted)
+            self.api.start_run(
+                &grant.access_token,
+                &grant.user_id,
+                prompt_id,
+                prompt_meta,
+                unwanted,
+            )
         };
         let started = match run(&prompt.id) {
             // The kept prompt may have been deleted in the web page meanwhile.
@@ -213,7 +216,7 @@ impl LangFast {
             }
             other => other?,
         };
-        Ok(Some(lease.subscribe(started, caller.bell.clone())))
+        Ok(Some(lease.subscribe(started)))
     }
 
     /// The prompt of the signed-in user, created if there is none yet.
@@ -240,20 +243,9 @@ impl LangFast {
     }
 }
 
-/// Who a run is started for.
-#[derive(Clone)]
-pub struct Caller {
-    /// Whether it still wants the run.
-    pub unwanted: Unwanted,
-    /// Rings behind each event of the run.
-    pub bell: Arc<Bell>,
-}
-
-impl Default for Caller {
-    /// One that never gives up, and waits for events by itself.
-    fn default() -> Caller {
-        Caller { unwanted: Arc::new(|| None), bell: Arc::default() }
-    }
+/// For what nobody gives up.
+pub fn wanted_always() -> Unwanted {
+    Arc::new(|| None)
 }
 
 struct Prompt {

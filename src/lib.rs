@@ -33,7 +33,7 @@
 //! front       connections        usage      token estimates
 //! vitals      all counters
 //! manager     what systemd is told (the only user of sd-notify)
-//! bell, chat, error, escape, heartbeat, logger, pool
+//! chat, error, escape, heartbeat, logger, pool
 //! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -41,7 +41,6 @@
 pub mod access;
 pub mod answer;
 pub mod anthropic;
-pub mod bell;
 pub mod chat;
 pub mod check;
 pub mod choices;

@@ -8,7 +8,7 @@ use crate::chat::{Message, Prompt, Role, Sampling};
 use crate::check::Checked;
 use crate::config::{Examination, Settings};
 use crate::error::{Error, Failure, Step};
-use crate::langfast::{Caller, Dialer, Endpoint, LangFast, RunEvent, Stage, prompt_meta};
+use crate::langfast::{Dialer, Endpoint, LangFast, RunEvent, Stage, prompt_meta, wanted_always};
 use crate::models::Model;
 
 /// A clock that is further off than this may take tokens for valid that are not, or the reverse.
@@ -236,7 +236,7 @@ fn try_run(
     };
     let (meta, _) = prompt_meta(&prompt, model)?;
     let began = Instant::now();
-    let run = langfast.start(&model.slug, &meta, &Caller::default())?;
+    let run = langfast.start(&model.slug, &meta, &wanted_always())?;
     let timed_out =
         |setting, limit| Error::upstream(Step::Run, Failure::TimedOut { setting, limit });
     let mut limit = (settings.first_event_timeout, "LANGFAST2API_FIRST_EVENT_TIMEOUT");

@@ -12,7 +12,6 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::socket::{Socket, Stopped};
 use super::{Head, Shared};
-use crate::bell::Bell;
 
 /// A 1xx answer that a client must read over (RFC 9110, 15.2); one that has gone resets instead.
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -58,7 +57,6 @@ pub struct Exchange {
     shared: Arc<Shared>,
     permit: Box<dyn Any + Send + Sync>,
     news: Receiver<ClientNews>,
-    bell: Arc<Bell>,
     finished: AtomicBool,
     last: AtomicBool,
     gone: AtomicBool,
@@ -94,15 +92,9 @@ impl Exchange {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// News of the client, behind which [`Exchange::bell`] rings. Disconnected means that it has gone:
-    /// nobody reads the answer any more.
+    /// News of the client. Disconnected means that it has gone: nobody reads the answer any more.
     pub fn client(&self) -> &Receiver<ClientNews> {
         &self.news
-    }
-
-    /// A bell for the thread that writes the answer; others may ring it too.
-    pub fn bell(&self) -> &Arc<Bell> {
-        &self.bell
     }
 
     /// Asks the front to end the client's connection behind this answer, whatever its head says.
@@ -164,13 +156,12 @@ impl Exchanges {
             shared: request.shared,
             permit: request.permit,
             news,
-            bell: Arc::default(),
             finished: AtomicBool::new(false),
             last: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         });
         self.waiting().insert(id, exchange.clone());
-        OpenExchange { exchanges: self.clone(), exchange, client: Some(client) }
+        OpenExchange { exchanges: self.clone(), exchange, client }
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Arc<Exchange>>> {
@@ -182,8 +173,7 @@ impl Exchanges {
 pub struct OpenExchange {
     exchanges: Arc<Exchanges>,
     exchange: Arc<Exchange>,
-    /// `None` when the client has gone.
-    client: Option<Sender<ClientNews>>,
+    client: Sender<ClientNews>,
 }
 
 impl OpenExchange {
@@ -213,8 +203,7 @@ impl OpenExchange {
 
     /// Passes news on. Never waits: there is only one piece of news, and the channel has room for it.
     pub fn tell(&self, news: ClientNews) {
-        let _ = self.client.as_ref().map(|client| client.try_send(news));
-        self.exchange.bell.ring();
+        let _ = self.client.try_send(news);
     }
 }
 
@@ -229,8 +218,6 @@ impl Deref for OpenExchange {
 impl Drop for OpenExchange {
     fn drop(&mut self) {
         self.exchange.gone.store(true, Ordering::Release);
-        self.client = None;
-        self.exchange.bell.ring();
         self.exchanges.waiting().remove(&self.exchange.id);
     }
 }

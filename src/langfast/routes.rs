@@ -1,7 +1,6 @@
 //! The runs whose events the socket brings, and which event is whose.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -9,7 +8,6 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::api::Started;
 use super::id_place::IdPlace;
 use super::run::{Notice, Progress, RunEvent, range_within, with_object};
-use crate::bell::Bell;
 
 /// Runs kept that nobody has asked for yet: their events came before the answer that names them, or
 /// they are another program's. When there are more, the oldest goes.
@@ -33,8 +31,6 @@ pub struct Routes {
 struct Route {
     progress: Progress,
     events: Sender<RunEvent>,
-    /// Rung behind each event, once the run has been asked for.
-    bell: Option<Arc<Bell>>,
     /// The channel's other end, until the run is asked for.
     unclaimed: Option<Receiver<RunEvent>>,
     since: Instant,
@@ -61,15 +57,14 @@ impl Routes {
         }
     }
 
-    /// The events of the run that has been started, those included that have come already. `bell` rings
-    /// behind each that comes.
-    pub fn claim(&mut self, started: &Started, bell: Arc<Bell>) -> Receiver<RunEvent> {
+    /// The events of the run that has been started, those included that have come already.
+    pub fn claim(&mut self, started: &Started) -> Receiver<RunEvent> {
         let claimed = [&started.job_id, &started.run_id]
             .into_iter()
             .find_map(|id| self.by_job.remove(id))
             .unwrap_or_else(|| Route::new(self.answer_limit));
         let events = claimed.unclaimed.unwrap_or_else(crossbeam_channel::never);
-        let route = Route { unclaimed: None, bell: Some(bell), ..claimed };
+        let route = Route { unclaimed: None, ..claimed };
         self.by_job.insert(started.job_id.clone(), route);
         self.job_ids.insert(started.run_id.clone(), started.job_id.clone());
         self.end_start();
@@ -163,14 +158,11 @@ impl Route {
     fn new(answer_limit: usize) -> Route {
         let (events, receiver) = unbounded();
         let progress = Progress::new(answer_limit);
-        Route { progress, events, bell: None, unclaimed: Some(receiver), since: Instant::now() }
+        Route { progress, events, unclaimed: Some(receiver), since: Instant::now() }
     }
 
     /// Hands an event over; that fails only if the run was given up in this moment.
     fn send(&self, event: RunEvent) {
         let _ = self.events.send(event);
-        if let Some(bell) = &self.bell {
-            bell.ring();
-        }
     }
 }

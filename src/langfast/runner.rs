@@ -20,7 +20,6 @@ use super::join::{Socket, join};
 use super::routes::Routes;
 use super::run::RunEvent;
 use super::session::{Grant, Session};
-use crate::bell::Bell;
 use crate::error::{Error, Failure, Step, clean};
 use crate::heartbeat::Heartbeat;
 use crate::socketio::{self, EnginePacket, Open, SocketPacket};
@@ -211,10 +210,10 @@ impl Lease {
     }
 
     /// Asks for the events of the run that was started under this lease, those included that have
-    /// come already. `bell` rings behind each that comes.
-    pub fn subscribe(mut self, started: Started, bell: Arc<Bell>) -> Subscription {
+    /// come already.
+    pub fn subscribe(mut self, started: Started) -> Subscription {
         let mut state = self.shared.lock();
-        let events = state.routes.claim(&started, bell);
+        let events = state.routes.claim(&started);
         drop(state);
         self.run = Some(started);
         Subscription { events, _lease: self }
