@@ -179,13 +179,15 @@ impl Completions {
         })
     }
 
-    /// Tells whether this answer is not wanted any more.
+    /// Tells why this answer is not wanted any more, if it is not.
     fn unwanted(&self, answer: &Answer) -> Unwanted {
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
         Arc::new(move || {
-            let stopped = stopping.try_recv() == Err(TryRecvError::Disconnected);
-            let gone = client.client_has_gone().then_some(Error::ClientGone);
-            gone.or_else(|| stopped.then_some(Error::ShuttingDown))
+            // That the server ends counts more: it concerns what others wait for too.
+            if stopping.try_recv() == Err(TryRecvError::Disconnected) {
+                return Some(Error::ShuttingDown);
+            }
+            client.client_has_gone().then_some(Error::ClientGone)
         })
     }
 }

@@ -162,9 +162,10 @@ impl LangFast {
         unwanted: &Unwanted,
     ) -> Result<Subscription, Error> {
         let own = unwanted.clone();
-        let by_nobody: Unwanted = Arc::new(move || own().filter(|why| *why == Error::ShuttingDown));
+        let server_ends: Unwanted =
+            Arc::new(move || own().filter(|why| *why == Error::ShuttingDown));
         let start = |grant: &Grant| self.start_as(grant, model, prompt_meta, unwanted);
-        api::while_wanted(&by_nobody, || self.as_user(start))
+        api::while_wanted(&server_ends, || self.as_user(start))
     }
 
     /// Does something as the signed-in user: once more with a new access token if it is refused (401),

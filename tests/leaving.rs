@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use simulator::{Fault, Simulator, Step};
 use stepped::{SILENT, Stepped};
-use support::{Connection, Program, Start, user, wait_until};
+use support::{Connection, Program, Response, Start, user, wait_until};
 
 fn start() -> (Simulator, Program) {
     start_with(&[])
@@ -210,13 +210,38 @@ fn answers_whose_runs_are_still_being_started_are_told_too() {
         simulator.fault(step, Fault::hang().times(2));
         let mut held = [true, false].map(|stream| program.chat_connection(fields("hello", stream)));
         simulator.wait_until(|stats| stats.http_requests >= requests);
+        wait_until("both requests to be under way", || under_way_now(&program) == 2);
         program.signal(Signal::TERM);
         for response in held.each_mut().map(Connection::response) {
-            assert_eq!(response.status, 503, "{step:?}: {}", response.text());
-            assert!(response.error()["message"].as_str().unwrap().contains("shutting down"));
+            is_told_of_the_end(&response);
         }
         assert_eq!(program.wait().code(), Some(0), "{}", program.log());
     }
+}
+
+#[test]
+fn who_waits_for_the_sign_in_of_a_client_that_has_left_is_told_too() {
+    for (step, requests) in [(Step::SignUp, 1), (Step::CreatePrompt, 3)] {
+        let (simulator, mut program) = start_with(&[("LANGFAST2API_SHUTDOWN_TIMEOUT", "0.3")]);
+        simulator.fault(step, Fault::hang().times(2));
+        let leaves = program.chat_connection(fields("hello", true));
+        simulator.wait_until(|stats| stats.http_requests >= requests);
+        let mut stays = program.chat_connection(fields("hello", true));
+        wait_until("both requests to be under way", || under_way_now(&program) == 2);
+        drop(leaves);
+        program.signal(Signal::TERM);
+        is_told_of_the_end(&stays.response());
+        assert_eq!(program.wait().code(), Some(0), "{}", program.log());
+    }
+}
+
+fn under_way_now(program: &Program) -> u64 {
+    program.get("/status").json()["under_way"].as_u64().unwrap()
+}
+
+fn is_told_of_the_end(response: &Response) {
+    assert_eq!(response.status, 503, "{}", response.text());
+    assert!(response.error()["message"].as_str().unwrap().contains("shutting down"));
 }
 
 #[test]

@@ -46,10 +46,10 @@ fn finish(run: &Stepped<'_>, mut connection: Connection, so_far: &str) {
 /// How the kernel names the state of each thread.
 fn thread_states(program: &Program) -> impl Iterator<Item = char> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", program.pid())).unwrap();
-    tasks.map(|task| {
-        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
-        stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
-    })
+    // A thread may end meanwhile.
+    let stats =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    stats.map(|stat| stat.rsplit_once(") ").unwrap().1.chars().next().unwrap())
 }
 
 /// A streamed run that has said "one ", which has been read.

@@ -54,12 +54,18 @@ thread_local! {
 /// How soon a wait is given up when it is not wanted any more.
 pub const LOOK: Duration = Duration::from_millis(250);
 
-/// Makes calls that are given up when they are not wanted any more.
+/// Makes calls whose answers are not waited for any longer than they are wanted. Connecting is not given
+/// up: it has a deadline of its own.
 pub fn while_wanted<T>(unwanted: &Unwanted, calls: impl FnOnce() -> T) -> T {
-    let before = UNWANTED.replace(Some(unwanted.clone()));
-    let result = calls();
-    UNWANTED.set(before);
-    result
+    /// Puts back what there was before, also after a panic.
+    struct Before(Option<Unwanted>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            UNWANTED.set(self.0.take());
+        }
+    }
+    let _before = Before(UNWANTED.replace(Some(unwanted.clone())));
+    calls()
 }
 
 /// Why this thread's call is not wanted any more, if it is not.
@@ -254,7 +260,7 @@ impl Api {
     /// Starts a run of `prompt_meta` under an existing prompt (known).
     ///
     /// Sent once: a call whose answer was lost is not repeated, since the run may have started. Given
-    /// up when the client has gone.
+    /// up when it is not wanted any more.
     ///
     /// # Errors
     /// [`Step::StartRun`]; an expired token is a 401.

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::api::Started;
 use super::id_place::IdPlace;
-use super::run::{Notice, Progress, RunEvent, range_within, with_object};
+use super::run::{Notice, Progress, RunEvent, range_within};
 
 /// Runs kept that nobody has asked for yet: their events came before the answer that names them, or
 /// they are another program's. When there are more, the oldest goes.
@@ -94,16 +94,13 @@ impl Routes {
         true
     }
 
-    /// Hands the event `name`, which came in `packet`, to the run that it belongs to.
-    pub fn dispatch(&mut self, packet: &str, name: &str, arguments: &str) {
-        let mut inside = String::new();
-        let arguments = with_object(arguments, &mut inside);
-        let Some(notice) = Notice::read(name, arguments) else { return };
-        match self.find_or_keep(&notice) {
+    /// Hands a notice, which came in `packet`, to the run that it belongs to.
+    pub fn dispatch(&mut self, packet: &str, notice: &Notice<'_>) {
+        match self.find_or_keep(notice) {
             Some(route) => {
-                let events = route.progress.take(packet, &notice);
+                let events = route.progress.take(packet, notice);
                 events.into_iter().for_each(|event| route.send(event));
-                self.note_id_place(packet, &notice);
+                self.note_id_place(packet, notice);
             }
             None if notice.is_failure() => log::warn!("runner: a failure of no run that is ours"),
             None => {}

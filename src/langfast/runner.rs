@@ -18,7 +18,7 @@ use super::back_off::{BACK_OFF, BackOff};
 use super::dial::{Dialer, Endpoint};
 use super::join::{Socket, join};
 use super::routes::Routes;
-use super::run::RunEvent;
+use super::run::{Notice, RunEvent, with_object};
 use super::session::{Grant, Session};
 use crate::error::{Error, Failure, Step, clean};
 use crate::heartbeat::Heartbeat;
@@ -171,7 +171,7 @@ impl Lease {
     ///
     /// # Errors
     /// [`Step::Connect`]: the second failed attempt, one that trying again cannot mend, or the
-    /// handshake's deadline.
+    /// handshake's deadline. Why it is not wanted any more, if it is not.
     pub fn connected(&self, grant: &Grant, unwanted: &Unwanted) -> Result<bool, Error> {
         let limit = self.shared.dialer.timeout() + self.shared.config.handshake_timeout;
         let deadline = Instant::now() + limit;
@@ -195,7 +195,7 @@ impl Lease {
             }
             state.hurry = true;
             self.shared.changed.notify_all();
-            state = self.shared.changed.wait_timeout(state, left.min(LOOK)).unwrap().0;
+            state = self.shared.wait_for_change(state, left.min(LOOK));
         }
     }
 
@@ -271,6 +271,15 @@ enum End {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn wait_for_change<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        limit: Duration,
+    ) -> MutexGuard<'a, State> {
+        let waited = self.changed.wait_timeout(state, limit);
+        waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
     }
 
     fn is_signed_in(&self, user_id: &str) -> bool {
@@ -418,7 +427,11 @@ impl Shared {
                         socket.send(Message::text(socketio::pong(data)))
                     }
                     Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) => {
-                        self.lock().routes.dispatch(&frame, &name, arguments);
+                        let mut inside = String::new();
+                        let arguments = with_object(arguments, &mut inside);
+                        if let Some(notice) = Notice::read(&name, arguments) {
+                            self.lock().routes.dispatch(&frame, &notice);
+                        }
                         Ok(())
                     }
                     Ok(EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect)) => {
@@ -480,7 +493,7 @@ impl Shared {
                 return true;
             }
             self.heartbeat.beat(left);
-            state = self.changed.wait_timeout(state, left).unwrap().0;
+            state = self.wait_for_change(state, left);
         }
     }
 }
