@@ -34,6 +34,7 @@ const ATTEMPTS: u64 = 2;
 /// For so long a token that was refused as soon as it was new is not exchanged for another one: it is
 /// not the token's fault.
 const NEW_TOKEN: Duration = Duration::from_secs(10);
+
 /// What one attempt to connect may take at most, in connections to LangFast and requests to it: two
 /// sign-ins, of which each may be tried again and wait for another process's; two sockets.
 const LONGEST_CONNECT: u32 = 12;
