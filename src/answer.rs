@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::error::{Envelope, Error};
-use crate::front::{Exchange, reason_phrase};
+use crate::front::{Exchange, Turn, reason_phrase};
 
 /// A body of up to so many bytes is copied behind its head, to go out in one write.
 const ONE_WRITE: usize = 16 * 1024;
@@ -14,6 +14,8 @@ const ONE_WRITE: usize = 16 * 1024;
 /// The answer to an exchange.
 pub struct Answer {
     exchange: Arc<Exchange>,
+    /// The exchange is over when it is dropped.
+    turn: Option<Turn>,
     /// Header fields besides those that every answer has.
     fields: Vec<(&'static str, String)>,
     /// The status, once the head has been written.
@@ -24,8 +26,14 @@ pub struct Answer {
 
 impl Answer {
     /// An answer that has not begun.
-    pub fn new(exchange: Arc<Exchange>) -> Answer {
-        Answer { exchange, fields: Vec::new(), status: None, bytes: 0 }
+    pub fn new(turn: Turn) -> Answer {
+        let exchange = turn.clone();
+        Answer { exchange, turn: Some(turn), fields: Vec::new(), status: None, bytes: 0 }
+    }
+
+    /// Ends the exchange: nothing more will be written.
+    pub fn end(&mut self) {
+        self.turn = None;
     }
 
     /// The exchange that is answered.

@@ -10,7 +10,7 @@ use clap::builder::{BoolishValueParser, Resettable};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::access::Access;
+use crate::access::{Access, Keys};
 use crate::logger::LogFormat;
 use crate::models::{BUILT_IN, Models};
 use crate::secrets::{self, Places};
@@ -371,6 +371,18 @@ pub struct Settings {
     )]
     pub max_body: u16,
 
+    /// Memory for the bodies of all requests together, with what is made of them, in MiB; a request
+    /// for which there is none in time is told 503 [default: 64, or --max-body if that is more].
+    #[arg(
+        long,
+        env = "LANGFAST2API_BODY_MEMORY",
+        value_name = "MIB",
+        value_parser = clap::value_parser!(u16).range(1..),
+        global = true,
+        help_heading = "Clients"
+    )]
+    pub body_memory: Option<u16>,
+
     /// How long the head of a request may take, and its body to begin.
     #[arg(
         long,
@@ -612,7 +624,7 @@ impl Settings {
             is_optional: true,
         })?;
         let login = match (&self.email, password) {
-            (Some(email), Some(password)) => Some((email.clone(), password)),
+            (Some(email), Some(password)) => Some((email.clone(), password.text)),
             (Some(_), None) => {
                 return Err(BadSetting(
                     "LANGFAST2API_EMAIL is set, its password is not: set LANGFAST2API_PASSWORD_FILE \
@@ -622,13 +634,13 @@ impl Settings {
             }
             (None, _) => None,
         };
-        Ok(Account { login, refresh_token })
+        Ok(Account { login, refresh_token: refresh_token.map(|found| found.text) })
     }
 
-    /// Who may come in.
+    /// Who may come in. Warns, in the log, of what is allowed and should not be.
     ///
     /// # Errors
-    /// When the file of keys cannot be read.
+    /// When there are no keys where keys were set, or they cannot be read; or an origin can never match.
     pub fn access(&self) -> Result<Access, BadSetting> {
         let keys = secrets::find(Places {
             variable: "LANGFAST2API_API_KEYS",
@@ -636,7 +648,36 @@ impl Settings {
             credential: "api-keys",
             is_optional: false,
         })?;
-        Ok(Access::new(keys.as_deref(), &self.cors_origins))
+        let keys = match keys {
+            Some(found) => Keys::read(&found.text, &found.source)?,
+            None => Keys::default(),
+        };
+        keys.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        let mut access = Access::new(keys);
+        access.allow_origins(&self.cors_origins)?;
+        if access.is_open_to_the_web() {
+            log::warn!(
+                "LANGFAST2API_CORS_ORIGINS=* without API keys: every page that somebody opens in a \
+                 browser on this machine can spend your quota. Name the origins, or set keys"
+            );
+        }
+        Ok(access)
+    }
+
+    /// Bytes that all bodies may take together.
+    ///
+    /// # Errors
+    /// When not even one body of the greatest length would fit.
+    pub fn body_memory(&self) -> Result<usize, BadSetting> {
+        let memory = self.body_memory.unwrap_or(self.max_body.max(BODY_MEMORY));
+        match memory >= self.max_body {
+            true => Ok(usize::from(memory) << 20),
+            false => Err(BadSetting(format!(
+                "LANGFAST2API_BODY_MEMORY is {memory} MiB, and one body may have {} \
+                 (LANGFAST2API_MAX_BODY): raise the one, or lower the other",
+                self.max_body
+            ))),
+        }
     }
 
     /// The models, from the file that is set or built in.
@@ -682,6 +723,9 @@ impl Settings {
 }
 
 const DEFAULT_LOG: &str = "info";
+
+/// Memory for all bodies unless it is set, in MiB.
+const BODY_MEMORY: u16 = 64;
 
 /// Longest deadline that can be set: a day.
 const LONGEST: f64 = 86_400.0;

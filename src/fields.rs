@@ -5,8 +5,10 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use crate::budget::{Body, Full};
 use crate::error::Error;
 use crate::escape::utf16_unit;
+use crate::json::{self, Unread};
 
 /// A body, or an object within it; without a field by default.
 #[derive(Default)]
@@ -14,28 +16,44 @@ pub struct Fields<'a> {
     map: Cow<'a, Map<String, Value>>,
     /// What the fields' paths begin with: nothing, or the object's own path and a dot.
     prefix: String,
+    /// The fields that were built, if some were passed over.
+    known: Option<&'static [&'static str]>,
 }
 
 impl Fields<'static> {
-    /// Reads a body.
+    /// Reads a body, of which only the fields that `known` names are built; whatever else a client
+    /// sends is passed over. What is built is taken from the body's share of the memory.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is not a JSON object.
-    pub fn parse(body: &[u8]) -> Result<Fields<'static>, Error> {
+    /// [`Error::Invalid`] if it is not a JSON object; [`Error::Overloaded`] or a 413 if there is no
+    /// memory for it.
+    pub fn parse(
+        body: &mut Body,
+        known: &'static [&'static str],
+    ) -> Result<Fields<'static>, Error> {
         const BOM: &[u8] = b"\xef\xbb\xbf";
-        let body = body.strip_prefix(BOM).unwrap_or(body);
-        if body.trim_ascii().is_empty() {
+        let (bytes, share) = body.parts();
+        let bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
+        if bytes.trim_ascii().is_empty() {
             return Err(bad_json("The body is empty; it must be a JSON object"));
         }
-        let read = serde_json::from_slice(body);
-        let read = read.or_else(|error| match without_lone_surrogates(body) {
-            Some(mended) => serde_json::from_slice(&mended),
-            None => Err(error),
-        });
+        let read = match json::read_object(bytes, known, share) {
+            Err(Unread::Invalid(error)) => match without_lone_surrogates(bytes) {
+                Some(mended) => {
+                    share.grow(mended.len(), None).map_err(no_memory)?;
+                    json::read_object(&mended, known, share)
+                }
+                None => Err(Unread::Invalid(error)),
+            },
+            read => read,
+        };
         match read {
-            Ok(Value::Object(map)) => Ok(Fields { map: Cow::Owned(map), prefix: String::new() }),
-            Ok(_) => Err(bad_json("The body must be a JSON object")),
-            Err(e) => Err(bad_json(&format!(
+            Ok(map) => {
+                Ok(Fields { map: Cow::Owned(map), prefix: String::new(), known: Some(known) })
+            }
+            Err(Unread::NoObject) => Err(bad_json("The body must be a JSON object")),
+            Err(Unread::NoMemory(full)) => Err(no_memory(full)),
+            Err(Unread::Invalid(e)) => Err(bad_json(&format!(
                 "The body is not valid JSON (line {}, column {})",
                 e.line(),
                 e.column()
@@ -44,10 +62,25 @@ impl Fields<'static> {
     }
 }
 
+/// The answer to a request that there is no memory for.
+pub fn no_memory(full: Full) -> Error {
+    match full {
+        Full::ForNow => Error::Overloaded("there is no memory for a body like this now".to_owned()),
+        Full::Never(limit) => Error::BadHttp {
+            status: 413,
+            message: format!(
+                "The body takes more memory than the {} MiB that all bodies may have \
+                 (LANGFAST2API_BODY_MEMORY sets this limit)",
+                limit >> 20
+            ),
+        },
+    }
+}
+
 impl<'a> Fields<'a> {
     /// The fields of the object at `path`.
     pub fn within(map: &'a Map<String, Value>, path: &str) -> Fields<'a> {
-        Fields { map: Cow::Borrowed(map), prefix: format!("{path}.") }
+        Fields { map: Cow::Borrowed(map), prefix: format!("{path}."), known: None }
     }
 
     /// The fields of a value.
@@ -68,6 +101,7 @@ impl<'a> Fields<'a> {
 
     /// A field that is there and not null.
     pub fn get(&self, name: &str) -> Option<&Value> {
+        debug_assert!(self.known.is_none_or(|known| known.contains(&name)), "{name} is not read");
         self.map.get(name).filter(|value| !value.is_null())
     }
 

@@ -1,27 +1,25 @@
-//! The client-facing side. It accepts connections, reads one whole request at a time under limits
-//! and deadlines, refuses what is not well-formed, and only then passes the request on, normalised,
-//! over a private Unix socket to tiny_http. So tiny_http, which has no limits of its own, only ever
-//! sees sound requests, each on its own connection; and here is the one place that knows when a client
-//! has gone. The answer takes no way back through here: a hop less for each token.
+//! The client-facing side. It accepts connections, reads one whole request at a time under limits and
+//! deadlines, refuses what is not well-formed, and only then hands it over to those behind the
+//! [`Gate`]. It is the one place that knows when a client has gone. The answer takes no way back
+//! through here: a hop less for each token.
 //!
 //! ```text
-//! accept ─▶ connection ─▶ head ─▶ gate ─▶ body ─▶ relay ◀─▶ private socket
-//!             ▲  (thread per client)                │
-//!             └──────────── next request ───────────┘
+//! accept ─▶ connection ─▶ head ─▶ gate ─▶ body ─▶ gate ─▶ attend ◀─ over
+//!             ▲  (thread per client)                         │
+//!             └────────────────── next request ──────────────┘
 //! ```
 //!
-//! The front and who answers share an [`Exchange`]: a worker takes it by the id that the private
-//! request carries, answers on the client's socket with [`Exchange::write`], learns when the client
-//! has gone, and says with [`Exchange::finish`] that the answer is complete. It is over when the
-//! private connection ends. An answer that ends without having been finished is cut by a reset, so
-//! that no client takes a part for the whole.
+//! The front and who answers share an [`Exchange`]: the one who answers holds it as a [`Turn`], writes
+//! to the client's own socket with [`Exchange::write`], learns when the client has gone, and says with
+//! [`Exchange::finish`] that the answer is complete. The exchange is over when the turn is dropped. An
+//! answer that ends without having been finished is cut by a reset, so that no client takes a part for
+//! the whole.
 
-use std::any::Any;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -29,20 +27,22 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod accept;
+mod attend;
 pub mod body;
 mod connection;
 mod exchange;
 pub mod head;
+mod pace;
 mod refusal;
-mod relay;
 mod socket;
 
+use crate::budget::Budget;
 use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
 use crate::heartbeat::Heartbeat;
 use accept::Acceptor;
 use socket::{Signal, Socket};
 
-pub use exchange::{ClientNews, Exchange, Exchanges};
+pub use exchange::{ClientNews, Exchange, Turn};
 pub use head::{BodyLength, Head};
 pub use refusal::{reason_phrase, refusal};
 
@@ -57,10 +57,12 @@ pub struct Limits {
     pub headers: usize,
     /// Bytes of a request's body (16 MiB).
     pub body_bytes: usize,
+    /// Bytes of all bodies together, with what is made of them (64 MiB). See [`Budget`].
+    pub body_memory: usize,
     /// From the first byte of a head to its end (10 s).
     pub head_deadline: Duration,
-    /// Bytes a second (1024) that a body must bring on average at any time, once it has had
-    /// `head_deadline` to begin.
+    /// Bytes a second (1024) that a body must bring, once it has had `head_deadline` to begin. What
+    /// came faster is credit for at most that long.
     pub body_rate: u32,
     /// How long a connection may wait for its first or next request (75 s).
     pub idle: Duration,
@@ -75,6 +77,7 @@ impl Default for Limits {
             head_bytes: 16 * 1024,
             headers: 100,
             body_bytes: 16 * 1024 * 1024,
+            body_memory: 64 * 1024 * 1024,
             head_deadline: Duration::from_secs(10),
             body_rate: 1024,
             idle: Duration::from_secs(75),
@@ -83,7 +86,23 @@ impl Default for Limits {
     }
 }
 
-/// Decides whether a request is let in.
+/// How a refusal looks to a client.
+#[derive(Clone)]
+pub struct Look {
+    /// How the error is worded.
+    pub envelope: Envelope,
+    /// Header fields besides those that every refusal has.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+impl Default for Look {
+    /// The look where nothing is known of the client.
+    fn default() -> Look {
+        Look { envelope: DEFAULT_ENVELOPE, fields: Vec::new() }
+    }
+}
+
+/// Those behind the front: they decide whether a request is let in, and answer it.
 pub trait Gate: Send + Sync {
     /// Asked when the head has been read and is well-formed, before any of the body is:
     /// authorisation, routes.
@@ -92,17 +111,26 @@ pub trait Gate: Send + Sync {
     /// What the client is told.
     fn admit(&self, head: &Head) -> Result<(), Error>;
 
-    /// Asked when the whole request has been read: whether there is somebody to work on it. Clients
-    /// that are slow with their bodies keep nobody from work. The value is kept in the [`Exchange`]
-    /// until both sides have dropped it.
+    /// Takes a request that has been read whole, and has somebody answer it. Clients that are slow
+    /// with their bodies keep nobody from work, because only this takes somebody.
     ///
     /// # Errors
-    /// What the client is told.
-    fn permit(&self) -> Result<Box<dyn Any + Send + Sync>, Error>;
+    /// What the client is told: there is nobody to answer.
+    fn hand_over(&self, exchange: &Arc<Exchange>) -> Result<(), Error>;
 
-    /// How an error looks to the client that sent this head.
-    fn envelope(&self, _: &Head) -> Envelope {
-        DEFAULT_ENVELOPE
+    /// Told that an exchange that was handed over has waited [`TAKEN_WITHIN`] for somebody to take it,
+    /// for the `tries`-th time.
+    ///
+    /// # Errors
+    /// What the client is told: nobody will answer.
+    fn is_overdue(&self, exchange: &Arc<Exchange>, tries: u32) -> Result<(), Error>;
+
+    /// Told that nobody waits for this answer any more: it has ended, or its client has gone.
+    fn forget(&self, exchange: &Exchange);
+
+    /// How a refusal looks to the client that sent this head.
+    fn look(&self, _: &Head) -> Look {
+        Look::default()
     }
 
     /// Told of each request that is refused, by the gate or by the front itself; there is no head if
@@ -115,6 +143,10 @@ pub trait Gate: Send + Sync {
     /// Told of each client that is turned away because no more connections can be had.
     fn note_turned_away(&self) {}
 }
+
+/// How long an exchange that was handed over may wait for somebody to take it before
+/// [`Gate::is_overdue`] is told.
+pub const TAKEN_WITHIN: Duration = Duration::from_secs(3);
 
 /// A socket to accept clients on.
 #[derive(Debug)]
@@ -157,19 +189,19 @@ pub struct Front {
 }
 
 impl Front {
-    /// Starts a thread per listener. `backend` is the path of the private socket, which should be in
-    /// a directory that nobody else can enter. Fails for want of descriptors or threads.
+    /// Starts a thread per listener.
+    ///
+    /// # Errors
+    /// For want of descriptors or threads.
     pub fn start(
         listeners: Vec<Listener>,
-        backend: PathBuf,
-        exchanges: Arc<Exchanges>,
         gate: Arc<dyn Gate>,
         limits: Limits,
     ) -> io::Result<Front> {
         let shared = Arc::new(Shared {
+            bodies: Budget::new(limits.body_memory),
             limits,
-            backend,
-            exchanges,
+            last_id: AtomicU64::new(0),
             gate,
             stop: Signal::new()?,
             close: Signal::new()?,
@@ -237,8 +269,10 @@ impl Drop for Front {
 /// What all threads of the front know.
 struct Shared {
     limits: Limits,
-    backend: PathBuf,
-    exchanges: Arc<Exchanges>,
+    /// What all bodies take together.
+    bodies: Arc<Budget>,
+    /// The id of the exchange that was begun last.
+    last_id: AtomicU64,
     gate: Arc<dyn Gate>,
     /// Raised when no new request is to be waited for.
     stop: Signal,
@@ -250,6 +284,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn next_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     fn connections(&self) -> MutexGuard<'_, usize> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -289,12 +327,11 @@ pub fn raise_descriptor_limit() -> u64 {
 }
 
 /// How many connections so many descriptors are enough for, at least one. An active exchange takes
-/// five: the client's, two ends of the private connection, tiny_http's copy of its end, and one to
-/// LangFast. tiny_http stops accepting for good when there are none left, so all count as active.
+/// three: the client's, the signal that it is over, and one to LangFast. All count as active.
 pub fn connections_for(descriptors: u64) -> usize {
-    /// Listeners, log, state file, the connection to the runner, and some to spare.
+    /// Listeners, log, state file, tiny_http's, the connection to the runner, and some to spare.
     const OTHERS: u64 = 64;
-    const PER_EXCHANGE: u64 = 5;
+    const PER_EXCHANGE: u64 = 3;
     let connections = descriptors.saturating_sub(OTHERS) / PER_EXCHANGE;
     usize::try_from(connections).unwrap_or(usize::MAX).max(1)
 }

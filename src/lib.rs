@@ -3,8 +3,8 @@
 //! # The path of one request
 //!
 //! [`front`] accepts the client's connection, reads one whole request under limits and deadlines,
-//! and passes it over a private Unix socket to tiny_http, in [`server`], which hands it to a worker
-//! thread. [`completions`] tells the rest of the story: [`openai::request`] turns the body into the
+//! and hands it over to [`server`], where tiny_http passes a ticket for it to a worker thread.
+//! [`completions`] tells the rest of the story: [`openai::request`] turns the body into the
 //! neutral words of [`chat`]; [`tools`] puts tools into plain text, since LangFast has none;
 //! [`models`] says what the model accepts; [`langfast`] signs in, makes sure of a prompt and of the
 //! socket, and starts the run. From there on the run's events arrive on the one socket that all runs
@@ -41,6 +41,7 @@
 pub mod access;
 pub mod answer;
 pub mod anthropic;
+pub mod budget;
 pub mod chat;
 pub mod check;
 pub mod choices;
@@ -54,8 +55,10 @@ pub mod escape;
 pub mod fields;
 pub mod front;
 pub mod heartbeat;
+pub mod json;
 pub mod json_mode;
 pub mod langfast;
+pub mod listen;
 pub mod logger;
 pub mod manager;
 pub mod manual;

@@ -4,20 +4,17 @@
 mod memory;
 
 use std::io::Write;
-use std::net::TcpListener;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use langfast2api::access::Access;
 use langfast2api::choices::{Deadlines, Never};
 use langfast2api::completions::Completions;
 use langfast2api::config::{BadSetting, Cli, Command, Settings};
 use langfast2api::front::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::LangFast;
+use langfast2api::listen::{Listening, listen};
 use langfast2api::server::{Server, ServerLimits, Service};
 use langfast2api::vitals::Vitals;
 use langfast2api::{check, commands, doctor, logger, manager, manual};
@@ -93,16 +90,17 @@ fn serve(settings: &Settings) -> Result<()> {
     };
     let who = completions.langfast.session().expected();
     let mut access = settings.access()?;
-    let Listening { listeners, addresses, unlink } = listen(&settings.listen, &access)?;
+    let mut listening = listen(&settings.listen, &access)?;
+    let listeners = std::mem::take(&mut listening.listeners);
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
         access.check_hosts(&settings.allowed_hosts);
     }
     let open_metrics = settings.metrics_open;
     let service = Arc::new(Service { models, completions, access, vitals, open_metrics });
-    let server = Server::start(listeners, service.clone(), limits(settings, descriptors))?;
+    let server = Server::start(listeners, service.clone(), limits(settings, descriptors)?)?;
     manager::keep_telling(server.pulse())?;
     manager::ready();
-    announce(&addresses, settings, &who);
+    announce(&listening, settings, &who);
     if settings.warm_up {
         warm_up(&service);
     }
@@ -118,10 +116,6 @@ fn serve(settings: &Settings) -> Result<()> {
     let to_spare = Duration::from_secs(5);
     manager::stopping(settings.shutdown_timeout + LAST_WORDS + to_spare);
     shut_down(&server, signals, stop, settings.shutdown_timeout);
-    for path in unlink {
-        // Whoever removed it before has spared us the work.
-        let _ = std::fs::remove_file(path);
-    }
     Ok(())
 }
 
@@ -141,16 +135,18 @@ fn warm_up(service: &Arc<Service>) {
     }
 }
 
-fn limits(settings: &Settings, descriptors: u64) -> ServerLimits {
+fn limits(settings: &Settings, descriptors: u64) -> std::result::Result<ServerLimits, BadSetting> {
     let front = Limits {
         connections: settings.max_connections.min(connections_for(descriptors)),
         body_bytes: usize::from(settings.max_body) << 20,
+        body_memory: settings.body_memory()?,
         head_deadline: settings.head_timeout,
         idle: settings.idle_timeout,
         write_stall: settings.write_timeout,
         ..Limits::default()
     };
-    ServerLimits { front, requests: settings.max_requests, after_burst: memory::give_back }
+    let (requests, after_burst) = (settings.max_requests, memory::give_back);
+    Ok(ServerLimits { front, requests, after_burst })
 }
 
 /// Reads the models and the session again; models that cannot be used leave the old ones in place.
@@ -183,87 +179,12 @@ fn shut_down(server: &Server, mut signals: Signals, stop: Sender<Never>, patienc
     server.front.wait_idle(Instant::now() + LAST_WORDS);
 }
 
-struct Listening {
-    listeners: Vec<Listener>,
-    /// For people to read.
-    addresses: Vec<String>,
-    /// Sockets of ours, to be removed at the end.
-    unlink: Vec<PathBuf>,
-}
-
-/// The listeners that systemd has passed on, else those that the setting names. Without a key none
-/// of them may be reachable from other machines.
-fn listen(addresses: &[String], access: &Access) -> Result<Listening> {
-    let mut listening = inherited()?;
-    if listening.listeners.is_empty() {
-        for address in addresses {
-            let failed = |e: std::io::Error| format!("cannot listen on {address}: {e}");
-            if let Some(path) = address.strip_prefix("unix:") {
-                remove_stale(Path::new(path));
-                let listener = UnixListener::bind(path).map_err(failed)?;
-                listening.add(Listener::Unix(listener))?;
-                listening.unlink.push(PathBuf::from(path));
-            } else {
-                check::check_form(address)?;
-                listening.add(Listener::Tcp(TcpListener::bind(address).map_err(failed)?))?;
-            }
-        }
-    }
-    for listener in &listening.listeners {
-        if let Listener::Tcp(listener) = listener {
-            access.check_address(listener.local_addr()?)?;
-        }
-    }
-    Ok(listening)
-}
-
-/// Sockets passed on by systemd (`LISTEN_FDS`).
-fn inherited() -> Result<Listening> {
-    let mut listening = Listening { listeners: vec![], addresses: vec![], unlink: vec![] };
-    let mut passed = listenfd::ListenFd::from_env();
-    for at in 0..passed.len() {
-        let listener = match passed.take_tcp_listener(at) {
-            Ok(Some(tcp)) => Listener::Tcp(tcp),
-            Ok(None) => continue,
-            Err(_) => match passed.take_unix_listener(at)? {
-                Some(unix) => Listener::Unix(unix),
-                None => continue,
-            },
-        };
-        listening.add(listener)?;
-    }
-    Ok(listening)
-}
-
-impl Listening {
-    fn add(&mut self, listener: Listener) -> std::io::Result<()> {
-        self.addresses.push(match &listener {
-            Listener::Tcp(tcp) => format!("http://{}", tcp.local_addr()?),
-            Listener::Unix(unix) => match unix.local_addr()?.as_pathname() {
-                Some(path) => format!("unix:{}", path.display()),
-                None => "a Unix socket".to_owned(),
-            },
-        });
-        self.listeners.push(listener);
-        Ok(())
-    }
-}
-
-/// Removes a socket that a killed process has left behind; one that answers stays.
-fn remove_stale(path: &Path) {
-    let refused = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
-    if UnixStream::connect(path).as_ref().is_err_and(refused) {
-        // If this fails, so will bind, and say why.
-        let _ = std::fs::remove_file(path);
-    }
-}
-
 /// The one line that says where, in front of what, and as whom.
-fn announce(addresses: &[String], settings: &Settings, who: &str) {
+fn announce(listening: &Listening, settings: &Settings, who: &str) {
     let line = format!(
         "langfast2api {} listens on {}, in front of {}, as {who}",
         env!("CARGO_PKG_VERSION"),
-        addresses.join(" and "),
+        listening.addresses.join(" and "),
         settings.supabase_url
     );
     // Nobody may be reading.

@@ -1,13 +1,19 @@
 //! The running server: `front`'s connections, and the workers that tiny_http hands requests to (`server`
 //! is the only user of tiny_http).
 //!
-//! tiny_http listens on a private Unix socket, on which `front` sends it one sound request a
-//! connection. The worker learns from the exchange what the client sent in its head.
+//! ```text
+//! front ─▶ admission ─▶ tickets ─▶ line ─▶ tiny_http ─▶ workers ─▶ service
+//! ```
+//!
+//! `front` hands over a request that it has read. The request waits in `tickets`, while a ticket that
+//! names it goes through tiny_http to a worker; the worker fetches the request and answers on the
+//! client's own socket.
 
 mod admission;
-mod private;
+mod line;
 mod route;
 mod service;
+mod tickets;
 mod workers;
 
 use std::io;
@@ -17,10 +23,10 @@ use std::time::Duration;
 pub use service::Service;
 
 use admission::Admission;
-use private::PrivateSocket;
+use tickets::Tickets;
 use workers::Workers;
 
-use crate::front::{Exchanges, Front, Limits, Listener};
+use crate::front::{Front, Limits, Listener};
 use crate::heartbeat::Heartbeat;
 use crate::manager::Pulse;
 
@@ -40,35 +46,32 @@ pub struct Server {
     /// The clients' side.
     pub front: Front,
     workers: Arc<Workers>,
-    _private: PrivateSocket,
+    tickets: Arc<Tickets>,
 }
 
 impl Server {
     /// Starts to serve on `listeners`.
     ///
     /// # Errors
-    /// When the private socket, a thread or a descriptor cannot be had.
+    /// When a thread or a descriptor cannot be had.
     pub fn start(
         listeners: Vec<Listener>,
         service: Arc<Service>,
         limits: ServerLimits,
     ) -> io::Result<Server> {
-        let (private, listener) = PrivateSocket::bind()?;
-        let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        let exchanges = Arc::new(Exchanges::default());
-        let workers =
-            Workers::new(http, exchanges.clone(), service, limits.requests, limits.after_burst);
-        let gate = Arc::new(Admission { workers: workers.clone() });
-        let path = private.path();
-        let front = Front::start(listeners, path, exchanges, gate, limits.front)?;
-        Ok(Server { front, workers, _private: private })
+        let tickets = Arc::new(Tickets::new()?);
+        let workers = Workers::new(tickets.clone(), service, limits.requests, limits.after_burst);
+        let gate = Admission { workers: workers.clone(), tickets: tickets.clone() };
+        let front = Front::start(listeners, Arc::new(gate), limits.front)?;
+        Ok(Server { front, workers, tickets })
     }
 
     /// How the server is, for its watchdog.
     pub fn pulse(&self) -> ServerPulse {
         let mut heartbeats = self.front.heartbeats().to_vec();
         heartbeats.push(self.workers.service().completions.langfast.heartbeat());
-        ServerPulse { heartbeats, workers: self.workers.clone() }
+        let (workers, tickets) = (self.workers.clone(), self.tickets.clone());
+        ServerPulse { heartbeats, workers, tickets }
     }
 }
 
@@ -77,12 +80,13 @@ impl Server {
 pub struct ServerPulse {
     heartbeats: Vec<Arc<Heartbeat>>,
     workers: Arc<Workers>,
+    tickets: Arc<Tickets>,
 }
 
 impl Pulse for ServerPulse {
     fn check(&self, grace: Duration) -> Result<(), String> {
         self.heartbeats.iter().try_for_each(|heartbeat| heartbeat.check(grace))?;
-        match self.workers.longest_wait() {
+        match self.tickets.longest_wait() {
             Some(wait) if wait > grace => Err("the way to the workers is stuck".to_owned()),
             _ => Ok(()),
         }
@@ -94,5 +98,81 @@ impl Pulse for ServerPulse {
             Some(error) => format!("{requests}; signing in failed: {error}"),
             None => requests,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Access;
+    use crate::choices::Deadlines;
+    use crate::completions::Completions;
+    use crate::config::Cli;
+    use crate::langfast::LangFast;
+    use clap::FromArgMatches;
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    /// A server with nothing behind it.
+    fn start() -> (Server, SocketAddr) {
+        let args = ["langfast2api", "--state-dir", "/nowhere", "--origin", "http://127.0.0.1:1"];
+        let matches = Cli::definition().try_get_matches_from(args).unwrap();
+        let settings = Cli::from_arg_matches(&matches).unwrap().settings;
+        let minute = Duration::from_secs(60);
+        let completions = Completions {
+            langfast: Arc::new(LangFast::new(&settings).unwrap()),
+            deadlines: Deadlines { first_event: minute, silence: minute, run: minute },
+            strict: false,
+            keep_alive: minute,
+            tool_repair: false,
+            stopping: crossbeam_channel::never(),
+            vitals: Arc::default(),
+        };
+        let service = Service {
+            models: std::sync::RwLock::new(Arc::new(settings.read_models().unwrap())),
+            completions,
+            access: Access::default(),
+            vitals: Arc::default(),
+            open_metrics: false,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let listeners = vec![Listener::Tcp(listener)];
+        let limits = ServerLimits { front: Limits::default(), requests: 8, after_burst: || {} };
+        (Server::start(listeners, Arc::new(service), limits).unwrap(), address)
+    }
+
+    fn serves(address: SocketAddr) -> bool {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let request = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.starts_with("HTTP/1.1 200 ")
+    }
+
+    #[test]
+    fn when_tiny_http_ends_or_is_stuck_another_takes_its_place_and_no_request_is_lost() {
+        let (server, address) = start();
+        assert!(serves(address));
+        for fail in [tickets_break as fn(&Server), tickets_get_stuck] {
+            fail(&server);
+            std::thread::scope(|scope| {
+                let clients: Vec<_> =
+                    (0..4).map(|_| scope.spawn(move || serves(address))).collect();
+                assert!(clients.into_iter().all(|client| client.join().unwrap()));
+            });
+            assert!(serves(address));
+        }
+        assert_eq!(server.tickets.longest_wait(), None);
+    }
+
+    fn tickets_break(server: &Server) {
+        server.tickets.line().break_off();
+    }
+
+    fn tickets_get_stuck(server: &Server) {
+        server.tickets.line().get_stuck();
     }
 }

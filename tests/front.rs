@@ -1,6 +1,5 @@
-//! The front, with real sockets on both sides and the real tiny_http behind it.
+//! The front, with real sockets, and workers of the test's own behind it.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -19,7 +18,7 @@ use langfast2api::error::Error;
 use langfast2api::front::body::Decoder;
 use langfast2api::front::head::Scan;
 use langfast2api::front::{
-    BodyLength, ClientNews, Exchange, Exchanges, Front, Gate, Head, Limits, Listener,
+    BodyLength, ClientNews, Exchange, Front, Gate, Head, Limits, Listener, Look, Turn,
     connections_for, raise_descriptor_limit,
 };
 use proptest::prelude::*;
@@ -29,15 +28,12 @@ use rustix::net::sockopt;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 // ---------------------------------------------------------------------------------------------
-// The server under test: the front, tiny_http, and a worker that answers by path.
+// The server under test: the front, and workers that answer by path.
 
 struct Server {
     front: Option<Front>,
     address: SocketAddr,
-    directory: PathBuf,
-    backend: Arc<tiny_http::Server>,
-    doorman: Doorman,
-    dispatcher: Option<JoinHandle<()>>,
+    doorman: Arc<Doorman>,
     /// What workers report.
     reports: Receiver<String>,
     /// Lets waiting workers go on, one per message.
@@ -46,27 +42,35 @@ struct Server {
 
 #[derive(Clone)]
 struct Worker {
-    exchanges: Arc<Exchanges>,
     reports: Sender<String>,
     go_on: Receiver<()>,
 }
 
 /// Refuses by path, as the real one does; `/gate-panics` shows that even that is confined.
-#[derive(Clone, Default)]
 struct Doorman {
-    permits: Arc<AtomicUsize>,
+    /// Nobody works on anything if there is none.
+    worker: Option<Worker>,
+    /// Requests handed over that have not been answered.
+    under_way: Arc<AtomicUsize>,
     /// Whether there is nobody to work on a request.
-    is_full: Arc<AtomicBool>,
+    is_full: AtomicBool,
+    /// Those that nobody has taken yet.
+    left: std::sync::Mutex<Vec<Arc<Exchange>>>,
 }
 
-/// What the gate gives; counted while it lives.
-struct Permit {
-    permits: Arc<AtomicUsize>,
-}
+/// Counts a request while it is answered.
+struct UnderWay(Arc<AtomicUsize>);
 
-impl Drop for Permit {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.permits.fetch_sub(1, Ordering::SeqCst);
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Doorman {
+    fn new(worker: Option<Worker>) -> Arc<Doorman> {
+        let (under_way, is_full, left) = Default::default();
+        Arc::new(Doorman { worker, under_way, is_full, left })
     }
 }
 
@@ -83,12 +87,42 @@ impl Gate for Doorman {
         }
     }
 
-    fn permit(&self) -> Result<Box<dyn Any + Send + Sync>, Error> {
-        if self.is_full.load(Ordering::SeqCst) {
-            return Err(Error::Overloaded("test".to_owned()));
+    fn hand_over(&self, exchange: &Arc<Exchange>) -> Result<(), Error> {
+        let worker = self.worker.clone().filter(|_| !self.is_full.load(Ordering::SeqCst));
+        let Some(worker) = worker else { return Err(Error::Overloaded("test".to_owned())) };
+        if exchange.head.path().starts_with("/left") {
+            self.left.lock().unwrap().push(exchange.clone());
+            return Ok(());
         }
-        self.permits.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(Permit { permits: self.permits.clone() }))
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        let (turn, under_way) = (exchange.take().unwrap(), UnderWay(self.under_way.clone()));
+        thread::spawn(move || {
+            let _under_way = under_way;
+            worker.answer(&turn);
+        });
+        Ok(())
+    }
+
+    fn is_overdue(&self, exchange: &Arc<Exchange>, _: u32) -> Result<(), Error> {
+        match exchange.head.path() {
+            "/left-for-good" => Err(Error::Overloaded("nobody takes it".to_owned())),
+            "/left-and-taken-too-late" => {
+                respond(&exchange.take().unwrap(), b"late");
+                Err(Error::Overloaded("nobody takes it".to_owned()))
+            }
+            _ => {
+                respond(&exchange.take().unwrap(), b"late");
+                Ok(())
+            }
+        }
+    }
+
+    fn forget(&self, exchange: &Exchange) {
+        self.left.lock().unwrap().retain(|left| left.id != exchange.id);
+    }
+
+    fn look(&self, _: &Head) -> Look {
+        Look { fields: vec![("X-Look", "test".to_owned())], ..Look::default() }
     }
 }
 
@@ -96,34 +130,15 @@ impl Server {
     fn start(limits: Limits) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        Server::start_with(limits, address, vec![Listener::Tcp(listener)], temporary_directory())
+        Server::start_with(limits, address, vec![Listener::Tcp(listener)])
     }
 
-    fn start_with(
-        limits: Limits,
-        address: SocketAddr,
-        listeners: Vec<Listener>,
-        directory: PathBuf,
-    ) -> Server {
-        let path = directory.join("private.sock");
-        let backend = Arc::new(tiny_http::Server::http_unix(&path).unwrap());
+    fn start_with(limits: Limits, address: SocketAddr, listeners: Vec<Listener>) -> Server {
         let (report, reports) = unbounded();
         let (go_on, wait) = unbounded();
-        let exchanges = Arc::new(Exchanges::default());
-        let worker = Worker { exchanges: exchanges.clone(), reports: report, go_on: wait };
-        let dispatcher = Some(thread::spawn({
-            let backend = backend.clone();
-            move || {
-                for request in backend.incoming_requests() {
-                    let worker = worker.clone();
-                    thread::spawn(move || worker.answer(request));
-                }
-            }
-        }));
-        let doorman = Doorman::default();
-        let gate = Arc::new(doorman.clone());
-        let front = Some(Front::start(listeners, path, exchanges, gate, limits).unwrap());
-        Server { front, address, directory, backend, doorman, dispatcher, reports, go_on }
+        let doorman = Doorman::new(Some(Worker { reports: report, go_on: wait }));
+        let front = Some(Front::start(listeners, doorman.clone(), limits).unwrap());
+        Server { front, address, doorman, reports, go_on }
     }
 
     fn front(&self) -> &Front {
@@ -151,54 +166,33 @@ impl Server {
     }
 }
 
-/// A front with nothing behind it.
+/// A front with nobody behind it.
 fn front_alone() -> (Front, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let listeners = vec![Listener::Tcp(listener)];
-    let (backend, gate) = ("/nonexistent/private.sock".into(), Arc::new(Doorman::default()));
-    let limits = Limits::default();
-    (Front::start(listeners, backend, Arc::default(), gate, limits).unwrap(), address)
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.front.take();
-        self.backend.unblock();
-        let _ = self.dispatcher.take().unwrap().join();
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
+    (Front::start(listeners, Doorman::new(None), Limits::default()).unwrap(), address)
 }
 
 impl Worker {
-    fn answer(self, mut request: tiny_http::Request) {
-        if request.url() == "/panics-at-once" {
-            panic!("a worker that panics with the request in hand, on purpose");
-        }
-        let id = request.headers().iter().find(|header| header.field.equiv("X-Exchange")).unwrap();
-        let exchange = self.exchanges.take(id.value.as_str().parse().unwrap()).unwrap();
-        let private: Vec<_> = request.headers().iter().map(|header| header.to_string()).collect();
-        let private = format!("{} {} {}", request.method(), request.url(), private.join(" "));
-        let mut body = Vec::new();
-        request.as_reader().read_to_end(&mut body).unwrap();
-        let _until_answered = request.into_writer();
+    fn answer(self, exchange: &Turn) {
+        let body = exchange.take_body();
         match exchange.head.path() {
-            "/hello" => respond(&exchange, b"hello"),
-            "/echo" => respond(&exchange, &body),
-            "/private" => respond(&exchange, private.as_bytes()),
-            "/id" => respond(&exchange, exchange.request_id.as_bytes()),
-            "/wait" => self.wait(&exchange),
-            "/stream" => self.stream(&exchange),
-            "/endless" => self.endless(&exchange),
+            "/hello" => respond(exchange, b"hello"),
+            "/echo" => respond(exchange, body.bytes()),
+            "/id" => respond(exchange, exchange.request_id.as_bytes()),
+            "/wait" => self.wait(exchange),
+            "/stream" => self.stream(exchange),
+            "/endless" => self.endless(exchange),
             "/cut" => {
-                begin_stream(&exchange);
-                chunk(&exchange, b"half an ans");
+                begin_stream(exchange);
+                chunk(exchange, b"half an ans");
             }
             "/nothing" => {}
             "/panics" => panic!("a worker that panics, on purpose"),
             "/panics-late" => {
-                begin_stream(&exchange);
-                chunk(&exchange, b"half an ans");
+                begin_stream(exchange);
+                chunk(exchange, b"half an ans");
                 panic!("a worker that panics in mid-answer, on purpose");
             }
             path => panic!("the test has no answer for {path}"),
@@ -426,12 +420,24 @@ fn connect(address: SocketAddr) -> Client<TcpStream> {
     Client { stream, read: Vec::new() }
 }
 
-fn temporary_directory() -> PathBuf {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let unique = format!("front-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let directory = std::env::temp_dir().join(unique);
-    std::fs::create_dir(&directory).unwrap();
-    directory
+/// A directory that is removed when this is dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Directory {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let unique = format!("langfast2api-front-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(unique);
+        std::fs::create_dir(&directory).unwrap();
+        Directory(directory)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -474,19 +480,6 @@ fn pipelined_requests_are_answered_in_order() {
     for n in 0..50 {
         assert_eq!(client.answer().body, format!("request {n}").as_bytes());
     }
-}
-
-#[test]
-fn tiny_http_sees_only_a_normalised_request() {
-    let server = Server::start(Limits::default());
-    let mut client = server.client();
-    client.send(
-        "POST http://example.com/private?q=1 HTTP/1.1\r\nHost: h\r\nX-Exchange: 99\r\n\
-         Expect: 100-continue\r\nTE: trailers\r\nX-Name: J\u{fc}rgen\r\nTransfer-Encoding: chunked\r\n\
-         Connection: keep-alive, Upgrade\r\nUpgrade: h2c\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    );
-    let expected = "POST /private?q=1 X-Exchange: 1 Content-Length: 3 Connection: close";
-    assert_eq!(String::from_utf8(client.answer().body).unwrap(), expected);
 }
 
 #[test]
@@ -591,11 +584,11 @@ fn chunks_arrive_as_they_come() {
 
 #[test]
 fn clients_are_served_over_a_unix_socket_too() {
-    let directory = temporary_directory();
-    let path = directory.join("public.sock");
+    let directory = Directory::new();
+    let path = directory.0.join("public.sock");
     let listeners = vec![Listener::Unix(UnixListener::bind(&path).unwrap())];
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = Server::start_with(Limits::default(), nowhere, listeners, directory);
+    let server = Server::start_with(Limits::default(), nowhere, listeners);
     let mut client = Client { stream: UnixStream::connect(&path).unwrap(), read: Vec::new() };
     client.send(post("/echo", "one").repeat(2));
     assert_eq!(client.answer().body, b"one");
@@ -908,11 +901,11 @@ fn leave_to_send_the_body_is_given_after_the_gate_and_only_by_it() {
 }
 
 #[test]
-fn a_permit_is_given_back_however_the_exchange_ends() {
+fn nobody_is_kept_at_work_however_the_exchange_ends() {
     let server = Server::start(Limits::default());
-    let permits = &server.doorman.permits;
-    let given_back = || until("the permit", || permits.load(Ordering::SeqCst) == 0);
-    for path in ["/hello", "/nothing", "/cut", "/panics", "/panics-at-once"] {
+    let under_way = &server.doorman.under_way;
+    let given_back = || until("the worker", || under_way.load(Ordering::SeqCst) == 0);
+    for path in ["/hello", "/nothing", "/cut", "/panics"] {
         let mut client = server.client();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
         if path == "/cut" {
@@ -925,14 +918,14 @@ fn a_permit_is_given_back_however_the_exchange_ends() {
 }
 
 #[test]
-fn a_client_that_is_slow_with_its_body_takes_no_permit() {
+fn a_client_that_is_slow_with_its_body_keeps_nobody_at_work() {
     let server = Server::start(Limits::default());
     let mut slow = server.client();
     slow.send(
         "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n",
     );
     assert_eq!(slow.answer().status, 100);
-    assert_eq!(server.doorman.permits.load(Ordering::SeqCst), 0);
+    assert_eq!(server.doorman.under_way.load(Ordering::SeqCst), 0);
     server.doorman.is_full.store(true, Ordering::SeqCst);
     slow.send("0123456789");
     assert_eq!(slow.answer().status, 503);
@@ -971,6 +964,12 @@ fn a_head_has_one_deadline_that_single_bytes_do_not_prolong() {
 fn a_body_must_keep_up_with_the_least_rate() {
     let limits = Limits { head_deadline: quick(300), body_rate: 1000, ..Limits::default() };
     let server = Server::start(limits);
+    // What came fast is no credit for what follows.
+    let mut client = server.client();
+    client.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n");
+    client.send(vec![b'y'; 900_000]);
+    drip(&client, std::iter::repeat(b'y'));
+    assert_eq!(client.answer().status, 408);
     for length in ["Content-Length: 16000000", "Transfer-Encoding: chunked"] {
         let mut client = server.client();
         let begun = Instant::now();
@@ -1105,7 +1104,6 @@ fn want_of_descriptors_does_not_end_the_accept_loop() {
     if !in_a_process_with_descriptors(64, "want_of_descriptors_does_not_end_the_accept_loop") {
         return;
     }
-    // Alone, since tiny_http does not get over it.
     let (front, address) = front_alone();
     let mut files: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     for _ in 0..5 {
@@ -1295,7 +1293,7 @@ fn a_cut_answer_ends_with_a_reset() {
 #[test]
 fn a_request_that_gets_no_answer_is_told_so() {
     let server = Server::start(Limits::default());
-    for path in ["/nothing", "/panics", "/panics-at-once"] {
+    for path in ["/nothing", "/panics"] {
         let mut client = server.client();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\n\r\n"));
         let answer = client.answer();
@@ -1308,7 +1306,30 @@ fn a_request_that_gets_no_answer_is_told_so() {
 }
 
 #[test]
-fn a_front_without_a_server_behind_it_says_that_it_is_overloaded() {
+fn a_request_that_nobody_takes_is_refused_and_one_that_is_taken_late_is_answered() {
+    let server = Server::start(Limits::default());
+    for (path, status) in
+        [("/left-for-good", 503), ("/left-and-taken-too-late", 200), ("/left-at-first", 200)]
+    {
+        let mut client = server.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert_eq!(client.answer().status, status, "{path}");
+        until("the exchange to be forgotten", || server.doorman.left.lock().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_client_that_leaves_before_somebody_takes_its_request_is_forgotten() {
+    let server = Server::start(Limits::default());
+    let mut client = server.client();
+    client.send("GET /left-at-first HTTP/1.1\r\nHost: h\r\n\r\n");
+    until("the request", || !server.doorman.left.lock().unwrap().is_empty());
+    drop(client);
+    until("the exchange to be forgotten", || server.doorman.left.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_front_with_nobody_behind_it_says_that_it_is_overloaded() {
     let (front, address) = front_alone();
     let mut client = connect(address);
     client.send("GET /hello HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -1378,8 +1399,8 @@ fn closing_all_cuts_what_is_running() {
 #[test]
 fn connections_are_bounded_by_descriptors() {
     assert_eq!(connections_for(0), 1);
-    assert_eq!(connections_for(1024), 192);
-    assert_eq!(connections_for(u64::MAX), (usize::MAX - 64) / 5);
+    assert_eq!(connections_for(1024), 320);
+    assert_eq!(connections_for(u64::MAX), (usize::MAX - 64) / 3);
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -151,5 +151,8 @@ fn a_blank_credential_is_none_but_for_the_keys() {
     assert!(!status.success() && log.contains("its password is not"), "{log}");
     put("api-keys", "\n");
     let (status, _, log) = start().run();
-    assert!(!status.success() && log.contains("api-keys: the file is empty"), "{log}");
+    assert!(
+        !status.success() && log.contains("api-keys: it is set, and there is nothing in it"),
+        "{log}"
+    );
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::response::Message;
 use super::tools;
+use crate::budget::Body;
 use crate::chat::{
     ChatRequest, ResponseFormat, Role, Sampling, ToolCall, ToolResult, Turn, find_call,
 };
@@ -15,12 +16,34 @@ use crate::fields::{Fields, wrong_type};
 /// for that first, send all of it when they see this.
 pub(super) const THREAD_UNSUPPORTED: &str = "thread_unsupported_request";
 
+/// The fields of a body that are read.
+const FIELDS: &[&str] = &[
+    "container",
+    "context_management",
+    "max_tokens",
+    "mcp_servers",
+    "messages",
+    "model",
+    "output_config",
+    "output_format",
+    "stop_sequences",
+    "stream",
+    "system",
+    "temperature",
+    "thinking",
+    "thread",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_p",
+];
+
 /// Reads a body. Fields that Anthropic does not have are ignored, as null ones are.
 ///
 /// # Errors
-/// [`Error::Invalid`], with the field's name as `param`.
-pub fn parse(body: &[u8]) -> Result<Call, Error> {
-    let fields = Fields::parse(body)?;
+/// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
+pub fn parse(body: &mut Body) -> Result<Call, Error> {
+    let fields = Fields::parse(body, FIELDS)?;
     let mut request = conversation(&fields)?;
     request.sampling = Sampling {
         max_completion_tokens: Some(token_limit(&fields)?),
@@ -39,9 +62,9 @@ pub fn parse(body: &[u8]) -> Result<Call, Error> {
 /// Reads a body of `POST /v1/messages/count_tokens`, which has nothing but what is counted.
 ///
 /// # Errors
-/// [`Error::Invalid`], with the field's name as `param`.
-pub fn parse_to_count(body: &[u8]) -> Result<ChatRequest, Error> {
-    conversation(&Fields::parse(body)?)
+/// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
+pub fn parse_to_count(body: &mut Body) -> Result<ChatRequest, Error> {
+    conversation(&Fields::parse(body, FIELDS)?)
 }
 
 /// All that becomes part of the prompt.

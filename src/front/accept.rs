@@ -12,10 +12,11 @@ use rustix::io::ioctl_fionbio;
 use rustix::net::listen;
 
 use super::connection::{Connection, new_request_id};
+use super::head::{Head, Scan};
 use super::refusal::refusal;
 use super::socket::{Socket, wait};
-use super::{Listener, Shared, Slot};
-use crate::error::{DEFAULT_ENVELOPE, Error};
+use super::{Listener, Look, Shared, Slot};
+use crate::error::Error;
 use crate::heartbeat::Heartbeat;
 
 /// Clients that the kernel keeps waiting for us, if `net.core.somaxconn` allows it.
@@ -25,7 +26,8 @@ const BACKLOG: i32 = 1024;
 const STACK: usize = 512 * 1024;
 /// Between two tries when accepting fails.
 const BACK_OFF: Duration = Duration::from_millis(50);
-/// For the request of a client that is turned away, which must be read lest it resets our answer.
+/// For the request of a client that is turned away: the answer looks as it asks for, and it must have
+/// been read lest it resets the answer.
 const LAST_LOOK: Duration = Duration::from_millis(5);
 /// After so long without a client the loop turns all the same, to show that it does.
 const TURN: Duration = Duration::from_secs(5);
@@ -93,11 +95,20 @@ impl Acceptor {
         self.warn(&why);
         self.shared.gate.note_turned_away();
         let error = Error::Overloaded(why);
-        let refusal = refusal(&error, DEFAULT_ENVELOPE, &new_request_id(), true, false);
+        let look = self.last_look(socket);
+        let refusal = refusal(&error, &look, &new_request_id(), true, false);
         let _ = socket.write(&refusal);
         socket.end_writing();
-        let mut request = Vec::with_capacity(self.shared.limits.head_bytes);
+    }
+
+    /// How the answer to a client that is turned away is to look, if its request is there.
+    fn last_look(&self, socket: &Socket) -> Look {
+        let limits = &self.shared.limits;
+        let mut request = Vec::with_capacity(limits.head_bytes);
         let _ = socket.read_by(&mut request, Instant::now() + LAST_LOOK, &self.shared.stop);
+        let end = Scan::default().find_end(&request, limits).ok().flatten();
+        let head = end.and_then(|end| Head::parse(&request[..end], limits).ok());
+        head.map_or_else(Look::default, |head| self.shared.gate.look(&head))
     }
 
     /// Gets over an error: with the reserve descriptor one client can be told, else it is time that

@@ -1,6 +1,5 @@
 //! One client's connection: request after request until it ends.
 
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,14 +7,17 @@ use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags};
 use uuid::Uuid;
 
+use super::attend::Attendance;
 use super::body::Decoder;
 use super::exchange::{End, OpenExchange, Request};
 use super::head::{BodyLength, Head, Scan};
+use super::pace::Pace;
 use super::refusal::refusal;
-use super::relay::Relay;
 use super::socket::{Socket, Stopped, wait};
-use super::{Shared, Slot};
-use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
+use super::{Look, Shared, Slot};
+use crate::budget::{Body, Whole};
+use crate::error::Error;
+use crate::fields::no_memory;
 use crate::logger;
 
 /// Bytes of a refused request's body that are read over to keep the connection.
@@ -76,12 +78,12 @@ impl Connection {
     }
 
     fn serve_request(&mut self) -> Next {
-        let (request_id, with_body, envelope, served) = match self.read_head() {
-            Err(stop) => (new_request_id(), true, DEFAULT_ENVELOPE, Err(stop)),
+        let (request_id, with_body, look, served) = match self.read_head() {
+            Err(stop) => (new_request_id(), true, Look::default(), Err(stop)),
             Ok(head) => {
                 let (request_id, with_body) = (request_id(&head), head.method != "HEAD");
-                let envelope = self.shared.gate.envelope(&head);
-                (request_id.clone(), with_body, envelope, self.exchange(head, request_id))
+                let look = self.shared.gate.look(&head);
+                (request_id.clone(), with_body, look, self.exchange(head, request_id))
             }
         };
         match served {
@@ -90,14 +92,14 @@ impl Connection {
             Err(Stop::Refused(error)) => {
                 let _lines = logger::concerning(&request_id);
                 self.note_refusal(None, &error);
-                self.refuse(&error, envelope, &request_id, with_body)
+                self.refuse(&error, &look, &request_id, with_body)
             }
-            Err(Stop::Noted(error)) => self.refuse(&error, envelope, &request_id, with_body),
+            Err(Stop::Noted(error)) => self.refuse(&error, &look, &request_id, with_body),
         }
     }
 
-    fn refuse(&self, error: &Error, envelope: Envelope, request_id: &str, with_body: bool) -> Next {
-        let refusal = refusal(error, envelope, request_id, with_body, false);
+    fn refuse(&self, error: &Error, look: &Look, request_id: &str, with_body: bool) -> Next {
+        let refusal = refusal(error, look, request_id, with_body, false);
         self.write(&refusal).map_or(Next::Drop, |()| Next::Close)
     }
 
@@ -117,18 +119,17 @@ impl Connection {
         let body = self.read_body(&head).map_err(|stop| self.noted(stop, &head))?;
         // An answer may take minutes; what was read ahead stays, the room for more does not.
         self.buffer.shrink_to_fit();
-        let permit = self.shared.gate.permit();
-        let permit = permit.map_err(|error| self.noted(error.into(), &head))?;
-        let exchange = self.shared.exchanges.open(Request {
+        let request = Request {
             head,
+            body,
             request_id,
             peer: self.peer.clone(),
             accepted,
             client: self.socket.clone(),
-            shared: self.shared.clone(),
-            permit,
-        });
-        match self.relay(&exchange, body)? {
+        };
+        let exchange = OpenExchange::new(request, &self.shared)?;
+        let ended = self.have_answered(&exchange);
+        match ended.map_err(|error| self.noted(error.into(), &exchange.head))? {
             End::Complete if exchange.keeps_alive() => Ok(Next::Request),
             End::Complete => Ok(Next::Close),
             End::Gone => Ok(Next::Drop),
@@ -137,7 +138,7 @@ impl Connection {
                 Ok(Next::Drop)
             }
             End::Silent => {
-                error!("no worker gave an answer");
+                error!("nobody gave an answer");
                 Err(Error::Internal("no answer was given".to_owned()).into())
             }
         }
@@ -154,8 +155,8 @@ impl Connection {
         if to_read_over > READ_OVER || !head.keep_alive {
             return Err(Stop::Noted(error));
         }
-        let envelope = self.shared.gate.envelope(head);
-        self.write(&refusal(&error, envelope, request_id, head.method != "HEAD", true))?;
+        let look = self.shared.gate.look(head);
+        self.write(&refusal(&error, &look, request_id, head.method != "HEAD", true))?;
         // If that fails, there is nothing more to say: the answer has been given.
         self.read_body(head).map(|_| Next::Request).map_err(|_| Stop::Gone)
     }
@@ -204,20 +205,27 @@ impl Connection {
     }
 
     /// Reads and decodes a body, which must keep up with the least rate all the time: whatever
-    /// length a client announces, it cannot stay by sending next to nothing.
-    fn read_body(&mut self, head: &Head) -> Result<Vec<u8>, Stop> {
+    /// length a client announces, it cannot stay by sending next to nothing. If the memory for bodies
+    /// is all taken, it waits for as long as the client might take.
+    fn read_body(&mut self, head: &Head) -> Result<Body, Stop> {
         let limits = &self.shared.limits;
-        let (grace, rate) = (Instant::now() + limits.head_deadline, limits.body_rate.max(1));
+        let whole = match head.body {
+            BodyLength::Known(length) => Whole::Known(length),
+            BodyLength::Chunked => Whole::AtMost(limits.body_bytes),
+        };
+        let mut pace = Pace::new(limits.head_deadline, limits.body_rate);
         let mut decoder = Decoder::new(head.body, limits.body_bytes);
-        let mut body = Vec::new();
+        let mut body = Body::new(&self.shared.bodies);
         loop {
-            let taken = decoder.feed(&self.buffer, &mut body)?;
+            body.make_room(self.buffer.len(), whole, pace.deadline()).map_err(no_memory)?;
+            let taken = decoder.feed(&self.buffer, body.buffer())?;
             self.buffer.drain(..taken);
             if decoder.is_done() {
+                body.trim();
                 return Ok(body);
             }
-            let earned = Duration::from_millis(body.len() as u64 * 1000 / u64::from(rate));
-            self.read_more(grace + earned).map_err(|stopped| self.late_body(stopped))?;
+            pace.note(taken);
+            self.read_more(pace.deadline()).map_err(|stopped| self.late_body(stopped))?;
         }
     }
 
@@ -231,26 +239,22 @@ impl Connection {
         stop(stopped, format!("The request's body came at less than {rate} bytes a second"))
     }
 
-    fn relay(&self, exchange: &OpenExchange, body: Vec<u8>) -> Result<End, Stop> {
+    /// Hands the request over and attends to the client until it is answered.
+    ///
+    /// # Errors
+    /// Nobody will answer.
+    fn have_answered(&self, exchange: &OpenExchange) -> Result<End, Error> {
         let shared = &self.shared;
-        let backend = UnixStream::connect(&shared.backend).map_err(|error| {
-            warn!("cannot reach the private socket: {error}");
-            Error::Overloaded("no more requests can be taken at the moment".to_owned())
-        })?;
+        shared.gate.hand_over(exchange)?;
         // From here on the connection may hold a part of an answer, and must not end as if it were
         // the whole, not even by a panic.
         self.socket.reset_on_close(true);
-        let relay = Relay {
-            client: &self.socket,
-            backend: &Socket::from(backend),
-            exchange,
-            close: &shared.close,
-        };
-        let end = relay.run(private_request(exchange, body));
-        if matches!(end, End::Complete | End::Silent) {
+        let (client, gate, close) = (&*self.socket, &*shared.gate, &shared.close);
+        let end = Attendance { client, exchange, gate, close }.run();
+        if matches!(end, Ok(End::Complete | End::Silent) | Err(_)) {
             self.socket.reset_on_close(false);
         }
-        Ok(end)
+        end
     }
 
     /// Says that nothing more will come, and waits a moment for the client to see it and to end.
@@ -293,19 +297,6 @@ fn log_refusal(peer: &str, head: Option<&Head>, error: &Error) {
     let what =
         head.map_or_else(|| "-".to_owned(), |head| format!("{} {}", head.method, head.path()));
     info!(status = error.report().status, error = error.cause(), peer; "{what}");
-}
-
-/// The request as tiny_http gets it: only what it needs to find the end of the body.
-fn private_request(exchange: &OpenExchange, mut body: Vec<u8>) -> Vec<u8> {
-    let head = format!(
-        "{} {} HTTP/1.1\r\nX-Exchange: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        exchange.head.method,
-        exchange.head.target,
-        exchange.id,
-        body.len()
-    );
-    body.splice(0..0, head.into_bytes());
-    body
 }
 
 /// The client's own id, if it is fit to be logged and sent back.

@@ -1,17 +1,17 @@
 //! An exchange: one request and its answer, as the front and the worker share it.
 
-use std::any::Any;
-use std::collections::HashMap;
 use std::io;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::socket::{Socket, Stopped};
+use super::socket::{Signal, Socket, Stopped};
 use super::{Head, Shared};
+use crate::budget::Body;
+use crate::error::Error;
 
 /// A 1xx answer that a client must read over (RFC 9110, 15.2); one that has gone resets instead.
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -29,7 +29,7 @@ pub enum ClientNews {
 pub enum End {
     /// The client has the whole answer.
     Complete,
-    /// No worker gave an answer; the client has been sent nothing.
+    /// Nobody gave an answer; the client has been sent nothing.
     Silent,
     /// The answer ended too soon.
     Cut,
@@ -39,7 +39,7 @@ pub enum End {
 
 /// One request and its answer.
 pub struct Exchange {
-    /// What the header `X-Exchange` of the private request holds.
+    /// Tells it from all others of this process.
     pub id: u64,
     /// The client's head.
     pub head: Head,
@@ -49,17 +49,20 @@ pub struct Exchange {
     pub peer: String,
     /// When the request was let in: its head had been read, its body had not.
     pub accepted: Instant,
-    /// When a worker could have taken it at the earliest.
-    opened: Instant,
+    /// Until it is taken.
+    body: Mutex<Option<Body>>,
     client: Arc<Socket>,
     /// Whether the client has been sent any of the answer; held while it is written to.
     begun: Mutex<bool>,
     shared: Arc<Shared>,
-    permit: Box<dyn Any + Send + Sync>,
     news: Receiver<ClientNews>,
+    /// Whether somebody has taken it, to answer it.
+    taken: AtomicBool,
     finished: AtomicBool,
     last: AtomicBool,
     gone: AtomicBool,
+    /// Raised when who has taken it is done.
+    over: Signal,
 }
 
 impl Exchange {
@@ -68,9 +71,22 @@ impl Exchange {
         self.gone.load(Ordering::Acquire)
     }
 
-    /// What the [`Gate`](super::Gate) gave for it.
-    pub fn permit(&self) -> &(dyn Any + Send + Sync) {
-        &*self.permit
+    /// Takes the exchange, to answer it; `None` if somebody has done so before. The exchange is over
+    /// when the turn is dropped.
+    pub fn take(self: &Arc<Exchange>) -> Option<Turn> {
+        let is_first = !self.taken.swap(true, Ordering::AcqRel);
+        is_first.then(|| Turn(self.clone()))
+    }
+
+    /// Whether somebody has taken it.
+    pub fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    /// Takes the request's body; an empty one if it has been taken before.
+    pub fn take_body(&self) -> Body {
+        let mut body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        body.take().unwrap_or_else(|| Vec::new().into())
     }
 
     /// Writes a part of the answer to the client, all of it; waits for a client that is slow, but not
@@ -103,86 +119,86 @@ impl Exchange {
     }
 
     /// Tells the front that the answer is complete. To be called after its last byte has been
-    /// written and before the private connection is closed; an answer that ends without it is cut.
+    /// written and before the turn is dropped; an answer that ends without it is cut.
     pub fn finish(&self) {
         self.finished.store(true, Ordering::Release);
+    }
+}
+
+/// The right, and the duty, to answer an exchange. Dropping it, also by a panic, ends the exchange.
+pub struct Turn(Arc<Exchange>);
+
+impl Deref for Turn {
+    type Target = Arc<Exchange>;
+
+    fn deref(&self) -> &Arc<Exchange> {
+        &self.0
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.over.raise();
     }
 }
 
 /// A request that has been read, and who sent it.
 pub(super) struct Request {
     pub head: Head,
+    pub body: Body,
     pub request_id: String,
     pub peer: String,
     pub accepted: Instant,
     pub client: Arc<Socket>,
-    pub shared: Arc<Shared>,
-    pub permit: Box<dyn Any + Send + Sync>,
 }
 
-/// The exchanges that wait for their worker.
-#[derive(Default)]
-pub struct Exchanges {
-    last_id: AtomicU64,
-    waiting: Mutex<HashMap<u64, Arc<Exchange>>>,
-}
-
-impl Exchanges {
-    /// Hands over the exchange that a private request names in `X-Exchange`; each only once. None if
-    /// its client has left already: then there is nothing to do.
-    pub fn take(&self, id: u64) -> Option<Arc<Exchange>> {
-        self.waiting().remove(&id)
-    }
-
-    /// How long the oldest exchange has been waiting for its worker. There is one for each: waiting
-    /// for long means that the way to them is blocked.
-    pub fn longest_wait(&self) -> Option<Duration> {
-        self.waiting().values().map(|exchange| exchange.opened.elapsed()).max()
-    }
-
-    /// Opens an exchange; a worker can take it as soon as it is told the id.
-    pub(super) fn open(self: &Arc<Exchanges>, request: Request) -> OpenExchange {
-        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let (client, news) = bounded(1);
-        let exchange = Arc::new(Exchange {
-            id,
-            head: request.head,
-            request_id: request.request_id,
-            peer: request.peer,
-            accepted: request.accepted,
-            opened: Instant::now(),
-            client: request.client,
-            begun: Mutex::new(false),
-            shared: request.shared,
-            permit: request.permit,
-            news,
-            finished: AtomicBool::new(false),
-            last: AtomicBool::new(false),
-            gone: AtomicBool::new(false),
-        });
-        self.waiting().insert(id, exchange.clone());
-        OpenExchange { exchanges: self.clone(), exchange, client }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Arc<Exchange>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The front's side of an exchange. Dropping it tells the worker that the client has gone.
+/// The front's side of an exchange. Dropping it tells who answers that the client has gone.
 pub struct OpenExchange {
-    exchanges: Arc<Exchanges>,
     exchange: Arc<Exchange>,
     client: Sender<ClientNews>,
 }
 
 impl OpenExchange {
+    /// Opens an exchange.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub(super) fn new(request: Request, shared: &Arc<Shared>) -> Result<OpenExchange, Error> {
+        let over = Signal::new().map_err(|error| {
+            Error::Overloaded(format!("no more requests can be taken at the moment ({error})"))
+        })?;
+        let (client, news) = bounded(1);
+        let exchange = Arc::new(Exchange {
+            id: shared.next_id(),
+            head: request.head,
+            request_id: request.request_id,
+            peer: request.peer,
+            accepted: request.accepted,
+            body: Mutex::new(Some(request.body)),
+            client: request.client,
+            begun: Mutex::new(false),
+            shared: shared.clone(),
+            news,
+            taken: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
+            last: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            over,
+        });
+        Ok(OpenExchange { exchange, client })
+    }
+
+    /// Raised once who has taken the exchange is done.
+    pub(super) fn over(&self) -> &Signal {
+        &self.exchange.over
+    }
+
     /// Whether the connection can serve another request behind this answer.
     pub fn keeps_alive(&self) -> bool {
         self.exchange.head.keep_alive && !self.exchange.last.load(Ordering::Acquire)
     }
 
-    /// How the answer stands, once its worker is done.
+    /// How the answer stands, once the exchange is over.
     pub fn end(&self) -> End {
         match (*self.exchange.begun(), self.exchange.finished.load(Ordering::Acquire)) {
             (true, true) => End::Complete,
@@ -208,9 +224,9 @@ impl OpenExchange {
 }
 
 impl Deref for OpenExchange {
-    type Target = Exchange;
+    type Target = Arc<Exchange>;
 
-    fn deref(&self) -> &Exchange {
+    fn deref(&self) -> &Arc<Exchange> {
         &self.exchange
     }
 }
@@ -218,6 +234,6 @@ impl Deref for OpenExchange {
 impl Drop for OpenExchange {
     fn drop(&mut self) {
         self.exchange.gone.store(true, Ordering::Release);
-        self.exchanges.waiting().remove(&self.exchange.id);
+        self.exchange.shared.gate.forget(&self.exchange);
     }
 }

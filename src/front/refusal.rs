@@ -2,19 +2,20 @@
 
 use std::fmt::Write;
 
-use crate::error::{Envelope, Error};
+use super::Look;
+use crate::error::Error;
 
-/// A refusal as bytes: head and error object, in the client's dialect. Without `keep_alive` it says
-/// `Connection: close`. `with_body` is false in answer to HEAD.
+/// A refusal as bytes: head and error object, as its client understands them. Without `keep_alive` it
+/// says `Connection: close`. `with_body` is false in answer to HEAD.
 pub fn refusal(
     error: &Error,
-    envelope: Envelope,
+    look: &Look,
     request_id: &str,
     with_body: bool,
     keep_alive: bool,
 ) -> Vec<u8> {
     let report = error.report();
-    let body = envelope(error, request_id);
+    let body = (look.envelope)(error, request_id);
     let mut head = format!(
         "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
          x-request-id: {request_id}\r\nrequest-id: {request_id}\r\n",
@@ -25,6 +26,9 @@ pub fn refusal(
     let mut field = |name: &str, value: &dyn std::fmt::Display| {
         write!(head, "{name}: {value}\r\n").expect("a String takes everything");
     };
+    for (name, value) in &look.fields {
+        field(name, value);
+    }
     if !keep_alive {
         field("Connection", &"close");
     }

@@ -9,18 +9,41 @@ use super::response::{
     Identity, UsageObject, chunk_head, put, put_done, put_end, put_error, put_string, put_usage,
     to_json,
 };
+use crate::budget::Body;
 use crate::chat::{ChatRequest, FinishReason, Role, Sampling, ToolCall, Tools, Turn, Usage};
 use crate::dialect::{Call, Choice, Dialect, Ending, Start};
 use crate::error::Error;
 use crate::fields::{Fields, missing, wrong_type};
 use crate::sse::EventStream;
 
+/// The fields of a body that are read.
+const FIELDS: &[&str] = &[
+    "best_of",
+    "echo",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "model",
+    "n",
+    "presence_penalty",
+    "prompt",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "suffix",
+    "temperature",
+    "top_p",
+];
+
 /// Reads a body.
 ///
 /// # Errors
-/// [`Error::Invalid`], with the field's name as `param`.
-pub fn parse(body: &[u8]) -> Result<Call, Error> {
-    let fields = Fields::parse(body)?;
+/// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
+pub fn parse(body: &mut Body) -> Result<Call, Error> {
+    let fields = Fields::parse(body, FIELDS)?;
     let mut ignored = Vec::new();
     let model = request::model(&fields)?;
     let prompts = prompts(&fields)?;

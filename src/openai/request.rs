@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::response::{ChatAnswer, Identity};
 use super::tools;
+use crate::budget::Body;
 use crate::chat::{ChatRequest, ResponseFormat, Role, Sampling, Turn};
 use crate::dialect::Call;
 use crate::error::Error;
@@ -14,12 +15,44 @@ pub(super) const MOST_CHOICES: u64 = 8;
 /// Most stop texts, as OpenAI has it.
 const MOST_STOPS: usize = 4;
 
+/// The fields of a body that are read.
+const FIELDS: &[&str] = &[
+    "audio",
+    "frequency_penalty",
+    "function_call",
+    "functions",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "messages",
+    "modalities",
+    "model",
+    "n",
+    "parallel_tool_calls",
+    "prediction",
+    "presence_penalty",
+    "reasoning_effort",
+    "response_format",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "top_p",
+    "verbosity",
+    "web_search_options",
+];
+
 /// Reads a body. Fields that OpenAI does not have are ignored, as null ones are.
 ///
 /// # Errors
-/// [`Error::Invalid`], with the field's name as `param`.
-pub fn parse(body: &[u8]) -> Result<Call, Error> {
-    let fields = Fields::parse(body)?;
+/// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
+pub fn parse(body: &mut Body) -> Result<Call, Error> {
+    let fields = Fields::parse(body, FIELDS)?;
     let mut ignored = Vec::new();
 
     let model = model(&fields)?;
@@ -257,8 +290,12 @@ mod tests {
         for (name, value) in whole.as_object().unwrap() {
             fields.entry(name).or_insert(value.clone());
         }
-        let call = parse(serde_json::to_vec(fields).unwrap().as_slice())?;
+        let call = parse(&mut serde_json::to_vec(fields).unwrap().into())?;
         Ok(call.requests.into_iter().next().unwrap())
+    }
+
+    fn bytes(body: &str) -> Body {
+        body.as_bytes().to_vec().into()
     }
 
     fn param(fields: Value) -> String {
@@ -339,19 +376,19 @@ mod tests {
     #[test]
     fn a_body_that_is_no_json_object_is_refused() {
         for body in ["", " ", "[]", "7", "{", "{\"model\":}", "nonsense", "\u{feff}"] {
-            let Err(error) = parse(body.as_bytes()) else { panic!("{body}") };
+            let Err(error) = parse(&mut bytes(body)) else { panic!("{body}") };
             assert!(matches!(error, Error::Invalid { param: None, .. }), "{body}: {error}");
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(parse(deep.as_bytes()).is_err());
-        assert!(parse(b"\xff\xfe").is_err());
+        assert!(parse(&mut bytes(&deep)).is_err());
+        assert!(parse(&mut b"\xff\xfe".to_vec().into()).is_err());
     }
 
     #[test]
     fn a_byte_order_mark_and_unknown_and_null_fields_are_passed_over() {
         let body = "\u{feff}{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"\"}],\
                     \"temperature\":null,\"whatever\":{}}";
-        assert!(parse(body.as_bytes()).is_ok());
+        assert!(parse(&mut bytes(body)).is_ok());
     }
 
     #[test]

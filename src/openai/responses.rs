@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::request;
 use super::response::Identity;
+use crate::budget::Body;
 use crate::chat::{ChatRequest, ResponseFormat, Sampling};
 use crate::dialect::Call;
 use crate::error::Error;
@@ -22,12 +23,42 @@ use answer::ResponseAnswer;
 /// What to do instead of referring to something that is not stored.
 const NOT_STORED: &str = "nothing is stored here; send the whole conversation as `input`";
 
+/// The fields of a body that are read, those included that a response repeats.
+const FIELDS: &[&str] = &[
+    "background",
+    "context_management",
+    "conversation",
+    "include",
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "max_tool_calls",
+    "metadata",
+    "model",
+    "moderation",
+    "parallel_tool_calls",
+    "previous_response_id",
+    "prompt",
+    "prompt_cache_key",
+    "reasoning",
+    "safety_identifier",
+    "stream",
+    "temperature",
+    "text",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "top_p",
+    "truncation",
+    "user",
+];
+
 /// Reads a body. Fields that OpenAI does not have are ignored, as null ones are.
 ///
 /// # Errors
-/// [`Error::Invalid`], with the field's name as `param`.
-pub fn parse(body: &[u8]) -> Result<Call, Error> {
-    let fields = Fields::parse(body)?;
+/// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
+pub fn parse(body: &mut Body) -> Result<Call, Error> {
+    let fields = Fields::parse(body, FIELDS)?;
     refuse_what_needs_a_store(&fields)?;
     let mut ignored = Vec::new();
     let model = request::model(&fields)?;

@@ -1,28 +1,31 @@
 //! Who and what is let in.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use super::route::{Route, speaks_anthropic};
+use super::tickets::Tickets;
 use super::workers::Workers;
 use crate::anthropic;
 use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
-use crate::front::{Gate, Head};
+use crate::front::{Exchange, Gate, Head, Look};
 
 /// Lets requests in: those that have a route, and for which there is a worker.
 pub struct Admission {
     /// Those that do the work.
     pub workers: Arc<Workers>,
+    /// The way to them.
+    pub tickets: Arc<Tickets>,
 }
 
 impl Gate for Admission {
     fn admit(&self, head: &Head) -> Result<(), Error> {
         let access = &self.workers.service().access;
         access.check_host(head)?;
+        access.check_origin(head)?;
         let unknown = || Error::NoSuchUrl(format!("{} {}", head.method, head.path()));
         let route = Route::find(head.path()).ok_or_else(unknown)?;
         // A preflight carries no key; it is answered for the origins that were allowed alone.
-        let is_preflight = head.method == "OPTIONS" && access.allowed_origin(head).is_some();
+        let is_preflight = head.method == "OPTIONS" && access.comes_from_allowed_page(head);
         if !is_preflight && !route.allows(&head.method) {
             return Err(Error::WrongMethod { method: head.method.clone(), allow: route.methods() });
         }
@@ -36,12 +39,20 @@ impl Gate for Admission {
         Ok(())
     }
 
-    fn permit(&self) -> Result<Box<dyn Any + Send + Sync>, Error> {
-        Ok(Box::new(Workers::permit(&self.workers)?))
+    fn hand_over(&self, exchange: &Arc<Exchange>) -> Result<(), Error> {
+        self.tickets.put(exchange, Workers::permit(&self.workers)?)
     }
 
-    fn envelope(&self, head: &Head) -> Envelope {
-        envelope(head)
+    fn is_overdue(&self, exchange: &Arc<Exchange>, tries: u32) -> Result<(), Error> {
+        self.tickets.look_after(exchange.id, tries)
+    }
+
+    fn forget(&self, exchange: &Exchange) {
+        self.tickets.forget(exchange.id);
+    }
+
+    fn look(&self, head: &Head) -> Look {
+        Look { envelope: envelope(head), fields: self.workers.service().access.cors_fields(head) }
     }
 
     fn note_refusal(&self, head: Option<&Head>, error: &Error) {

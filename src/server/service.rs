@@ -1,13 +1,15 @@
 //! What each route answers.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::admission::envelope;
 use super::route::{Route, speaks_anthropic};
+use super::workers::Permit;
 use crate::access::Access;
 use crate::answer::Answer;
+use crate::budget::Body;
 use crate::completions::{Completions, Record, Reply};
 use crate::dialect::Call;
 use crate::error::{Error, Step};
@@ -35,39 +37,43 @@ impl Service {
     /// Answers a request, but for the reply to a call, whose runs are only started.
     pub fn answer(
         &self,
-        body: &[u8],
+        mut body: Body,
         answer: &mut Answer,
         record: &mut Record,
     ) -> Result<Option<(Reply, UnderWay)>, Error> {
         let exchange = answer.exchange().clone();
         let path = exchange.head.path();
         let route = Route::find(path).ok_or_else(|| Error::NoSuchUrl(path.to_owned()))?;
-        if let Some(origin) = self.access.allowed_origin(&exchange.head) {
-            allow_origin(answer, origin);
-            if exchange.head.method == "OPTIONS" {
-                let written = preflight(answer, &exchange.head, &route);
-                return written.map(|()| None).map_err(|_| Error::ClientGone);
-            }
+        for (name, value) in self.access.cors_fields(&exchange.head) {
+            answer.field(name, value);
+        }
+        if exchange.head.method == "OPTIONS" && self.access.comes_from_allowed_page(&exchange.head)
+        {
+            let written = preflight(answer, &exchange.head, &route);
+            return written.map(|()| None).map_err(|_| Error::ClientGone);
         }
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner).clone();
         let written = match route {
             Route::ChatCompletions => {
-                return self.begin(&models, request::parse(body)?, answer, record).map(Some);
+                let call = request::parse(&mut body)?;
+                return self.begin(&models, call, body, answer, record).map(Some);
             }
             Route::Completions => {
-                return self.begin(&models, legacy::parse(body)?, answer, record).map(Some);
+                let call = legacy::parse(&mut body)?;
+                return self.begin(&models, call, body, answer, record).map(Some);
             }
             Route::Messages => {
-                let call = anthropic::request::parse(body)?;
-                return self.begin(&models, call, answer, record).map(Some);
+                let call = anthropic::request::parse(&mut body)?;
+                return self.begin(&models, call, body, answer, record).map(Some);
             }
             Route::CountTokens => {
-                let request = anthropic::request::parse_to_count(body)?;
+                let request = anthropic::request::parse_to_count(&mut body)?;
                 let tokens = self.completions.estimate(&models, &request)?;
                 answer.json(200, &anthropic::response::token_count(tokens))
             }
             Route::Responses => {
-                return self.begin(&models, responses::parse(body)?, answer, record).map(Some);
+                let call = responses::parse(&mut body)?;
+                return self.begin(&models, call, body, answer, record).map(Some);
             }
             Route::StoredResponse => {
                 let why = "responses are not stored here: send the conversation with each request";
@@ -107,44 +113,40 @@ impl Service {
         written.map(|()| None).map_err(|_| Error::ClientGone)
     }
 
-    /// Starts the runs of a call.
+    /// Starts the runs of a call, which was read from `body`.
     fn begin(
         &self,
         models: &Arc<Models>,
         call: Call,
+        body: Body,
         answer: &mut Answer,
         record: &mut Record,
     ) -> Result<(Reply, UnderWay), Error> {
+        // What was made of the body counts in its place.
+        let _share = body.into_share();
         let under_way = self.vitals.begin_answer(call.stream);
         Ok((self.completions.create(models, call, answer, record)?, under_way))
     }
 
-    /// Tells what went wrong if nothing has been told yet, and notes how it went.
+    /// Tells what went wrong if nothing has been told yet, gives the permit back, and notes how it went.
     pub fn finish(
         &self,
         mut answer: Answer,
         record: &Record,
         result: Result<(), Error>,
-        until_answered: Box<dyn Write + Send>,
+        permit: Permit,
     ) {
         if let (Err(error), None) = (&result, answer.status()) {
             // If this fails the client has gone, and cannot be told.
             let envelope = envelope(&answer.exchange().head);
             let _ = answer.error(error, envelope);
         }
-        drop(until_answered);
+        // The client may go on at once; it is not to be kept from it by the log.
+        drop(permit);
+        answer.end();
         count_request(&self.vitals, &answer, record, result.as_ref().err());
         log_request(&answer, record, result.as_ref().err());
     }
-}
-
-/// Lets the page that asked read the answer.
-fn allow_origin(answer: &mut Answer, origin: &str) {
-    answer.field("Access-Control-Allow-Origin", origin);
-    answer.field("Vary", "Origin");
-    let exposed = "x-request-id, request-id, openai-processing-ms, x-langfast2api-ignored, \
-                   x-langfast2api-json, x-langfast2api-tools, retry-after";
-    answer.field("Access-Control-Expose-Headers", exposed);
 }
 
 /// Answers a preflight: whatever headers the page wants to send (SDKs send many) it may.
@@ -152,6 +154,10 @@ fn preflight(answer: &mut Answer, head: &Head, route: &Route) -> io::Result<()> 
     answer.field("Access-Control-Allow-Methods", route.methods());
     if let Some(wanted) = head.header("access-control-request-headers") {
         answer.field("Access-Control-Allow-Headers", wanted);
+    }
+    // Asked by browsers that tell pages of the Internet from those of the local network.
+    if head.header("access-control-request-private-network") == Some("true") {
+        answer.field("Access-Control-Allow-Private-Network", "true");
     }
     answer.field("Access-Control-Max-Age", "600");
     answer.empty(204)

@@ -1,15 +1,15 @@
 //! The threads that tiny_http hands requests to.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::service::Service;
+use super::tickets::Tickets;
 use crate::answer::Answer;
 use crate::completions::Record;
 use crate::error::Error;
-use crate::front::{BodyLength, Exchanges, Head};
+use crate::front::Turn;
 use crate::logger;
 use crate::pool::Pool;
 
@@ -23,6 +23,9 @@ const WRITER_IDLE: Duration = Duration::from_secs(10);
 const MOST_SPARE: usize = 32;
 /// Workers that stay.
 const LEAST_WORKERS: usize = 1;
+/// How long a request waits for a permit: one whose client has just got its last byte becomes free in a
+/// moment, and that client may go on at once.
+const PERMIT_WITHIN: Duration = Duration::from_millis(250);
 /// A thread's stack: enough for a TLS handshake and for JSON as deep as serde_json reads it, also
 /// without optimisation; only what is touched takes memory. As for `front`'s threads, the larger it is,
 /// the fewer does glibc keep of those that have ended.
@@ -34,11 +37,12 @@ const STACK: usize = 2 * 1024 * 1024;
 /// Starting a run goes deep into HTTP and TLS, and the stack that this has touched stays the thread's.
 /// So the answers, which may take minutes, are written by threads of their own, which stay small.
 pub struct Workers {
-    http: tiny_http::Server,
-    exchanges: Arc<Exchanges>,
+    tickets: Arc<Tickets>,
     service: Arc<Service>,
     most: usize,
     count: Mutex<Count>,
+    /// Told when a permit has been given back and somebody waits for one.
+    freed: Condvar,
     writers: Arc<Pool>,
 }
 
@@ -49,19 +53,21 @@ struct Count {
     busy: usize,
     /// Requests under way.
     permits: usize,
+    /// Requests that wait for a permit.
+    waiting: usize,
 }
 
-/// The right to be worked on, and to a worker, so that no request waits for one in a queue. Held by the
-/// exchange until both of its sides have dropped it.
+/// The right to be worked on, and to a worker, so that no request waits for one in a queue. Held by who
+/// answers, until the answer has been written.
 pub struct Permit {
     workers: Arc<Workers>,
-    has_worker: AtomicBool,
+    has_worker: bool,
 }
 
 impl Permit {
     /// The worker can take another request.
-    fn let_worker_go(&self) {
-        if self.has_worker.swap(false, Ordering::Relaxed) {
+    fn let_worker_go(&mut self) {
+        if std::mem::take(&mut self.has_worker) {
             let mut count = self.workers.count();
             count.busy -= 1;
             self.workers.note(&count);
@@ -72,22 +78,26 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.let_worker_go();
-        self.workers.count().permits -= 1;
+        let mut count = self.workers.count();
+        count.permits -= 1;
+        if count.waiting > 0 {
+            self.workers.freed.notify_one();
+        }
     }
 }
 
 impl Workers {
-    /// Workers for the requests that `http` accepts, at most `most` at once. When a burst of them is over,
-    /// `after_burst` is called.
+    /// Workers for the requests of these tickets, of which `most` are worked on at once. `after_burst`
+    /// is called when many threads have ended.
     pub fn new(
-        http: tiny_http::Server,
-        exchanges: Arc<Exchanges>,
+        tickets: Arc<Tickets>,
         service: Arc<Service>,
         most: usize,
         after_burst: fn(),
     ) -> Arc<Workers> {
         let writers = Pool::new("writer", STACK, WRITER_IDLE, after_burst);
-        Arc::new(Workers { http, exchanges, service, most, count: Mutex::default(), writers })
+        let (count, freed) = (Mutex::default(), Condvar::new());
+        Arc::new(Workers { tickets, service, most, count, freed, writers })
     }
 
     /// What they answer from.
@@ -100,24 +110,17 @@ impl Workers {
         self.count().permits
     }
 
-    /// How long a request has waited to be taken, if any waits.
-    pub fn longest_wait(&self) -> Option<Duration> {
-        self.exchanges.longest_wait()
-    }
-
     fn count(&self) -> MutexGuard<'_, Count> {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A permit for one request; a thread is started if all are busy.
+    /// A permit for one request; a thread is started if all are busy. Waits a moment if all permits
+    /// are taken.
     ///
     /// # Errors
     /// All permits are taken, or no thread can be made.
     pub fn permit(workers: &Arc<Workers>) -> Result<Permit, Error> {
-        let mut count = workers.count();
-        if count.permits >= workers.most {
-            return Err(Error::Overloaded(format!("{} requests are under way", workers.most)));
-        }
+        let mut count = workers.wait_for_permit(workers.count())?;
         if count.threads <= count.busy {
             let own = workers.clone();
             std::thread::Builder::new()
@@ -130,7 +133,25 @@ impl Workers {
         count.permits += 1;
         count.busy += 1;
         workers.note(&count);
-        Ok(Permit { workers: workers.clone(), has_worker: AtomicBool::new(true) })
+        Ok(Permit { workers: workers.clone(), has_worker: true })
+    }
+
+    fn wait_for_permit<'a>(
+        &'a self,
+        mut count: MutexGuard<'a, Count>,
+    ) -> Result<MutexGuard<'a, Count>, Error> {
+        let deadline = Instant::now() + PERMIT_WITHIN;
+        while count.permits >= self.most {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Overloaded(format!("{} requests are under way", self.most)));
+            }
+            count.waiting += 1;
+            let waited = self.freed.wait_timeout(count, left);
+            count = waited.unwrap_or_else(PoisonError::into_inner).0;
+            count.waiting -= 1;
+        }
+        Ok(count)
     }
 
     fn note(&self, count: &Count) {
@@ -140,18 +161,13 @@ impl Workers {
     /// A worker's life.
     fn work(&self) {
         loop {
-            let spare = match self.http.recv_timeout(WORKER_IDLE) {
-                Ok(Some(request)) => {
+            let spare = match self.tickets.line().next(WORKER_IDLE) {
+                Ok(Some(ticket)) => {
                     // The panic itself is reported where it happens; here it ends one request.
-                    let _ = catch_unwind(AssertUnwindSafe(|| self.answer(request)));
+                    let _ = catch_unwind(AssertUnwindSafe(|| self.work_on(ticket)));
                     MOST_SPARE
                 }
-                Ok(None) => 0,
-                Err(error) => {
-                    // Its accept loop has ended, for good: nobody would be answered any more.
-                    log::error!("tiny_http accepts no more ({error}); ending, to be started anew");
-                    std::process::exit(1);
-                }
+                Ok(None) | Err(_) => 0,
             };
             if self.leave(spare) {
                 return;
@@ -170,45 +186,33 @@ impl Workers {
         leaves
     }
 
-    fn answer(&self, mut request: tiny_http::Request) {
-        let id = request.headers().iter().find(|header| header.field.equiv("X-Exchange"));
-        let id = id.and_then(|header| header.value.as_str().parse().ok());
-        let Some(exchange) = id.and_then(|id| self.exchanges.take(id)) else {
-            // The client has gone already.
-            return;
-        };
-        let _lines = logger::concerning(&exchange.request_id);
-        // The writer drops the reader: the body comes first.
-        let body = read_body(&mut request, &exchange.head);
-        // Nothing is written to it: the exchange has the client's own socket, which spares each token
-        // a hop. But the private connection, which lasts as long, tells `front` how long that is.
-        let until_answered = request.into_writer();
-        let mut answer = Answer::new(exchange.clone());
+    fn work_on(&self, ticket: u64) {
+        // The client may have gone already.
+        if let Some((turn, permit)) = self.tickets.call(ticket) {
+            self.answer(turn, permit);
+        }
+    }
+
+    fn answer(&self, turn: Turn, mut permit: Permit) {
+        let _lines = logger::concerning(&turn.request_id);
+        let body = turn.take_body();
+        self.service.vitals.note_received(body.bytes().len());
+        let mut answer = Answer::new(turn);
         let mut record = Record::default();
-        self.service.vitals.note_received(body.as_ref().map_or(0, Vec::len));
-        let begun = body.and_then(|body| self.service.answer(&body, &mut answer, &mut record));
+        let begun = self.service.answer(body, &mut answer, &mut record);
         let service = self.service.clone();
         match begun {
-            Ok(None) => service.finish(answer, &record, Ok(()), until_answered),
-            Err(error) => service.finish(answer, &record, Err(error), until_answered),
-            Ok(Some((reply, under_way))) => self.writers.run(Box::new(move || {
-                let _lines = logger::concerning(&answer.exchange().request_id);
-                let (record, result) = reply.write(&mut answer);
-                drop(under_way);
-                service.finish(answer, &record, result, until_answered);
-            })),
-        }
-        if let Some(permit) = exchange.permit().downcast_ref::<Permit>() {
-            permit.let_worker_go();
+            Ok(None) => service.finish(answer, &record, Ok(()), permit),
+            Err(error) => service.finish(answer, &record, Err(error), permit),
+            Ok(Some((reply, under_way))) => {
+                permit.let_worker_go();
+                self.writers.run(Box::new(move || {
+                    let _lines = logger::concerning(&answer.exchange().request_id);
+                    let (record, result) = reply.write(&mut answer);
+                    drop(under_way);
+                    service.finish(answer, &record, result, permit);
+                }));
+            }
         }
     }
-}
-
-fn read_body(request: &mut tiny_http::Request, head: &Head) -> Result<Vec<u8>, Error> {
-    let mut body = Vec::new();
-    if head.body != BodyLength::Known(0) {
-        body.reserve_exact(request.body_length().unwrap_or(0));
-        request.as_reader().read_to_end(&mut body).map_err(|_| Error::ClientGone)?;
-    }
-    Ok(body)
 }

@@ -1,0 +1,137 @@
+//! How a request gets to a worker: tiny_http hands out a ticket, and the ticket's exchange and permit
+//! are fetched from here.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use super::line::Line;
+use super::workers::Permit;
+use crate::error::Error;
+use crate::front::{Exchange, TAKEN_WITHIN, Turn};
+
+/// A request is given up that has not been taken after as many times [`TAKEN_WITHIN`].
+const MOST_TRIES: u32 = 5;
+
+/// The requests that wait for their tickets to come out, and the line that these are on.
+pub struct Tickets {
+    waiting: Mutex<HashMap<u64, Waiting>>,
+    line: RwLock<Arc<Line>>,
+}
+
+struct Waiting {
+    exchange: Arc<Exchange>,
+    permit: Permit,
+    since: Instant,
+    /// Where its ticket is.
+    line: Arc<Line>,
+}
+
+impl Tickets {
+    /// Opens the line.
+    ///
+    /// # Errors
+    /// See [`Line::open`].
+    pub fn new() -> io::Result<Tickets> {
+        Ok(Tickets { waiting: Mutex::default(), line: RwLock::new(Arc::new(Line::open()?)) })
+    }
+
+    /// The line that tickets come out of now.
+    pub fn line(&self) -> Arc<Line> {
+        self.line.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has a request wait, and sends its ticket.
+    ///
+    /// # Errors
+    /// There is no line; the request does not wait.
+    pub fn put(&self, exchange: &Arc<Exchange>, permit: Permit) -> Result<(), Error> {
+        let (line, since) = (self.line(), Instant::now());
+        let waiting = Waiting { exchange: exchange.clone(), permit, since, line: line.clone() };
+        self.waiting().insert(exchange.id, waiting);
+        let sent = line.send(exchange.id).or_else(|error| {
+            self.replace(&line, &error.to_string())?;
+            self.send_again(exchange.id)
+        });
+        sent.map_err(|error| {
+            self.forget(exchange.id);
+            out_of_order(&error)
+        })
+    }
+
+    /// Fetches what a ticket stands for; `None` if its client has left, or it came out before.
+    pub fn call(&self, ticket: u64) -> Option<(Turn, Permit)> {
+        let waiting = self.waiting().remove(&ticket)?;
+        Some((waiting.exchange.take()?, waiting.permit))
+    }
+
+    /// Looks after a request that has waited for long: if the line is stuck, it is replaced, and the
+    /// ticket sent once more.
+    ///
+    /// # Errors
+    /// There is no line, or even that has not helped; the request does not wait any more.
+    pub fn look_after(&self, ticket: u64, tries: u32) -> Result<(), Error> {
+        let Some(line) = self.waiting().get(&ticket).map(|waiting| waiting.line.clone()) else {
+            return Ok(());
+        };
+        let is_current = Arc::ptr_eq(&line, &self.line());
+        // A line that hands out others' tickets is slow, not stuck.
+        let done = match is_current && line.silence() < TAKEN_WITHIN {
+            true => Ok(()),
+            false => {
+                let replaced = self.replace(&line, "tickets do not come out");
+                replaced.and_then(|()| self.send_again(ticket))
+            }
+        };
+        let done = match tries > MOST_TRIES {
+            true => Err(io::Error::other("tickets do not come out")),
+            false => done,
+        };
+        done.map_err(|error| {
+            self.forget(ticket);
+            out_of_order(&error)
+        })
+    }
+
+    /// Nobody waits for this request any more.
+    pub fn forget(&self, ticket: u64) {
+        let forgotten = self.waiting().remove(&ticket);
+        drop(forgotten);
+    }
+
+    /// How long the oldest request has been waiting. There is a worker for each: waiting for long means
+    /// that the way to them is blocked.
+    pub fn longest_wait(&self) -> Option<Duration> {
+        self.waiting().values().map(|waiting| waiting.since.elapsed()).max()
+    }
+
+    /// Sends a ticket on the line that there is now, if its request still waits.
+    fn send_again(&self, ticket: u64) -> io::Result<()> {
+        let line = self.line();
+        match self.waiting().get_mut(&ticket) {
+            Some(waiting) => waiting.line = line.clone(),
+            None => return Ok(()),
+        }
+        line.send(ticket)
+    }
+
+    /// Opens another line in place of `broken`, unless somebody has done so already.
+    fn replace(&self, broken: &Arc<Line>, why: &str) -> io::Result<()> {
+        let mut line = self.line.write().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&line, broken) {
+            log::error!("the private line to the workers is out of order ({why}); opening another");
+            *line = Arc::new(Line::open()?);
+        }
+        Ok(())
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn out_of_order(error: &io::Error) -> Error {
+    log::error!("no request can be handed to a worker: {error}");
+    Error::Overloaded("no more requests can be taken at the moment".to_owned())
+}
