@@ -33,7 +33,7 @@
 //! front       connections        usage      token estimates
 //! vitals      all counters
 //! manager     what systemd is told (the only user of sd-notify)
-//! chat, error, escape, heartbeat, logger, pool
+//! chat, error, escape, heartbeat, logger, pool, sync
 //! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -75,6 +75,7 @@ pub mod server;
 pub mod socketio;
 pub mod sse;
 pub mod stop;
+pub mod sync;
 pub mod tools;
 pub mod usage;
 pub mod vitals;

@@ -1,0 +1,36 @@
+//! The primitives by which threads wait for each other: the standard library's, except in the build
+//! that the feature `interleavings` makes of the unit tests. There they are shuttle's, which runs a test
+//! again and again, each time with its threads interleaved in another way, and reports a deadlock (a
+//! wake-up that was lost, say) with the schedule that led to it.
+//!
+//! Modules whose threads meet in a way that is worth such tests take their primitives from here, and
+//! have the tests in a module named `interleavings`:
+//!
+//! ```text
+//! #[cfg(all(test, feature = "interleavings"))]
+//! mod interleavings;
+//! ```
+//!
+//! ```text
+//! cargo test --lib --features interleavings interleavings
+//! ```
+//!
+//! In that build nothing but those tests can run: shuttle's primitives work only within its checks.
+//! Time stands still there: a wait with a time limit ends only if it is notified, so no limit hides a
+//! wake-up that was lost. What must not be used within a check is whatever blocks a thread by other
+//! means, such as the receiving end of a crossbeam channel.
+
+#[cfg(not(all(test, feature = "interleavings")))]
+pub use std::sync::{Condvar, Mutex, MutexGuard};
+
+#[cfg(all(test, feature = "interleavings"))]
+pub use shuttle::sync::{Condvar, Mutex, MutexGuard};
+
+/// Atomic values.
+pub mod atomic {
+    #[cfg(not(all(test, feature = "interleavings")))]
+    pub use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+    #[cfg(all(test, feature = "interleavings"))]
+    pub use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+}
