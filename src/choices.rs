@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Select, TryRecvError};
 use crate::chat::FinishReason;
 use crate::error::{Error, Failure, Step};
 use crate::front::{ClientNews, Exchange};
-use crate::langfast::{RunEvent, Subscription};
+use crate::langfast::{Revised, RunEvent, Subscription};
 
 /// A run that says it is done may still bring its last text, but no later than this.
 const ENDING: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub enum ChoiceEvent {
         /// Why.
         reason: FinishReason,
         /// The final text, if it is not what the texts add up to.
-        revised: Option<String>,
+        revised: Option<Box<Revised>>,
     },
 }
 
@@ -69,8 +69,8 @@ struct Choice {
     run: Option<Subscription>,
     started: Instant,
     last_event: Option<Instant>,
-    /// When the run said that it is done without saying how.
-    ending: Option<Instant>,
+    /// When the run said that it is done without saying how, and the final text as it is known since.
+    ending: Option<(Instant, Option<Box<Revised>>)>,
     /// Whether the answer does without this run.
     may_fail: bool,
 }
@@ -195,8 +195,8 @@ impl Choice {
         self.last_event = Some(Instant::now());
         match event {
             RunEvent::Alive => Ok(ChoiceEvent::Alive),
-            RunEvent::Ending => {
-                self.ending.get_or_insert_with(Instant::now);
+            RunEvent::Ending(revised) => {
+                self.ending.get_or_insert_with(|| (Instant::now(), None)).1 = revised;
                 Ok(ChoiceEvent::Alive)
             }
             RunEvent::Text(text) => Ok(ChoiceEvent::Text(text)),
@@ -209,8 +209,8 @@ impl Choice {
     }
 
     fn deadline(&self, deadlines: &Deadlines) -> Instant {
-        let event = match (self.ending, self.last_event) {
-            (Some(ending), _) => ending + ENDING,
+        let event = match (&self.ending, self.last_event) {
+            (Some((ending, _)), _) => *ending + ENDING,
             (None, Some(last)) => last + deadlines.silence,
             (None, None) => self.started + deadlines.first_event,
         };
@@ -219,8 +219,9 @@ impl Choice {
 
     /// What it means that the deadline has passed.
     fn expire(&mut self, deadlines: &Deadlines) -> Result<ChoiceEvent, Error> {
-        if self.ending.is_some() {
-            return Ok(self.stop());
+        if let Some((_, revised)) = self.ending.take() {
+            self.run = None;
+            return Ok(ChoiceEvent::Ended { reason: FinishReason::Stop, revised });
         }
         let (setting, limit) = if self.started.elapsed() >= deadlines.run {
             ("LANGFAST2API_RUN_TIMEOUT", deadlines.run)

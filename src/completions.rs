@@ -10,9 +10,9 @@ use crate::answer::Answer;
 use crate::chat::{ChatRequest, FinishReason, Prompt, ResponseFormat, Usage};
 use crate::choices::{ChoiceEvent, Choices, Deadlines, Never, Next};
 use crate::dialect::{Call, Choice, Dialect, Ending, Start};
-use crate::error::Error;
+use crate::error::{Error, Failure, Step};
 use crate::json_mode::{self, Verdict};
-use crate::langfast::{LangFast, Subscription, Unwanted, prompt_meta};
+use crate::langfast::{LangFast, Revised, Subscription, Unwanted, prompt_meta};
 use crate::logger;
 use crate::models::{Model, Models};
 use crate::reader::{Part, Reader, add_part};
@@ -248,14 +248,17 @@ impl Reply {
         let mut choices = vec![unwritten(); self.choices.len()];
         let mut parts = Vec::new();
         while !self.choices.all_ended() {
-            let Next::Choice(at, event) = self.choices.next(None)? else { continue };
-            if let ChoiceEvent::Ended { revised: Some(text), .. } = &event {
-                if self.readers[at].restart() {
-                    choices[at] = unwritten();
+            let Next::Choice(at, mut event) = self.choices.next(None)? else { continue };
+            // Nothing has been sent: the final text is the answer, whatever came before it.
+            if let ChoiceEvent::Ended { revised, .. } = &mut event {
+                if let Some(revised) = revised.take() {
+                    if self.readers[at].restart() {
+                        choices[at] = unwritten();
+                    }
+                    self.readers[at].push(revised.text, &mut parts);
                 }
-                self.readers[at].push(text.clone(), &mut parts);
             }
-            if let Some(ending) = self.read(at, event, &mut parts) {
+            if let Some(ending) = self.read(at, event, &mut parts)? {
                 choices[at].ending = ending;
             }
             parts.drain(..).for_each(|part| add_part(&mut choices[at], part));
@@ -287,7 +290,10 @@ impl Reply {
         loop {
             match next {
                 Ok(Next::Choice(at, event)) => {
-                    let ending = self.read(at, event, &mut parts);
+                    let ending = match self.read(at, event, &mut parts) {
+                        Ok(ending) => ending,
+                        Err(error) => return self.fail(events, error),
+                    };
                     brings_text |= !parts.is_empty();
                     for part in parts.drain(..) {
                         tell(&mut *self.dialect, &mut events, at, &mut calls[at], part);
@@ -323,26 +329,43 @@ impl Reply {
     }
 
     /// Takes a choice's event: adds to `parts` what it brings, and gives the ending if it is one.
-    fn read(&mut self, at: usize, event: ChoiceEvent, parts: &mut Vec<Part>) -> Option<Ending> {
+    ///
+    /// # Errors
+    /// The choice's final text does not begin with what has been sent: what the client has is no answer.
+    fn read(
+        &mut self,
+        at: usize,
+        event: ChoiceEvent,
+        parts: &mut Vec<Part>,
+    ) -> Result<Option<Ending>, Error> {
         let reader = &mut self.readers[at];
         let reason = match event {
-            ChoiceEvent::Alive => return None,
+            ChoiceEvent::Alive => return Ok(None),
             ChoiceEvent::Text(text) => {
                 self.record.first_text.get_or_insert_with(|| self.began.elapsed());
                 reader.push(text, parts);
                 if !reader.is_done() {
-                    return None;
+                    return Ok(None);
                 }
                 self.choices.end(at);
                 FinishReason::Stop
             }
-            ChoiceEvent::Ended { reason, .. } => {
+            ChoiceEvent::Ended { reason, revised: None } => {
                 reader.finish(parts);
+                reason
+            }
+            ChoiceEvent::Ended { reason, revised: Some(revised) } => {
+                let agreement = revised.agreement();
+                let Revised { shown, text } = *revised;
+                if !reader.revise(&shown, text, parts) {
+                    log::warn!("a streamed text was revised: {agreement}");
+                    return Err(Error::upstream(Step::Run, Failure::Revised));
+                }
                 reason
             }
         };
         let mended = self.run_again(at, reason);
-        (!mended).then(|| self.readers[at].end(reason, parts))
+        Ok((!mended).then(|| self.readers[at].end(reason, parts)))
     }
 
     /// Starts another run for a choice whose tool calls are not valid; false if it needs none, has

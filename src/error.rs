@@ -67,6 +67,8 @@ pub enum Failure {
     Refused(String),
     /// This program's own limit, not LangFast's.
     OverLimit(String),
+    /// The answer's text was revised after some of it had been sent in a stream.
+    Revised,
     /// Somebody has to act before it can work again; the text says how.
     NeedsOperator(String),
     /// We keep away on our own account; try again after so many seconds.
@@ -260,6 +262,7 @@ impl Failure {
             Failure::Malformed(_) => "malformed",
             Failure::Refused(_) => "refused",
             Failure::OverLimit(_) => "over_limit",
+            Failure::Revised => "revised",
             Failure::NeedsOperator(_) => "needs_operator",
             Failure::HoldOff { .. } => "hold_off",
         }
@@ -297,9 +300,10 @@ impl Failure {
                 status_report(*status, words, *retry_after, report)
             }
             Failure::Refused(message) => refusal_report(message, report),
-            Failure::Broken(_) | Failure::Malformed(_) | Failure::OverLimit(_) => {
-                report(502, "upstream_error", Some("upstream_error"))
-            }
+            Failure::Broken(_)
+            | Failure::Malformed(_)
+            | Failure::OverLimit(_)
+            | Failure::Revised => report(502, "upstream_error", Some("upstream_error")),
         }
     }
 }
@@ -436,6 +440,11 @@ fn write_failure(f: &mut fmt::Formatter<'_>, step: Step, failure: &Failure) -> f
         }
         Failure::Refused(message) => write!(f, "LangFast failed to {step}: {message}"),
         Failure::OverLimit(what) => write!(f, "Could not {step}: {what}"),
+        Failure::Revised => write!(
+            f,
+            "Could not {step}: LangFast has changed text that had been sent already, so this is not its \
+             answer. Without `stream` an answer is always the final text"
+        ),
         Failure::NeedsOperator(how) => write!(f, "Could not {step}: {how}"),
         Failure::HoldOff { message, seconds } => {
             write!(f, "Could not {step}: {message} (next try in {seconds} s)")

@@ -29,6 +29,7 @@ pub use run::RunEvent;
 pub use runner::{Runner, RunnerConfig, Subscription};
 pub use session::{Grant, Session};
 pub use store::{Saved, SavedSession, Store};
+pub use transcript::Revised;
 
 use crate::config::{BadSetting, Settings};
 use crate::error::{Error, Failure, Step};

@@ -136,6 +136,28 @@ impl Reader {
         self.show_held_back(parts);
     }
 
+    /// Reads the final `text` of a run that was streamed as `shown`, which it does not begin with, in
+    /// place of all that was read, and adds to `parts` what follows on what has been told. That can be
+    /// done as long as the two differ only in what was held back, as calls may be, and in white space at
+    /// the end of a text; if they differ in more, it is false.
+    pub fn revise(&mut self, shown: &str, text: String, parts: &mut Vec<Part>) -> bool {
+        let mut told = Vec::new();
+        // Of a second run nothing has been told.
+        if self.before.is_none() {
+            let mut again = Reader::new(self.plan.clone(), self.stops.clone(), self.holds_calls);
+            again.push(shown.to_owned(), &mut told);
+        }
+        self.restart();
+        let mut now = Vec::new();
+        self.push(text, &mut now);
+        self.finish(&mut now);
+        let rest = behind(joined(told), joined(now));
+        rest.is_some_and(|rest| {
+            parts.extend(rest);
+            true
+        })
+    }
+
     /// Whether nothing that may follow is wanted.
     pub fn is_done(&self) -> bool {
         self.stop.stopped().is_some() || self.parser.as_ref().is_some_and(Parser::is_done)
@@ -306,6 +328,52 @@ impl Reader {
     pub fn tokens(&self) -> u64 {
         self.tokens_before + self.counter.total()
     }
+}
+
+/// The same parts with pieces of the same text or arguments joined.
+fn joined(parts: Vec<Part>) -> Vec<Part> {
+    let mut joined: Vec<Part> = Vec::new();
+    for part in parts {
+        match (joined.last_mut(), &part) {
+            (Some(Part::Text(text)), Part::Text(more))
+            | (Some(Part::Arguments(text)), Part::Arguments(more)) => text.push_str(more),
+            _ => joined.push(part),
+        }
+    }
+    joined
+}
+
+/// What follows in `now` on the parts that have been `told`; `None` if it does not begin with them, but
+/// for white space at the end of a text.
+fn behind(told: Vec<Part>, now: Vec<Part>) -> Option<Vec<Part>> {
+    let mut now = now.into_iter().peekable();
+    // What the last part told lacks.
+    let mut more = None;
+    for part in told {
+        if more.is_some() {
+            return None;
+        }
+        let is_nothing = matches!(&part, Part::Text(told) if told.trim_end().is_empty());
+        if is_nothing && !matches!(now.peek(), Some(Part::Text(_))) {
+            continue;
+        }
+        more = match (part, now.next()?) {
+            (Part::Text(told), Part::Text(now)) => match now.strip_prefix(&told) {
+                Some("") => None,
+                Some(more) => Some(Part::Text(more.to_owned())),
+                None if told.trim_end() == now.trim_end() => None,
+                None => return None,
+            },
+            (Part::Arguments(told), Part::Arguments(now)) => match now.strip_prefix(&told)? {
+                "" => None,
+                more => Some(Part::Arguments(more.to_owned())),
+            },
+            (Part::CallBegin(told), Part::CallBegin(now)) if told.name == now.name => None,
+            (Part::CallEnd, Part::CallEnd) => None,
+            _ => return None,
+        };
+    }
+    Some(more.into_iter().chain(now).collect())
 }
 
 /// Puts a part where it belongs in a whole choice.

@@ -278,42 +278,6 @@ fn events_that_are_repeated_stale_empty_or_foreign_change_nothing() {
 }
 
 #[test]
-fn a_whole_answer_is_the_final_text_and_a_stream_never_repeats() {
-    let (simulator, program) = start_literal();
-    for (texts, whole, in_pieces) in [
-        // Trimmed at the end.
-        (vec!["one ", "one two \n", "one two"], "one two", "one two \n"),
-        // A word replaced, the text longer than before.
-        (vec!["one two", "one 2 three"], "one 2 three", "one two2 three"),
-        // Shorter at first, then longer.
-        (vec!["one two", "on", "one two three"], "one two three", "one two three"),
-        // Written anew.
-        (vec!["one", "uno", "uno dos tres"], "uno dos tres", "oneuno dos tres"),
-        // Revised to something shorter at the end.
-        (vec!["one two three", "one 2"], "one 2", "one two three"),
-        // Nothing at the end.
-        (vec!["one two", ""], "one two", "one two"),
-    ] {
-        for stream in [false, true] {
-            let runs = simulator.stats().runs;
-            let fields = if stream { streamed(SILENT) } else { user(SILENT) };
-            let mut connection = program.chat_connection(fields);
-            let run = Stepped::nth(&simulator, runs + 1);
-            let (last, earlier) = texts.split_last().unwrap();
-            earlier.iter().for_each(|text| run.says(text));
-            run.ends(last);
-            let response = connection.response();
-            if stream {
-                assert_eq!(response.streamed_text(0), in_pieces, "{texts:?}");
-                assert!(response.is_done());
-            } else {
-                assert_eq!(response.content(), whole, "{texts:?}");
-            }
-        }
-    }
-}
-
-#[test]
 fn a_stop_text_ends_the_final_text_too() {
     let (simulator, program) = start_literal();
     let mut fields = user(SILENT);

@@ -156,7 +156,7 @@ fn advice(error: &Error) -> Option<&'static str> {
         Failure::Status { .. } | Failure::Malformed(_) | Failure::Refused(_) => {
             "LangFast may have changed: look for a newer version of langfast2api"
         }
-        Failure::OverLimit(_) => return None,
+        Failure::OverLimit(_) | Failure::Revised => return None,
     })
 }
 
@@ -248,7 +248,7 @@ fn try_run(
         match event {
             RunEvent::Text(_) => pieces += 1,
             RunEvent::Alive => {}
-            RunEvent::Ending => limit.0 = ENDING,
+            RunEvent::Ending(_) => limit.0 = ENDING,
             RunEvent::Finished { .. } => return Ok((first, pieces)),
             RunEvent::Failed(error) => return Err(*error),
         }

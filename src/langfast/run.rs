@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::transcript::Transcript;
+use super::transcript::{Revised, Transcript};
 use crate::chat::FinishReason;
 use crate::error::{Error, Failure, Step, clean};
 
@@ -18,17 +18,34 @@ pub enum RunEvent {
     Text(String),
     /// An event that brought no new text; the run is alive.
     Alive,
-    /// The run says that it is done, but not with which text: the event that does may be on its way.
-    Ending,
+    /// The run says that it is done, but not with which text: the event that does may be on its way. It
+    /// comes again with everything that follows. If nothing does, this is the final text, should it not
+    /// be what the texts add up to.
+    Ending(Option<Box<Revised>>),
     /// The run is done.
     Finished {
         /// Why.
         reason: FinishReason,
         /// The final text, if it is not what the texts add up to.
-        revised: Option<String>,
+        revised: Option<Box<Revised>>,
     },
-    /// The run has failed. Boxed: channels have room for 31 events from the start.
+    /// The run has failed. Boxed, as the others' contents are: channels have room for 31 events from the
+    /// start.
     Failed(Box<Error>),
+}
+
+impl RunEvent {
+    /// About the memory that it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        let text = match self {
+            RunEvent::Text(text) => text.capacity(),
+            RunEvent::Ending(Some(revised)) | RunEvent::Finished { revised: Some(revised), .. } => {
+                revised.text.capacity() + revised.shown.capacity()
+            }
+            _ => 0,
+        };
+        size_of::<RunEvent>() + text
+    }
 }
 
 /// One event about an execution, as it came; borrowed from its frame.
@@ -200,6 +217,10 @@ pub fn range_within(outer: &str, inner: &str) -> Option<Range<usize>> {
 #[derive(Debug)]
 pub struct Progress {
     transcript: Transcript,
+    /// Whether any event has come.
+    begun: bool,
+    /// Whether the run has said that it is done, but not how.
+    ending: bool,
     ended: bool,
     limit: usize,
 }
@@ -207,13 +228,29 @@ pub struct Progress {
 impl Progress {
     /// A run whose answer may have `limit` bytes of text.
     pub fn new(limit: usize) -> Progress {
-        Progress { transcript: Transcript::default(), ended: false, limit }
+        let transcript = Transcript::default();
+        Progress { transcript, begun: false, ending: false, ended: false, limit }
+    }
+
+    /// Whether the run has shown a sign of life.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whether nothing more comes of it.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn bytes(&self) -> usize {
+        self.transcript.bytes()
     }
 
     /// Takes a packet that is the last one of this run but for more text, without parsing it; `None`
     /// for any other.
     pub fn grow(&mut self, packet: &str) -> Option<RunEvent> {
-        if self.ended {
+        if self.ending || self.ended {
             return None;
         }
         let delta = self.transcript.grow(packet.as_bytes())?;
@@ -230,6 +267,7 @@ impl Progress {
         if self.ended {
             return Vec::new();
         }
+        self.begun = true;
         // What stands beside a failure may be its own words.
         let text = notice.text().filter(|_| !notice.is_failure());
         let delta = text.map_or_else(String::new, |raw| {
@@ -253,35 +291,40 @@ impl Progress {
         if !delta.is_empty() {
             events.push(RunEvent::Text(delta));
         }
-        match &notice.outcome {
-            Outcome::InProgress if events.is_empty() => events.push(RunEvent::Alive),
-            Outcome::InProgress => {}
-            Outcome::Ending => events.push(RunEvent::Ending),
+        self.ending |= notice.outcome == Outcome::Ending;
+        let revised = || self.transcript.revised().map(Box::new);
+        let end = match &notice.outcome {
             Outcome::Completed(reason) => {
-                let revised = std::mem::take(&mut self.transcript).into_revised();
-                events.extend(self.end(RunEvent::Finished { reason: *reason, revised }));
+                Some(RunEvent::Finished { reason: *reason, revised: revised() })
             }
-            Outcome::Failed(why) => {
-                let failure = Failure::Refused(why.clone());
-                events.extend(self.end(failed(failure)));
-            }
+            Outcome::Failed(why) => Some(failed(Failure::Refused(why.clone()))),
+            Outcome::InProgress | Outcome::Ending => None,
+        };
+        if let Some(end) = end {
+            self.end();
+            events.push(end);
+        } else if self.ending {
+            events.push(RunEvent::Ending(revised()));
+        } else if events.is_empty() {
+            events.push(RunEvent::Alive);
         }
         events
     }
 
     /// The end of a run whose answer has become too long.
     fn over_limit(&mut self) -> Option<RunEvent> {
-        if self.transcript.shown() <= self.limit {
+        if self.transcript.length() <= self.limit {
             return None;
         }
-        self.ended = true;
+        self.end();
         let why = format!("the answer is longer than {} MiB", self.limit >> 20);
         Some(failed(Failure::OverLimit(why)))
     }
 
-    fn end(&mut self, event: RunEvent) -> Vec<RunEvent> {
+    /// Nothing more comes: the text is let go.
+    fn end(&mut self) {
         self.ended = true;
-        vec![event]
+        self.transcript = Transcript::default();
     }
 }
 
@@ -378,7 +421,7 @@ mod tests {
     #[test]
     fn completion_finished_ends_the_run_only_if_it_says_how() {
         let name = "completion_finished";
-        assert_eq!(play(&[(name, r#"{"executionId":"j"}"#)]), [RunEvent::Ending]);
+        assert_eq!(play(&[(name, r#"{"executionId":"j"}"#)]), [RunEvent::Ending(None)]);
         let done = r#"{"executionId":"j","content":"a","status":"completed"}"#;
         assert_eq!(play(&[(name, done)]), [text("a"), STOP]);
         let done = r#"{"executionId":"j","content":"a","finish_reason":"stop"}"#;

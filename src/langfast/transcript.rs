@@ -7,23 +7,53 @@ use std::ops::Range;
 
 use crate::escape::utf16_unit;
 
-/// The text of a run as far as it has been shown.
+/// The text of a run, and how far it has been shown.
 #[derive(Debug, Default)]
 pub struct Transcript {
-    /// The packet that brought the longest text so far. Its text is what was shown, unless `diverged`.
+    /// The packet that brought the latest text, but for texts that only repeat its beginning.
     packet: Vec<u8>,
     /// Where in the packet its text is: JSON string content, between the quotes.
     text: Range<usize>,
-    /// How far in the packet its text has been shown.
-    shown_to: usize,
+    /// How far in the packet its text has been read.
+    read_to: usize,
+    /// Bytes of text that make.
+    read: usize,
     /// Whether a packet that is this one but for more text means nothing else than more text.
     may_grow: bool,
     /// Bytes of text shown.
     shown: usize,
-    /// Whether a revised text went on otherwise than what had been shown.
-    diverged: bool,
-    /// The latest text, when it is not the packet's but no longer than that.
-    shorter: Option<String>,
+    /// What was shown, while the packet's text does not begin with it: LangFast has revised the text.
+    /// Nothing is shown before one comes that does.
+    apart: Option<String>,
+    /// Whether the last event's text was but a beginning of what is known: an earlier one again, or
+    /// trimmed.
+    is_stale: bool,
+    /// The final text, if it is such a beginning.
+    trimmed: Option<String>,
+}
+
+/// A final text that is not what was shown, nor that and more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revised {
+    /// The final text.
+    pub text: String,
+    /// What was shown.
+    pub shown: String,
+}
+
+impl Revised {
+    /// How far the two agree, in figures and without their text.
+    pub fn agreement(&self) -> String {
+        let common = &self.shown[..common_prefix(&self.shown, &self.text)];
+        let figures =
+            |text: &str| format!("{} bytes ({} characters)", text.len(), text.chars().count());
+        format!(
+            "what was sent, {}, and the final text, {}, agree in the first {}",
+            figures(&self.shown),
+            figures(&self.text),
+            figures(common)
+        )
+    }
 }
 
 impl Transcript {
@@ -31,40 +61,40 @@ impl Transcript {
     /// and gives what is new; empty when nothing is.
     ///
     /// A half of a surrogate pair or a replacement character at the end is held back: the sender cut
-    /// a character, and the next event brings it whole. A text that no longer begins with what was
-    /// shown goes on behind the longest common prefix if it is longer than what was shown; what was
-    /// shown cannot be taken back, and is never shown again.
+    /// a character, and the next event brings it whole. What was shown cannot be taken back, and a text
+    /// that does not begin with it would be no continuation: nothing of it is shown. The next event may
+    /// bring one that does, if that was an event of some other time.
     pub fn advance(&mut self, packet: &[u8], text: Range<usize>) -> String {
         let raw = without_cut_character(&packet[text.clone()]);
+        self.is_stale = false;
         if raw.starts_with(self.raw()) {
-            self.shorter = None;
-            let shown_to = text.start + self.raw().len();
-            self.remember(packet, text, shown_to);
-            return self.show(shown_to..self.text.start + raw.len());
+            let read_to = text.start + self.raw().len();
+            self.remember(packet, text, read_to);
+            return self.read(read_to..self.text.start + raw.len());
         }
         if self.raw().starts_with(raw) {
-            // An earlier event again, or the text was trimmed.
-            self.shorter = Some(unescape(raw));
+            self.is_stale = true;
             return String::new();
         }
-        self.revise(packet, text.start..text.start + raw.len())
+        let end = text.start + raw.len();
+        self.replace(packet, text, end)
     }
 
     /// Takes the last event's text; nothing is held back any more.
     pub fn complete(&mut self, packet: &[u8], text: Range<usize>) -> String {
         let delta = self.advance(packet, text.clone());
-        if let Some(shorter) = &mut self.shorter {
-            *shorter = unescape(&packet[text]);
+        if self.is_stale {
+            // An empty last event says nothing about the text.
+            self.trimmed = Some(unescape(&packet[text])).filter(|text| !text.is_empty());
             return delta;
         }
-        self.remember(packet, text, self.shown_to);
-        delta + &self.show(self.shown_to..self.text.end)
+        delta + &self.read(self.read_to..self.text.end)
     }
 
     /// Says that the packet just taken tells nothing but its text and that the run goes on, so that
     /// the next ones may be taken by [`Transcript::grow`].
     pub fn may_grow(&mut self) {
-        self.may_grow |= self.shorter.is_none();
+        self.may_grow |= !self.is_stale;
     }
 
     /// Takes a packet that is the one before it but for more text, without parsing it, and gives what
@@ -78,20 +108,24 @@ impl Transcript {
         if !is_string_content(more) {
             return None;
         }
-        self.shorter = None;
+        self.is_stale = false;
         make_room(&mut self.packet, packet.len());
         self.packet.extend_from_slice(more);
         self.packet[self.text.end..].rotate_right(more.len());
         self.text.end += more.len();
-        let length = without_cut_character(&self.packet[self.shown_to..self.text.end]).len();
-        Some(self.show(self.shown_to..self.shown_to + length))
+        let length = without_cut_character(&self.packet[self.read_to..self.text.end]).len();
+        Some(self.read(self.read_to..self.read_to + length))
     }
 
-    /// The final text, if it is not what the deltas add up to.
-    pub fn into_revised(self) -> Option<String> {
-        // An empty last event says nothing about the text.
-        let shorter = self.shorter.as_ref().filter(|text| !text.is_empty());
-        shorter.cloned().or_else(|| self.diverged.then(|| unescape(self.raw())))
+    /// The final text as it is known now, if it is not what the deltas add up to.
+    pub fn revised(&self) -> Option<Revised> {
+        let text = match &self.trimmed {
+            Some(text) => text.clone(),
+            None if self.apart.is_some() => unescape(self.raw()),
+            None => return None,
+        };
+        let shown = self.apart.clone().unwrap_or_else(|| unescape(self.raw()));
+        Some(Revised { text, shown }).filter(|revised| revised.text != revised.shown)
     }
 
     /// Bytes of text shown so far.
@@ -99,41 +133,60 @@ impl Transcript {
         self.shown
     }
 
-    /// The text shown, as JSON string content.
-    fn raw(&self) -> &[u8] {
-        &self.packet[self.text.start..self.shown_to]
+    /// Bytes of the latest text, or of what was shown if that is longer.
+    pub fn length(&self) -> usize {
+        self.read.max(self.shown)
     }
 
-    fn remember(&mut self, packet: &[u8], text: Range<usize>, shown_to: usize) {
+    /// Bytes of memory that it takes.
+    pub fn bytes(&self) -> usize {
+        self.packet.capacity() + self.apart.as_ref().map_or(0, String::capacity)
+    }
+
+    /// The text read, as JSON string content.
+    fn raw(&self) -> &[u8] {
+        &self.packet[self.text.start..self.read_to]
+    }
+
+    fn remember(&mut self, packet: &[u8], text: Range<usize>, read_to: usize) {
         self.packet.clear();
         make_room(&mut self.packet, packet.len());
         self.packet.extend_from_slice(packet);
-        (self.text, self.shown_to, self.may_grow) = (text, shown_to, false);
+        (self.text, self.read_to, self.may_grow) = (text, read_to, false);
     }
 
-    fn show(&mut self, part: Range<usize>) -> String {
-        self.shown_to = part.end;
+    /// Reads on, and gives what of it is to be shown.
+    fn read(&mut self, part: Range<usize>) -> String {
+        self.read_to = part.end;
         let delta = unescape(&self.packet[part]);
-        self.shown += delta.len();
-        delta
-    }
-
-    fn revise(&mut self, packet: &[u8], text: Range<usize>) -> String {
-        let before = unescape(self.raw());
-        let now = unescape(&packet[text.clone()]);
-        let common = common_prefix(&before, &now);
-        if now.len() <= before.len() {
-            self.shorter = Some(now);
+        self.read += delta.len();
+        if self.apart.is_some() {
             return String::new();
         }
-        // The same text may also be escaped in another way.
-        self.diverged |= common < before.len();
-        self.shorter = None;
-        let shown_to = text.end;
-        self.remember(packet, text, shown_to);
-        let delta = now[common..].to_owned();
         self.shown += delta.len();
         delta
+    }
+
+    /// Takes a text, to be read as far as `read_to`, that is written otherwise than the packet's.
+    fn replace(&mut self, packet: &[u8], text: Range<usize>, read_to: usize) -> String {
+        let now = unescape(&packet[text.start..read_to]);
+        let shown = self.apart.take();
+        let is_apart = shown.is_some();
+        let shown = shown.unwrap_or_else(|| unescape(self.raw()));
+        // The same text may be escaped in another way.
+        if let Some(more) = now.strip_prefix(shown.as_str()) {
+            self.remember(packet, text, read_to);
+            self.read = now.len();
+            self.shown += more.len();
+            return more.to_owned();
+        }
+        self.is_stale = shown.starts_with(&now);
+        if !self.is_stale {
+            self.remember(packet, text, read_to);
+            self.read = now.len();
+        }
+        self.apart = (is_apart || !self.is_stale).then_some(shown);
+        String::new()
     }
 }
 
@@ -253,9 +306,10 @@ mod tests {
         let mut deltas: Vec<String> =
             earlier.iter().map(|event| advance(&mut transcript, event.as_bytes())).collect();
         deltas.push(transcript.complete(last.as_bytes(), 0..last.len()));
-        let shown = transcript.shown();
-        assert_eq!(shown, deltas.concat().len());
-        (deltas, transcript.into_revised())
+        assert_eq!(transcript.shown(), deltas.concat().len());
+        let revised = transcript.revised();
+        assert!(revised.as_ref().is_none_or(|revised| revised.shown == deltas.concat()));
+        (deltas, revised.map(|revised| revised.text))
     }
 
     #[test]
@@ -296,13 +350,45 @@ mod tests {
     }
 
     #[test]
-    fn revised_text_goes_on_behind_the_common_prefix_and_the_final_text_is_known() {
-        let (deltas, revised) = play(&["The quick brown fox", "The quick red fox jumps"]);
-        assert_eq!(deltas, ["The quick brown fox", "red fox jumps"]);
-        assert_eq!(revised.as_deref(), Some("The quick red fox jumps"));
+    fn nothing_of_a_revised_text_is_shown_and_the_final_text_is_known() {
+        let (deltas, revised) = play(&["The answer is 41", "The answer is 42, sure"]);
+        assert_eq!(deltas, ["The answer is 41", ""]);
+        assert_eq!(revised.as_deref(), Some("The answer is 42, sure"));
         let (deltas, revised) = play(&["abc", "axyz", "axyz and more"]);
-        assert_eq!(deltas, ["abc", "xyz", " and more"]);
+        assert_eq!(deltas, ["abc", "", ""]);
         assert_eq!(revised.as_deref(), Some("axyz and more"));
+        let (deltas, revised) = play(&["abc", "x", ""]);
+        assert_eq!((deltas.concat().as_str(), revised.as_deref()), ("abc", Some("x")));
+    }
+
+    #[test]
+    fn a_text_that_begins_with_what_was_shown_goes_on_with_it_whatever_came_in_between() {
+        for between in [&["x"][..], &["abX", "abXY", "abX"], &["ab"], &["x", "ab"], &[""]] {
+            let events = [&["abc"], between, &["abcd", "abcde"]].concat();
+            let (deltas, revised) = play(&events);
+            assert_eq!((deltas.concat().as_str(), revised), ("abcde", None), "{between:?}");
+        }
+        let (deltas, revised) = play(&[r"\u00e9!", "é", "é!", "é!?"]);
+        assert_eq!((deltas.concat().as_str(), revised), ("é!?", None));
+    }
+
+    #[test]
+    fn a_revised_text_grows_without_being_parsed_and_nothing_of_it_is_shown() {
+        let mut transcript = Transcript::default();
+        advance(&mut transcript, b"abc");
+        assert_eq!(advance(&mut transcript, b"xy"), "");
+        transcript.may_grow();
+        assert_eq!(transcript.grow(b"xyz and more").as_deref(), Some(""));
+        assert_eq!((transcript.shown(), transcript.length()), (3, 12));
+        let revised = transcript.revised().unwrap();
+        assert_eq!((revised.shown.as_str(), revised.text.as_str()), ("abc", "xyz and more"));
+        assert_eq!(
+            revised.agreement(),
+            "what was sent, 3 bytes (3 characters), and the final text, 12 bytes (12 characters), \
+             agree in the first 0 bytes (0 characters)"
+        );
+        assert_eq!(advance(&mut transcript, b"abcd"), "d");
+        assert_eq!(transcript.revised(), None);
     }
 
     #[test]
@@ -352,7 +438,7 @@ mod tests {
         transcript.may_grow();
         assert_eq!(advance(&mut transcript, b"He"), "");
         assert_eq!(transcript.grow(b"Hello!").as_deref(), Some("!"));
-        assert_eq!(transcript.into_revised(), None);
+        assert_eq!(transcript.revised(), None);
     }
 
     #[test]
