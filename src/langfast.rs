@@ -6,6 +6,7 @@ mod back_off;
 pub mod dial;
 mod id_place;
 mod join;
+mod leases;
 mod outside;
 mod prompt_meta;
 mod roots;
@@ -15,6 +16,7 @@ mod runner;
 mod session;
 mod store;
 pub mod transcript;
+mod waker;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -23,10 +25,11 @@ use serde_json::Value;
 
 pub use api::{Api, Credentials, Timeouts, Tokens, Unwanted};
 pub use dial::{DialError, Dialer, Endpoint, Stage, TLS};
+pub use leases::Subscription;
 pub use outside::{Outside, Seen};
 pub use prompt_meta::prompt_meta;
 pub use run::RunEvent;
-pub use runner::{Runner, RunnerConfig, Subscription};
+pub use runner::{Runner, RunnerConfig};
 pub use session::{Grant, Session};
 pub use store::{Saved, SavedSession, Store};
 pub use transcript::Revised;
@@ -105,7 +108,7 @@ impl LangFast {
         let lease = self.runner.lease()?;
         self.prompt(&grant, model)?;
         self.api.connect_ahead()?;
-        lease.connected(&grant, &wanted_always()).map(drop)
+        lease.connected(&grant.user_id, &wanted_always()).map(drop)
     }
 
     /// What makes all connections.
@@ -141,7 +144,8 @@ impl LangFast {
     /// # Errors
     /// The step that failed, and how.
     pub fn connect(&self) -> Result<(), Error> {
-        let connected = |grant: &Grant| self.runner.lease()?.connected(grant, &wanted_always());
+        let connected =
+            |grant: &Grant| self.runner.lease()?.connected(&grant.user_id, &wanted_always());
         self.as_user(|grant| Ok(connected(grant)?.then_some(())))
     }
 
@@ -198,7 +202,7 @@ impl LangFast {
     ) -> Result<Option<Subscription>, Error> {
         let lease = self.runner.lease()?;
         let prompt = self.prompt(grant, model)?;
-        if !lease.connected(grant, unwanted)? {
+        if !lease.connected(&grant.user_id, unwanted)? {
             return Ok(None);
         }
         let run = |prompt_id: &str| {

@@ -288,7 +288,7 @@ fn a_warmed_up_server_asks_for_its_first_run_alone_on_a_connection_that_is_there
 
 #[test]
 fn connections_that_have_not_been_used_for_a_while_are_closed() {
-    let simulator = Simulator::builder().ping_interval(50).start();
+    let simulator = Simulator::start();
     let relay = Relay::to(&simulator.url());
     let program = Start::new(&relay.url()).env("LANGFAST2API_KEEP_WARM", "0.2").start();
     assert_eq!(program.ask("hello").status, 200);

@@ -8,7 +8,7 @@ mod simulator;
 mod stepped;
 mod support;
 
-use relay::Relay;
+use relay::{CERTIFICATE, Relay};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use simulator::{Fault, Simulator, Step};
@@ -303,4 +303,47 @@ fn a_message_too_long_to_be_an_answer_costs_the_socket_and_not_the_runs() {
     run.says("one two ");
     assert_eq!(next_text(&mut connection), "two ");
     finish(&run, connection, "one two ");
+}
+
+// A socket that nobody needs. Pings, the only other frames, come every 25 s: no wait is as long.
+
+#[test]
+fn a_socket_that_is_not_to_be_kept_is_closed_as_soon_as_nobody_needs_it() {
+    let simulator = Simulator::builder().literal_socket().start();
+    let tls = Relay::with_tls(&simulator.url());
+    let over_tls = format!("https://localhost:{}", tls.address().port());
+    for (round, url) in [simulator.url(), over_tls].into_iter().enumerate() {
+        for keep_warm in ["0", "0.3"] {
+            let start = Start::new(&simulator.url()).arg("--runner-url").arg(&url);
+            let start = start.env("SSL_CERT_FILE", CERTIFICATE);
+            let program = start.env("LANGFAST2API_KEEP_WARM", keep_warm).start();
+            let connects = simulator.stats().connects;
+            for asked in 1..=2 {
+                assert_eq!(program.ask("Hi").content(), "Hi");
+                let stats = simulator.wait_until(|stats| stats.open_sockets == 0);
+                assert_eq!(stats.connects, connects + asked, "round {round}");
+            }
+            program.wait_for_log("runner: socket closed, nobody needs it");
+            assert!(!program.log().contains("socket lost"), "{}", program.log());
+        }
+    }
+}
+
+#[test]
+fn no_run_is_lost_on_a_socket_that_is_closed_whenever_nobody_needs_it() {
+    let simulator = Simulator::start();
+    let program = Start::new(&simulator.url()).env("LANGFAST2API_KEEP_WARM", "0").start();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for number in 0..50 {
+                    let text = format!("answer {number}");
+                    assert_eq!(program.ask(&text).content(), text);
+                }
+            });
+        }
+    });
+    let stats = simulator.wait_until(|stats| stats.open_sockets == 0);
+    assert_eq!(stats.runs, 200);
+    assert!(stats.connects > 1, "it was closed at times: {stats:?}");
 }

@@ -449,6 +449,24 @@ fn a_socket_handshake_that_hangs_is_ended_by_its_deadline_which_is_named() {
 }
 
 #[test]
+fn requests_that_wait_for_the_socket_do_so_without_taking_processor_time() {
+    let simulator = Simulator::start();
+    // The kernel accepts for it, and nobody ever answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let runner = format!("http://{}", silent.local_addr().unwrap());
+    let start = Start::new(&simulator.url()).arg("--runner-url").arg(runner);
+    let program = start.env("LANGFAST2API_REQUEST_TIMEOUT", "3").start();
+    let held: Vec<_> = (0..3).map(|_| program.chat_connection(user("Hi"))).collect();
+    simulator.wait_until(|stats| stats.prompts == 1);
+    let before = program.processor_ticks();
+    for mut connection in held {
+        assert_eq!(connection.response().status, 504);
+    }
+    let taken = program.processor_ticks() - before;
+    assert!(taken < 30, "{taken} hundredths of a second in three seconds");
+}
+
+#[test]
 fn a_socket_handshake_that_breaks_is_tried_once_more() {
     let (simulator, program) = start_with(Step::Connect, Fault::reset());
     assert_eq!(program.ask("Hi").content(), "Hi");

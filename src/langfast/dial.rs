@@ -14,6 +14,7 @@ use rustix::net::sockopt;
 use ureq::http::Uri;
 
 use super::roots;
+use super::waker::Watch;
 
 /// What TLS is spoken with: native-tls takes OpenSSL on all systems that this program runs on.
 pub const TLS: &str = "openssl";
@@ -189,7 +190,7 @@ impl Dialer {
             }
             None => {
                 let tcp = connect_tcp(&endpoint.host, endpoint.port, deadline, done)?;
-                Socket { tcp, deadline: Some(deadline) }
+                Socket::new(tcp, deadline)
             }
         };
         if !endpoint.tls {
@@ -323,7 +324,7 @@ fn connect_through(
     }
     let tcp = connect_tcp(proxy.host(), proxy.port(), deadline, &mut |_, _| {});
     let tcp = tcp.map_err(|e| failed(&e))?;
-    let mut socket = Socket { tcp, deadline: Some(deadline) };
+    let mut socket = Socket::new(tcp, deadline);
 
     let target = endpoint.authority();
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
@@ -366,9 +367,15 @@ fn read_connect_status(socket: &mut Socket) -> io::Result<u16> {
 pub struct Socket {
     tcp: TcpStream,
     deadline: Option<Instant>,
+    /// How reads wait when there is no deadline.
+    watch: Option<Watch>,
 }
 
 impl Socket {
+    fn new(tcp: TcpStream, deadline: Instant) -> Socket {
+        Socket { tcp, deadline: Some(deadline), watch: None }
+    }
+
     fn left(&self) -> io::Result<Option<Duration>> {
         let Some(deadline) = self.deadline else { return Ok(None) };
         match deadline.saturating_duration_since(Instant::now()) {
@@ -380,6 +387,10 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let (None, Some(watch)) = (self.deadline, &mut self.watch) {
+            watch.wait(&self.tcp)?;
+            watch.heard();
+        }
         again_if_interrupted(|| {
             if let Some(left) = self.left()? {
                 self.tcp.set_read_timeout(Some(left))?;
@@ -432,27 +443,25 @@ impl Connection {
         }
     }
 
-    /// Ends every read and write by `deadline`. With `None` the timeouts that were set last remain.
+    /// Ends every read and write by `deadline`. With `None` reads wait as [`Connection::set_watch`] says,
+    /// or else the timeouts that were set last remain.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.socket().deadline = deadline;
     }
 
-    /// Without a deadline: how long one read and one write may block.
+    /// Without a deadline: how reads wait, and how long one write may block.
     ///
     /// # Errors
     /// When the system refuses the socket option.
-    pub fn set_timeouts(&mut self, read: Duration, write: Duration) -> io::Result<()> {
-        let tcp = &self.socket().tcp;
-        tcp.set_read_timeout(Some(read))?;
-        tcp.set_write_timeout(Some(write))
+    pub fn set_watch(&mut self, watch: Watch, write: Duration) -> io::Result<()> {
+        let socket = self.socket();
+        socket.watch = Some(watch);
+        socket.tcp.set_write_timeout(Some(write))
     }
 
-    /// Another handle of the TCP socket, to shut it down from another thread.
-    ///
-    /// # Errors
-    /// When the system has no descriptor left.
-    pub fn try_clone_tcp(&mut self) -> io::Result<TcpStream> {
-        self.socket().tcp.try_clone()
+    /// How reads wait, if that was said.
+    pub fn watch(&mut self) -> Option<&mut Watch> {
+        self.socket().watch.as_mut()
     }
 
     /// Whether the peer has neither closed nor sent anything unasked, so that an idle connection can

@@ -5,21 +5,21 @@
 //! the socket when nobody has needed it for a while. It never waits for a client: channels of texts
 //! are unbounded, but an answer is bounded.
 
-use std::net::Shutdown;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use tungstenite::Message;
 
-use super::api::{LOOK, Started, Unwanted, dial_failure};
+use super::api::dial_failure;
 use super::back_off::{BACK_OFF, BackOff};
 use super::dial::{Dialer, Endpoint};
 use super::join::{Socket, join};
-use super::routes::Routes;
-use super::run::{Notice, RunEvent, with_object};
+use super::leases::{Lease, Leases, Limits, Link, Look, Pause};
+use super::run::{Notice, with_object};
 use super::session::{Grant, Session};
+use super::waker::{Waker, Watch};
 use crate::error::{Error, Failure, Step, clean};
 use crate::heartbeat::Heartbeat;
 use crate::socketio::{self, EnginePacket, Open, SocketPacket};
@@ -29,8 +29,6 @@ use crate::vitals::{Loss, Upstream};
 const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 /// How long one write (a pong) may block.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request gives up after this many failed attempts to connect.
-const ATTEMPTS: u64 = 2;
 /// For so long a token that was refused as soon as it was new is not exchanged for another one: it is
 /// not the token's fault.
 const NEW_TOKEN: Duration = Duration::from_secs(10);
@@ -67,35 +65,10 @@ struct Shared {
     session: Arc<Session>,
     when_idle: Box<dyn Fn() + Send + Sync>,
     vitals: Arc<Upstream>,
-    state: Mutex<State>,
-    changed: Condvar,
-    heartbeat: Arc<Heartbeat>,
-}
-
-/// What the thread and the leases share.
-struct State {
-    /// Whether the thread is there.
-    thread: bool,
-    /// The connected socket.
-    link: Option<Link>,
-    /// Attempts failed so far, the last one's error, and when the next may be made at the earliest.
-    failures: u64,
-    failure: Option<Error>,
-    not_before: Option<Instant>,
+    leases: Arc<Leases>,
     /// The access token that was refused although it was new, and when.
-    refused: Option<(String, Instant)>,
-    /// Somebody waits for a connection: no long pause now.
-    hurry: bool,
-    /// Requests that have a use for the socket.
-    leases: usize,
-    idle_since: Option<Instant>,
-    routes: Routes,
-}
-
-struct Link {
-    user_id: String,
-    /// To shut the socket down from outside of the thread.
-    tcp: std::net::TcpStream,
+    refused: Mutex<Option<(String, Instant)>>,
+    heartbeat: Arc<Heartbeat>,
 }
 
 impl Runner {
@@ -108,10 +81,20 @@ impl Runner {
         when_idle: Box<dyn Fn() + Send + Sync>,
         vitals: Arc<Upstream>,
     ) -> Runner {
-        let (state, changed) = (Mutex::new(State::new(config.answer_limit)), Condvar::new());
+        let limits = Limits {
+            connect: dialer.timeout() + config.handshake_timeout,
+            idle: config.idle,
+            answer: config.answer_limit,
+        };
+        let present = session.clone();
+        let is_signed_in = move |user_id: &str| {
+            present.present().is_some_and(|present| present.user_id == user_id)
+        };
+        let leases = Leases::new(limits, Box::new(is_signed_in));
+        let refused = Mutex::new(None);
         let heartbeat = Arc::new(Heartbeat::new("the runner's thread"));
         let shared =
-            Shared { config, dialer, session, when_idle, vitals, state, changed, heartbeat };
+            Shared { config, dialer, session, when_idle, vitals, leases, refused, heartbeat };
         Runner { shared: Arc::new(shared) }
     }
 
@@ -122,7 +105,7 @@ impl Runner {
 
     /// Whether the socket is connected now.
     pub fn is_connected(&self) -> bool {
-        self.shared.lock().link.is_some()
+        self.shared.leases.is_connected()
     }
 
     /// That of the thread, while there is one.
@@ -135,158 +118,25 @@ impl Runner {
     /// # Errors
     /// When no thread can be made.
     pub fn lease(&self) -> Result<Lease, Error> {
-        let mut state = self.shared.lock();
-        if !state.thread {
-            Shared::spawn(&self.shared)?;
-            state.thread = true;
-        }
-        state.leases += 1;
-        state.routes.begin_start();
-        let failures = state.failures;
-        Ok(Lease { shared: self.shared.clone(), failures, run: None })
+        Leases::lease(&self.shared.leases, || Shared::spawn(&self.shared))
     }
 }
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.leases = 0;
-        state.idle_since = None;
-        if let Some(link) = &state.link {
-            let _ = link.tcp.shutdown(Shutdown::Both);
-        }
-        self.shared.changed.notify_all();
-    }
-}
-
-/// A request's claim on the socket; while there is one it is kept.
-pub struct Lease {
-    shared: Arc<Shared>,
-    failures: u64,
-    run: Option<Started>,
-}
-
-impl Lease {
-    /// Waits until the socket is connected as `grant`'s user: a run must not be started before.
-    /// False if another user has signed in since, so that `grant` is of no use any more.
-    ///
-    /// # Errors
-    /// [`Step::Connect`]: the second failed attempt, one that trying again cannot mend, or the
-    /// handshake's deadline. Why it is not wanted any more, if it is not.
-    pub fn connected(&self, grant: &Grant, unwanted: &Unwanted) -> Result<bool, Error> {
-        let limit = self.shared.dialer.timeout() + self.shared.config.handshake_timeout;
-        let deadline = Instant::now() + limit;
-        let mut state = self.shared.lock();
-        loop {
-            match &state.link {
-                Some(link) if link.user_id == grant.user_id => return Ok(true),
-                Some(link) if self.shared.is_signed_in(&link.user_id) => return Ok(false),
-                // It is a former user's.
-                Some(link) => drop(link.tcp.shutdown(Shutdown::Both)),
-                None => {}
-            }
-            self.check_failures(&state)?;
-            if let Some(why) = unwanted() {
-                return Err(why);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let setting = "LANGFAST2API_REQUEST_TIMEOUT";
-                return Err(Error::upstream(Step::Connect, Failure::TimedOut { setting, limit }));
-            }
-            state.hurry = true;
-            self.shared.changed.notify_all();
-            state = self.shared.wait_for_change(state, left.min(LOOK));
-        }
-    }
-
-    fn check_failures(&self, state: &State) -> Result<(), Error> {
-        let Some(failure) = &state.failure else { return Ok(()) };
-        let told_to_wait = state.not_before.is_some_and(|at| Instant::now() < at);
-        let failed = state.failures - self.failures;
-        if told_to_wait || failed >= ATTEMPTS || (failed > 0 && is_final(failure)) {
-            return Err(failure.clone());
-        }
-        Ok(())
-    }
-
-    /// Asks for the events of the run that was started under this lease, those included that have
-    /// come already.
-    pub fn subscribe(mut self, started: Started) -> Subscription {
-        let mut state = self.shared.lock();
-        let events = state.routes.claim(&started);
-        drop(state);
-        self.run = Some(started);
-        Subscription { events, _lease: self }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        match &self.run {
-            Some(run) => state.routes.remove(run),
-            None => state.routes.end_start(),
-        }
-        state.leases = state.leases.saturating_sub(1);
-        if state.leases == 0 {
-            state.idle_since = Some(Instant::now());
-            state.routes.shrink();
-        }
-    }
-}
-
-/// A run's events. Dropping it gives the run up here; LangFast knows no way to cancel one.
-pub struct Subscription {
-    /// The run's events.
-    pub events: Receiver<RunEvent>,
-    _lease: Lease,
-}
-
-impl State {
-    /// That of a runner that has not been used yet.
-    fn new(answer_limit: usize) -> State {
-        State {
-            thread: false,
-            link: None,
-            failures: 0,
-            failure: None,
-            not_before: None,
-            refused: None,
-            hurry: false,
-            leases: 0,
-            idle_since: None,
-            routes: Routes::new(answer_limit),
-        }
+        self.shared.leases.close();
     }
 }
 
 /// Why a socket ended.
 enum End {
-    /// Nobody needs it.
-    Idle,
+    /// It is not wanted any more, for this reason.
+    Unwanted(&'static str),
     /// It broke: why, and in words.
     Lost(Loss, String),
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn wait_for_change<'a>(
-        &self,
-        state: MutexGuard<'a, State>,
-        limit: Duration,
-    ) -> MutexGuard<'a, State> {
-        let waited = self.changed.wait_timeout(state, limit);
-        waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
-    }
-
-    fn is_signed_in(&self, user_id: &str) -> bool {
-        self.session.present().is_some_and(|present| present.user_id == user_id)
-    }
-
     fn spawn(shared: &Arc<Shared>) -> Result<(), Error> {
         let shared = shared.clone();
         std::thread::Builder::new()
@@ -300,27 +150,31 @@ impl Shared {
     /// The thread: one socket after another, as long as there is a use for one.
     fn run(&self) {
         let mut back_off = BackOff::default();
-        loop {
+        let mut pause = Pause::NONE;
+        while self.leases.pause(pause, &self.heartbeat) {
             let timeouts = self.dialer.timeout() + self.config.handshake_timeout;
             self.heartbeat.beat(timeouts * LONGEST_CONNECT);
             let turn = catch_unwind(AssertUnwindSafe(|| self.one_socket(&mut back_off)));
-            if turn.is_err() {
-                self.failed(Error::Internal("the runner's thread panicked".to_owned()));
+            pause = turn.unwrap_or_else(|_| {
+                self.leases.note_loss();
+                self.leases
+                    .note_failure(Error::Internal("the runner's thread panicked".to_owned()));
                 back_off.failed();
-            }
-            if !self.pause(&mut back_off) {
-                return (self.when_idle)();
-            }
+                pause_of(&back_off)
+            });
         }
+        (self.when_idle)();
     }
 
-    fn one_socket(&self, back_off: &mut BackOff) {
+    /// Connects a socket and reads it to its end; returns how long to wait before the next one.
+    fn one_socket(&self, back_off: &mut BackOff) -> Pause {
         let (mut socket, open, grant) = match self.connect() {
             Ok(connected) => connected,
             Err(error) => {
                 log::warn!("runner: {error}");
                 back_off.failed();
-                return self.failed(error);
+                self.leases.note_failure(error);
+                return pause_of(back_off);
             }
         };
         let began = Instant::now();
@@ -328,18 +182,20 @@ impl Shared {
             Ok(silence) => self.read(&mut socket, silence),
             Err(error) => End::Lost(Loss::Broken, error.to_string()),
         };
-        self.lock().link = None;
-        let lasted = began.elapsed();
         match end {
-            End::Idle => {
+            End::Unwanted(why) => {
                 let _ = socket.close(None);
                 let _ = socket.flush();
-                log::debug!("runner: socket closed, nobody needs it");
+                log::debug!("runner: socket closed, {why}");
+                Pause::NONE
             }
             End::Lost(loss, why) => {
+                self.leases.note_loss();
                 self.vitals.note_loss(loss);
+                let lasted = began.elapsed();
                 log::info!("runner: socket lost after {:.1} s: {why}", lasted.as_secs_f64());
                 back_off.lost(lasted);
+                pause_of(back_off)
             }
         }
     }
@@ -354,7 +210,7 @@ impl Shared {
                 let again = self.connect_as(&grant);
                 if again.as_ref().is_err_and(is_refused) {
                     let refused = (grant.access_token.clone(), Instant::now());
-                    self.lock().refused = Some(refused);
+                    *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
                 }
                 again.map(|(socket, open)| (socket, open, grant))
             }
@@ -363,11 +219,11 @@ impl Shared {
     }
 
     fn was_refused_when_new(&self, grant: &Grant) -> bool {
-        let state = self.lock();
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |(token, at): &(String, Instant)| {
             *token == grant.access_token && at.elapsed() < NEW_TOKEN
         };
-        state.refused.as_ref().is_some_and(is_it)
+        refused.as_ref().is_some_and(is_it)
     }
 
     fn connect_as(&self, grant: &Grant) -> Result<(Socket, Open), Error> {
@@ -396,111 +252,91 @@ impl Shared {
 
     /// Sets the joined socket up for reading and says that it is there.
     /// Returns how long the server may be silent.
-    fn prepare(
-        &self,
-        socket: &mut Socket,
-        open: &Open,
-        grant: &Grant,
-    ) -> std::io::Result<Duration> {
+    fn prepare(&self, socket: &mut Socket, open: &Open, grant: &Grant) -> io::Result<Duration> {
         let silence = Duration::from_millis(open.ping_interval.saturating_add(open.ping_timeout));
         let silence = silence.clamp(SILENCE.0, SILENCE.1);
+        let waker = Arc::new(Waker::new()?);
         let connection = socket.get_mut();
         connection.set_deadline(None);
-        connection.set_timeouts(silence, WRITE_TIMEOUT)?;
-        let link = Link { user_id: grant.user_id.clone(), tcp: connection.try_clone_tcp()? };
-        let mut state = self.lock();
+        connection.set_watch(Watch::new(waker.clone(), silence), WRITE_TIMEOUT)?;
         self.vitals.note_connect();
-        state.link = Some(link);
-        state.failure = None;
-        state.not_before = None;
-        self.changed.notify_all();
+        let wake = move || waker.wake();
+        self.leases.note_link(Link::new(grant.user_id.clone(), Box::new(wake)));
         Ok(silence)
     }
 
+    /// Reads the socket as long as it is there and wanted.
     fn read(&self, socket: &mut Socket, silence: Duration) -> End {
-        let closed = || End::Lost(Loss::Closed, "the server closed it".to_owned());
         loop {
             self.heartbeat.beat(silence * LONGEST_MESSAGE);
-            let sent = match socket.read() {
-                Ok(Message::Text(frame)) if self.lock().routes.grow(&frame) => Ok(()),
-                Ok(Message::Text(frame)) => match socketio::parse(&frame) {
-                    Ok(EnginePacket::Ping(data)) => {
-                        socket.send(Message::text(socketio::pong(data)))
+            match self.leases.look() {
+                Look::Close(why) => return End::Unwanted(why),
+                Look::ReadOn(next_look) => {
+                    if let Some(watch) = socket.get_mut().watch() {
+                        watch.look_at(next_look);
                     }
-                    Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) => {
-                        let mut inside = String::new();
-                        let arguments = with_object(arguments, &mut inside);
-                        if let Some(notice) = Notice::read(&name, arguments) {
-                            self.lock().routes.dispatch(&frame, &notice);
-                        }
-                        Ok(())
-                    }
-                    Ok(EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect)) => {
-                        return closed();
-                    }
-                    Ok(_) => Ok(()),
-                    Err(error) => {
-                        log::debug!("runner: a frame of {} bytes: {}", frame.len(), error.0);
-                        Ok(())
-                    }
-                },
-                Ok(Message::Close(_)) => return closed(),
-                Ok(_) => Ok(()),
-                Err(tungstenite::Error::Io(error)) if is_timeout(&error) => {
-                    return End::Lost(Loss::Silent, "no ping in time".to_owned());
                 }
-                Err(error) => Err(error),
+            }
+            let taken = match socket.read() {
+                Ok(Message::Text(frame)) => self.take(socket, &frame),
+                Ok(Message::Close(_)) => Err(closed()),
+                Ok(_) => Ok(()),
+                Err(error) => read_on_or_end(error),
             };
-            if let Err(error) = sent {
-                return End::Lost(Loss::Broken, clean(&error.to_string()));
-            }
-            if self.is_idle() {
-                return End::Idle;
+            if let Err(end) = taken {
+                return end;
             }
         }
     }
 
-    fn is_idle(&self) -> bool {
-        let state = self.lock();
-        let unused = || state.idle_since.is_none_or(|since| since.elapsed() >= self.config.idle);
-        state.leases == 0 && unused()
-    }
-
-    fn failed(&self, error: Error) {
-        let mut state = self.lock();
-        state.failures += 1;
-        state.not_before = told_to_wait(&error).map(|wait| Instant::now() + wait);
-        state.failure = Some(error);
-        self.changed.notify_all();
-    }
-
-    /// Waits as the back-off says, less if somebody is in a hurry; false ends the thread.
-    fn pause(&self, back_off: &mut BackOff) -> bool {
-        let began = Instant::now();
-        let pause = back_off.next_pause();
-        let mut state = self.lock();
-        loop {
-            if state.leases == 0 {
-                self.heartbeat.rest();
-                state.thread = false;
-                return false;
-            }
-            let pause = if state.hurry { pause.min(BACK_OFF) } else { pause };
-            let until = state.not_before.map_or(began + pause, |at| at.max(began + pause));
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                // Who is still in a hurry when the attempt has failed will say so again.
-                state.hurry = false;
-                return true;
-            }
-            self.heartbeat.beat(left);
-            state = self.wait_for_change(state, left);
+    /// Does what a frame asks for.
+    fn take(&self, socket: &mut Socket, frame: &str) -> Result<(), End> {
+        if self.leases.grow(frame) {
+            return Ok(());
         }
+        match socketio::parse(frame) {
+            Ok(EnginePacket::Ping(data)) => {
+                socket.send(Message::text(socketio::pong(data))).map_err(broken)?;
+            }
+            Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) => {
+                let mut inside = String::new();
+                let arguments = with_object(arguments, &mut inside);
+                if let Some(notice) = Notice::read(&name, arguments) {
+                    self.leases.dispatch(frame, &notice);
+                }
+            }
+            Ok(EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect)) => {
+                return Err(closed());
+            }
+            Ok(_) => {}
+            Err(error) => log::debug!("runner: a frame of {} bytes: {}", frame.len(), error.0),
+        }
+        Ok(())
     }
 }
 
-fn is_timeout(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock)
+fn pause_of(back_off: &BackOff) -> Pause {
+    let full = back_off.next_pause();
+    Pause { full, hurried: full.min(BACK_OFF) }
+}
+
+/// What a failed read means; nothing if it was only ended for the thread to look what to do.
+fn read_on_or_end(error: tungstenite::Error) -> Result<(), End> {
+    match &error {
+        tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Err(End::Lost(Loss::Silent, "no ping in time".to_owned()))
+        }
+        _ => Err(broken(error)),
+    }
+}
+
+fn broken(error: tungstenite::Error) -> End {
+    End::Lost(Loss::Broken, clean(&error.to_string()))
+}
+
+fn closed() -> End {
+    End::Lost(Loss::Closed, "the server closed it".to_owned())
 }
 
 /// Whether CONNECT was refused, and not for its rate.
@@ -514,31 +350,4 @@ fn is_refused(error: &Error) -> bool {
 fn is_about_rate(why: &str) -> bool {
     let why = why.to_ascii_lowercase();
     ["limit", "quota", "too many"].iter().any(|word| why.contains(word))
-}
-
-/// Whether a failed attempt to connect will not be mended by trying again at once.
-fn is_final(error: &Error) -> bool {
-    match error {
-        Error::Upstream { failure, .. } => match failure {
-            Failure::NeedsOperator(_) | Failure::HoldOff { .. } | Failure::Refused(_) => true,
-            // Who has waited that long need not wait as long again.
-            Failure::TimedOut { .. } => true,
-            Failure::Status { status, .. } => *status < 500,
-            _ => false,
-        },
-        _ => false,
-    }
-}
-
-/// How long LangFast wants to be left alone.
-fn told_to_wait(error: &Error) -> Option<Duration> {
-    match error {
-        Error::Upstream {
-            failure: Failure::Status { status: 429 | 503, retry_after, .. }, ..
-        } => retry_after.map(|seconds| Duration::from_secs(seconds.min(3600))),
-        Error::Upstream { failure: Failure::HoldOff { seconds, .. }, .. } => {
-            Some(Duration::from_secs(*seconds))
-        }
-        _ => None,
-    }
 }

@@ -176,6 +176,14 @@ impl Program {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// The processor time that it has taken so far, in hundredths of a second.
+    pub fn processor_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        // `utime` and `stime` of proc_pid_stat(5), which counts from 1 and the name as the second.
+        fields[11..=12].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
     /// One request on a connection of its own; the whole answer.
     pub fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Response {
         let mut connection = self.send(method, path, headers, body);

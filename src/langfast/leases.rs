@@ -1,0 +1,443 @@
+//! Where the requests that need the socket and the thread that owns it meet: who needs it, whether it is
+//! connected, and the runs whose events it brings. Nothing in here waits for the network.
+//!
+//! Requests and thread sleep on a condition variable each, and nobody notifies the one that it sleeps on:
+//! those who wait for the socket would keep each other awake.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use super::api::{LOOK, Started, Unwanted};
+use super::routes::Routes;
+use super::run::{Notice, RunEvent};
+use crate::error::{Error, Failure, Step};
+use crate::heartbeat::Heartbeat;
+use crate::sync::{Condvar, Mutex, MutexGuard};
+
+#[cfg(all(test, feature = "interleavings"))]
+mod interleavings;
+
+/// A request gives up after this many failed attempts to connect.
+const ATTEMPTS: u64 = 2;
+/// The longest time that LangFast is left alone at its word.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// What the thread and the requests share.
+pub struct Leases {
+    limits: Limits,
+    /// Whether this user is the one that is signed in.
+    is_signed_in: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    state: Mutex<State>,
+    /// Wakes the requests that wait for the socket: it is connected, or an attempt has failed.
+    news: Condvar,
+    /// Wakes the thread between two attempts: a request has begun to wait, or none is left.
+    needed: Condvar,
+}
+
+/// How long is waited, and how much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a request waits for the socket.
+    pub connect: Duration,
+    /// How long a socket that nobody needs is kept.
+    pub idle: Duration,
+    /// Longest text of one answer, in bytes.
+    pub answer: usize,
+}
+
+struct State {
+    /// Whether the thread is there.
+    thread: bool,
+    /// Whether the thread is to end, whoever has a lease.
+    closed: bool,
+    /// The connected socket.
+    link: Option<Link>,
+    /// Attempts failed so far, the last one's error, and when the next may be made at the earliest.
+    failures: u64,
+    failure: Option<Error>,
+    not_before: Option<Instant>,
+    /// Requests that have a use for the socket, and those of them that wait for it to be connected.
+    leases: usize,
+    waiting: usize,
+    /// When the last lease ended.
+    idle_since: Option<Instant>,
+    routes: Routes,
+}
+
+/// A connected socket.
+pub struct Link {
+    user_id: String,
+    /// Has the thread that reads it look what to do.
+    wake: Box<dyn Fn() + Send>,
+    /// Whether it is of no use, because another user has signed in.
+    is_former: bool,
+}
+
+impl Link {
+    /// The socket of this user, whose thread `wake` calls away from reading.
+    pub fn new(user_id: String, wake: Box<dyn Fn() + Send>) -> Link {
+        Link { user_id, wake, is_former: false }
+    }
+}
+
+/// What the thread does that reads the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It reads on, and looks again when it is woken, or at this time.
+    ReadOn(Option<Instant>),
+    /// It closes the socket, which nobody needs or can use; this says why. No lease counts on it any more.
+    Close(&'static str),
+}
+
+/// How long the thread waits between two attempts.
+#[derive(Clone, Copy, Debug)]
+pub struct Pause {
+    /// When no request waits for the socket.
+    pub full: Duration,
+    /// When one does.
+    pub hurried: Duration,
+}
+
+impl Pause {
+    /// None.
+    pub const NONE: Pause = Pause { full: Duration::ZERO, hurried: Duration::ZERO };
+}
+
+// What requests do.
+impl Leases {
+    /// Nobody needs the socket yet.
+    pub fn new(
+        limits: Limits,
+        is_signed_in: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    ) -> Arc<Leases> {
+        let state = Mutex::new(State::new(limits.answer));
+        let (news, needed) = (Condvar::new(), Condvar::new());
+        Arc::new(Leases { limits, is_signed_in, state, news, needed })
+    }
+
+    /// A claim on the socket. `start_thread` starts the thread if there is none.
+    ///
+    /// # Errors
+    /// Those of `start_thread`.
+    pub fn lease(
+        leases: &Arc<Leases>,
+        start_thread: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Lease, Error> {
+        let mut state = leases.lock();
+        if !state.thread {
+            start_thread()?;
+            state.thread = true;
+        }
+        state.leases += 1;
+        state.routes.begin_start();
+        let failures = state.failures;
+        drop(state);
+        Ok(Lease { leases: leases.clone(), failures, run: None })
+    }
+
+    /// Whether the socket is connected now.
+    pub fn is_connected(&self) -> bool {
+        self.lock().link.is_some()
+    }
+
+    /// Has the thread end.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.wake_thread();
+        self.needed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn wait<'a>(
+    condition: &Condvar,
+    state: MutexGuard<'a, State>,
+    limit: Duration,
+) -> MutexGuard<'a, State> {
+    let waited = condition.wait_timeout(state, limit);
+    waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
+}
+
+// What the thread does.
+impl Leases {
+    /// The socket is connected.
+    pub fn note_link(&self, link: Link) {
+        let mut state = self.lock();
+        state.link = Some(link);
+        state.failure = None;
+        state.not_before = None;
+        self.news.notify_all();
+    }
+
+    /// An attempt to connect has failed.
+    pub fn note_failure(&self, error: Error) {
+        let mut state = self.lock();
+        state.failures += 1;
+        state.not_before = told_to_wait(&error).map(|wait| Instant::now() + wait);
+        state.failure = Some(error);
+        self.news.notify_all();
+    }
+
+    /// The socket is lost. Those who wait do so for another one: this is no news to them.
+    pub fn note_loss(&self) {
+        self.lock().link = None;
+    }
+
+    /// Says what the thread that reads the socket does next. To close it is decided while no lease can be
+    /// taken: who takes one finds the socket either kept or gone.
+    pub fn look(&self) -> Look {
+        let mut state = self.lock();
+        let why = if state.closed {
+            "the runner is let go"
+        } else if state.link.as_ref().is_some_and(|link| link.is_former) {
+            "another user has signed in"
+        } else if state.leases > 0 {
+            return Look::ReadOn(None);
+        } else {
+            let now = Instant::now();
+            let until = state.idle_since.unwrap_or(now) + self.limits.idle;
+            if now < until {
+                return Look::ReadOn(Some(until));
+            }
+            "nobody needs it"
+        };
+        state.link = None;
+        Look::Close(why)
+    }
+
+    /// Waits until the next attempt is due; false ends the thread, since nobody needs the socket.
+    pub fn pause(&self, pause: Pause, heartbeat: &Heartbeat) -> bool {
+        let began = Instant::now();
+        let mut state = self.lock();
+        loop {
+            if state.closed || state.leases == 0 {
+                heartbeat.rest();
+                state.thread = false;
+                return false;
+            }
+            let pause = if state.waiting > 0 { pause.hurried } else { pause.full };
+            let until = state.not_before.map_or(began + pause, |at| at.max(began + pause));
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            heartbeat.beat(left);
+            state = wait(&self.needed, state, left);
+        }
+    }
+
+    /// Hands a packet to its run without parsing it, if that can be: see [`Routes::grow`].
+    pub fn grow(&self, packet: &str) -> bool {
+        self.lock().routes.grow(packet)
+    }
+
+    /// Hands a notice, which came in `packet`, to its run.
+    pub fn dispatch(&self, packet: &str, notice: &Notice<'_>) {
+        self.lock().routes.dispatch(packet, notice);
+    }
+}
+
+impl State {
+    fn new(answer_limit: usize) -> State {
+        State {
+            thread: false,
+            closed: false,
+            link: None,
+            failures: 0,
+            failure: None,
+            not_before: None,
+            leases: 0,
+            waiting: 0,
+            idle_since: None,
+            routes: Routes::new(answer_limit),
+        }
+    }
+
+    /// Calls the thread away from reading, to look what to do.
+    fn wake_thread(&self) {
+        if let Some(link) = &self.link {
+            (link.wake)();
+        }
+    }
+}
+
+/// A request's claim on the socket; while there is one it is kept.
+pub struct Lease {
+    leases: Arc<Leases>,
+    /// Attempts that had failed when it began.
+    failures: u64,
+    /// The run that was started under it.
+    run: Option<Started>,
+}
+
+impl Lease {
+    /// Waits until the socket is connected as this user: a run must not be started before. False if
+    /// another user has signed in since.
+    ///
+    /// # Errors
+    /// [`Step::Connect`]: the second failed attempt, one that trying again cannot mend, or the deadline,
+    /// which is that of a connection and of the handshakes together. Why it is not wanted any more, if it
+    /// is not.
+    pub fn connected(&self, user_id: &str, unwanted: &Unwanted) -> Result<bool, Error> {
+        let limit = self.leases.limits.connect;
+        let deadline = Instant::now() + limit;
+        let mut state = self.leases.lock();
+        let mut is_waiting = false;
+        let result = loop {
+            if let Some(is_users) = self.link_is_of(&mut state, user_id) {
+                break Ok(is_users);
+            }
+            if let Err(why) = self.check_failures(&state).and(unwanted().map_or(Ok(()), Err)) {
+                break Err(why);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let setting = "LANGFAST2API_CONNECT_TIMEOUT + LANGFAST2API_REQUEST_TIMEOUT";
+                break Err(Error::upstream(Step::Connect, Failure::TimedOut { setting, limit }));
+            }
+            if !is_waiting {
+                is_waiting = true;
+                state.waiting += 1;
+                self.leases.needed.notify_one();
+            }
+            state = wait(&self.leases.news, state, left.min(LOOK));
+        };
+        state.waiting -= usize::from(is_waiting);
+        result
+    }
+
+    /// Whether the socket is this user's; `None` if there is none that anybody can use.
+    fn link_is_of(&self, state: &mut State, user_id: &str) -> Option<bool> {
+        let link = state.link.as_mut()?;
+        if link.user_id == user_id {
+            return Some(true);
+        }
+        if (self.leases.is_signed_in)(&link.user_id) {
+            return Some(false);
+        }
+        if !link.is_former {
+            link.is_former = true;
+            (link.wake)();
+        }
+        None
+    }
+
+    fn check_failures(&self, state: &State) -> Result<(), Error> {
+        let Some(failure) = &state.failure else { return Ok(()) };
+        let told_to_wait = state.not_before.is_some_and(|at| Instant::now() < at);
+        let failed = state.failures - self.failures;
+        if told_to_wait || failed >= ATTEMPTS || (failed > 0 && is_final(failure)) {
+            return Err(failure.clone());
+        }
+        Ok(())
+    }
+
+    /// Asks for the events of the run that was started under this lease, those included that have
+    /// come already.
+    pub fn subscribe(mut self, started: Started) -> Subscription {
+        let events = self.leases.lock().routes.claim(&started);
+        self.run = Some(started);
+        Subscription { events, _lease: self }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut state = self.leases.lock();
+        match &self.run {
+            Some(run) => state.routes.remove(run),
+            None => state.routes.end_start(),
+        }
+        state.leases -= 1;
+        if state.leases == 0 {
+            state.idle_since = Some(Instant::now());
+            state.routes.shrink();
+            state.wake_thread();
+            self.leases.needed.notify_one();
+        }
+    }
+}
+
+/// A run's events. Dropping it gives the run up here; LangFast knows no way to cancel one.
+pub struct Subscription {
+    /// The run's events.
+    pub events: Receiver<RunEvent>,
+    _lease: Lease,
+}
+
+/// Whether a failed attempt to connect will not be mended by trying again at once.
+fn is_final(error: &Error) -> bool {
+    match error {
+        Error::Upstream { failure, .. } => match failure {
+            Failure::NeedsOperator(_) | Failure::HoldOff { .. } | Failure::Refused(_) => true,
+            // Who has waited that long need not wait as long again.
+            Failure::TimedOut { .. } => true,
+            Failure::Status { status, .. } => *status < 500,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// How long LangFast wants to be left alone.
+fn told_to_wait(error: &Error) -> Option<Duration> {
+    let Error::Upstream { failure, .. } = error else { return None };
+    let seconds = match failure {
+        Failure::Status { status: 429 | 503, retry_after, .. } => (*retry_after)?,
+        Failure::HoldOff { seconds, .. } => *seconds,
+        _ => return None,
+    };
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leases(connect: Duration) -> Arc<Leases> {
+        let limits = Limits { connect, idle: Duration::ZERO, answer: 1 << 20 };
+        Leases::new(limits, Box::new(|_| true))
+    }
+
+    fn failed(failure: Failure) -> Error {
+        Error::upstream(Step::Connect, failure)
+    }
+
+    #[test]
+    fn who_has_waited_too_long_is_told_by_which_settings() {
+        let lease = Leases::lease(&leases(Duration::ZERO), || Ok(())).unwrap();
+        let told = lease.connected("user", &(Arc::new(|| None) as Unwanted)).unwrap_err();
+        let settings = "LANGFAST2API_CONNECT_TIMEOUT + LANGFAST2API_REQUEST_TIMEOUT";
+        assert!(told.to_string().contains(settings), "{told}");
+    }
+
+    #[test]
+    fn however_long_langfast_wants_to_be_left_alone_it_is_so_for_an_hour_at_most() {
+        let leases = leases(Duration::from_secs(60));
+        let _lease = Leases::lease(&leases, || Ok(())).unwrap();
+        let (message, code) = (Some("Wait".to_owned()), None);
+        for failure in [
+            Failure::HoldOff { message: "Wait".to_owned(), seconds: u64::MAX },
+            Failure::Status { status: 429, code, message, retry_after: Some(u64::MAX) },
+        ] {
+            leases.note_failure(failed(failure));
+            let not_before = leases.lock().not_before.unwrap();
+            assert!(not_before <= Instant::now() + LONGEST_WAIT);
+        }
+    }
+
+    #[test]
+    fn a_thread_that_cannot_be_made_leaves_no_claim() {
+        let leases = leases(Duration::from_secs(60));
+        let none = || Err(Error::Overloaded("no thread".to_owned()));
+        assert!(Leases::lease(&leases, none).is_err());
+        let state = leases.lock();
+        assert_eq!((state.thread, state.leases), (false, 0));
+    }
+}
