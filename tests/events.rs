@@ -9,7 +9,7 @@ mod support;
 use serde_json::{Value, json};
 use simulator::{Fault, Simulator, Step};
 use stepped::{SILENT, Stepped};
-use support::{Connection, Program, Response, Start, user};
+use support::{Connection, Program, Response, Start, user, wait_until};
 
 fn start() -> (Simulator, Program) {
     let simulator = Simulator::start();
@@ -363,6 +363,42 @@ fn frames_of_other_kinds_in_between_are_passed_over() {
     assert_eq!(response.streamed_text(0), "one two three");
     assert!(response.is_done());
     assert_eq!(simulator.stats().connects, 1, "on the same socket: {}", program.log());
+}
+
+#[test]
+fn a_failure_that_names_no_run_ends_only_a_run_that_alone_can_be_meant() {
+    let (simulator, program) = start_literal();
+    let failure = r#"42["execution:chunk",{"status":"failed","error":"boom"}]"#;
+    // One that has shown no sign of life yet.
+    let mut connection = program.chat_connection(user(SILENT));
+    let silent = Stepped::nth(&simulator, 1);
+    wait_until("the run's end", || {
+        // Until it is known to have been started, it is not the only one that may be meant.
+        simulator.emit_raw(failure);
+        program.log().contains("error=refused")
+    });
+    let response = connection.response();
+    assert!(message(&response.error()).contains("boom"), "{}", response.text());
+    silent.says("one");
+
+    // One that is under way: it may be another program's that has failed.
+    let mut connection = program.chat_connection(streamed(SILENT));
+    let run = Stepped::nth(&simulator, 2);
+    run.says("one ");
+    connection.head();
+    chunk(&mut connection);
+    simulator.emit_raw(failure);
+    run.ends("one two");
+    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
+    assert!(String::from_utf8(rest).unwrap().contains("[DONE]"), "{}", program.log());
+
+    // One that may be, when somebody else has been seen to run something.
+    simulator.emit_raw(r#"42["execution:chunk",{"executionId":"someone else's","content":"x"}]"#);
+    let mut connection = program.chat_connection(user(SILENT));
+    let run = Stepped::nth(&simulator, 3);
+    simulator.emit_raw(failure);
+    run.ends("one two");
+    assert_eq!(connection.response().content(), "one two");
 }
 
 #[test]

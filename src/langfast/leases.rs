@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::api::{LOOK, Started, Unwanted};
-use super::routes::Routes;
+use super::routes::{Routes, RunKey};
 use super::run::{Notice, RunEvent};
 use crate::error::{Error, Failure, Step};
 use crate::heartbeat::Heartbeat;
@@ -273,7 +273,7 @@ pub struct Lease {
     /// Attempts that had failed when it began.
     failures: u64,
     /// The run that was started under it.
-    run: Option<Started>,
+    run: Option<RunKey>,
 }
 
 impl Lease {
@@ -341,8 +341,8 @@ impl Lease {
     /// Asks for the events of the run that was started under this lease, those included that have
     /// come already.
     pub fn subscribe(mut self, started: Started) -> Subscription {
-        let events = self.leases.lock().routes.claim(&started);
-        self.run = Some(started);
+        let (run, events) = self.leases.lock().routes.claim(started);
+        self.run = Some(run);
         Subscription { events, _lease: self }
     }
 }
@@ -350,7 +350,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut state = self.leases.lock();
-        match &self.run {
+        match self.run {
             Some(run) => state.routes.remove(run),
             None => state.routes.end_start(),
         }

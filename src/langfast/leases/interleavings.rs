@@ -196,3 +196,51 @@ fn a_socket_that_is_kept_is_left_when_another_user_signs_in_and_when_the_runner_
         world.end();
     });
 }
+
+fn event(leases: &Leases, job: &str, text: &str, status: &str) {
+    let packet = format!(r#"{{"executionId":"{job}","content":"{text}","status":"{status}"}}"#);
+    if !leases.grow(&packet) {
+        leases.dispatch(&packet, &Notice::read("execution:chunk", &packet).unwrap());
+    }
+}
+
+fn started(job: &str) -> Started {
+    Started { job_id: job.to_owned(), run_id: format!("our {job}") }
+}
+
+#[test]
+fn a_run_that_was_given_up_does_not_come_back_and_the_others_lose_nothing() {
+    check(|| {
+        let world = World::new(LONG, false);
+        let (given_up, wanted) = (world.lease(), world.lease());
+        let leases = world.leases.clone();
+        let langfast = thread::spawn(move || {
+            for text in ["o", "on", "one"] {
+                event(&leases, "given up", text, "in_progress");
+                event(&leases, "wanted", text, "in_progress");
+            }
+            event(&leases, "wanted", "one!", "completed");
+            event(&leases, "given up", "one!", "completed");
+        });
+        let leases = world.leases.clone();
+        let gives_up = thread::spawn(move || {
+            drop(given_up.subscribe(started("given up")));
+            thread::yield_now();
+            assert!(!leases.lock().routes.knows("given up"));
+        });
+        let wants = wanted.subscribe(started("wanted"));
+        langfast.join().unwrap();
+        gives_up.join().unwrap();
+        let texts = wants.events.try_iter().filter_map(|event| match event {
+            RunEvent::Text(text) => Some(text),
+            _ => None,
+        });
+        assert_eq!(texts.collect::<String>(), "one!");
+        let routes_know = |id| world.leases.lock().routes.knows(id);
+        assert!(routes_know("wanted") && !routes_know("given up"));
+        drop(wants);
+        assert!(!routes_know("wanted"));
+        world.leases.close();
+        world.end();
+    });
+}
