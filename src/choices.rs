@@ -32,6 +32,8 @@ pub enum ChoiceEvent {
     Text(String),
     /// Its run is alive.
     Alive,
+    /// Its further run has been started.
+    Restarted,
     /// It has ended.
     Ended {
         /// Why.
@@ -64,9 +66,17 @@ pub struct Choices {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Never {}
 
+/// A further run that is being started: how that goes is sent once. Disconnected is a failure.
+pub type Starting = Receiver<Result<Subscription, Error>>;
+
+enum Run {
+    Starting(Starting),
+    UnderWay(Subscription),
+}
+
 struct Choice {
     /// `None` once it has ended.
-    run: Option<Subscription>,
+    run: Option<Run>,
     started: Instant,
     last_event: Option<Instant>,
     /// When the run said that it is done without saying how, and the final text as it is known since.
@@ -83,7 +93,7 @@ impl Choices {
         client: Arc<Exchange>,
         stopping: Receiver<Never>,
     ) -> Choices {
-        let choices = runs.into_iter().map(Choice::new).collect();
+        let choices = runs.into_iter().map(|run| Choice::new(Run::UnderWay(run))).collect();
         Choices { choices, deadlines, client, stopping }
     }
 
@@ -107,10 +117,10 @@ impl Choices {
         self.choices[at].run = None;
     }
 
-    /// Gives a choice another run, with deadlines of its own. If that one fails, the choice ends as if
-    /// nothing more had come: it has had an answer.
-    pub fn restart(&mut self, at: usize, run: Subscription) {
-        self.choices[at] = Choice { may_fail: true, ..Choice::new(run) };
+    /// Gives a choice another run, with deadlines of its own. If that one fails, or is not started, the
+    /// choice ends as if nothing more had come: it has had an answer.
+    pub fn restart(&mut self, at: usize, run: Starting) {
+        self.choices[at] = Choice { may_fail: true, ..Choice::new(Run::Starting(run)) };
     }
 
     /// What is there already, if anything is.
@@ -156,8 +166,10 @@ impl Choices {
         let mut select = Select::new();
         let (by_client, by_stop) = (select.recv(client), select.recv(&self.stopping));
         for choice in &self.choices {
-            if let Some(run) = &choice.run {
-                select.recv(&run.events);
+            match &choice.run {
+                Some(Run::UnderWay(run)) => drop(select.recv(&run.events)),
+                Some(Run::Starting(run)) => drop(select.recv(run)),
+                None => {}
             }
         }
         match select.ready_deadline(until) {
@@ -181,14 +193,30 @@ enum Woken {
 }
 
 impl Choice {
-    fn new(run: Subscription) -> Choice {
+    fn new(run: Run) -> Choice {
         let (last_event, ending) = (None, None);
         Choice { run: Some(run), started: Instant::now(), last_event, ending, may_fail: false }
     }
 
     fn ready(&mut self) -> Option<Result<ChoiceEvent, Error>> {
-        let event = self.run.as_ref()?.events.try_recv().ok()?;
-        Some(self.take(event))
+        match self.run.as_ref()? {
+            Run::UnderWay(run) => {
+                let event = run.events.try_recv().ok()?;
+                Some(self.take(event))
+            }
+            Run::Starting(run) => match run.try_recv() {
+                Ok(Ok(run)) => {
+                    let may_fail = self.may_fail;
+                    *self = Choice { may_fail, ..Choice::new(Run::UnderWay(run)) };
+                    Some(Ok(ChoiceEvent::Restarted))
+                }
+                Ok(Err(error)) => Some(self.fail(error)),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => {
+                    Some(self.fail(Error::Internal("a panic".to_owned())))
+                }
+            },
+        }
     }
 
     fn take(&mut self, event: RunEvent) -> Result<ChoiceEvent, Error> {
@@ -209,12 +237,17 @@ impl Choice {
     }
 
     fn deadline(&self, deadlines: &Deadlines) -> Instant {
+        let at_last = self.started + deadlines.run;
+        if let Some(Run::Starting(_)) = self.run {
+            // Its steps have deadlines of their own.
+            return at_last;
+        }
         let event = match (&self.ending, self.last_event) {
             (Some((ending, _)), _) => *ending + ENDING,
             (None, Some(last)) => last + deadlines.silence,
             (None, None) => self.started + deadlines.first_event,
         };
-        event.min(self.started + deadlines.run)
+        event.min(at_last)
     }
 
     /// What it means that the deadline has passed.

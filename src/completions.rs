@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError};
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
 use crate::answer::Answer;
 use crate::chat::{ChatRequest, FinishReason, Prompt, ResponseFormat, Usage};
-use crate::choices::{ChoiceEvent, Choices, Deadlines, Never, Next};
+use crate::choices::{ChoiceEvent, Choices, Deadlines, Never, Next, Starting};
 use crate::dialect::{Call, Choice, Dialect, Ending, Start};
 use crate::error::{Error, Failure, Step};
 use crate::json_mode::{self, Verdict};
@@ -87,6 +87,7 @@ impl Completions {
             models: models.clone(),
             model: model.slug.clone(),
             unwanted: self.unwanted(answer),
+            request_id: answer.exchange().request_id.clone(),
         });
         Ok(Reply {
             streamed: call.stream,
@@ -94,6 +95,7 @@ impl Completions {
             format,
             prompt_tokens,
             readers: self.readers(&call.requests, plans, &stops, call.stream),
+            repair_tokens: vec![0; runs.len()],
             choices: Choices::new(runs, self.deadlines, client, stopping),
             repairs,
             record: std::mem::take(record),
@@ -192,16 +194,34 @@ impl Completions {
     }
 }
 
-/// Starts a further run.
+/// Starts further runs.
+#[derive(Clone)]
 struct Starter {
     langfast: Arc<LangFast>,
     models: Arc<Models>,
     model: String,
     unwanted: Unwanted,
+    request_id: String,
 }
 
 impl Starter {
-    fn start(&self, prompt: &Prompt) -> Result<Subscription, Error> {
+    /// Starts a run in a thread of its own: to sign in, to connect and to start it may take long, and
+    /// meanwhile the stream is kept alive and its client's leaving is noticed.
+    fn start(&self, prompt: Prompt) -> Starting {
+        let (started, starting) = bounded(1);
+        let (own, sender) = (self.clone(), started.clone());
+        let thread = std::thread::Builder::new().name("repair".to_owned()).spawn(move || {
+            let _lines = logger::concerning(&own.request_id);
+            // Nobody takes it if the client has gone: then the run is given up.
+            let _ = sender.send(own.run(&prompt));
+        });
+        if let Err(error) = thread {
+            let _ = started.send(Err(Error::Overloaded(format!("no thread: {error}"))));
+        }
+        starting
+    }
+
+    fn run(&self, prompt: &Prompt) -> Result<Subscription, Error> {
         let unknown = || Error::NoSuchModel(self.model.clone());
         let (meta, _) = prompt_meta(prompt, self.models.find(&self.model).ok_or_else(unknown)?)?;
         self.langfast.start(&self.model, &meta, &self.unwanted)
@@ -223,6 +243,8 @@ pub struct Reply {
     readers: Vec<Reader>,
     /// Mends tool calls by a second run, if that is wanted.
     repairs: Option<Starter>,
+    /// Of each choice the tokens of a second run's prompt, until it has been started.
+    repair_tokens: Vec<u64>,
     record: Record,
     /// Notes how fast a stream is written.
     pace: Pace,
@@ -341,6 +363,10 @@ impl Reply {
         let reader = &mut self.readers[at];
         let reason = match event {
             ChoiceEvent::Alive => return Ok(None),
+            ChoiceEvent::Restarted => {
+                self.prompt_tokens += std::mem::take(&mut self.repair_tokens[at]);
+                return Ok(None);
+            }
             ChoiceEvent::Text(text) => {
                 self.record.first_text.get_or_insert_with(|| self.began.elapsed());
                 reader.push(text, parts);
@@ -368,22 +394,14 @@ impl Reply {
         Ok((!mended).then(|| self.readers[at].end(reason, parts)))
     }
 
-    /// Starts another run for a choice whose tool calls are not valid; false if it needs none, has
-    /// had one, or none can be started: then what it has counts.
+    /// Has another run started for a choice whose tool calls are not valid; false if it needs none or
+    /// has had one. If it is not started, what the choice has counts.
     fn run_again(&mut self, at: usize, reason: FinishReason) -> bool {
         let Some(starter) = &self.repairs else { return false };
         let Some(prompt) = self.readers[at].repair(reason) else { return false };
-        match starter.start(&prompt) {
-            Ok(run) => {
-                self.prompt_tokens += prompt_tokens(&prompt);
-                self.choices.restart(at, run);
-                true
-            }
-            Err(error) => {
-                log::warn!("tool calls stay as they are: {}", error.cause());
-                false
-            }
-        }
+        self.repair_tokens[at] = prompt_tokens(&prompt);
+        self.choices.restart(at, starter.start(prompt));
+        true
     }
 
     /// Notes what became of tool calls, the worst of all choices.

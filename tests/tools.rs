@@ -4,8 +4,8 @@ mod simulator;
 mod support;
 
 use serde_json::{Value, json};
-use simulator::Simulator;
-use support::{Program, Response, Start, user, wait_until};
+use simulator::{Fault, Simulator, Step};
+use support::{Connection, Program, Response, Start, user, wait_until};
 
 fn start() -> (Simulator, Program) {
     let simulator = Simulator::start();
@@ -427,6 +427,63 @@ fn a_repair_is_tried_once_and_what_came_first_counts_if_it_brings_nothing() {
         assert_eq!((&message["content"], reason.as_str()), (&Value::Null, "tool_calls"));
         assert_eq!(answer.header("x-langfast2api-tools"), Some("invalid-arguments"));
     }
+}
+
+/// A stream whose head has been read, and whose repair's run request meets this fault.
+fn repair_that_meets(fault: Fault, start: Start, simulator: &Simulator) -> (Program, Connection) {
+    let program = start.arg("--tool-repair").env("LANGFAST2API_KEEP_ALIVE", "0.1").start();
+    simulator.turn(json!({"text": "Hm.", "calls": [called("weather", json!({"place": 7}))]}));
+    simulator.turn(json!({"calls": [in_oslo()]}));
+    // The first run's request meets none.
+    simulator.fault(Step::Run, Fault::slow(0));
+    simulator.fault(Step::Run, fault);
+    let mut connection = program.chat_connection(request(json!({"stream": true})));
+    assert_eq!(connection.head().status, 200);
+    (program, connection)
+}
+
+/// What is left of a stream, to its end.
+fn rest_of(connection: &mut Connection) -> String {
+    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
+    String::from_utf8(rest).unwrap()
+}
+
+#[test]
+fn while_a_repair_is_being_started_the_stream_is_kept_alive() {
+    let simulator = Simulator::start();
+    let start = Start::new(&simulator.url());
+    let (_program, mut connection) = repair_that_meets(Fault::slow(1_000), start, &simulator);
+    let stream = rest_of(&mut connection);
+    let (before, behind) = stream.split_once("Oslo").expect("the repaired call");
+    assert!(before.matches(": keep-alive\n").count() >= 2, "{stream}");
+    assert!(behind.contains("[DONE]"), "{stream}");
+}
+
+#[test]
+fn a_client_that_leaves_while_a_repair_is_being_started_is_not_waited_for() {
+    let simulator = Simulator::start();
+    let start = Start::new(&simulator.url());
+    let (program, mut connection) = repair_that_meets(Fault::hang(), start, &simulator);
+    // The run request, and what is sent while nobody answers it.
+    simulator.wait_until(|stats| stats.http_requests == 5);
+    while connection.chunk().unwrap() != b": keep-alive\n" {}
+    drop(connection);
+    program.wait_for_log("error=client_gone");
+    assert!(!program.log().contains("timed_out"), "it was not the deadline that ended it");
+}
+
+#[test]
+fn a_repair_that_is_not_started_in_time_leaves_what_came_first() {
+    let simulator = Simulator::start();
+    let start = Start::new(&simulator.url()).env("LANGFAST2API_REQUEST_TIMEOUT", "1");
+    let (program, mut connection) = repair_that_meets(Fault::hang(), start, &simulator);
+    let stream = rest_of(&mut connection);
+    assert!(
+        stream.contains(r#"{\"place\": 7}"#) || stream.contains(r#"{\"place\":7}"#),
+        "{stream}"
+    );
+    assert!(stream.contains("[DONE]"), "{stream}");
+    program.wait_for_log("a further run for the same answer has failed: timed_out");
 }
 
 #[test]
