@@ -295,3 +295,30 @@ fn the_switches_work_over_http() {
     let stats: Value = serde_json::from_reader(stats.body_mut().as_reader()).expect("JSON");
     assert_eq!(stats["runs"], 1);
 }
+
+#[test]
+fn the_parent_of_an_unused_refresh_token_works_again_only_where_that_is_asked_for() {
+    for parents in [true, false] {
+        let builder = Simulator::builder();
+        let simulator = if parents { builder.parent_tokens() } else { builder }.start();
+        let url = simulator.url();
+        let path = "/auth/v1/token?grant_type=refresh_token";
+        let refresh = |session: &Value| {
+            let body = json!({"refresh_token": session["refresh_token"]});
+            post(&url, path, "anon", &body)
+        };
+        let (_, first) = post(&url, "/auth/v1/signup", "anon", &json!({"data": {}}));
+        let (_, second) = refresh(&first);
+        let (status, again) = refresh(&first);
+        if !parents {
+            assert_eq!(status, 400);
+            continue;
+        }
+        assert_eq!(again["refresh_token"], second["refresh_token"], "the one that is not used yet");
+        assert_ne!(again["access_token"], second["access_token"]);
+        assert_eq!(refresh(&second).0, 200);
+        assert_eq!(refresh(&first).0, 400, "no parent any more");
+        let stats = simulator.stats();
+        assert_eq!((stats.refreshes, stats.refused_refreshes), (3, 1));
+    }
+}

@@ -30,7 +30,8 @@ struct AccessToken {
 
 struct RefreshToken {
     user: User,
-    used: bool,
+    /// The one that was given for it, if it is used.
+    child: Option<String>,
 }
 
 /// A user, anonymous or with the account.
@@ -85,13 +86,45 @@ impl User {
 impl Accounts {
     /// Signs a user in: new tokens, in a session object as Supabase Auth answers it.
     pub fn new_session(&mut self, user: User, lifetime: u64) -> Value {
+        let refresh_token = self.new_refresh_token(user);
+        self.session(user, &refresh_token, lifetime)
+    }
+
+    /// Spends a refresh token for a new session; each is good for one refresh. With `parents`, as with
+    /// Supabase Auth, the parent of a token that is not used yet may be used again, and gives that one.
+    pub fn refresh(
+        &mut self,
+        token: &str,
+        parents: bool,
+        lifetime: u64,
+    ) -> Result<Value, BadRefresh> {
+        let known = self.refresh_tokens.get(token).ok_or(BadRefresh::NotFound)?;
+        let user = known.user;
+        let next = match known.child.clone() {
+            Some(child) if parents && self.is_unused(&child) => child,
+            Some(_) => return Err(BadRefresh::AlreadyUsed),
+            None => self.new_refresh_token(user),
+        };
+        self.refresh_tokens.entry(token.to_owned()).and_modify(|t| t.child = Some(next.clone()));
+        Ok(self.session(user, &next, lifetime))
+    }
+
+    fn is_unused(&self, token: &str) -> bool {
+        self.refresh_tokens.get(token).is_some_and(|token| token.child.is_none())
+    }
+
+    fn new_refresh_token(&mut self, user: User) -> String {
+        let token = random_word();
+        self.refresh_tokens.insert(token.clone(), RefreshToken { user, child: None });
+        token
+    }
+
+    fn session(&mut self, user: User, refresh_token: &str, lifetime: u64) -> Value {
         let issued_at = unix_seconds();
         let expires_at = issued_at + lifetime;
         let access_token = jwt(user, issued_at, expires_at);
-        let refresh_token = random_word();
         let access = AccessToken { user: user.id, expires_at };
         self.access_tokens.insert(access_token.clone(), access);
-        self.refresh_tokens.insert(refresh_token.clone(), RefreshToken { user, used: false });
         json!({
             "access_token": access_token,
             "token_type": "bearer",
@@ -100,16 +133,6 @@ impl Accounts {
             "refresh_token": refresh_token,
             "user": user.to_json(),
         })
-    }
-
-    /// Spends a refresh token; each is good for one refresh.
-    pub fn spend_refresh_token(&mut self, token: &str) -> Result<User, BadRefresh> {
-        let known = self.refresh_tokens.get_mut(token).ok_or(BadRefresh::NotFound)?;
-        if known.used {
-            return Err(BadRefresh::AlreadyUsed);
-        }
-        known.used = true;
-        Ok(known.user)
     }
 
     /// Whose access token this is.

@@ -43,17 +43,20 @@ fn refresh(shared: &Shared, body: &Value) -> Response {
     let Some(token) = body["refresh_token"].as_str() else {
         return refuse(400, "validation_failed", "refresh_token required");
     };
-    shared.update(|state| match state.accounts.spend_refresh_token(token) {
-        Ok(user) => {
-            state.stats.refreshes += 1;
-            session(state, user, shared.settings.token_lifetime)
+    let settings = &shared.settings;
+    shared.update(|state| {
+        let refreshed =
+            state.accounts.refresh(token, settings.parent_tokens, settings.token_lifetime);
+        match &refreshed {
+            Ok(_) => state.stats.refreshes += 1,
+            Err(_) => state.stats.refused_refreshes += 1,
         }
-        Err(BadRefresh::NotFound) => {
-            refuse(400, "refresh_token_not_found", "Invalid Refresh Token: Refresh Token Not Found")
-        }
-        Err(BadRefresh::AlreadyUsed) => {
-            refuse(400, "refresh_token_already_used", "Invalid Refresh Token: Already Used")
-        }
+        let (code, message) = match refreshed {
+            Ok(session) => return Json(session).into_response(),
+            Err(BadRefresh::NotFound) => ("refresh_token_not_found", "Refresh Token Not Found"),
+            Err(BadRefresh::AlreadyUsed) => ("refresh_token_already_used", "Already Used"),
+        };
+        refuse(400, code, &format!("Invalid Refresh Token: {message}"))
     })
 }
 

@@ -111,6 +111,13 @@ impl Builder {
         self
     }
 
+    /// Lets the parent of a refresh token that is not used yet be used again, as Supabase Auth does:
+    /// whoever could not keep the new one gets it so. Without it a second use is always refused.
+    pub fn parent_tokens(mut self) -> Self {
+        self.settings.parent_tokens = true;
+        self
+    }
+
     /// Milliseconds between two events where the run does not say `delay=`; 5 by default.
     pub fn delay(mut self, ms: u64) -> Self {
         self.settings.delay = Duration::from_millis(ms);

@@ -34,6 +34,8 @@ pub struct Stats {
     pub signups: usize,
     /// Refreshes that succeeded.
     pub refreshes: usize,
+    /// Refreshes that were refused for their token.
+    pub refused_refreshes: usize,
     /// Sign-ins by password that succeeded.
     pub password_logins: usize,
     /// Prompts created.
@@ -59,6 +61,8 @@ pub struct Settings {
     pub ping_timeout: Duration,
     /// Seconds.
     pub token_lifetime: u64,
+    /// Whether the parent of an unused refresh token may be used again.
+    pub parent_tokens: bool,
     /// Between two events, where the run does not say.
     pub delay: Duration,
 }
@@ -70,6 +74,7 @@ impl Default for Settings {
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             token_lifetime: 3600,
+            parent_tokens: false,
             delay: Duration::from_millis(5),
         }
     }
