@@ -4,9 +4,11 @@
 mod api;
 mod back_off;
 pub mod dial;
+mod fingerprint;
 mod id_place;
 mod join;
 mod leases;
+mod lenient;
 mod outside;
 mod prompt_meta;
 mod roots;
@@ -26,13 +28,14 @@ use serde_json::Value;
 pub use api::{Api, Credentials, Timeouts, Tokens, Unwanted};
 pub use dial::{DialError, Dialer, Endpoint, Stage, TLS};
 pub use leases::Subscription;
+pub use fingerprint::Fingerprint;
 pub use outside::{Outside, Seen};
 pub use prompt_meta::prompt_meta;
 pub use run::RunEvent;
 pub use runner::{Runner, RunnerConfig};
 pub use session::{Grant, Session};
-pub use store::{Saved, SavedSession, Store};
 pub use transcript::Revised;
+pub use store::{LockError, Locked, Saved, SavedSession, Store, UsedToken};
 
 use crate::config::{BadSetting, Settings};
 use crate::error::{Error, Failure, Step};

@@ -35,20 +35,62 @@ fn command(
     args: &[&str],
     input: &str,
 ) -> (bool, String) {
+    command_with(simulator, directory, &[], args, input)
+}
+
+/// The same with these variables.
+fn command_with(
+    simulator: &Simulator,
+    directory: &Directory,
+    variables: &[(&str, &str)],
+    args: &[&str],
+    input: &str,
+) -> (bool, String) {
     let url = simulator.url();
     let mut child = Command::new(env!("CARGO_BIN_EXE_langfast2api"))
         .args(args)
         .args(["--supabase-url", &url, "--runner-url", &url, "--state-dir"])
         .arg(directory.path())
+        .envs(variables.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // It may have ended without reading.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+fn log_in(simulator: &Simulator, directory: &Directory) {
+    let input = "user@example.com\ncorrect-password\n";
+    let (done, text) = command(simulator, directory, &["login"], input);
+    assert!(done, "{text}");
+}
+
+fn refresh_token(directory: &Directory) -> String {
+    session_file(directory)["session"]["refresh_token"].as_str().unwrap().to_owned()
+}
+
+/// Asks, and says by whom the run was made: the account, or an anonymous user.
+fn who_answers(simulator: &Simulator, program: &Program) -> &'static str {
+    assert_eq!(program.ask("hello").content(), "hello");
+    match simulator.runs().last().unwrap()["created_by"] == ACCOUNT {
+        true => "account",
+        false => "anonymous",
+    }
+}
+
+/// The account's user id.
+const ACCOUNT: &str = "1a17fa57-0000-4000-8000-000000000001";
+
+/// What is told to a client whose request cannot be served for want of a sign-in.
+fn refusal(program: &Program) -> String {
+    let refused = program.ask("hello");
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    refused.error()["message"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -351,5 +393,124 @@ fn a_state_directory_that_cannot_be_written_is_warned_of_and_the_server_still_an
     assert_eq!(program.ask("hello").content(), "hello");
     assert_eq!(program.ask("again").content(), "again");
     assert!(program.log().contains("the session is not kept"));
+    assert_eq!(simulator.stats().signups, 1);
+}
+
+#[test]
+fn while_another_process_holds_the_lock_no_token_is_used_and_the_client_is_told_when_to_come_back()
+{
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let quick = || {
+        let start = Start::new(&simulator.url()).state_dir(directory.path());
+        start.args(["--request-timeout", "0.5"]).start()
+    };
+    assert_eq!(who_answers(&simulator, &quick()), "anonymous");
+    simulator.expire_tokens();
+    let holder = start(&simulator, &directory);
+    simulator.fault(Step::Refresh, Fault::hang());
+    let body = support::chat_body(support::user("hello")).to_string();
+    let _asking = holder.send("POST", "/v1/chat/completions", "", body.as_bytes());
+    let lock = session_path(&directory).unwrap().with_extension("lock");
+    let pid = holder.pid().to_string();
+    wait_until("the holder", || {
+        std::fs::read_to_string(&lock).is_ok_and(|text| text.trim() == pid)
+    });
+
+    let program = quick();
+    let refused = program.ask("hello");
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    for words in [&pid, lock.to_str().unwrap(), "LANGFAST2API_STATE_DIR"] {
+        assert!(message.contains(words), "{message}");
+    }
+    let (done, text) = command(
+        &simulator,
+        &directory,
+        &["login", "--request-timeout", "0.5"],
+        "user@example.com\ncorrect-password\n",
+    );
+    assert!(!done && text.contains(&pid), "{text}");
+    let (done, text) = command(&simulator, &directory, &["logout", "--request-timeout", "0.5"], "");
+    assert!(!done && text.contains(&pid), "{text}");
+    let stats = simulator.stats();
+    assert_eq!((stats.signups, stats.refreshes, stats.password_logins), (1, 0, 0));
+
+    drop(holder);
+    assert_eq!(who_answers(&simulator, &program), "anonymous");
+    let stats = simulator.stats();
+    assert_eq!((stats.signups, stats.refreshes, stats.refused_refreshes), (1, 1, 0));
+}
+
+#[test]
+fn a_prompt_is_used_though_another_process_holds_the_lock() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    log_in(&simulator, &directory);
+    let start = Start::new(&simulator.url()).state_dir(directory.path());
+    let program = start.args(["--request-timeout", "0.5"]).start();
+    // Signed in, but without a prompt.
+    simulator.fault(Step::CreatePrompt, Fault::status(422).times(1));
+    assert_eq!(program.ask("hello").status, 502);
+    let lock = session_path(&directory).unwrap().with_extension("lock");
+    let held = std::fs::File::open(lock).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    for _ in 0..2 {
+        assert_eq!(who_answers(&simulator, &program), "account");
+    }
+    assert_eq!(simulator.stats().prompts, 1);
+    assert!(program.log().contains("the prompt is not kept"), "{}", program.log());
+}
+
+#[test]
+fn a_lock_file_that_is_a_link_is_named_and_nothing_is_made_where_it_leads() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    log_in(&simulator, &directory);
+    let lock = session_path(&directory).unwrap().with_extension("lock");
+    let elsewhere = directory.path().join("elsewhere");
+    std::fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &lock).unwrap();
+    let message = refusal(&start(&simulator, &directory));
+    assert!(message.contains(lock.to_str().unwrap()), "{message}");
+    assert!(!elsewhere.exists());
+    assert_eq!(simulator.stats().refreshes, 0);
+}
+
+#[test]
+fn any_number_may_stand_for_the_seconds_that_a_token_lasts() {
+    for number in ["\"3600\"", "3600.5", "1e30", "1e999", "18446744073709551615", "-5", "0", "null"]
+    {
+        let (simulator, directory) = (Simulator::start(), Directory::new());
+        let answer = |words: &str| {
+            format!(
+                r#"{{"access_token":"a","refresh_token":"r","expires_in":{words},
+                    "user":{{"id":"u","email":"user@example.com"}}}}"#
+            )
+        };
+        simulator.fault(Step::Password, Fault::status(200).body(&answer(number)));
+        log_in(&simulator, &directory);
+        let left = session_file(&directory)["session"]["expires_at"].as_u64().unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let left = left - now.as_secs();
+        assert!((3500..=7 * 24 * 3600).contains(&left), "{number}: {left}");
+    }
+}
+
+#[test]
+fn a_kept_session_may_end_at_any_time() {
+    let directory = Directory::new();
+    let simulator = Simulator::builder().parent_tokens().start();
+    let text = {
+        drop(start(&simulator, &directory).ask("hello").content());
+        std::fs::read_to_string(session_path(&directory).unwrap()).unwrap()
+    };
+    let ends = session_file(&directory)["session"]["expires_at"].to_string();
+    for number in ["18446744073709551615", "1e999", "9e18", "1.5", "-1", "\"soon\""] {
+        let path = session_path(&directory).unwrap();
+        std::fs::write(path, text.replace(&ends, number)).unwrap();
+        let program = start(&simulator, &directory);
+        let (done, said) = command(&simulator, &directory, &["whoami"], "");
+        assert!(done && said.contains("an anonymous user"), "{said}");
+        assert_eq!(program.ask("hello").content(), "hello", "{number}");
+    }
     assert_eq!(simulator.stats().signups, 1);
 }

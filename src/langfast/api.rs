@@ -118,8 +118,8 @@ pub struct Tokens {
     pub access_token: String,
     /// Works once, for the next sign-in.
     pub refresh_token: String,
-    /// Seconds that the access token lasts.
-    #[serde(default)]
+    /// Seconds that the access token lasts, if LangFast says so; any number may stand here.
+    #[serde(default, deserialize_with = "super::lenient::seconds")]
     pub expires_in: Option<u64>,
     /// Who signed in.
     pub user: User,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::api::{Api, Credentials, Tokens};
-use super::store::{Locked, Saved, SavedSession, Store};
+use super::store::{LockError, Locked, Saved, SavedSession, Store};
 use crate::config::Account;
 use crate::error::{Error, Failure, Step};
 
@@ -21,6 +21,12 @@ const DEFAULT_LIFETIME: u64 = 3600;
 /// Anonymous sign-ups in an hour at the most.
 const SIGN_UPS_AN_HOUR: usize = 3;
 const HOUR: u64 = 3600;
+/// Most seconds that an access token is taken to last: a week, the most that Supabase lets be set.
+const LONGEST_LIFETIME: u64 = 7 * 24 * 3600;
+/// When to try again after another process did not give up the lock in time.
+const LOCK_HOLD_OFF: Duration = Duration::from_secs(5);
+/// Longest that a request waits for the lock only to keep its prompt for later starts.
+const PROMPT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Permission to call LangFast for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,13 +112,13 @@ impl Session {
     pub fn log_in(&self, credentials: &Credentials) -> Result<Grant, Error> {
         let failed =
             |e: io::Error| Error::Internal(format!("{}: {e}", self.store.path().display()));
-        let _lock = self.store.lock(Instant::now() + self.patience).map_err(failed)?;
+        let lock = self.store.lock(self.patience).map_err(|e| needs_operator(e.to_string()))?;
         let tokens = self.api.sign_in(credentials).map_err(explain)?;
-        let lifetime = tokens.expires_in.unwrap_or(DEFAULT_LIFETIME);
+        let lifetime = lifetime(&tokens);
         let session = saved_session(tokens, lifetime, None);
         let grant = grant_of(&session, lifetime);
         let saved = Saved { session: Some(session), ..self.load() };
-        self.store.save(&saved).map_err(failed)?;
+        self.store.save(&saved, &lock).map_err(failed)?;
         Ok(grant)
     }
 
@@ -121,10 +127,10 @@ impl Session {
     /// # Errors
     /// When the session file cannot be read or written.
     pub fn log_out(&self) -> io::Result<Option<String>> {
-        let _lock = self.store.lock(Instant::now() + self.patience)?;
+        let lock = self.store.lock(self.patience).map_err(io::Error::other)?;
         let mut saved = self.store.load()?;
         let Some(session) = saved.session.take() else { return Ok(None) };
-        self.store.save(&saved)?;
+        self.store.save(&saved, &lock)?;
         Ok(Some(grant_of(&session, 0).who()))
     }
 
@@ -188,12 +194,15 @@ impl Session {
             state.prompt_id = prompt_id.map(str::to_owned);
         }
         drop(state);
-        let Ok(_lock) = self.store.lock(Instant::now() + self.patience) else { return };
+        let lock = match self.store.lock(self.patience.min(PROMPT_PATIENCE)) {
+            Ok(lock) => lock,
+            Err(error) => return log::warn!("the prompt is not kept: {error}"),
+        };
         let mut saved = self.load();
         match &mut saved.session {
             Some(session) if session.user_id == grant.user_id => {
                 session.prompt_id = prompt_id.map(str::to_owned);
-                self.save(&saved);
+                self.save(&saved, Some(&lock));
             }
             _ => {}
         }
@@ -236,7 +245,8 @@ impl Session {
 
     /// Gets a grant that differs from `old`. Only one thread at a time is in here.
     fn obtain(&self, old: Option<&Grant>) -> Result<Obtained, Error> {
-        let lock = self.lock();
+        let lock = self.lock()?;
+        let lock = lock.as_ref();
         let mut saved = self.load();
         let mut kept = saved.session.take().filter(|session| self.is_ours(session));
         if let Some(session) = &kept {
@@ -244,16 +254,15 @@ impl Session {
                 return Ok(Obtained { grant, prompt_id: session.prompt_id.clone() });
             }
         }
-        let tokens = self.sign_in(kept.as_ref(), &mut saved)?;
+        let tokens = self.sign_in(kept.as_ref(), &mut saved, lock)?;
         let prompt_id = kept
             .take_if(|session| session.user_id == tokens.user.id)
             .and_then(|session| session.prompt_id);
-        let lifetime = tokens.expires_in.unwrap_or(DEFAULT_LIFETIME);
+        let lifetime = lifetime(&tokens);
         let session = saved_session(tokens, lifetime, prompt_id.clone());
         let grant = grant_of(&session, lifetime);
         saved.session = Some(session);
-        self.save(&saved);
-        drop(lock);
+        self.save(&saved, lock);
         Ok(Obtained { grant, prompt_id })
     }
 
@@ -268,7 +277,12 @@ impl Session {
     }
 
     /// Signs in by what is at hand, the mildest first: refresh token, password, a new anonymous user.
-    fn sign_in(&self, kept: Option<&SavedSession>, saved: &mut Saved) -> Result<Tokens, Error> {
+    fn sign_in(
+        &self,
+        kept: Option<&SavedSession>,
+        saved: &mut Saved,
+        lock: Option<&Locked>,
+    ) -> Result<Tokens, Error> {
         let refresh_token = match kept {
             Some(session) => Some(&session.refresh_token),
             None if self.account.login.is_none() => self.account.refresh_token.as_ref(),
@@ -292,20 +306,20 @@ impl Session {
                 Credentials::Password { email: email.clone(), password: password.clone() }
             }
             None => {
-                self.count_sign_up(saved)?;
+                self.count_sign_up(saved, lock)?;
                 Credentials::Anonymous
             }
         };
         let signed_in = self.api.sign_in(&credentials);
         if signed_in.as_ref().is_err_and(|error| self.account.login.is_none() && is_refusal(error))
         {
-            self.discount_sign_up(saved);
+            self.discount_sign_up(saved, lock);
         }
         signed_in.map_err(explain)
     }
 
     /// Counts an anonymous sign-up that is about to be made, on disk before it is.
-    fn count_sign_up(&self, saved: &mut Saved) -> Result<(), Error> {
+    fn count_sign_up(&self, saved: &mut Saved, lock: Option<&Locked>) -> Result<(), Error> {
         let now = unix_now();
         let mut state = self.state.lock().unwrap();
         // A directory that cannot be written keeps no count: the process's own is the least.
@@ -325,24 +339,27 @@ impl Session {
         state.sign_ups.clone_from(&recent);
         drop(state);
         saved.sign_ups = recent;
-        self.save(saved);
+        self.save(saved, lock);
         Ok(())
     }
 
     /// Takes the latest sign-up back: it made no user.
-    fn discount_sign_up(&self, saved: &mut Saved) {
+    fn discount_sign_up(&self, saved: &mut Saved, lock: Option<&Locked>) {
         saved.sign_ups.pop();
         self.state.lock().unwrap().sign_ups.clone_from(&saved.sign_ups);
-        self.save(saved);
+        self.save(saved, lock);
     }
 
-    fn lock(&self) -> Option<Locked> {
-        let lock = self.store.lock(Instant::now() + self.patience);
-        lock.inspect_err(|error| {
-            let path = self.store.path();
-            log::warn!("{}: {error}; the session is not kept", path.display());
-        })
-        .ok()
+    /// The lock; `None` where nothing can be kept, and so nobody else keeps anything.
+    fn lock(&self) -> Result<Option<Locked>, Error> {
+        match self.store.lock(self.patience) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error @ LockError::Unwritable(..)) => {
+                log::warn!("{error}; the session is not kept");
+                Ok(None)
+            }
+            Err(error) => Err(hold_off(&error.to_string(), LOCK_HOLD_OFF)),
+        }
     }
 
     fn load(&self) -> Saved {
@@ -352,8 +369,9 @@ impl Session {
         })
     }
 
-    fn save(&self, saved: &Saved) {
-        if let Err(error) = self.store.save(saved) {
+    fn save(&self, saved: &Saved, lock: Option<&Locked>) {
+        let Some(lock) = lock else { return };
+        if let Err(error) = self.store.save(saved, lock) {
             let path = self.store.path();
             log::warn!("{}: {error}; the session is not kept", path.display());
         }
@@ -413,15 +431,21 @@ fn saved_session(tokens: Tokens, lifetime: u64, prompt_id: Option<String>) -> Sa
     SavedSession {
         refresh_token: tokens.refresh_token,
         access_token: tokens.access_token,
-        expires_at: unix_now() + lifetime,
+        expires_at: unix_now().saturating_add(lifetime),
         user_id: tokens.user.id,
         email: tokens.user.email.filter(|email| !email.is_empty()),
         prompt_id,
+        began_with: None,
     }
 }
 
+/// Seconds that the access token of a sign-in lasts.
+fn lifetime(tokens: &Tokens) -> u64 {
+    tokens.expires_in.unwrap_or(DEFAULT_LIFETIME).min(LONGEST_LIFETIME)
+}
+
 fn grant_of(session: &SavedSession, lifetime: u64) -> Grant {
-    let (now, lifetime) = (Instant::now(), Duration::from_secs(lifetime));
+    let (now, lifetime) = (Instant::now(), Duration::from_secs(lifetime.min(LONGEST_LIFETIME)));
     Grant {
         access_token: session.access_token.clone(),
         user_id: session.user_id.clone(),
@@ -433,6 +457,10 @@ fn grant_of(session: &SavedSession, lifetime: u64) -> Grant {
 
 fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn needs_operator(how: impl Into<String>) -> Error {
+    Error::upstream(Step::SignIn, Failure::NeedsOperator(how.into()))
 }
 
 fn hold_off(why: &str, wait: Duration) -> Error {
@@ -509,5 +537,5 @@ fn explain(error: Error) -> Error {
         "user_banned" => "LangFast has banned this account. Ask LangFast's support".to_owned(),
         _ => return error,
     };
-    Error::upstream(Step::SignIn, Failure::NeedsOperator(words))
+    needs_operator(words)
 }

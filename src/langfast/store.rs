@@ -1,17 +1,34 @@
-//! The session file: what has to outlive the process, in the state directory.
+//! The session file: what has to outlive the process, in the state directory; the only user of tempfile.
 //!
 //! Written whole to a file beside it and renamed over it, so that a crash at any point leaves the old
 //! or the new content; mode 0600 in a directory of mode 0700. A lock file keeps two processes from
 //! using the same refresh token, which would end the session.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use std::{fmt, process, thread};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, OFlags, access, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+use super::fingerprint::Fingerprint;
+use super::lenient;
+
+/// How many refresh tokens of the settings are remembered as used.
+const REMEMBERED: usize = 16;
+/// flock has no deadline of its own: so often it is tried.
+const LOOK: Duration = Duration::from_millis(20);
+/// Endings of the session file and of the lock.
+const SESSION: &str = "json";
+const LOCK: &str = "lock";
+/// Ending of a session file that is being written.
+const FRESH: &str = ".new";
+/// Letters and digits by which such a file's name differs from all others.
+const RANDOM: usize = 8;
 
 /// What is kept.
 #[derive(Clone, Default, Deserialize, Serialize)]
@@ -21,6 +38,19 @@ pub struct Saved {
     pub session: Option<SavedSession>,
     /// Unix times of the latest anonymous sign-ups, for their limit.
     pub sign_ups: Vec<u64>,
+    /// The refresh tokens of the settings that are not to be used again, the latest last; `None` if that
+    /// is not known.
+    pub used_tokens: Option<Vec<UsedToken>>,
+}
+
+/// A refresh token of the settings that has been used.
+#[derive(Clone, Deserialize, Serialize)]
+pub struct UsedToken {
+    /// Which.
+    pub fingerprint: Fingerprint,
+    /// Whether LangFast did not take it, and nobody has logged in since.
+    #[serde(default)]
+    pub refused: bool,
 }
 
 /// A signed-in user's session.
@@ -31,6 +61,7 @@ pub struct SavedSession {
     /// The bearer token that came with it.
     pub access_token: String,
     /// Unix time at which the access token ends.
+    #[serde(deserialize_with = "lenient::unix_time")]
     pub expires_at: u64,
     /// The user's id.
     pub user_id: String,
@@ -40,6 +71,27 @@ pub struct SavedSession {
     /// The prompt that runs of this user are started under.
     #[serde(default)]
     pub prompt_id: Option<String>,
+    /// The refresh token that it began with, if it began with one of the settings.
+    #[serde(default)]
+    pub began_with: Option<Fingerprint>,
+}
+
+impl Saved {
+    /// What is known of a refresh token's use.
+    pub fn use_of(&self, token: &str) -> Option<&UsedToken> {
+        self.used_tokens.iter().flatten().find(|used| used.fingerprint.is_of(token))
+    }
+
+    /// Notes that a refresh token has been used, and whether it was refused. Returns its fingerprint.
+    pub fn note_use(&mut self, token: &str, refused: bool) -> Fingerprint {
+        let known = self.use_of(token).map(|used| used.fingerprint.clone());
+        let fingerprint = known.unwrap_or_else(|| Fingerprint::of(token));
+        let tokens = self.used_tokens.get_or_insert_default();
+        tokens.retain(|used| used.fingerprint != fingerprint);
+        tokens.push(UsedToken { fingerprint: fingerprint.clone(), refused });
+        tokens.drain(..tokens.len().saturating_sub(REMEMBERED));
+        fingerprint
+    }
 }
 
 /// The session file's directory.
@@ -53,6 +105,56 @@ pub struct Store {
 /// Holds the lock until it is dropped.
 pub struct Locked(#[allow(dead_code, reason = "closing the file gives the lock up")] File);
 
+/// Why the lock could not be had.
+#[derive(Debug)]
+pub enum LockError {
+    /// Nothing can be written in the directory: no permission, a read-only file system, or it is not
+    /// there and cannot be made. So nothing is kept there, by us or by a process like us.
+    Unwritable(PathBuf, io::Error),
+    /// Another process holds it.
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// That process's id, if it is known.
+        holder: Option<u32>,
+        /// For so long it was waited for.
+        patience: Duration,
+    },
+    /// The lock file cannot be used.
+    Unusable(PathBuf, io::Error),
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockError::Unwritable(directory, error) => {
+                write!(f, "{} cannot be written: {error}", directory.display())
+            }
+            LockError::Held { path, holder, patience } => {
+                let path = path.display();
+                write!(f, "the session is in use by another process")?;
+                if let Some(holder) = holder {
+                    write!(f, " ({holder})")?;
+                }
+                write!(
+                    f,
+                    ", which has held {path} for more than {} s. End it if it hangs, or give this one a \
+                     directory of its own (LANGFAST2API_STATE_DIR)",
+                    patience.as_secs_f64()
+                )
+            }
+            LockError::Unusable(path, error) => write!(
+                f,
+                "{} cannot be locked: {error}. Give it to the user that the server runs as, or remove it \
+                 while no server runs; LANGFAST2API_STATE_DIR has to be on a file system with locks",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for LockError {}
+
 impl Store {
     /// The store in `directory`, which is made when it is first needed. Each server that is signed in
     /// to, named by its `host:port`, has a file of its own: no other is to see its tokens.
@@ -64,30 +166,54 @@ impl Store {
 
     /// The session file's path.
     pub fn path(&self) -> PathBuf {
-        self.file("json")
+        self.file(SESSION)
     }
 
     fn file(&self, ending: &str) -> PathBuf {
         self.directory.join(format!("{}.{ending}", self.name))
     }
 
-    /// Takes the lock, waiting until `deadline` for another process to give it up.
+    /// Takes the lock, waiting at most `patience` for another process to give it up.
     ///
     /// # Errors
-    /// When the directory cannot be made or written, or the lock is not free in time.
-    pub fn lock(&self, deadline: Instant) -> io::Result<Locked> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let file = open_private(&self.file("lock"), false)?;
+    /// [`LockError::Unwritable`] permits to go on without the lock, no other kind does.
+    pub fn lock(&self, patience: Duration) -> Result<Locked, LockError> {
+        let deadline = Instant::now() + patience;
+        let path = self.file(LOCK);
+        let unusable = |error| LockError::Unusable(path.clone(), error);
+        if let Err(error) = make_private(&self.directory) {
+            return Err(LockError::Unwritable(self.directory.clone(), error));
+        }
         loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Locked(file)),
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                    // flock has no deadline of its own.
-                    std::thread::sleep(Duration::from_millis(20));
+            let mut file = match open_lock(&path) {
+                Err(error) if self.is_unwritable() => {
+                    return Err(LockError::Unwritable(self.directory.clone(), error));
                 }
-                Err(error) => return Err(error.into()),
+                opened => opened.map_err(unusable)?,
+            };
+            loop {
+                match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => break,
+                    Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOOK),
+                    Err(Errno::WOULDBLOCK) => {
+                        let holder = holder(&mut file);
+                        return Err(LockError::Held { path, holder, patience });
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(unusable(error.into())),
+                }
+            }
+            // Whoever tidies up may have removed it while we waited; others then lock another file.
+            if is_still(&file, &path) {
+                name_holder(&mut file);
+                return Ok(Locked(file));
             }
         }
+    }
+
+    /// Whether nobody can make a file in the directory.
+    fn is_unwritable(&self) -> bool {
+        access(&self.directory, Access::WRITE_OK | Access::EXEC_OK).is_err()
     }
 
     /// Reads the file. One that is missing or holds no session of ours counts as empty: signing in
@@ -106,49 +232,283 @@ impl Store {
         }
     }
 
-    /// Replaces the file's content; when this returns it is on disk. Call it under the lock.
+    /// Replaces the file's content; when this returns it is on disk.
     ///
     /// # Errors
     /// When the directory cannot be written.
-    pub fn save(&self, saved: &Saved) -> io::Result<()> {
-        let fresh = self.file("json.new");
-        let mut file = open_private(&fresh, true)?;
+    pub fn save(&self, saved: &Saved, _lock: &Locked) -> io::Result<()> {
+        self.remove_leftovers();
+        // Made anew under a name that nobody has, with mode 0600.
+        let mut file = tempfile::Builder::new()
+            .prefix(&self.fresh_prefix())
+            .suffix(FRESH)
+            .rand_bytes(RANDOM)
+            .tempfile_in(&self.directory)?;
         file.write_all(&serde_json::to_vec_pretty(saved)?)?;
-        file.sync_all()?;
-        fs::rename(&fresh, self.path())?;
+        file.as_file().sync_all()?;
+        file.persist(self.path())?;
         File::open(&self.directory)?.sync_all()
+    }
+
+    fn fresh_prefix(&self) -> String {
+        format!(".{}.", self.name)
+    }
+
+    /// Removes what processes have left behind that were killed while they saved: tokens are in it. Under
+    /// the lock nobody is saving now. What cannot be removed does no harm.
+    fn remove_leftovers(&self) {
+        let prefix = self.fresh_prefix();
+        let is_leftover = |name: &str| {
+            let random = name.strip_prefix(&prefix).and_then(|name| name.strip_suffix(FRESH));
+            random.is_some_and(|random| {
+                random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            })
+        };
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(is_leftover) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 }
 
-fn open_private(path: &Path, truncate: bool) -> io::Result<File> {
-    OpenOptions::new().create(true).write(true).truncate(truncate).mode(0o600).open(path)
+/// Makes a directory for its owner alone, if it is not there.
+fn make_private(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// Opens the lock file, and no other that a link or a pipe in its place would lead to; for its owner
+/// alone, since whoever can open it can hold it.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(flags.bits() as i32)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+/// Whether the open file is the one of this name.
+fn is_still(file: &File, path: &Path) -> bool {
+    let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let open = file.metadata().map(id).ok();
+    open.is_some() && open == fs::symlink_metadata(path).map(id).ok()
+}
+
+/// Writes into the lock file who holds it: for people, and for [`LockError::Held`]. Nothing depends on
+/// it.
+fn name_holder(file: &mut File) {
+    let _ = file.set_len(0);
+    let _ = writeln!(file, "{}", process::id());
+}
+
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.take(20).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::symlink;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Scratch {
+            let path = std::env::temp_dir().join(format!("store-{}", uuid::Uuid::new_v4()));
+            fs::create_dir(&path).unwrap();
+            Scratch(path)
+        }
+
+        fn store(&self) -> Store {
+            Store::new(self.0.clone(), "host:1")
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(&self.0).unwrap();
+            let mut names: Vec<String> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
 
     #[test]
     fn what_was_saved_is_loaded_and_readable_by_its_owner_alone() {
-        let directory = std::env::temp_dir().join(format!("store-{}", uuid::Uuid::new_v4()));
-        let store = Store::new(directory.join("made/when/needed"), "host:1");
+        let scratch = Scratch::new();
+        let store = Store::new(scratch.0.join("made/when/needed"), "host:1");
         assert!(store.load().unwrap().session.is_none());
-        let _lock = store.lock(Instant::now()).unwrap();
-        store.save(&Saved { session: None, sign_ups: vec![1, 2] }).unwrap();
+        let lock = store.lock(Duration::ZERO).unwrap();
+        store.save(&Saved { sign_ups: vec![1, 2], ..Saved::default() }, &lock).unwrap();
         assert_eq!(store.load().unwrap().sign_ups, [1, 2]);
-        assert_eq!(fs::metadata(store.path()).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(store.lock(Instant::now()).is_err(), "the lock is held");
-        fs::remove_dir_all(directory).unwrap();
+        assert_eq!(mode(&store.path()), 0o600);
+    }
+
+    #[test]
+    fn a_lock_that_is_held_says_by_whom() {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let _lock = store.lock(Duration::ZERO).unwrap();
+        let error = store.lock(Duration::ZERO).err().unwrap();
+        assert!(
+            matches!(error, LockError::Held { holder, .. } if holder == Some(process::id())),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_damaged_file_counts_as_empty() {
-        let directory = std::env::temp_dir().join(format!("store-{}", uuid::Uuid::new_v4()));
-        let store = Store::new(directory.clone(), "host:1");
-        drop(store.lock(Instant::now()).unwrap());
-        fs::write(store.path(), "{\"session\":").unwrap();
-        assert!(store.load().unwrap().session.is_none());
-        fs::remove_dir_all(directory).unwrap();
+        let scratch = Scratch::new();
+        fs::write(scratch.store().path(), "{\"session\":").unwrap();
+        assert!(scratch.store().load().unwrap().session.is_none());
+    }
+
+    #[test]
+    fn a_session_is_never_written_through_a_file_that_was_there_before() {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let victim = scratch.0.join("victim");
+        fs::write(&victim, "precious").unwrap();
+        // Where an attacker, or an earlier version, would have put it.
+        let fixed = store.file("json.new");
+        symlink(&victim, &fixed).unwrap();
+        symlink(&victim, store.path()).unwrap();
+        let lock = store.lock(Duration::ZERO).unwrap();
+        store.save(&Saved::default(), &lock).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(fs::symlink_metadata(store.path()).unwrap().is_file());
+        assert_eq!(mode(&store.path()), 0o600);
+    }
+
+    #[test]
+    fn an_old_mode_is_not_kept() {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        for ending in ["json", "json.new", "lock"] {
+            fs::write(store.file(ending), "{}").unwrap();
+            fs::set_permissions(store.file(ending), Permissions::from_mode(0o666)).unwrap();
+        }
+        let lock = store.lock(Duration::ZERO).unwrap();
+        store.save(&Saved::default(), &lock).unwrap();
+        assert_eq!((mode(&store.path()), mode(&store.file("lock"))), (0o600, 0o600));
+    }
+
+    #[test]
+    fn a_lock_file_that_is_a_link_a_pipe_or_a_directory_is_refused() {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let path = store.file("lock");
+        let refused = || matches!(store.lock(Duration::ZERO), Err(LockError::Unusable(..)));
+        symlink(scratch.0.join("elsewhere"), &path).unwrap();
+        assert!(refused());
+        assert_eq!(scratch.names(), ["session-host-1.lock"], "nothing was made at the link's end");
+        fs::remove_file(&path).unwrap();
+        let fifo = process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(fifo.success() && refused());
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(refused());
+    }
+
+    #[test]
+    fn a_lock_file_that_was_removed_while_it_was_waited_for_is_no_lock() {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let first = store.lock(Duration::ZERO).unwrap();
+        thread::scope(|scope| {
+            let second = scope.spawn(|| store.lock(Duration::from_secs(20)));
+            // The second has it open before it is removed.
+            let links = format!("/proc/{}/fd", process::id());
+            let path = store.file("lock");
+            let opened = || {
+                let links = fs::read_dir(&links).unwrap().flatten();
+                links.filter(|link| fs::read_link(link.path()).is_ok_and(|to| to == path)).count()
+            };
+            while opened() < 2 {
+                thread::yield_now();
+            }
+            fs::remove_file(&path).unwrap();
+            drop(first);
+            let _second = second.join().unwrap().unwrap();
+            assert!(store.lock(Duration::ZERO).is_err(), "the file of that name is locked");
+        });
+    }
+
+    #[test]
+    fn what_a_killed_process_left_behind_is_removed_and_nothing_else() {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let others = [".session-host-1.x-1.12345678.new", ".session-host-1.short.new", "mine.new"];
+        for name in others.iter().chain(&[".session-host-1.aB345678.new"]) {
+            fs::write(scratch.0.join(name), "token").unwrap();
+        }
+        let lock = store.lock(Duration::ZERO).unwrap();
+        store.save(&Saved::default(), &lock).unwrap();
+        let mut expected = [&others[..], &["session-host-1.json", "session-host-1.lock"]].concat();
+        expected.sort_unstable();
+        assert_eq!(scratch.names(), expected);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_told_from_a_lock_that_cannot() {
+        let scratch = Scratch::new();
+        fs::write(scratch.0.join("file"), "").unwrap();
+        let store = Store::new(scratch.0.join("file/directory"), "host:1");
+        assert!(matches!(store.lock(Duration::ZERO), Err(LockError::Unwritable(..))));
+    }
+
+    #[test]
+    fn whatever_number_a_kept_session_holds_it_is_read() {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        for (number, expected) in [
+            ("1e999", u64::MAX),
+            ("99999999999999999999", u64::MAX),
+            ("-5", 0),
+            ("1.5e9", 1_500_000_000),
+        ] {
+            let text = format!(
+                r#"{{"session":{{"refresh_token":"r","access_token":"a","expires_at":{number},"user_id":"u"}}}}"#
+            );
+            fs::write(store.path(), text).unwrap();
+            let session = store.load().unwrap().session.unwrap();
+            assert_eq!(session.expires_at, expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_used_tokens_are_remembered_each_once() {
+        let mut saved = Saved::default();
+        for at in 0..REMEMBERED + 1 {
+            saved.note_use(&format!("token {at}"), false);
+            saved.note_use(&format!("token {at}"), true);
+        }
+        assert_eq!(saved.used_tokens.as_ref().unwrap().len(), REMEMBERED);
+        assert!(saved.use_of("token 0").is_none());
+        assert!(saved.use_of(&format!("token {REMEMBERED}")).unwrap().refused);
     }
 }

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+/// A user with no rights.
+pub const NOBODY: u32 = 65_534;
+
 /// Longest that any condition is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -19,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Program {
     child: Child,
     address: SocketAddr,
+    line: String,
     log: Arc<Mutex<String>>,
     log_reader: Option<JoinHandle<()>>,
     state: Option<Directory>,
@@ -73,6 +78,15 @@ impl Start {
         self
     }
 
+    /// As another user than root; for whom is root the modes of files mean nothing. No change if that
+    /// is not who runs the tests.
+    pub fn not_as_root(mut self) -> Start {
+        if rustix::process::geteuid().is_root() {
+            self.command.uid(NOBODY).gid(NOBODY);
+        }
+        self
+    }
+
     /// With a variable in its environment.
     pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Start {
         self.command.env(name, value);
@@ -100,7 +114,7 @@ impl Start {
             log_reader.join().unwrap();
             panic!("no address in {line:?}; {status:?}; log: {}", log.lock().unwrap());
         };
-        Program { child, address, log, log_reader: Some(log_reader), state: self.state }
+        Program { child, address, line, log, log_reader: Some(log_reader), state: self.state }
     }
 
     /// Runs it to its end: exit status, standard output, log.
@@ -132,6 +146,11 @@ impl Program {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The one line that it has said on standard output.
+    pub fn line(&self) -> &str {
+        &self.line
     }
 
     pub fn pid(&self) -> u32 {

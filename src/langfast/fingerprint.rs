@@ -1,0 +1,65 @@
+//! Recognises a secret that was seen before without keeping it; the only user of sha2.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// Bytes of the hash that are kept. Each secret has as many fingerprints as there are salts, and shares
+/// each with one of 16 million others: whoever reads one learns 24 bits of the secret, too few to find
+/// even a password by, and a new token passes for an old one less often than once in a million.
+const KEPT: usize = 3;
+
+/// Enough of a salted SHA-256 to tell whether a secret is the one that it was made of, and too little to
+/// find that secret by. In text: the salt, a colon, and hexadecimal digits.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// A fingerprint of `secret`, with a new salt.
+    pub fn of(secret: &str) -> Fingerprint {
+        Fingerprint::salted(&Uuid::new_v4().simple().to_string(), secret)
+    }
+
+    /// Whether it was made of `secret`.
+    pub fn is_of(&self, secret: &str) -> bool {
+        let salt = self.0.split(':').next().unwrap_or_default();
+        Fingerprint::salted(salt, secret) == *self
+    }
+
+    fn salted(salt: &str, secret: &str) -> Fingerprint {
+        let digest = Sha256::new().chain_update(salt).chain_update(secret).finalize();
+        let kept = digest.iter().take(KEPT).map(|byte| format!("{byte:02x}"));
+        Fingerprint(format!("{salt}:{}", kept.collect::<String>()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_recognised_and_no_other_is() {
+        let fingerprint = Fingerprint::of("token");
+        assert!(fingerprint.is_of("token"));
+        for other in ["", "tokem", "token ", "Token"] {
+            assert!(!fingerprint.is_of(other), "{other}");
+        }
+        assert_ne!(Fingerprint::of("token"), fingerprint, "each has its own salt");
+    }
+
+    #[test]
+    fn it_holds_24_bits_of_what_it_was_made_of() {
+        let text = serde_json::to_string(&Fingerprint::of("a secret")).unwrap();
+        let (salt, rest) = text.trim_matches('"').split_once(':').unwrap();
+        assert_eq!((salt.len(), rest.len()), (32, 6), "{text}");
+    }
+
+    #[test]
+    fn a_damaged_one_is_nobodys() {
+        for text in ["\"\"", "\":\"", "\"salt:\"", "\"salt\""] {
+            let damaged: Fingerprint = serde_json::from_str(text).unwrap();
+            assert!(!damaged.is_of("") && !damaged.is_of("token"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Numbers in forms that their writer should not use, but may.
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// Reads a count of seconds, at least 1: a number with or without a fraction, or one in quotes. Anything
+/// else counts as nothing; what is too large becomes the largest.
+///
+/// # Errors
+/// When what is read is no JSON.
+pub fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    // Not as a number: one that fits no type makes serde_json refuse all that is around it.
+    let text = Box::<RawValue>::deserialize(from)?;
+    let number: Option<f64> = text.get().trim_matches('"').trim().parse().ok();
+    Ok(number.filter(|seconds| *seconds >= 1.0).map(|seconds| seconds as u64))
+}
+
+/// Reads a Unix time as [`seconds`] does; 0 if it is none.
+///
+/// # Errors
+/// When what is read is no JSON.
+pub fn unix_time<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    seconds(from).map(Option::unwrap_or_default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Holder {
+        #[serde(default, deserialize_with = "seconds")]
+        number: Option<u64>,
+    }
+
+    #[test]
+    fn seconds_are_read_from_whatever_they_are_written_as() {
+        for (text, expected) in [
+            ("3600", Some(3600)),
+            ("3600.9", Some(3600)),
+            ("3.6e3", Some(3600)),
+            ("\"3600\"", Some(3600)),
+            ("\" 3600.0 \"", Some(3600)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("1e999", Some(u64::MAX)),
+            ("0", None),
+            ("0.5", None),
+            ("-1", None),
+            ("-1e999", None),
+            ("null", None),
+            ("true", None),
+            ("\"\"", None),
+            ("\"soon\"", None),
+            ("\"NaN\"", None),
+            ("[1]", None),
+            ("{\"a\":1}", None),
+        ] {
+            let holder: Holder = serde_json::from_str(&format!("{{\"number\":{text}}}")).unwrap();
+            assert_eq!(holder.number, expected, "{text}");
+        }
+        assert_eq!(serde_json::from_str::<Holder>("{}").unwrap().number, None);
+    }
+}
