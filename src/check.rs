@@ -52,7 +52,8 @@ impl Checked {
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who = self.langfast.session().expected();
-        write!(f, "configuration is sound: {}; as {who}", self.summary())
+        let outlook = self.langfast.session().outlook();
+        write!(f, "configuration is sound: {}; as {}", self.summary(), outlook.who)?;
+        outlook.warnings.iter().try_for_each(|warning| write!(f, "\nbut {warning}"))
     }
 }

@@ -19,11 +19,17 @@ pub fn login(session: &Session, by_refresh_token: bool) -> Result<()> {
         let email = ask("E-mail: ")?;
         Credentials::Password { email, password: ask_secret("Password: ")? }
     };
-    let grant = session.log_in(&credentials)?;
-    say(&format!(
-        "Signed in as {}. A running server takes it up on SIGHUP or restart.",
-        grant.who()
-    ))
+    let who = session.log_in(&credentials)?.who();
+    let outlook = session.outlook();
+    match outlook.change {
+        None => {
+            say(&format!("Signed in as {who}. A running server takes it up on SIGHUP or restart."))?
+        }
+        Some(change) => say(&format!(
+            "Signed in as {who}. But a server with the present settings will {change}."
+        ))?,
+    }
+    tell(&outlook.warnings)
 }
 
 /// Forgets the kept session.
@@ -37,18 +43,30 @@ pub fn logout(session: &Session) -> Result<()> {
     }
 }
 
-/// Says whose session is kept, and how long its access token lasts. Asks LangFast nothing.
+/// Says whose session is kept, how long its access token lasts, and what a server with the present
+/// settings will do. Asks LangFast nothing.
 ///
 /// # Errors
 /// When the session file cannot be read.
 pub fn whoami(session: &Session) -> Result<()> {
+    let outlook = session.outlook();
+    let server = outlook.change.map(|change| format!(". The server will {change}"));
+    let server = server.unwrap_or_default();
     match session.kept()? {
-        Some((who, 0)) => say(&format!("{who}; the access token has ended and will be renewed")),
-        Some((who, seconds)) => say(&format!("{who}; the access token lasts {seconds} s more")),
-        None => {
-            say("Nobody is signed in. The server will sign up an anonymous user when it needs one")
+        Some((who, 0)) if server.is_empty() => {
+            say(&format!("{who}; the access token has ended and will be renewed"))?;
         }
+        Some((who, 0)) => say(&format!("{who}; the access token has ended{server}"))?,
+        Some((who, seconds)) => {
+            say(&format!("{who}; the access token lasts {seconds} s more{server}"))?;
+        }
+        None => say(&format!("Nobody is signed in{server}"))?,
     }
+    tell(&outlook.warnings)
+}
+
+fn tell(warnings: &[String]) -> Result<()> {
+    warnings.iter().try_for_each(|warning| say(&format!("Note: {warning}")))
 }
 
 /// Lists the models with what each accepts: a table for people, or JSON.

@@ -586,8 +586,19 @@ pub struct Settings {
 pub struct Account {
     /// E-mail and password.
     pub login: Option<(String, String)>,
-    /// A refresh token to begin with, when no session is kept yet.
-    pub refresh_token: Option<String>,
+    /// A refresh token to begin with.
+    pub refresh_token: Option<SetToken>,
+    /// Whether a password is set without an address, which is nothing to sign in with.
+    pub password_alone: bool,
+}
+
+/// A refresh token, and where it is set.
+#[derive(Clone)]
+pub struct SetToken {
+    /// The token; it works once.
+    pub token: String,
+    /// The setting that holds it, for people to read.
+    pub setting: String,
 }
 
 /// A setting that cannot be used; the message names it and says what it takes.
@@ -614,15 +625,15 @@ impl Settings {
             credential: "password",
             is_optional: true,
         })?;
+        let file = self.refresh_token_file.as_deref();
         let refresh_token = secrets::find(Places {
             variable: "LANGFAST2API_REFRESH_TOKEN",
-            file: self
-                .refresh_token_file
-                .as_deref()
-                .map(|path| (path, "LANGFAST2API_REFRESH_TOKEN_FILE")),
+            file: file.map(|path| (path, "LANGFAST2API_REFRESH_TOKEN_FILE")),
             credential: "refresh-token",
             is_optional: true,
-        })?;
+        })?
+        .map(|found| SetToken { token: found.text, setting: found.setting });
+        let password_alone = self.email.is_none() && password.is_some();
         let login = match (&self.email, password) {
             (Some(email), Some(password)) => Some((email.clone(), password.text)),
             (Some(_), None) => {
@@ -634,7 +645,7 @@ impl Settings {
             }
             (None, _) => None,
         };
-        Ok(Account { login, refresh_token: refresh_token.map(|found| found.text) })
+        Ok(Account { login, refresh_token, password_alone })
     }
 
     /// Who may come in. Warns, in the log, of what is allowed and should not be.

@@ -13,7 +13,7 @@ use langfast2api::choices::{Deadlines, Never};
 use langfast2api::completions::Completions;
 use langfast2api::config::{BadSetting, Cli, Command, Settings};
 use langfast2api::front::{Limits, Listener, connections_for, raise_descriptor_limit};
-use langfast2api::langfast::LangFast;
+use langfast2api::langfast::{LangFast, Outlook};
 use langfast2api::listen::{Listening, listen};
 use langfast2api::server::{Server, ServerLimits, Service};
 use langfast2api::vitals::Vitals;
@@ -88,7 +88,7 @@ fn serve(settings: &Settings) -> Result<()> {
         stopping,
         vitals: vitals.clone(),
     };
-    let who = completions.langfast.session().expected();
+    let Outlook { who, warnings, .. } = completions.langfast.session().outlook();
     let mut access = settings.access()?;
     let mut listening = listen(&settings.listen, &access)?;
     let listeners = std::mem::take(&mut listening.listeners);
@@ -101,6 +101,7 @@ fn serve(settings: &Settings) -> Result<()> {
     manager::keep_telling(server.pulse())?;
     manager::ready();
     announce(&listening, settings, &who);
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
     if settings.warm_up {
         warm_up(&service);
     }

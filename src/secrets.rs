@@ -25,7 +25,9 @@ pub struct Places<'a> {
 pub struct Secret {
     /// The secret, without white space or a byte order mark around it; never empty.
     pub text: String,
-    /// The setting and, if there is one, the file, for messages.
+    /// The setting that it is from, for messages.
+    pub setting: String,
+    /// The same, with the file if there is one.
     pub source: String,
 }
 
@@ -41,32 +43,35 @@ pub fn find(places: Places<'_>) -> Result<Option<Secret>, BadSetting> {
     match env::var(places.variable) {
         Ok(value) if value.is_empty() => {}
         Err(VarError::NotPresent) => {}
-        Ok(value) => return Secret::new(&value, places.variable.to_owned()).map(Some),
+        Ok(value) => return Secret::new(&value, places.variable, None).map(Some),
         Err(VarError::NotUnicode(_)) => {
             return Err(BadSetting(format!("{}: it is not UTF-8", places.variable)));
         }
     }
     if let Some((path, setting)) = places.file {
-        let source = format!("{setting}: {}", path.display());
-        let text = fs::read_to_string(path).map_err(|error| unreadable(&source, &error))?;
-        return Secret::new(&text, source).map(Some);
+        let text = fs::read_to_string(path).map_err(|error| unreadable(setting, path, &error))?;
+        return Secret::new(&text, setting, Some(path)).map(Some);
     }
     let Some(directory) = env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
     let path = PathBuf::from(directory).join(places.credential);
-    let source = format!("LoadCredential: {}", path.display());
+    let setting = format!("the systemd credential `{}`", places.credential);
     match fs::read_to_string(&path) {
         Ok(text) if places.is_optional && bare(&text).is_empty() => Ok(None),
-        Ok(text) => Secret::new(&text, source).map(Some),
+        Ok(text) => Secret::new(&text, &setting, Some(&path)).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unreadable(&source, &error)),
+        Err(error) => Err(unreadable(&setting, &path, &error)),
     }
 }
 
 impl Secret {
-    fn new(text: &str, source: String) -> Result<Secret, BadSetting> {
+    fn new(text: &str, setting: &str, path: Option<&Path>) -> Result<Secret, BadSetting> {
+        let source = match path {
+            Some(path) => format!("{setting}: {}", path.display()),
+            None => setting.to_owned(),
+        };
         match bare(text) {
             "" => Err(BadSetting(format!("{source}: it is set, and there is nothing in it"))),
-            text => Ok(Secret { text: text.to_owned(), source }),
+            text => Ok(Secret { text: text.to_owned(), setting: setting.to_owned(), source }),
         }
     }
 }
@@ -76,6 +81,6 @@ fn bare(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text).trim()
 }
 
-fn unreadable(source: &str, error: &io::Error) -> BadSetting {
-    BadSetting(format!("{source}: {error}"))
+fn unreadable(setting: &str, path: &Path, error: &io::Error) -> BadSetting {
+    BadSetting(format!("{setting}: {}: {error}", path.display()))
 }

@@ -3,6 +3,7 @@
 mod simulator;
 mod support;
 
+use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use simulator::{Fault, Simulator, Step};
-use support::{Directory, Program, Start, wait_until};
+use support::{Directory, NOBODY, Program, Start, wait_until};
 
 fn session_file(directory: &Directory) -> Value {
     let bytes = std::fs::read(session_path(directory).expect("a session file")).unwrap();
@@ -64,6 +65,13 @@ fn command_with(
     (output.status.success(), String::from_utf8(text).unwrap())
 }
 
+/// A refresh token of the account that nobody has used.
+fn account_token(simulator: &Simulator) -> String {
+    let directory = Directory::new();
+    log_in(simulator, &directory);
+    refresh_token(&directory)
+}
+
 fn log_in(simulator: &Simulator, directory: &Directory) {
     let input = "user@example.com\ncorrect-password\n";
     let (done, text) = command(simulator, directory, &["login"], input);
@@ -72,6 +80,12 @@ fn log_in(simulator: &Simulator, directory: &Directory) {
 
 fn refresh_token(directory: &Directory) -> String {
     session_file(directory)["session"]["refresh_token"].as_str().unwrap().to_owned()
+}
+
+/// Starts the program with a refresh token set.
+fn start_with(simulator: &Simulator, directory: &Directory, token: &str) -> Program {
+    let start = Start::new(&simulator.url()).state_dir(directory.path());
+    start.env("LANGFAST2API_REFRESH_TOKEN", token).start()
 }
 
 /// Asks, and says by whom the run was made: the account, or an anonymous user.
@@ -394,6 +408,353 @@ fn a_state_directory_that_cannot_be_written_is_warned_of_and_the_server_still_an
     assert_eq!(program.ask("again").content(), "again");
     assert!(program.log().contains("the session is not kept"));
     assert_eq!(simulator.stats().signups, 1);
+}
+
+#[test]
+fn a_refresh_token_that_is_set_is_used_once_and_its_session_goes_on_across_restarts() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let token = account_token(&simulator);
+    for _ in 0..3 {
+        let program = start_with(&simulator, &directory, &token);
+        assert_eq!(who_answers(&simulator, &program), "account");
+        simulator.expire_tokens();
+        assert_eq!(who_answers(&simulator, &program), "account");
+    }
+    let stats = simulator.stats();
+    assert_eq!((stats.signups, stats.refreshes, stats.refused_refreshes), (0, 4, 0));
+    assert_ne!(refresh_token(&directory), token);
+    let file = std::fs::read_to_string(session_path(&directory).unwrap()).unwrap();
+    assert!(!file.contains(&token), "the token itself is not kept: {file}");
+}
+
+#[test]
+fn a_refresh_token_set_after_an_anonymous_start_is_taken_up_at_the_restart() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    assert_eq!(who_answers(&simulator, &start(&simulator, &directory)), "anonymous");
+    let file = directory.path().join("token");
+    std::fs::write(&file, account_token(&simulator)).unwrap();
+    let with_file = || {
+        let start = Start::new(&simulator.url()).state_dir(directory.path());
+        start.arg("--refresh-token-file").arg(&file).start()
+    };
+    let program = with_file();
+    let announced = "as the holder of the refresh token in LANGFAST2API_REFRESH_TOKEN_FILE, \
+                     in place of an anonymous user (the session that is kept)";
+    assert!(program.line().contains(announced), "{}", program.line());
+    assert_eq!(who_answers(&simulator, &program), "account");
+    drop(program);
+    let program = with_file();
+    let announced = "as user@example.com (the session that is kept)";
+    assert!(program.line().contains(announced), "{}", program.line());
+    assert_eq!(who_answers(&simulator, &program), "account");
+    let stats = simulator.stats();
+    assert_eq!((stats.signups, stats.refreshes, stats.refused_refreshes), (1, 1, 0));
+}
+
+#[test]
+fn a_new_refresh_token_begins_anew_in_place_of_a_login_or_of_an_earlier_token() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    log_in(&simulator, &directory);
+    for begun in 1..=2 {
+        let program = start_with(&simulator, &directory, &account_token(&simulator));
+        assert!(program.line().contains("in place of user@example.com"), "{}", program.line());
+        assert_eq!(who_answers(&simulator, &program), "account");
+        assert_eq!(simulator.stats().refreshes, begun);
+    }
+    assert_eq!(simulator.stats().refused_refreshes, 0);
+}
+
+#[test]
+fn a_refresh_token_that_is_dead_is_named_and_sent_once_and_the_kept_session_stays() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    assert_eq!(who_answers(&simulator, &start(&simulator, &directory)), "anonymous");
+    let kept = session_file(&directory)["session"].clone();
+    for _ in 0..2 {
+        let program = start_with(&simulator, &directory, "used-up-elsewhere");
+        for _ in 0..2 {
+            let message = refusal(&program);
+            for words in ["LANGFAST2API_REFRESH_TOKEN", "new one", "langfast2api login", "remove"] {
+                assert!(message.contains(words), "{message}");
+            }
+        }
+    }
+    let stats = simulator.stats();
+    assert_eq!((stats.signups, stats.refused_refreshes), (1, 1));
+    assert_eq!(session_file(&directory)["session"], kept);
+    // Without the setting what is kept goes on; and a login counts more than a dead token.
+    assert_eq!(who_answers(&simulator, &start(&simulator, &directory)), "anonymous");
+    log_in(&simulator, &directory);
+    let program = start_with(&simulator, &directory, "used-up-elsewhere");
+    assert_eq!(who_answers(&simulator, &program), "account");
+    assert!(program.log().contains("works once and was used before"), "{}", program.log());
+    let stats = simulator.stats();
+    assert_eq!((stats.signups, stats.refused_refreshes), (1, 1));
+}
+
+#[test]
+fn a_token_that_login_was_given_is_not_sent_again_though_it_is_set() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let token = account_token(&simulator);
+    let (done, text) = command(&simulator, &directory, &["login", "--refresh-token"], &token);
+    assert!(done, "{text}");
+    let program = start_with(&simulator, &directory, &token);
+    assert_eq!(who_answers(&simulator, &program), "account");
+    let (done, text) = command(&simulator, &directory, &["login", "--refresh-token"], &token);
+    assert!(!done && text.contains("the refresh token was used already"), "{text}");
+    assert_eq!(who_answers(&simulator, &start(&simulator, &directory)), "account");
+    let stats = simulator.stats();
+    assert_eq!((stats.refreshes, stats.refused_refreshes), (1, 1), "login's own second use");
+}
+
+#[test]
+fn when_the_session_of_a_set_token_is_over_a_new_token_or_a_login_mends_it() {
+    for by_login in [true, false] {
+        let (simulator, directory) = (Simulator::start(), Directory::new());
+        let token = account_token(&simulator);
+        assert_eq!(who_answers(&simulator, &start_with(&simulator, &directory, &token)), "account");
+        simulator.expire_tokens();
+        simulator.revoke_refresh_tokens();
+        let program = start_with(&simulator, &directory, &token);
+        let message = refusal(&program);
+        for words in ["langfast2api login", "a new refresh token", "LANGFAST2API_REFRESH_TOKEN"] {
+            assert!(message.contains(words), "{message}");
+        }
+        let next = match by_login {
+            true => token,
+            false => account_token(&simulator),
+        };
+        if by_login {
+            log_in(&simulator, &directory);
+        }
+        drop(program);
+        let program = start_with(&simulator, &directory, &next);
+        assert_eq!(who_answers(&simulator, &program), "account");
+        let stats = simulator.stats();
+        assert_eq!((stats.signups, stats.refused_refreshes), (0, 1));
+    }
+}
+
+#[test]
+fn a_used_refresh_token_is_not_sent_again_after_logout_and_signs_nobody_up() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let token = account_token(&simulator);
+    drop(start_with(&simulator, &directory, &token).ask("hello").content());
+    command(&simulator, &directory, &["logout"], "");
+    let program = start_with(&simulator, &directory, &token);
+    assert!(program.line().contains("as nobody: the refresh token"), "{}", program.line());
+    let before = simulator.stats().http_requests;
+    assert!(refusal(&program).contains("was used before"), "{}", refusal(&program));
+    assert_eq!(simulator.stats().http_requests, before);
+    drop(program);
+    assert_eq!(who_answers(&simulator, &start(&simulator, &directory)), "anonymous");
+    let program = start_with(&simulator, &directory, &token);
+    assert!(refusal(&program).contains("go on as the anonymous user"), "{}", refusal(&program));
+}
+
+#[test]
+fn a_session_goes_on_when_the_token_or_the_address_that_it_began_with_is_no_longer_set() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let token = account_token(&simulator);
+    assert_eq!(who_answers(&simulator, &start_with(&simulator, &directory, &token)), "account");
+    assert_eq!(who_answers(&simulator, &start(&simulator, &directory)), "account");
+
+    let directory = Directory::new();
+    let with_address = Start::new(&simulator.url())
+        .state_dir(directory.path())
+        .env("LANGFAST2API_EMAIL", "user@example.com")
+        .env("LANGFAST2API_PASSWORD", "correct-password");
+    assert_eq!(who_answers(&simulator, &with_address.start()), "account");
+    let program = start(&simulator, &directory);
+    assert!(program.line().contains("as user@example.com (the session"), "{}", program.line());
+    assert_eq!(who_answers(&simulator, &program), "account");
+    assert_eq!(simulator.stats().signups, 0);
+}
+
+#[test]
+fn an_address_takes_the_place_of_whoever_is_kept_and_keeps_its_own_session_whatever_the_password() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    assert_eq!(who_answers(&simulator, &start(&simulator, &directory)), "anonymous");
+    let with = |email: &str, password: &str| {
+        Start::new(&simulator.url())
+            .state_dir(directory.path())
+            .env("LANGFAST2API_EMAIL", email)
+            .env("LANGFAST2API_PASSWORD", password)
+            .start()
+    };
+    let program = with("User@Example.com", "wrong");
+    assert!(program.line().contains("as User@Example.com, in place of an anonymous user"));
+    assert!(refusal(&program).contains("password is wrong"));
+    drop(program);
+    log_in(&simulator, &directory);
+    simulator.expire_tokens();
+    // The session is the address's own: the password is not needed yet.
+    assert_eq!(who_answers(&simulator, &with("User@Example.com", "wrong")), "account");
+    let kept = session_file(&directory)["session"].clone();
+    let other = with("other@example.com", "correct-password");
+    assert!(other.line().contains("as other@example.com, in place of user@example.com"));
+    assert!(refusal(&other).contains("password is wrong"));
+    assert_eq!(session_file(&directory)["session"], kept, "it is there if the setting goes");
+    assert_eq!(simulator.stats().signups, 1);
+}
+
+#[test]
+fn an_address_that_langfast_writes_in_another_way_is_still_known_as_the_one_that_is_set() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let body = json!({
+        "access_token": "a", "refresh_token": "r", "expires_in": 3600,
+        "user": {"id": "u", "email": "u.ser@example.com"},
+    });
+    simulator.fault(Step::Password, Fault::status(200).body(&body.to_string()));
+    for _ in 0..2 {
+        // No further than signing in: nobody else knows this access token.
+        simulator.fault(Step::CreatePrompt, Fault::status(422));
+        simulator.fault(Step::Connect, Fault::hang());
+        let program = Start::new(&simulator.url())
+            .state_dir(directory.path())
+            .env("LANGFAST2API_EMAIL", "user@example.com")
+            .env("LANGFAST2API_PASSWORD", "correct-password")
+            .start();
+        assert_eq!(program.ask("hello").status, 502);
+    }
+    assert_eq!(simulator.stats().password_logins, 0, "the second goes on with the session");
+}
+
+#[test]
+fn start_line_whoami_check_and_login_say_what_will_happen() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let token = account_token(&simulator);
+    let set = [("LANGFAST2API_REFRESH_TOKEN", token.as_str())];
+    let mailed = [("LANGFAST2API_EMAIL", "o@example.com"), ("LANGFAST2API_PASSWORD", "x")];
+    let both = [set[0], mailed[0], mailed[1]];
+    let says = |variables: &[(&str, &str)], args: &[&str], words: &[&str]| {
+        let (_, text) = command_with(&simulator, &directory, variables, args, "");
+        words.iter().for_each(|words| assert!(text.contains(words), "{words} in {text}"));
+    };
+    says(&[], &["whoami"], &["Nobody is signed in. The server will sign up an anonymous user"]);
+    says(&set, &["whoami"], &["Nobody is signed in. The server will begin with the refresh token"]);
+    says(&mailed, &["whoami"], &["The server will sign in as o@example.com"]);
+    says(&both, &["--check-config"], &["as o@example.com", "but the refresh token in", "not used"]);
+    says(&mailed[1..], &["--check-config"], &["as an anonymous user", "LANGFAST2API_EMAIL is not"]);
+
+    assert_eq!(who_answers(&simulator, &start(&simulator, &directory)), "anonymous");
+    says(&[], &["whoami"], &["an anonymous user (", "lasts"]);
+    let will = "The server will begin with the refresh token in LANGFAST2API_REFRESH_TOKEN, in \
+                place of an anonymous user";
+    says(&set, &["whoami"], &["an anonymous user (", will]);
+    says(&set, &["--check-config"], &["as the holder of the refresh token in LANGFAST2API_REFR"]);
+    says(&set, &["doctor"], &["as your account, by a new session"]);
+    says(&set, &["doctor"], &["as your account, by the session that was kept"]);
+    says(&set, &["--check-config"], &["as user@example.com (the session that is kept)"]);
+
+    let input = "user@example.com\ncorrect-password\n";
+    let log_in = |variables: &[(&str, &str)]| {
+        let (done, text) = command_with(&simulator, &directory, variables, &["login"], input);
+        assert!(done, "{text}");
+        text
+    };
+    assert!(log_in(&[]).contains("A running server takes it up"));
+    let text = log_in(&set);
+    assert!(text.contains("takes it up") && text.contains("Note: the refresh token in"), "{text}");
+    let text = log_in(&mailed);
+    assert!(text.contains("will sign in as o@example.com, in place of user@"), "{text}");
+    says(&set, &["doctor"], &["warning", "works once and was used before"]);
+    assert_eq!(simulator.stats().refused_refreshes, 0);
+}
+
+#[test]
+fn a_session_of_which_it_is_not_known_what_it_began_with_is_not_ended_by_the_token_that_is_set() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let token = account_token(&simulator);
+    assert_eq!(who_answers(&simulator, &start_with(&simulator, &directory, &token)), "account");
+    // As a program writes it that does not note which tokens were used.
+    let mut file = session_file(&directory);
+    file.as_object_mut().unwrap().remove("used_tokens");
+    file["session"].as_object_mut().unwrap().remove("began_with");
+    std::fs::write(session_path(&directory).unwrap(), file.to_string()).unwrap();
+    for _ in 0..2 {
+        simulator.expire_tokens();
+        let program = start_with(&simulator, &directory, &token);
+        assert_eq!(who_answers(&simulator, &program), "account");
+        assert!(program.log().contains("is not known"), "{}", program.log());
+    }
+    assert_eq!(simulator.stats().refused_refreshes, 0);
+}
+
+#[test]
+fn a_crash_between_using_a_set_token_and_keeping_its_session_is_survived() {
+    let directory = Directory::new();
+    let simulator = Simulator::builder().parent_tokens().start();
+    let token = account_token(&simulator);
+    assert_eq!(who_answers(&simulator, &start(&simulator, &directory)), "anonymous");
+    let before = std::fs::read(session_path(&directory).unwrap()).unwrap();
+    assert_eq!(who_answers(&simulator, &start_with(&simulator, &directory, &token)), "account");
+    // As if it had died before it saved.
+    std::fs::write(session_path(&directory).unwrap(), before).unwrap();
+    assert_eq!(who_answers(&simulator, &start_with(&simulator, &directory, &token)), "account");
+    assert_eq!(simulator.stats().refused_refreshes, 0);
+}
+
+#[test]
+fn where_nothing_can_be_kept_the_session_goes_on_in_memory() {
+    let simulator = Simulator::start();
+    let nowhere = std::path::Path::new("/proc/no/such");
+    let token = account_token(&simulator);
+    let with_token = Start::new(&simulator.url())
+        .state_dir(nowhere)
+        .env("LANGFAST2API_REFRESH_TOKEN", &token)
+        .start();
+    let anonymous = Start::new(&simulator.url()).state_dir(nowhere).start();
+    for _ in 0..3 {
+        assert_eq!(who_answers(&simulator, &with_token), "account");
+        assert_eq!(who_answers(&simulator, &anonymous), "anonymous");
+        simulator.expire_tokens();
+    }
+    let stats = simulator.stats();
+    assert_eq!((stats.signups, stats.refreshes, stats.refused_refreshes), (1, 5, 0));
+    assert_eq!(stats.prompts, 2, "a prompt each");
+}
+
+#[test]
+fn a_directory_without_permission_to_write_is_no_reason_to_fail() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    // Its private socket has to be somewhere.
+    let runtime = Directory::new();
+    std::fs::set_permissions(runtime.path(), Permissions::from_mode(0o777)).unwrap();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o555)).unwrap();
+    let start = Start::new(&simulator.url()).state_dir(directory.path()).not_as_root();
+    let program = start.env("XDG_RUNTIME_DIR", runtime.path()).start();
+    for _ in 0..2 {
+        assert_eq!(who_answers(&simulator, &program), "anonymous");
+        simulator.expire_tokens();
+    }
+    assert!(program.log().contains("cannot be written"), "{}", program.log());
+    assert_eq!(simulator.stats().signups, 1);
+}
+
+#[test]
+fn a_session_that_cannot_be_read_is_not_written_over() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    log_in(&simulator, &directory);
+    let file = session_path(&directory).unwrap();
+    let before = std::fs::read(&file).unwrap();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+    for path in [&file, &file.with_extension("lock")] {
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+    for path in [&file, &file.with_extension("lock")] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
+        let start = Start::new(&simulator.url()).state_dir(directory.path()).not_as_root();
+        let program = start.env("XDG_RUNTIME_DIR", directory.path()).start();
+        let message = refusal(&program);
+        let told = message.contains("ermission denied") && message.contains("user that the server");
+        assert!(told && message.contains(path.to_str().unwrap()), "{message}");
+        drop(program);
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+    }
+    assert_eq!(simulator.stats().signups, 0);
 }
 
 #[test]

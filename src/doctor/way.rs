@@ -142,7 +142,9 @@ fn advice(error: &Error) -> Option<&'static str> {
     let Error::Upstream { step, failure } = error else { return None };
     Some(match failure {
         Failure::NeedsOperator(_) => return None,
-        Failure::HoldOff { .. } => "Wait, or sign in with your own account: `langfast2api login`",
+        Failure::HoldOff { .. } => {
+            "Do what it says, or wait as long; your own account (`langfast2api login`) needs no sign-ups"
+        }
         Failure::Unreachable(_) => "Check the network between here and LangFast",
         Failure::Broken(_) | Failure::TimedOut { .. } => {
             "Try again; if it stays so, LangFast has trouble or something on the way cuts connections"
@@ -182,17 +184,21 @@ fn clock(langfast: &LangFast) -> Outcome {
 
 fn sign_in(langfast: &LangFast) -> Outcome {
     let session = langfast.session();
+    let outlook = session.outlook();
     let kept = session.kept().ok().flatten().map(|(who, _)| who);
     match session.grant() {
         Err(error) => failed(&error),
         Ok(grant) => {
             // The report may be shown to others: it does not name the account.
             let who = if grant.email.is_some() { "your account" } else { "an anonymous user" };
-            let how = match kept == Some(grant.who()) {
+            let how = match outlook.change.is_none() && kept == Some(grant.who()) {
                 true => "the session that was kept",
                 false => "a new session, which is kept",
             };
-            Outcome::ok(format_args!("as {who}, by {how}"))
+            match outlook.warnings.join("; ") {
+                none if none.is_empty() => Outcome::ok(format_args!("as {who}, by {how}")),
+                warnings => Outcome::warning(format_args!("as {who}, by {how}; but {warnings}")),
+            }
         }
     }
 }

@@ -180,40 +180,32 @@ impl Store {
     pub fn lock(&self, patience: Duration) -> Result<Locked, LockError> {
         let deadline = Instant::now() + patience;
         let path = self.file(LOCK);
-        let unusable = |error| LockError::Unusable(path.clone(), error);
-        if let Err(error) = make_private(&self.directory) {
-            return Err(LockError::Unwritable(self.directory.clone(), error));
-        }
+        make_private(&self.directory)
+            .map_err(|error| LockError::Unwritable(self.directory.clone(), error))?;
         loop {
-            let mut file = match open_lock(&path) {
-                Err(error) if self.is_unwritable() => {
-                    return Err(LockError::Unwritable(self.directory.clone(), error));
+            let mut file = open_lock(&path).map_err(|error| self.cannot_open(error))?;
+            match wait_for(&file, deadline) {
+                Ok(()) if is_still(&file, &path) => {
+                    name_holder(&mut file);
+                    return Ok(Locked(file));
                 }
-                opened => opened.map_err(unusable)?,
-            };
-            loop {
-                match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                    Ok(()) => break,
-                    Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOOK),
-                    Err(Errno::WOULDBLOCK) => {
-                        let holder = holder(&mut file);
-                        return Err(LockError::Held { path, holder, patience });
-                    }
-                    Err(Errno::INTR) => {}
-                    Err(error) => return Err(unusable(error.into())),
+                // Whoever tidies up removed it while we waited; others now lock another file.
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => {
+                    let holder = holder(&mut file);
+                    return Err(LockError::Held { path, holder, patience });
                 }
-            }
-            // Whoever tidies up may have removed it while we waited; others then lock another file.
-            if is_still(&file, &path) {
-                name_holder(&mut file);
-                return Ok(Locked(file));
+                Err(error) => return Err(LockError::Unusable(path, error.into())),
             }
         }
     }
 
-    /// Whether nobody can make a file in the directory.
-    fn is_unwritable(&self) -> bool {
-        access(&self.directory, Access::WRITE_OK | Access::EXEC_OK).is_err()
+    fn cannot_open(&self, error: io::Error) -> LockError {
+        let is_writable = access(&self.directory, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+        match is_writable {
+            true => LockError::Unusable(self.file(LOCK), error),
+            false => LockError::Unwritable(self.directory.clone(), error),
+        }
     }
 
     /// Reads the file. One that is missing or holds no session of ours counts as empty: signing in
@@ -297,6 +289,17 @@ fn open_lock(path: &Path) -> io::Result<File> {
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(file)
+}
+
+/// Locks the file; fails with `WOULDBLOCK` if another process has not given it up by the deadline.
+fn wait_for(file: &File, deadline: Instant) -> Result<(), Errno> {
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOOK),
+            Err(Errno::INTR) => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Whether the open file is the one of this name.

@@ -1,0 +1,281 @@
+//! The present grant, and that one thread at a time renews it while all others wait for the outcome.
+//! Knows nothing of how a grant is got.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::grant::Grant;
+use crate::error::{Error, Failure, Step};
+use crate::sync::{Condvar, Mutex, MutexGuard};
+
+/// Longest that LangFast's wish to be left alone is heeded.
+const LONGEST_HOLD_OFF: u64 = 3600;
+
+/// What a renewal brings.
+pub struct Obtained {
+    /// The grant.
+    pub grant: Grant,
+    /// The prompt of its user, if one is known.
+    pub prompt_id: Option<String>,
+}
+
+type Outcome = Result<Arc<Grant>, Error>;
+
+/// The present grant, and its renewals.
+#[derive(Default)]
+pub struct Renewals {
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    grant: Option<Arc<Grant>>,
+    prompt: Prompt,
+    /// Whether a thread is at it.
+    renewing: bool,
+    /// How many renewals have ended, and how the last one did.
+    count: u64,
+    last: Option<Ended>,
+    /// How often the grant was let go of.
+    reloads: u64,
+    /// After a 429 nobody asks before this.
+    hold_off: Option<Instant>,
+}
+
+/// The prompt of whom the last renewal has signed in.
+#[derive(Default)]
+struct Prompt {
+    user_id: String,
+    id: Option<String>,
+    /// Whether it was set or forgotten here. Then no renewal may change it: what that brings may have
+    /// been read before.
+    is_own: bool,
+}
+
+struct Ended {
+    /// [`State::reloads`] when it began.
+    began: u64,
+    outcome: Outcome,
+}
+
+impl Renewals {
+    /// The present grant if it lasts a while yet and is not the `refused` one (an access token), else the
+    /// outcome of a renewal: of one that ends while the caller waits, or of its own, by `obtain`. That
+    /// is given the access token that is not good any more, if there is one.
+    ///
+    /// # Errors
+    /// Those of `obtain`, shared by all who wait; [`Failure::HoldOff`] if LangFast has asked for time.
+    pub fn get(
+        &self,
+        refused: Option<&str>,
+        obtain: impl FnOnce(Option<&str>) -> Result<Obtained, Error>,
+    ) -> Outcome {
+        match self.wait_for_turn(refused) {
+            ControlFlow::Break(outcome) => outcome,
+            ControlFlow::Continue(turn) => {
+                let old = turn.old.clone();
+                let outcome = obtain(refused.or(old.as_ref().map(|old| &*old.access_token)));
+                turn.end(outcome)
+            }
+        }
+    }
+
+    fn wait_for_turn(&self, refused: Option<&str>) -> ControlFlow<Outcome, Turn<'_>> {
+        let is_other = |grant: &Grant| refused != Some(grant.access_token.as_str());
+        let is_good = |grant: &Grant| match refused {
+            Some(_) => is_other(grant),
+            None => grant.renew_at > Instant::now(),
+        };
+        let mut state = self.state();
+        let (seen, reloads) = (state.count, state.reloads);
+        loop {
+            if let Some(grant) = state.grant.as_ref().filter(|grant| is_good(grant)) {
+                return ControlFlow::Break(Ok(grant.clone()));
+            }
+            // Somebody tried while we waited: their outcome is ours, though the grant be short-lived.
+            // Not if it was got before the reload that we come after.
+            let ended =
+                state.last.as_ref().filter(|ended| state.count > seen && ended.began >= reloads);
+            match ended.map(|ended| &ended.outcome) {
+                Some(Ok(grant)) if !is_other(grant) => {}
+                Some(outcome) => return ControlFlow::Break(outcome.clone()),
+                None => {}
+            }
+            if !state.renewing {
+                break;
+            }
+            state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(left) = state.hold_off() {
+            let message = "LangFast asked us to wait before signing in";
+            return ControlFlow::Break(Err(hold_off(message, left)));
+        }
+        state.renewing = true;
+        let (old, began) = (state.grant.clone(), state.reloads);
+        ControlFlow::Continue(Turn { renewals: self, old, began, ended: false })
+    }
+
+    /// Lets go of the present grant, and of the wait that LangFast asked for: somebody else may be
+    /// signed in now.
+    pub fn reload(&self) {
+        let mut state = self.state();
+        state.grant = None;
+        state.hold_off = None;
+        state.reloads += 1;
+    }
+
+    /// The present grant.
+    pub fn present(&self) -> Option<Arc<Grant>> {
+        self.state().grant.clone()
+    }
+
+    /// Why the last renewal failed, if it did.
+    pub fn failure(&self) -> Option<Error> {
+        self.state().last.as_ref().and_then(|ended| ended.outcome.as_ref().err().cloned())
+    }
+
+    /// This user's prompt, if one is known and nobody else has signed in since.
+    pub fn prompt_id(&self, user_id: &str) -> Option<String> {
+        let prompt = &self.state().prompt;
+        prompt.id.clone().filter(|_| prompt.user_id == user_id)
+    }
+
+    /// Sets or forgets this user's prompt, unless somebody else has signed in since.
+    pub fn set_prompt_id(&self, user_id: &str, prompt_id: Option<&str>) {
+        let prompt = &mut self.state().prompt;
+        if prompt.user_id == user_id {
+            prompt.id = prompt_id.map(str::to_owned);
+            prompt.is_own = true;
+        }
+    }
+
+    /// The state; a panic has left it whole, so that a poisoned lock is taken over.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// How long LangFast wants to be left alone yet.
+    fn hold_off(&self) -> Option<Duration> {
+        self.hold_off?.checked_duration_since(Instant::now())
+    }
+
+    fn end(&mut self, began: u64, outcome: Result<Obtained, Error>) -> Outcome {
+        self.hold_off =
+            outcome.as_ref().err().and_then(|error| Some(Instant::now() + retry_after(error)?));
+        let outcome = outcome.map(|obtained| {
+            let grant = Arc::new(obtained.grant);
+            if !(self.prompt.is_own && self.prompt.user_id == grant.user_id) {
+                let (user_id, id) = (grant.user_id.clone(), obtained.prompt_id);
+                self.prompt = Prompt { user_id, id, is_own: false };
+            }
+            // What was got before a reload is good for those who waited for it, not for later ones.
+            self.grant = (self.reloads == began).then(|| grant.clone());
+            grant
+        });
+        self.renewing = false;
+        self.count += 1;
+        self.last = Some(Ended { began, outcome: outcome.clone() });
+        outcome
+    }
+}
+
+/// The renewing thread's turn; a panic in it ends it as a failure, so that nobody waits for ever.
+struct Turn<'a> {
+    renewals: &'a Renewals,
+    old: Option<Arc<Grant>>,
+    /// [`State::reloads`] when it began.
+    began: u64,
+    ended: bool,
+}
+
+impl Turn<'_> {
+    fn end(mut self, outcome: Result<Obtained, Error>) -> Outcome {
+        self.finish(outcome)
+    }
+
+    fn finish(&mut self, outcome: Result<Obtained, Error>) -> Outcome {
+        self.ended = true;
+        let outcome = self.renewals.state().end(self.began, outcome);
+        self.renewals.ended.notify_all();
+        outcome
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.finish(Err(Error::Internal("signing in panicked".to_owned())));
+        }
+    }
+}
+
+/// We keep away from LangFast: why, and for how long.
+pub fn hold_off(why: &str, wait: Duration) -> Error {
+    let seconds = wait.as_secs().max(1);
+    Error::upstream(Step::SignIn, Failure::HoldOff { message: why.to_owned(), seconds })
+}
+
+/// How long Supabase wants to be left alone after a 429.
+fn retry_after(error: &Error) -> Option<Duration> {
+    match error {
+        Error::Upstream { failure: Failure::Status { status: 429, retry_after, .. }, .. } => {
+            Some(Duration::from_secs(retry_after.unwrap_or(5).clamp(1, LONGEST_HOLD_OFF)))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(all(test, feature = "interleavings"))]
+mod interleavings;
+
+#[cfg(all(test, not(feature = "interleavings")))]
+mod tests {
+    use super::*;
+    use crate::langfast::store::SavedSession;
+
+    fn obtained(access_token: &str) -> Obtained {
+        let session = SavedSession {
+            refresh_token: String::new(),
+            access_token: access_token.to_owned(),
+            expires_at: 0,
+            user_id: "user".to_owned(),
+            email: None,
+            prompt_id: None,
+            began_with: None,
+        };
+        Obtained { grant: Grant::of(&session, 3600), prompt_id: None }
+    }
+
+    #[test]
+    fn a_poisoned_lock_is_taken_over() {
+        let renewals = Renewals::default();
+        let poisoning = || {
+            let _state = renewals.state();
+            panic!("as asked");
+        };
+        assert!(std::thread::scope(|scope| scope.spawn(poisoning).join()).is_err());
+        assert!(renewals.state.is_poisoned());
+        renewals.get(None, |_| Ok(obtained("token"))).unwrap();
+        renewals.set_prompt_id("user", Some("prompt"));
+        assert_eq!(renewals.prompt_id("user").as_deref(), Some("prompt"));
+        renewals.reload();
+        assert_eq!((renewals.present(), renewals.failure()), (None, None));
+    }
+
+    #[test]
+    fn a_reload_ends_the_wait_that_langfast_asked_for() {
+        let renewals = Renewals::default();
+        let failure =
+            Failure::Status { status: 429, code: None, message: None, retry_after: Some(u64::MAX) };
+        let too_many = Error::upstream(Step::SignIn, failure);
+        assert!(renewals.get(None, |_| Err(too_many)).is_err());
+        let held_off = renewals.get(None, |_| Ok(obtained("token"))).unwrap_err();
+        assert_eq!(held_off.cause(), "hold_off");
+        renewals.reload();
+        renewals.get(None, |_| Ok(obtained("token"))).unwrap();
+    }
+}
