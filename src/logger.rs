@@ -69,9 +69,12 @@ pub fn bare_line(level: Level, words: &str) -> String {
     match STYLE.get() {
         None | Some(Style::Text { .. }) => format!("{words}\n"),
         Some(style) => {
-            let words = format_args!("{words}");
-            let record = Record::builder().level(level).args(words).build();
-            style.line(&record, "", None)
+            // One expression: before Rust 1.89 what `format_args!` borrows does not outlive its statement.
+            style.line(
+                &Record::builder().level(level).args(format_args!("{words}")).build(),
+                "",
+                None,
+            )
         }
     }
 }

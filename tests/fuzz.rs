@@ -37,6 +37,11 @@ fn fuzz(target: impl Fn(&mut Rng)) {
     eprintln!("{runs} runs");
 }
 
+/// The last character boundary at or before this byte.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap()
+}
+
 /// A sound input with some damage done to it.
 fn mutated(rng: &mut Rng, seeds: &[&[u8]], words: &[&[u8]]) -> Vec<u8> {
     let mut bytes = seeds[rng.usize(..seeds.len())].to_vec();
@@ -224,7 +229,7 @@ fn a_frame_that_is_taken_unparsed_means_what_it_means_when_parsed() {
         let [before, behind] = LAYOUTS[rng.usize(..LAYOUTS.len())];
         for _ in 0..rng.usize(1..12) {
             if rng.u8(..) < 10 {
-                text.truncate(text.floor_char_boundary(rng.usize(..=text.len())));
+                text.truncate(boundary(&text, rng.usize(..=text.len())));
             }
             (0..rng.usize(..3)).for_each(|_| text.push_str(PIECES[rng.usize(..PIECES.len())]));
             let frame = [before, &text, behind].concat();
@@ -378,9 +383,8 @@ fn calls_are_told_from_text_alike_whatever_pieces_they_come_in() {
     fuzz(|rng| {
         let bytes = mutated(rng, ANSWERS, ANSWER_WORDS);
         let text = String::from_utf8_lossy(&bytes);
-        let boundary = |at: usize| (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap();
         let mut cuts = [0, rng.usize(..=text.len()), rng.usize(..=text.len()), text.len()];
-        cuts = cuts.map(boundary);
+        cuts = cuts.map(|at| boundary(&text, at));
         cuts.sort_unstable();
         let pieces: Vec<&str> = cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect();
         let names = vec!["add".to_owned()];
