@@ -1,15 +1,20 @@
 //! Signing in: whose identity, kept where, renewed when.
 
+#[path = "support/relay.rs"]
+mod relay;
 mod simulator;
 mod support;
 
 use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use rustix::process::Signal;
+use relay::Relay;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::{Value, json};
 use simulator::{Fault, Simulator, Step};
 use support::{Directory, NOBODY, Program, Start, wait_until};
@@ -139,28 +144,31 @@ fn requests_that_come_together_sign_in_once_and_create_one_prompt() {
 #[test]
 fn a_failed_sign_in_is_shared_by_those_who_waited_for_it() {
     let (simulator, directory) = (Simulator::start(), Directory::new());
-    simulator.fault(Step::SignUp, Fault::status(403).delay(300).times(1));
-    let program = start(&simulator, &directory);
-    let statuses: Vec<u16> = std::thread::scope(|scope| {
-        let asks: Vec<_> = (0..5).map(|_| scope.spawn(|| program.ask("hello").status)).collect();
-        asks.into_iter().map(|ask| ask.join().unwrap()).collect()
-    });
-    assert!(statuses.contains(&403), "{statuses:?}");
-    assert!(simulator.stats().signups <= 1);
+    let relay = Relay::to(&simulator.url());
+    simulator.fault(Step::SignUp, Fault::status(403).times(1));
+    let program = Start::new(&relay.url()).state_dir(directory.path()).start();
+    relay.mute(true);
+    let asks: Vec<_> = (0..5).map(|_| program.chat_connection(support::user("hello"))).collect();
+    wait_until("all to wait", || program.get("/status").json()["under_way"] == 5);
+    relay.mute(false);
+    for mut ask in asks {
+        assert_eq!(ask.response().status, 403);
+    }
+    assert_eq!(simulator.stats().http_requests, 1, "LangFast was asked once");
 }
 
 #[test]
 fn an_access_token_is_renewed_before_it_ends_and_once() {
     let directory = Directory::new();
-    let simulator = Simulator::builder().token_lifetime(2).start();
+    let simulator = Simulator::builder().token_lifetime(8).start();
     let program = start(&simulator, &directory);
     assert_eq!(program.ask("hello").content(), "hello");
     let before = simulator.stats();
-    // The file says when the token ends; three quarters of its life are enough to have it renewed.
+    // The file says when the token ends; after three quarters of its life it is renewed when it is used.
     let ends = session_file(&directory)["session"]["expires_at"].as_u64().unwrap();
-    wait_until("the token's end", || {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        now.as_secs() >= ends
+    wait_until("the token's last quarter", || {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        now >= ends as f64 - 1.5
     });
     std::thread::scope(|scope| {
         for _ in 0..20 {
@@ -169,6 +177,7 @@ fn an_access_token_is_renewed_before_it_ends_and_once() {
     });
     let after = simulator.stats();
     assert_eq!((after.signups, after.refreshes), (before.signups, before.refreshes + 1));
+    assert_eq!(after.refused_tokens, 0, "none was used that had ended");
 }
 
 #[test]
@@ -367,36 +376,82 @@ fn two_processes_that_start_together_share_one_identity() {
     assert_eq!((stats.signups, stats.refreshes), (1, 1));
 }
 
+/// How far a sign-in has got when the program is killed.
+#[derive(Clone, Copy)]
+struct Moment {
+    /// What LangFast has been asked.
+    requests: usize,
+    then: Duration,
+}
+
 #[test]
-fn the_session_file_survives_a_kill_at_any_moment() {
-    let directory = Directory::new();
-    let simulator = Simulator::builder().token_lifetime(1).start();
-    for round in 0..20 {
-        let mut program = start(&simulator, &directory);
-        let address = program.address();
-        std::thread::scope(|scope| {
-            let asking = scope.spawn(move || {
-                let body = support::chat_body(support::user("hello")).to_string();
-                let head = format!(
-                    "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
-                    body.len()
-                );
-                // It may have been killed by now.
-                let Ok(mut stream) = std::net::TcpStream::connect(address) else { return };
-                let _ = stream.write_all(head.as_bytes());
-                let _ = std::io::Read::read(&mut stream, &mut [0; 100]);
-            });
-            // The moment of the kill moves through the sign-in from round to round.
-            std::thread::sleep(std::time::Duration::from_micros(500 * round));
-            program.signal(Signal::KILL);
-            program.wait();
-            asking.join().unwrap();
-        });
-        if session_path(&directory).is_some() {
-            session_file(&directory);
+fn the_session_file_survives_a_kill_at_any_moment_of_a_sign_in_or_a_renewal() {
+    for round in 0..24 {
+        let (simulator, directory) = (Simulator::start(), Directory::new());
+        let is_renewal = round % 2 == 1;
+        if is_renewal {
+            assert_eq!(start(&simulator, &directory).ask("hello").content(), "hello");
+            simulator.expire_tokens();
         }
+        let requests = simulator.stats().http_requests + 1 + round / 8;
+        let then = Duration::from_micros(150 * (round % 8) as u64);
+        kill_in_a_sign_in(&simulator, &directory, Moment { requests, then });
+
+        let kept = session_path(&directory).map(|_| session_file(&directory));
+        assert!(kept.is_some() || !is_renewal, "what was there has not gone");
+        let signed_up = simulator.stats().signups;
+        assert_eq!(start(&simulator, &directory).ask("hello").content(), "hello");
+        assert!(simulator.stats().signups <= signed_up + 1);
     }
-    assert!(simulator.stats().signups <= 3);
+}
+
+/// Starts the program, asks it, and kills it at that moment.
+fn kill_in_a_sign_in(simulator: &Simulator, directory: &Directory, moment: Moment) {
+    let mut program = start(simulator, directory);
+    let _asking = program.chat_connection(support::user("hello"));
+    simulator.wait_until(|stats| stats.http_requests >= moment.requests);
+    std::thread::sleep(moment.then);
+    program.signal(Signal::KILL);
+    assert_eq!(program.wait().signal(), Some(Signal::KILL.as_raw()));
+}
+
+#[test]
+fn a_program_that_is_killed_within_its_writing_leaves_the_session_file_as_it_was() {
+    for part in [0.0, 0.01, 0.5, 0.99] {
+        let (simulator, directory) = (Simulator::start(), Directory::new());
+        assert_eq!(start(&simulator, &directory).ask("hello").content(), "hello");
+        let path = session_path(&directory).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        simulator.expire_tokens();
+        let written = (part * before.len() as f64) as usize;
+        kill_when_it_has_written(&simulator, &directory, written);
+        assert_eq!(simulator.stats().refreshes, 1, "it was keeping what it had got");
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{written}");
+        assert_eq!(start(&simulator, &directory).ask("hello").content(), "hello");
+    }
+}
+
+#[test]
+fn a_sign_up_is_counted_before_it_is_made_wherever_the_program_is_killed() {
+    for written in [0, 1, 20, 200, 400] {
+        let (simulator, directory) = (Simulator::start(), Directory::new());
+        kill_when_it_has_written(&simulator, &directory, written);
+        let counted = session_path(&directory).map(|_| session_file(&directory));
+        let counted = counted.map_or(0, |file| file["sign_ups"].as_array().unwrap().len());
+        assert_eq!(simulator.stats().signups, counted, "{written}");
+        assert_eq!(start(&simulator, &directory).ask("hello").content(), "hello");
+    }
+}
+
+/// Starts the program and asks it; the system kills it when it has written so many bytes to a file and
+/// goes on writing.
+fn kill_when_it_has_written(simulator: &Simulator, directory: &Directory, bytes: usize) {
+    let mut program = start(simulator, directory);
+    let limit = Some(bytes as u64);
+    let limit = Rlimit { current: limit, maximum: limit };
+    prlimit(Pid::from_raw(program.pid() as i32), Resource::Fsize, limit).unwrap();
+    let _asking = program.chat_connection(support::user("hello"));
+    assert_eq!(program.wait().signal(), Some(Signal::XFSZ.as_raw()), "killed as it wrote");
 }
 
 #[test]

@@ -214,6 +214,7 @@ fn tokens_expire_and_refresh_tokens_work_once() {
         simulator.expire_tokens();
         let (status, error) = client.run("Hello");
         assert_eq!((status, &error["code"]), (401, &json!("PGRST303")));
+        assert_eq!(simulator.stats().refused_tokens, 1);
         let mut socket = open(&client.url);
         send_connect(&mut socket, &client.access_token);
         assert_eq!(next_packet(&mut socket), r#"44{"message":"jwt expired"}"#);

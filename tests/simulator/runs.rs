@@ -252,7 +252,11 @@ fn record_run(shared: &Shared, body: &[u8]) {
 fn signed_in_user(shared: &Shared, headers: &HeaderMap) -> Result<Uuid, BadToken> {
     let header = headers.get("authorization").and_then(|value| value.to_str().ok());
     let token = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or(BadToken::Invalid)?;
-    shared.state().accounts.check_access_token(token)
+    shared.update(|state| {
+        let user = state.accounts.check_access_token(token);
+        state.stats.refused_tokens += usize::from(user.is_err());
+        user
+    })
 }
 
 fn refuse_token(bad: BadToken) -> Response {

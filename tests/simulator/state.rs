@@ -38,6 +38,8 @@ pub struct Stats {
     pub refused_refreshes: usize,
     /// Sign-ins by password that succeeded.
     pub password_logins: usize,
+    /// Requests refused for an access token that is none, or has ended.
+    pub refused_tokens: usize,
     /// Prompts created.
     pub prompts: usize,
     /// Runs accepted.
