@@ -188,6 +188,15 @@ impl Program {
         status.unwrap()
     }
 
+    /// Ends it as an operator does; all that it has logged.
+    pub fn stop(mut self) -> String {
+        self.signal(rustix::process::Signal::TERM);
+        let status = self.wait();
+        assert!(status.success(), "{status}: {}", self.log());
+        self.log_reader.take().unwrap().join().unwrap();
+        self.log()
+    }
+
     /// A figure of `/proc/PID/status`, such as `VmRSS` in KiB or `Threads`.
     pub fn figure(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
