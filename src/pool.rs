@@ -160,10 +160,16 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_panics_ends_alone() {
+    fn a_job_that_panics_ends_alone_and_its_thread_goes_on() {
         let pool = Pool::new("test", STACK, Duration::from_secs(60), || {});
-        pool.run(Box::new(|| panic!("on purpose")));
-        thread_of_a_job(&pool);
+        let (sender, receiver) = bounded(1);
+        pool.run(Box::new(move || {
+            sender.send(current().id()).unwrap();
+            panic!("on purpose")
+        }));
+        let thread = receiver.recv().unwrap();
+        let reused = std::iter::repeat_with(|| thread_of_a_job(&pool));
+        assert!(reused.take(10_000).any(|other| other == thread));
     }
 
     #[test]
