@@ -242,6 +242,23 @@ fn connect_tcp(
 ) -> Result<TcpStream, DialError> {
     let addresses = resolve(host, port, deadline)?;
     done(Stage::Lookup, &Addresses(&addresses));
+    let (tcp, address) = connect_to_one_of(&addresses, deadline).map_err(|failure| {
+        DialError::Failed(match failure {
+            Some(error) => format!("{host} port {port} does not accept connections: {error}"),
+            None => format!("{host} has no address"),
+        })
+    })?;
+    set_options(&tcp).map_err(|e| DialError::Failed(e.to_string()))?;
+    done(Stage::Connect, &address);
+    Ok(tcp)
+}
+
+/// Connects to the first address that answers; fails as the last one did, without a reason if there is
+/// none.
+fn connect_to_one_of(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Result<(TcpStream, SocketAddr), Option<io::Error>> {
     let mut failure = None;
     for (at, address) in addresses.iter().enumerate() {
         // Each address gets an equal share of what is left, so that a dead first one (IPv6 without a
@@ -249,18 +266,11 @@ fn connect_tcp(
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / (addresses.len() - at) as u32;
         match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
-            Ok(tcp) => {
-                set_options(&tcp).map_err(|e| DialError::Failed(e.to_string()))?;
-                done(Stage::Connect, address);
-                return Ok(tcp);
-            }
+            Ok(tcp) => return Ok((tcp, *address)),
             Err(error) => failure = Some(error),
         }
     }
-    Err(DialError::Failed(match failure {
-        Some(error) => format!("{host} port {port} does not accept connections: {error}"),
-        None => format!("{host} has no address"),
-    }))
+    Err(failure)
 }
 
 /// Sends without delay, and asks idle connections for a sign of life: a peer that has vanished without a
@@ -504,6 +514,8 @@ impl Write for Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -524,10 +536,42 @@ mod tests {
 
     #[test]
     fn a_refused_connection_says_who_refused_it() {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let closed = closed_address();
         let deadline = Instant::now() + Duration::from_secs(5);
-        let error = connect_tcp("127.0.0.1", port, deadline, &mut |_, _| {});
+        let error = connect_tcp("127.0.0.1", closed.port(), deadline, &mut |_, _| {});
         let message = error.unwrap_err().to_string();
         assert!(message.contains("127.0.0.1") && message.contains("refused"), "{message}");
+    }
+
+    fn closed_address() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    #[test]
+    fn of_several_addresses_the_first_that_answers_is_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (open, closed) = (listener.local_addr().unwrap(), closed_address());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        for addresses in [&[open][..], &[closed, open], &[closed, closed, open], &[open, closed]] {
+            let (_, taken) = connect_to_one_of(addresses, deadline).unwrap();
+            assert_eq!(taken, open, "{addresses:?}");
+        }
+        assert!(matches!(connect_to_one_of(&[closed, closed], deadline), Err(Some(_))));
+        assert!(matches!(connect_to_one_of(&[], deadline), Err(None)));
+    }
+
+    #[test]
+    fn an_address_that_says_nothing_leaves_time_for_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (open, full) = (listener.local_addr().unwrap(), silent.local_addr().unwrap());
+        // With its short queue full, it does not answer.
+        rustix::net::listen(&silent, 0).unwrap();
+        let connect = || TcpStream::connect_timeout(&full, Duration::from_millis(100)).ok();
+        let _waiting: Vec<TcpStream> = std::iter::from_fn(connect).collect();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let (_, taken) = connect_to_one_of(&[full, open], deadline).unwrap();
+        assert_eq!(taken, open);
+        assert!(Instant::now() < deadline, "and what follows has time, too");
     }
 }
