@@ -3,6 +3,7 @@
 A run costs LangFast's quota: the SDK's own retries may never start a second one.
 """
 
+import re
 import time
 
 import openai
@@ -345,11 +346,12 @@ class TestSilence:
 
     def test_a_stream_that_is_left_is_closed(self, client, gateway):
         with ask(client, sim(events=1000, delay=20), stream=True) as stream:
+            request_id = stream.response.headers["x-request-id"]
             for chunk in stream:
                 if chunk.choices[0].delta.content:
                     break
         assert ask(client).choices[0].message.content == "hi"
         deadline = time.monotonic() + 10
-        while "error=client_gone" not in gateway.log():
+        while not re.search(f"error=client_gone .*id={request_id}$", gateway.log(), re.MULTILINE):
             assert time.monotonic() < deadline
             time.sleep(0.05)
