@@ -318,9 +318,14 @@ fn a_prompt_that_was_deleted_is_made_again() {
     assert_eq!(program.ask("Hi").content(), "Hi");
     assert_eq!((simulator.stats().prompts, simulator.stats().runs), (2, 2));
     // One that is new cannot be the reason.
-    simulator.fault(Step::Run, gone.times(3));
+    simulator.fault(Step::Run, gone.clone().times(3));
     assert_eq!(program.ask("Hi").status, 502);
     assert_eq!((simulator.stats().prompts, simulator.stats().runs), (3, 2));
+    let simulator = Simulator::start();
+    let program = Program::start(&simulator.url());
+    simulator.fault(Step::Run, gone);
+    assert_eq!(program.ask("Hi").status, 502);
+    assert_eq!((simulator.stats().prompts, simulator.stats().runs), (1, 0));
 }
 
 #[test]
@@ -364,6 +369,7 @@ fn a_connection_that_was_closed_while_it_was_idle_is_not_used() {
         relay.cut();
         support::wait_until("the end of the connections", || relay.open() == 0);
     }
+    assert!(!program.log().contains("once more"), "each was seen to be closed: {}", program.log());
 }
 
 #[test]
