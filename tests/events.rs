@@ -291,15 +291,19 @@ fn a_stop_text_ends_the_final_text_too() {
 
 #[test]
 fn completion_finished_without_a_text_waits_a_moment_for_the_last_one() {
-    let (simulator, program) = start_literal();
+    let (simulator, program) = start_literal_with(&[("LANGFAST2API_KEEP_ALIVE", "0.1")]);
     let mut connection = program.chat_connection(streamed(SILENT));
     let run = Stepped::only(&simulator);
     run.says("one ");
+    connection.head();
+    chunk(&mut connection);
     run.emits_as("completion_finished", json!({}));
+    // It has been taken, and is waited on.
+    assert_eq!(chunk(&mut connection), ": keep-alive\n");
     run.ends("one two");
-    let response = connection.response();
-    assert_eq!(response.streamed_text(0), "one two");
-    assert!(response.is_done());
+    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
+    let rest = String::from_utf8(rest).unwrap();
+    assert!(rest.contains(r#"{"content":"two"}"#) && rest.contains("[DONE]"), "{rest}");
 
     let mut connection = program.chat_connection(streamed(SILENT));
     let run = Stepped::nth(&simulator, 2);

@@ -901,23 +901,6 @@ fn leave_to_send_the_body_is_given_after_the_gate_and_only_by_it() {
 }
 
 #[test]
-fn nobody_is_kept_at_work_however_the_exchange_ends() {
-    let server = Server::start(Limits::default());
-    let under_way = &server.doorman.under_way;
-    let given_back = || until("the worker", || under_way.load(Ordering::SeqCst) == 0);
-    for path in ["/hello", "/nothing", "/cut", "/panics"] {
-        let mut client = server.client();
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
-        if path == "/cut" {
-            drop(client.rest())
-        } else {
-            drop(client.answer())
-        }
-        given_back();
-    }
-}
-
-#[test]
 fn a_client_that_is_slow_with_its_body_keeps_nobody_at_work() {
     let server = Server::start(Limits::default());
     let mut slow = server.client();
