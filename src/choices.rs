@@ -173,7 +173,7 @@ impl Choices {
             }
         }
         match select.ready_deadline(until) {
-            Ok(ready) if ready == by_stop => Err(Error::ShuttingDown),
+            Ok(ready) if ready == by_stop => Err(Error::CutShort),
             Ok(ready) if ready == by_client => match client.try_recv() {
                 Ok(ClientNews::HalfClosed) => Ok(Woken::ByClient),
                 Err(TryRecvError::Empty) => Ok(Woken::ByRun),

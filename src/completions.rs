@@ -324,7 +324,12 @@ impl Reply {
                         self.dialect.finish(&mut events, at, &ending);
                     }
                 }
-                Ok(Next::Silence | Next::HalfClosed) => self.dialect.keep_alive(&mut events),
+                // Only writing shows whether a client that sends no more still reads; but not every
+                // client bears a comment.
+                Ok(Next::Silence | Next::HalfClosed) if !self.keep_alive.is_zero() => {
+                    self.dialect.keep_alive(&mut events);
+                }
+                Ok(Next::Silence | Next::HalfClosed) => {}
                 Err(error) => return self.fail(events, error),
             }
             if self.choices.all_ended() {

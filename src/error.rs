@@ -123,8 +123,10 @@ pub enum Error {
     },
     /// More at once than the settings allow, or than the machine gives.
     Overloaded(String),
-    /// The server is being stopped.
+    /// The server is being stopped; nothing was started for this request.
     ShuttingDown,
+    /// The server is being stopped, and the request's run was started, or may have been.
+    CutShort,
     /// The client has left; nobody reads this.
     ClientGone,
     /// Our fault.
@@ -184,7 +186,7 @@ impl Error {
             Error::BadHttp { .. } => "bad_http",
             Error::Upstream { failure, .. } => failure.cause(),
             Error::Overloaded(_) => "overloaded",
-            Error::ShuttingDown => "shutting_down",
+            Error::ShuttingDown | Error::CutShort => "shutting_down",
             Error::ClientGone => "client_gone",
             Error::Internal(_) => "internal",
         }
@@ -221,8 +223,19 @@ impl Error {
                 retry_after: Some(1),
                 ..invalid(503, Some("overloaded"))
             },
+            Error::CutShort => Report {
+                kind: "server_error",
+                // Each run costs a request of the quota.
+                should_retry: Some(false),
+                ..invalid(503, Some("overloaded"))
+            },
             Error::ClientGone => Report { kind: "server_error", ..invalid(499, None) },
-            Error::Internal(_) => Report { kind: "server_error", ..invalid(500, None) },
+            Error::Internal(_) => Report {
+                kind: "server_error",
+                // Whatever has failed here, a run may have been started before.
+                should_retry: Some(false),
+                ..invalid(500, None)
+            },
         }
     }
 
@@ -406,6 +419,10 @@ impl fmt::Display for Error {
             Error::ShuttingDown => {
                 f.write_str("The server is shutting down; try again in a moment")
             }
+            Error::CutShort => f.write_str(
+                "The server is shutting down and has given this answer up; its run may have been \
+                 counted by LangFast",
+            ),
             Error::ClientGone => f.write_str("The client closed the connection"),
             Error::Internal(message) => {
                 write!(

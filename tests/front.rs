@@ -1281,6 +1281,7 @@ fn a_request_that_gets_no_answer_is_told_so() {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\n\r\n"));
         let answer = client.answer();
         assert_eq!((answer.status, &*answer.fields["x-request-id"]), (500, "mine"), "{path}");
+        assert_eq!(&*answer.fields["x-should-retry"], "false", "a run may have been started");
         let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(body["error"]["type"], "server_error");
         client.ends();

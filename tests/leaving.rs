@@ -129,6 +129,22 @@ fn a_client_that_only_ends_its_side_gets_its_answer() {
 }
 
 #[test]
+fn a_client_that_only_ends_its_side_gets_no_comment_if_comments_are_off() {
+    let (simulator, program) = start_with(&[("LANGFAST2API_KEEP_ALIVE", "0")]);
+    let mut connection = program.chat_connection(fields(SILENT, true));
+    let run = Stepped::nth(&simulator, 1);
+    run.says("one ");
+    connection.head();
+    connection.chunk().unwrap();
+    connection.stream.get_mut().shutdown(Shutdown::Write).unwrap();
+    run.says("one two ");
+    connection.chunk().unwrap();
+    run.ends("one two three");
+    let rest = rest_of(&mut connection);
+    assert!(!rest.contains(": keep-alive") && rest.contains("[DONE]"), "{rest}");
+}
+
+#[test]
 fn a_client_that_leaves_does_not_disturb_the_others() {
     let (simulator, program) = start();
     let mut stays = program.chat_connection(fields(SILENT, true));
@@ -194,7 +210,8 @@ fn answers_that_take_too_long_to_stop_are_told_why_they_end() {
     assert_eq!(stream.chunk(), None, "and nothing that looks like an end");
     for response in [answer.response(), early.response()] {
         assert_eq!(response.status, 503, "{}", response.text());
-        assert_eq!(response.header("retry-after"), Some("1"));
+        assert_eq!(response.header("retry-after"), None);
+        assert_eq!(response.header("x-should-retry"), Some("false"), "its run was started");
         assert!(response.error()["message"].as_str().unwrap().contains("shutting down"));
     }
     assert_eq!(program.wait().code(), Some(0), "{}", program.log());
@@ -214,6 +231,11 @@ fn answers_whose_runs_are_still_being_started_are_told_too() {
         program.signal(Signal::TERM);
         for response in held.each_mut().map(Connection::response) {
             is_told_of_the_end(&response);
+            // Only once the run request has been sent may the run exist, and cost another time.
+            let expected =
+                if step == Step::Run { (Some("false"), None) } else { (None, Some("1")) };
+            let found = (response.header("x-should-retry"), response.header("retry-after"));
+            assert_eq!(found, expected, "{step:?}");
         }
         assert_eq!(program.wait().code(), Some(0), "{}", program.log());
     }

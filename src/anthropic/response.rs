@@ -300,7 +300,7 @@ impl From<&Error> for ErrorObject {
 /// Anthropic's types go with the status. Being overloaded has status 503 here and 529 there; the SDKs
 /// try again either way.
 fn error_type(error: &Error) -> &'static str {
-    if matches!(error, Error::Overloaded(_) | Error::ShuttingDown) {
+    if matches!(error, Error::Overloaded(_) | Error::ShuttingDown | Error::CutShort) {
         return "overloaded_error";
     }
     match error.report().status {

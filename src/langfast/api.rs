@@ -291,7 +291,11 @@ impl Api {
         let path = "/functions/v1/initiate-prompt-run";
         let post = || self.post(Step::StartRun, path, access_token, &body);
         let answer = while_wanted(unwanted, post);
-        let answer = unwanted().map_or(answer, Err)?;
+        let answer = unwanted().map_or(answer, Err).map_err(|error| match error {
+            // The request has been sent.
+            Error::ShuttingDown => Error::CutShort,
+            other => other,
+        })?;
         let answer: Answer = serde_json::from_slice(&answer)
             .map_err(|_| not_understood(Step::StartRun, "no jobs in it"))?;
         // One test case makes one job.
