@@ -1,8 +1,10 @@
 //! The memory that the bodies of all requests may take together, with what is made of them: however
 //! many large requests come at once, the server stays within it.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Bytes of a body that cost nothing: connections are bounded, and small requests are not to wait for
 /// large ones.
@@ -256,5 +258,38 @@ mod tests {
         growing.buffer().extend(std::iter::repeat_n(b'x', FREE + 30_000));
         let more = growing.make_room(30_000, Whole::AtMost(1 << 20), soon());
         assert_eq!(more, Err(Full::ForNow));
+    }
+}
+
+#[cfg(all(test, feature = "interleavings"))]
+mod interleavings {
+    //! Time stands still here: whoever waits does so until there is room.
+
+    use super::*;
+    use shuttle::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn no_more_is_taken_than_there_is_and_whoever_waits_comes_to_their_turn() {
+        let test = || {
+            let budget = Budget::new(10);
+            let bodies: Vec<_> = [3, 5, 7, 10]
+                .map(|bytes| {
+                    let budget = budget.clone();
+                    thread::spawn(move || {
+                        let late = Instant::now() + Duration::from_secs(3600);
+                        let mut share = Share::of(&budget);
+                        assert_eq!(share.grow(bytes, Some(late)), Ok(()));
+                        assert!(budget.used() <= 10);
+                        share.shrink(1);
+                    })
+                })
+                .into_iter()
+                .collect();
+            bodies.into_iter().for_each(|body| body.join().unwrap());
+            assert_eq!(budget.used(), 0);
+        };
+        shuttle::check_random(test, 2_000);
+        shuttle::check_pct(test, 2_000, 3);
     }
 }

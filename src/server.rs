@@ -11,6 +11,7 @@
 
 mod admission;
 mod line;
+mod permits;
 mod route;
 mod service;
 mod tickets;

@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::admission::envelope;
+use super::permits::Permit;
 use super::route::{Route, speaks_anthropic};
-use super::workers::Permit;
 use crate::access::Access;
 use crate::answer::Answer;
 use crate::budget::Body;

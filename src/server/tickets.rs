@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::line::Line;
-use super::workers::Permit;
+use super::permits::Permit;
 use crate::error::Error;
 use crate::front::{Exchange, TAKEN_WITHIN, Turn};
 

@@ -1,9 +1,10 @@
 //! The threads that tiny_http hands requests to.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
+use super::permits::{Permit, Permits};
 use super::service::Service;
 use super::tickets::Tickets;
 use crate::answer::Answer;
@@ -21,11 +22,6 @@ const WORKER_IDLE: Duration = Duration::from_secs(1);
 const WRITER_IDLE: Duration = Duration::from_secs(10);
 /// When more than so many have nothing to do, those that have just got free end at once.
 const MOST_SPARE: usize = 32;
-/// Workers that stay.
-const LEAST_WORKERS: usize = 1;
-/// How long a request waits for a permit: one whose client has just got its last byte becomes free in a
-/// moment, and that client may go on at once.
-const PERMIT_WITHIN: Duration = Duration::from_millis(250);
 /// A thread's stack: enough for a TLS handshake and for JSON as deep as serde_json reads it, also
 /// without optimisation; only what is touched takes memory. As for `front`'s threads, the larger it is,
 /// the fewer does glibc keep of those that have ended.
@@ -39,51 +35,8 @@ const STACK: usize = 2 * 1024 * 1024;
 pub struct Workers {
     tickets: Arc<Tickets>,
     service: Arc<Service>,
-    most: usize,
-    count: Mutex<Count>,
-    /// Told when a permit has been given back and somebody waits for one.
-    freed: Condvar,
+    permits: Arc<Permits>,
     writers: Arc<Pool>,
-}
-
-#[derive(Default)]
-struct Count {
-    threads: usize,
-    /// Requests that have or will have a worker.
-    busy: usize,
-    /// Requests under way.
-    permits: usize,
-    /// Requests that wait for a permit.
-    waiting: usize,
-}
-
-/// The right to be worked on, and to a worker, so that no request waits for one in a queue. Held by who
-/// answers, until the answer has been written.
-pub struct Permit {
-    workers: Arc<Workers>,
-    has_worker: bool,
-}
-
-impl Permit {
-    /// The worker can take another request.
-    fn let_worker_go(&mut self) {
-        if std::mem::take(&mut self.has_worker) {
-            let mut count = self.workers.count();
-            count.busy -= 1;
-            self.workers.note(&count);
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.let_worker_go();
-        let mut count = self.workers.count();
-        count.permits -= 1;
-        if count.waiting > 0 {
-            self.workers.freed.notify_one();
-        }
-    }
 }
 
 impl Workers {
@@ -96,8 +49,9 @@ impl Workers {
         after_burst: fn(),
     ) -> Arc<Workers> {
         let writers = Pool::new("writer", STACK, WRITER_IDLE, after_burst);
-        let (count, freed) = (Mutex::default(), Condvar::new());
-        Arc::new(Workers { tickets, service, most, count, freed, writers })
+        let vitals = service.vitals.clone();
+        let permits = Permits::new(most, move |threads, busy| vitals.note_workers(threads, busy));
+        Arc::new(Workers { tickets, service, permits, writers })
     }
 
     /// What they answer from.
@@ -107,55 +61,19 @@ impl Workers {
 
     /// Requests under way.
     pub fn requests(&self) -> usize {
-        self.count().permits
+        self.permits.taken()
     }
 
-    fn count(&self) -> MutexGuard<'_, Count> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A permit for one request; a thread is started if all are busy. Waits a moment if all permits
-    /// are taken.
+    /// A permit for one request, and a worker for it.
     ///
     /// # Errors
     /// All permits are taken, or no thread can be made.
     pub fn permit(workers: &Arc<Workers>) -> Result<Permit, Error> {
-        let mut count = workers.wait_for_permit(workers.count())?;
-        if count.threads <= count.busy {
+        workers.permits.take(|| {
             let own = workers.clone();
-            std::thread::Builder::new()
-                .name("worker".to_owned())
-                .stack_size(STACK)
-                .spawn(move || own.work())
-                .map_err(|e| Error::Overloaded(format!("no thread can be made ({e})")))?;
-            count.threads += 1;
-        }
-        count.permits += 1;
-        count.busy += 1;
-        workers.note(&count);
-        Ok(Permit { workers: workers.clone(), has_worker: true })
-    }
-
-    fn wait_for_permit<'a>(
-        &'a self,
-        mut count: MutexGuard<'a, Count>,
-    ) -> Result<MutexGuard<'a, Count>, Error> {
-        let deadline = Instant::now() + PERMIT_WITHIN;
-        while count.permits >= self.most {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::Overloaded(format!("{} requests are under way", self.most)));
-            }
-            count.waiting += 1;
-            let waited = self.freed.wait_timeout(count, left);
-            count = waited.unwrap_or_else(PoisonError::into_inner).0;
-            count.waiting -= 1;
-        }
-        Ok(count)
-    }
-
-    fn note(&self, count: &Count) {
-        self.service.vitals.note_workers(count.threads, count.busy);
+            let thread = std::thread::Builder::new().name("worker".to_owned()).stack_size(STACK);
+            thread.spawn(move || own.work()).map(drop)
+        })
     }
 
     /// A worker's life.
@@ -169,21 +87,10 @@ impl Workers {
                 }
                 Ok(None) | Err(_) => 0,
             };
-            if self.leave(spare) {
+            if self.permits.may_end(spare) {
                 return;
             }
         }
-    }
-
-    /// Takes a worker off the count if more than `spare` have nothing to do: true if it is to end.
-    fn leave(&self, spare: usize) -> bool {
-        let mut count = self.count();
-        let leaves = count.threads > (count.busy + spare).max(LEAST_WORKERS);
-        if leaves {
-            count.threads -= 1;
-            self.note(&count);
-        }
-        leaves
     }
 
     fn work_on(&self, ticket: u64) {

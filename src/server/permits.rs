@@ -1,0 +1,194 @@
+//! How many requests are worked on at once, and how many threads there have to be for them.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::sync::{Condvar, Mutex, MutexGuard};
+
+/// How long a request waits for a permit: one whose client has just got its last byte becomes free in a
+/// moment, and that client may go on at once.
+const PERMIT_WITHIN: Duration = Duration::from_millis(250);
+/// Workers that stay.
+const LEAST_WORKERS: usize = 1;
+
+/// The permits, and the worker threads that they promise.
+pub struct Permits {
+    most: usize,
+    count: Mutex<Count>,
+    /// Told when a permit has been given back and somebody waits for one.
+    freed: Condvar,
+    /// Told the number of threads, and of those that have something to do, whenever they change.
+    note: Box<dyn Fn(usize, usize) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Count {
+    threads: usize,
+    /// Requests that have or will have a worker.
+    busy: usize,
+    /// Requests under way.
+    permits: usize,
+    /// Requests that wait for a permit.
+    waiting: usize,
+}
+
+/// The right to be worked on, and to a worker, so that no request waits for one in a queue. Held by who
+/// answers, until the answer has been written.
+pub struct Permit {
+    permits: Arc<Permits>,
+    has_worker: bool,
+}
+
+impl Permit {
+    /// Lets the worker take another request; the permit stays.
+    pub fn let_worker_go(&mut self) {
+        if std::mem::take(&mut self.has_worker) {
+            let mut count = self.permits.count();
+            count.busy -= 1;
+            self.permits.note(&count);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.let_worker_go();
+        let mut count = self.permits.count();
+        count.permits -= 1;
+        if count.waiting > 0 {
+            self.permits.freed.notify_one();
+        }
+    }
+}
+
+impl Permits {
+    /// Permits for `most` requests at once, at least one. `note` is told how many threads there are,
+    /// and how many of them are busy, whenever that changes.
+    pub fn new(most: usize, note: impl Fn(usize, usize) + Send + Sync + 'static) -> Arc<Permits> {
+        let (count, freed) = (Mutex::default(), Condvar::new());
+        Arc::new(Permits { most, count, freed, note: Box::new(note) })
+    }
+
+    /// Permits that are taken now.
+    pub fn taken(&self) -> usize {
+        self.count().permits
+    }
+
+    /// Takes a permit, and has a worker started with `spawn` if all are busy. Waits a moment if all
+    /// permits are taken.
+    ///
+    /// # Errors
+    /// All permits are taken, or no thread can be made.
+    pub fn take(
+        self: &Arc<Permits>,
+        spawn: impl FnOnce() -> io::Result<()>,
+    ) -> Result<Permit, Error> {
+        let mut count = self.wait(self.count())?;
+        if count.threads <= count.busy {
+            spawn().map_err(|e| Error::Overloaded(format!("no thread can be made ({e})")))?;
+            count.threads += 1;
+        }
+        count.permits += 1;
+        count.busy += 1;
+        self.note(&count);
+        Ok(Permit { permits: self.clone(), has_worker: true })
+    }
+
+    fn wait<'a>(
+        &'a self,
+        mut count: MutexGuard<'a, Count>,
+    ) -> Result<MutexGuard<'a, Count>, Error> {
+        let deadline = Instant::now() + PERMIT_WITHIN;
+        while count.permits >= self.most {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Overloaded(format!("{} requests are under way", self.most)));
+            }
+            count.waiting += 1;
+            let waited = self.freed.wait_timeout(count, left);
+            count = waited.unwrap_or_else(PoisonError::into_inner).0;
+            count.waiting -= 1;
+        }
+        Ok(count)
+    }
+
+    /// Takes a worker off the count if more than `spare` have nothing to do: true if it has to end.
+    pub fn may_end(&self, spare: usize) -> bool {
+        let mut count = self.count();
+        let ends = count.threads > (count.busy + spare).max(LEAST_WORKERS);
+        if ends {
+            count.threads -= 1;
+            self.note(&count);
+        }
+        ends
+    }
+
+    fn note(&self, count: &Count) {
+        (self.note)(count.threads, count.busy);
+    }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(all(test, feature = "interleavings"))]
+mod interleavings {
+    //! Time stands still here: a request that waits does so until a permit is free.
+
+    use super::*;
+    use shuttle::thread;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn check(test: impl Fn() + Send + Sync + 'static) {
+        let test = Arc::new(test);
+        let again = test.clone();
+        shuttle::check_random(move || again(), 2_000);
+        shuttle::check_pct(move || test(), 2_000, 3);
+    }
+
+    #[test]
+    fn no_more_are_worked_on_than_may_be_and_whoever_waits_comes_to_their_turn() {
+        check(|| {
+            const MOST: usize = 2;
+            let permits = Permits::new(MOST, |threads, busy| assert!(threads >= busy));
+            let at_work = Arc::new(AtomicUsize::new(0));
+            let requests: Vec<_> = (0..5)
+                .map(|number| {
+                    let (permits, at_work) = (permits.clone(), at_work.clone());
+                    thread::spawn(move || {
+                        let mut permit = permits.take(|| Ok(())).expect("a permit");
+                        assert!(at_work.fetch_add(1, Ordering::SeqCst) < MOST);
+                        thread::yield_now();
+                        if number % 2 == 0 {
+                            permit.let_worker_go();
+                            permits.may_end(0);
+                        }
+                        at_work.fetch_sub(1, Ordering::SeqCst);
+                    })
+                })
+                .collect();
+            requests.into_iter().for_each(|request| request.join().unwrap());
+            assert_eq!(permits.taken(), 0);
+            assert_eq!(permits.count().busy, 0);
+            while permits.may_end(0) {}
+            assert_eq!(permits.count().threads, LEAST_WORKERS);
+        });
+    }
+
+    #[test]
+    fn a_thread_that_cannot_be_made_costs_no_permit() {
+        check(|| {
+            let permits = Permits::new(1, |_, _| {});
+            let failing = permits.clone();
+            let failed = thread::spawn(move || {
+                failing.take(|| Err(io::ErrorKind::OutOfMemory.into())).err().is_some()
+            });
+            drop(permits.take(|| Ok(())).expect("a permit"));
+            failed.join().unwrap();
+            assert_eq!(permits.taken(), 0);
+        });
+    }
+}
