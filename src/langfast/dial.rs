@@ -398,8 +398,7 @@ impl Socket {
 impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if let (None, Some(watch)) = (self.deadline, &mut self.watch) {
-            watch.wait(&self.tcp)?;
-            watch.heard();
+            return watch.read(&self.tcp, buf);
         }
         again_if_interrupted(|| {
             if let Some(left) = self.left()? {

@@ -1,4 +1,5 @@
-//! Waiting for a connection to bring something in a way that another thread can end.
+//! Waiting for a connection to bring something in a way that another thread can end. The kernel does the
+//! waiting, so no test can try its interleavings; what is decided on waking is in [`super::leases`].
 
 use std::io;
 use std::net::TcpStream;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, read, write};
+use rustix::net::{RecvFlags, recv};
 
 /// Wakes the thread that waits by a [`Watch`].
 #[derive(Debug)]
@@ -34,7 +36,7 @@ impl Waker {
     }
 }
 
-/// How long a thread waits for its connection.
+/// How a thread reads its connection.
 #[derive(Debug)]
 pub struct Watch {
     waker: Arc<Waker>,
@@ -44,12 +46,15 @@ pub struct Watch {
     heard: Instant,
     /// When the thread wants to be called away at the latest.
     look_at: Option<Instant>,
+    /// Whether there was more to read than the last read took: then the next one need not wait, which
+    /// saves a long message a system call for each of its pieces.
+    is_behind: bool,
 }
 
 impl Watch {
     /// Waits for at most `silence` after the last byte, and ends when `waker` says so.
     pub fn new(waker: Arc<Waker>, silence: Duration) -> Watch {
-        Watch { waker, silence, heard: Instant::now(), look_at: None }
+        Watch { waker, silence, heard: Instant::now(), look_at: None, is_behind: false }
     }
 
     /// Has waits end at this time too; with `None` at no time.
@@ -57,17 +62,30 @@ impl Watch {
         self.look_at = at;
     }
 
-    /// Notes that something has come.
-    pub fn heard(&mut self) {
-        self.heard = Instant::now();
-    }
-
-    /// Waits until there is something to read.
+    /// Waits until there is something to read, and reads it.
     ///
     /// # Errors
-    /// `WouldBlock`: the thread was woken, or it is time to look; waiting can go on. `TimedOut`: the peer
-    /// has been silent for too long.
-    pub fn wait(&self, tcp: &TcpStream) -> io::Result<()> {
+    /// `WouldBlock`: the thread was woken, or it is time to look; reading can go on. `TimedOut`: the peer
+    /// has been silent for too long. Whatever ends the connection.
+    pub fn read(&mut self, tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if !self.is_behind {
+                self.wait(tcp)?;
+            }
+            match recv(tcp, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((_, length)) => {
+                    self.heard = Instant::now();
+                    self.is_behind = length == buffer.len();
+                    return Ok(length);
+                }
+                Err(Errno::AGAIN) => self.is_behind = false,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn wait(&self, tcp: &TcpStream) -> io::Result<()> {
         let silent_at = self.heard + self.silence;
         let until = self.look_at.map_or(silent_at, |at| at.min(silent_at));
         loop {
@@ -111,22 +129,24 @@ mod tests {
         (ours, listener.accept().unwrap().0)
     }
 
-    fn kind(result: io::Result<()>) -> Option<io::ErrorKind> {
-        result.err().map(|error| error.kind())
+    fn kind(result: io::Result<usize>) -> io::ErrorKind {
+        result.unwrap_err().kind()
     }
 
     #[test]
-    fn a_wait_ends_when_something_comes_or_the_thread_is_woken_once() {
+    fn a_read_ends_when_something_comes_or_the_thread_is_woken_once() {
         let (ours, mut theirs) = connection();
         let waker = Arc::new(Waker::new().unwrap());
-        let watch = Watch::new(waker.clone(), LONG);
+        let mut watch = Watch::new(waker.clone(), LONG);
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| kind(watch.wait(&ours)));
+            let reading = scope.spawn(|| kind(watch.read(&ours, &mut [0; 8])));
             waker.wake();
-            assert_eq!(waiting.join().unwrap(), Some(io::ErrorKind::WouldBlock));
+            assert_eq!(reading.join().unwrap(), io::ErrorKind::WouldBlock);
         });
         theirs.write_all(b"x").unwrap();
-        assert_eq!(kind(watch.wait(&ours)), None, "it was woken for one wait");
+        assert_eq!(watch.read(&ours, &mut [0; 8]).unwrap(), 1, "it was woken for one read");
+        drop(theirs);
+        assert_eq!(watch.read(&ours, &mut [0; 8]).unwrap(), 0, "the end");
     }
 
     #[test]
@@ -135,13 +155,29 @@ mod tests {
         let waker = Arc::new(Waker::new().unwrap());
         let mut watch = Watch::new(waker.clone(), LONG);
         watch.look_at(Some(Instant::now()));
-        assert_eq!(kind(watch.wait(&ours)), Some(io::ErrorKind::WouldBlock));
+        assert_eq!(kind(watch.read(&ours, &mut [0; 8])), io::ErrorKind::WouldBlock);
         let mut watch = Watch::new(waker, Duration::ZERO);
         watch.look_at(Some(Instant::now() + LONG));
-        assert_eq!(kind(watch.wait(&ours)), Some(io::ErrorKind::TimedOut));
+        assert_eq!(kind(watch.read(&ours, &mut [0; 8])), io::ErrorKind::TimedOut);
         theirs.write_all(b"x").unwrap();
-        while kind(watch.wait(&ours)).is_some() {
+        while watch.read(&ours, &mut [0; 8]).is_err() {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_long_message_is_read_in_pieces_and_waited_for_behind_its_end() {
+        let (ours, mut theirs) = connection();
+        let mut watch = Watch::new(Arc::new(Waker::new().unwrap()), LONG);
+        theirs.write_all(b"12345678").unwrap();
+        let mut whole = Vec::new();
+        while whole.len() < 8 {
+            let mut piece = [0; 4];
+            let length = watch.read(&ours, &mut piece).unwrap();
+            whole.extend_from_slice(&piece[..length]);
+        }
+        assert_eq!(whole, b"12345678");
+        watch.look_at(Some(Instant::now()));
+        assert_eq!(kind(watch.read(&ours, &mut [0; 4])), io::ErrorKind::WouldBlock);
     }
 }
