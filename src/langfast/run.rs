@@ -429,6 +429,28 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_on_an_end_without_a_text_repeats_that_end_with_the_text_as_it_is_known_then() {
+        let (name, uno) = ("execution:chunk", r#"{"executionId":"j","content":"uno"}"#);
+        let events = play(&[
+            (name, r#"{"executionId":"j","content":"one"}"#),
+            ("completion_finished", r#"{"executionId":"j"}"#),
+            (name, r#"{"executionId":"j","content":"one two"}"#),
+            (name, uno),
+            (name, r#"{"executionId":"j","content":"one two"}"#),
+        ]);
+        let revised = Revised { text: "uno".to_owned(), shown: "one two".to_owned() };
+        let expected = [
+            text("one"),
+            RunEvent::Ending(None),
+            text(" two"),
+            RunEvent::Ending(None),
+            RunEvent::Ending(Some(revised.into())),
+            RunEvent::Ending(None),
+        ];
+        assert_eq!(events, expected);
+    }
+
+    #[test]
     fn a_payload_may_be_json_in_a_string() {
         let mut inside = String::new();
         let arguments = with_object(r#""{\"executionId\":\"j\"}",7"#, &mut inside);
