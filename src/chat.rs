@@ -1,5 +1,15 @@
 //! The neutral words that every dialect and LangFast's side translate to and from: a chat request,
-//! what a run gives back, and why it ended. Knows neither OpenAI's JSON nor LangFast's.
+//! what a run gives back, and why it ended; and what is done to text whatever it came in.
+//!
+//! Enters: words of a conversation. Leaves: words that LangFast's models take, and what their texts mean.
+//! It may know neither the JSON of a dialect nor LangFast's, and no socket.
+
+pub mod json_mode;
+pub mod models;
+pub mod schema;
+pub mod stop;
+pub mod tools;
+pub mod usage;
 
 use serde_json::Value;
 
@@ -39,7 +49,7 @@ pub struct Message {
     pub content: String,
 }
 
-/// One turn of a conversation as clients know it. LangFast knows no tools: [`crate::tools`] makes
+/// One turn of a conversation as clients know it. LangFast knows no tools: [`crate::chat::tools`] makes
 /// messages of the turns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -302,7 +312,7 @@ impl FinishReason {
     }
 }
 
-/// Tokens used: estimates ([`crate::usage`]), since LangFast tells none.
+/// Tokens used: estimates ([`crate::chat::usage`]), since LangFast tells none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Of the conversation.

@@ -1,4 +1,10 @@
 //! The whole story of a request for text, in named steps, whatever dialect it came in.
+//!
+//! Enters: a [`Call`]. Leaves: the answer, whole or streamed, on the client's own socket. It may not know
+//! routes, keys or threads of the server.
+
+pub mod choices;
+pub mod reader;
 
 use std::io;
 use std::sync::Arc;
@@ -6,20 +12,20 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
-use crate::answer::Answer;
+use crate::chat::json_mode::{self, Verdict};
+use crate::chat::models::{Model, Models};
+use crate::chat::tools::{self, Plan};
+use crate::chat::usage::estimate_prompt;
 use crate::chat::{ChatRequest, FinishReason, Prompt, ResponseFormat, Usage};
-use crate::choices::{ChoiceEvent, Choices, Deadlines, Never, Next, Starting};
-use crate::dialect::{Call, Choice, Dialect, Ending, Start};
+use crate::completions::choices::{ChoiceEvent, Choices, Deadlines, Never, Next, Starting};
+use crate::completions::reader::{Part, Reader, add_part};
+use crate::dialects::{Call, Choice, Dialect, Ending, Start};
 use crate::error::{Error, Failure, Step};
-use crate::json_mode::{self, Verdict};
+use crate::http::answer::Answer;
+use crate::http::sse::EventStream;
 use crate::langfast::{LangFast, Revised, Subscription, Unwanted, prompt_meta};
-use crate::logger;
-use crate::models::{Model, Models};
-use crate::reader::{Part, Reader, add_part};
-use crate::sse::EventStream;
-use crate::tools::{self, Plan};
-use crate::usage::estimate_prompt;
-use crate::vitals::{Pace, Vitals};
+use crate::observe::logger;
+use crate::observe::vitals::{Pace, Vitals};
 
 /// A stream's status line waits for the run's first event, so that an early failure is an honest HTTP
 /// status; but no longer than this.

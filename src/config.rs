@@ -1,5 +1,10 @@
 //! Settings: flags and environment, parsed once into validated values. Every default and every limit
 //! that a person may set stands here.
+//!
+//! Enters: the command line, the environment, files of secrets. Leaves: [`Settings`], or what is wrong
+//! with one, by its name. It may not know what a setting does.
+
+pub mod secrets;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -10,10 +15,9 @@ use clap::builder::{BoolishValueParser, Resettable};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::access::{Access, Keys};
-use crate::logger::LogFormat;
-use crate::models::{BUILT_IN, Models};
-use crate::secrets::{self, Places};
+use self::secrets::{Places, Secret};
+use crate::chat::models::{BUILT_IN, Models};
+use crate::observe::logger::LogFormat;
 
 /// LangFast's publishable ("anon") key: its web page hands it to every visitor.
 const ANON_KEY: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzdXBhYmFzZSIsInJlZiI6Inl6YWF4d2tqdWthanB3cWZsbmR1Iiwicm9sZSI6ImFub24iLCJpYXQiOjE3NDMxNTgzNzUsImV4cCI6MjA1ODczNDM3NX0.tDu7BsFUOV4aPo8U-dsokQJSRw29LQWT8JfDqQe5MoI";
@@ -648,31 +652,17 @@ impl Settings {
         Ok(Account { login, refresh_token, password_alone })
     }
 
-    /// Who may come in. Warns, in the log, of what is allowed and should not be.
+    /// The API keys that clients have to send, as they were written; `None` if no key is asked for.
     ///
     /// # Errors
-    /// When there are no keys where keys were set, or they cannot be read; or an origin can never match.
-    pub fn access(&self) -> Result<Access, BadSetting> {
-        let keys = secrets::find(Places {
+    /// When they are set and cannot be read.
+    pub fn api_keys(&self) -> Result<Option<Secret>, BadSetting> {
+        secrets::find(Places {
             variable: "LANGFAST2API_API_KEYS",
             file: self.api_keys_file.as_deref().map(|path| (path, "LANGFAST2API_API_KEYS_FILE")),
             credential: "api-keys",
             is_optional: false,
-        })?;
-        let keys = match keys {
-            Some(found) => Keys::read(&found.text, &found.source)?,
-            None => Keys::default(),
-        };
-        keys.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        let mut access = Access::new(keys);
-        access.allow_origins(&self.cors_origins)?;
-        if access.is_open_to_the_web() {
-            log::warn!(
-                "LANGFAST2API_CORS_ORIGINS=* without API keys: every page that somebody opens in a \
-                 browser on this machine can spend your quota. Name the origins, or set keys"
-            );
-        }
-        Ok(access)
+        })
     }
 
     /// Bytes that all bodies may take together.

@@ -1,9 +1,11 @@
 //! LangFast, from a prompt to its run's events: sign in, create a prompt, connect the socket, start
 //! the run, receive.
+//!
+//! Enters: what a run is to do (`prompt_meta`). Leaves: its events, in neutral words. It is the one room
+//! that knows LangFast's wire; it may know no dialect and no client.
 
 mod api;
 mod back_off;
-pub mod dial;
 mod fingerprint;
 mod grant;
 mod id_place;
@@ -14,14 +16,13 @@ mod lenient;
 mod outside;
 mod prompt_meta;
 mod renewals;
-mod roots;
 mod routes;
 pub mod run;
 mod runner;
 mod session;
+pub mod socketio;
 mod store;
 pub mod transcript;
-mod waker;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -29,7 +30,6 @@ use std::time::Instant;
 use serde_json::Value;
 
 pub use api::{Api, Credentials, Timeouts, Tokens, Unwanted};
-pub use dial::{DialError, Dialer, Endpoint, Stage, TLS};
 pub use fingerprint::Fingerprint;
 pub use identity::Outlook;
 pub use leases::Subscription;
@@ -43,8 +43,9 @@ pub use transcript::Revised;
 
 use crate::config::{BadSetting, Settings};
 use crate::error::{Error, Failure, Step};
-use crate::heartbeat::Heartbeat;
-use crate::vitals::Upstream;
+use crate::net::dial::{Dialer, Endpoint};
+use crate::observe::heartbeat::Heartbeat;
+use crate::observe::vitals::Upstream;
 
 /// Longest text of one answer, in bytes. A channel holds at most this much.
 pub const ANSWER_LIMIT: usize = 16 << 20;

@@ -1,81 +1,61 @@
 //! langfast2api puts an OpenAI-compatible API in front of LangFast.
 //!
-//! # The path of one request
+//! # The rooms, in the order of a request's way
 //!
-//! [`front`] accepts the client's connection, reads one whole request under limits and deadlines,
-//! and hands it over to [`server`], where tiny_http passes a ticket for it to a worker thread.
-//! [`completions`] tells the rest of the story: [`openai::request`] turns the body into the
-//! neutral words of [`chat`]; [`tools`] puts tools into plain text, since LangFast has none;
-//! [`models`] says what the model accepts; [`langfast`] signs in, makes sure of a prompt and of the
-//! socket, and starts the run. From there on the run's events arrive on the one socket that all runs
-//! share: the runner's thread makes a delta of each packet's cumulative text, without parsing the
-//! packet if only its text has grown ([`socketio`], [`langfast::transcript`]), and sends it into the
-//! run's channel. The worker leaves the rest to a writer of the [`pool`], which drains the channel
-//! ([`choices`]), tells text and calls apart ([`reader`]), and writes each part as an event
-//! ([`openai::response`], [`sse`], [`answer`]) on the client's own socket, while `front` watches
-//! whether the client is still there.
-//!
-//! # The modules, each knowing only those below it
+//! Each room knows only those below it (`tests/it/rooms.rs` holds that), and its head says what enters,
+//! what leaves, and what it may not know.
 //!
 //! ```text
-//! main        settings, signals                      commands, doctor, manual: besides serving
-//! server      routes, workers                           (the only user of tiny_http)
-//! completions a call for text, from its runs to its answer
-//! choices     the runs of a request as one sequence     reader: what their texts are made of
-//! tools       tools in plain text, and calls back       stop: stop texts
-//! openai      JSON ⇄ chat        langfast   the way to LangFast (ureq, tungstenite)
-//! anthropic   JSON ⇄ chat        fields     reading JSON, with names for faults
-//! dialect     their interface    json_mode  checks of JSON answers (schema)
-//! sse         events             socketio   packets
-//! answer      HTTP answers       models     what each model accepts
-//! access      keys, hosts, origins                   config, secrets, check: settings
-//! page        what browsers get at `/`               metrics, pulse: how the server is
-//! front       connections        usage      token estimates
-//! vitals      all counters
-//! manager     what systemd is told (the only user of sd-notify)
-//! chat, error, escape, heartbeat, logger, pool, sync
+//! main         the process: signals, exit codes, the allocator
+//! cli          everything besides serving: login, doctor, models, completions, the man page
+//! server       who is let in, tiny_http's tickets and worker threads, routes, the page, the metrics
+//! completions  the story of a call for text: runs started, their events merged, read and answered
+//! dialects     what each API says: openai (chat, text completions, responses), anthropic
+//! http         the front door: connections, heads, bodies, refusals, answers, Server-Sent Events
+//! langfast     the way to LangFast: session, prompt, runs, the socket and its packets
+//! net          connections to the outside: names, TCP, proxies, TLS, roots of trust
+//! config       settings and secrets
+//! observe      the log, counters, heartbeats, the service manager
+//! chat         neutral words, and what is done to text: tools, stop texts, JSON, schemas, tokens, models
+//! error        what can go wrong, and what clients are told
+//! escape       one reader of `\uXXXX`
+//! sync         the primitives by which threads wait
 //! ```
+//!
+//! # The way of one request body
+//!
+//! 1. [`http`]: a connection's thread reads the head, and `server::admission` lets it in by that alone;
+//! 2. `http::pace` and [`http::budget`]: the body is read, as fast as it must come, within the memory
+//!    that all bodies have;
+//! 3. `server::tickets`: the request waits, while a ticket with its number goes through tiny_http;
+//! 4. `server::workers`: a worker gets the ticket, fetches the request, and asks `server::service`;
+//! 5. [`dialects::json`], [`dialects::fields`]: the fields that are known become values;
+//! 6. [`dialects::openai::request`] and its like: values become the neutral words of [`chat`];
+//! 7. [`completions`]: [`chat::tools`] writes tools as text, [`chat::models`] says what the model takes;
+//! 8. [`langfast`]: signed in, with a prompt and a connected socket, the run is started by one call.
+//!
+//! # The way of one delta
+//!
+//! 1. `langfast::runner`: the thread that owns the socket reads a frame;
+//! 2. `langfast::routes`: which run it is about; [`langfast::transcript`]: what is new in its text;
+//! 3. the run's crossbeam channel brings it to the thread that writes the answer;
+//! 4. [`completions::choices`]: the runs of a request as one sequence, with their deadlines;
+//! 5. [`completions::reader`]: text, or part of a tool call ([`chat::tools`]), cut at stop texts;
+//! 6. [`dialects::openai::response`] and its like: an event in the client's dialect;
+//! 7. [`http::sse`], [`http::answer`]: framed, and written to the client's own socket as one chunk.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-pub mod access;
-pub mod answer;
-pub mod anthropic;
-pub mod budget;
 pub mod chat;
-pub mod check;
-pub mod choices;
-pub mod commands;
+pub mod cli;
 pub mod completions;
 pub mod config;
-pub mod dialect;
-pub mod doctor;
+pub mod dialects;
 pub mod error;
 pub mod escape;
-pub mod fields;
-pub mod front;
-pub mod heartbeat;
-pub mod json;
-pub mod json_mode;
+pub mod http;
 pub mod langfast;
-pub mod listen;
-pub mod logger;
-pub mod manager;
-pub mod manual;
-pub mod metrics;
-pub mod models;
-pub mod openai;
-pub mod page;
-pub mod pool;
-pub mod pulse;
-pub mod reader;
-pub mod schema;
-pub mod secrets;
+pub mod net;
+pub mod observe;
 pub mod server;
-pub mod socketio;
-pub mod sse;
-pub mod stop;
 pub mod sync;
-pub mod tools;
-pub mod usage;
-pub mod vitals;

@@ -9,15 +9,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use langfast2api::choices::{Deadlines, Never};
+use langfast2api::cli::{check, commands, doctor, manual};
 use langfast2api::completions::Completions;
+use langfast2api::completions::choices::{Deadlines, Never};
 use langfast2api::config::{BadSetting, Cli, Command, Settings};
-use langfast2api::front::{Limits, Listener, connections_for, raise_descriptor_limit};
+use langfast2api::http::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::{LangFast, Outlook};
-use langfast2api::listen::{Listening, listen};
+use langfast2api::observe::vitals::Vitals;
+use langfast2api::observe::{logger, manager};
+use langfast2api::server::access::Access;
+use langfast2api::server::listen::{Listening, listen};
 use langfast2api::server::{Server, ServerLimits, Service};
-use langfast2api::vitals::Vitals;
-use langfast2api::{check, commands, doctor, logger, manager, manual};
 use log::Level;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -89,7 +91,7 @@ fn serve(settings: &Settings) -> Result<()> {
         vitals: vitals.clone(),
     };
     let Outlook { who, warnings, .. } = completions.langfast.session().outlook();
-    let mut access = settings.access()?;
+    let mut access = Access::of(settings)?;
     let mut listening = listen(&settings.listen, &access)?;
     let listeners = std::mem::take(&mut listening.listeners);
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {

@@ -1,5 +1,7 @@
-//! The running server: `front`'s connections, and the workers that tiny_http hands requests to (`server`
-//! is the only user of tiny_http).
+//! The running server: who is let in, and who answers. It is the only user of tiny_http.
+//!
+//! Enters: a request that [`crate::http`] has read. Leaves: its answer, by the routes of `service`. It
+//! may know every room but [`crate::cli`].
 //!
 //! ```text
 //! front ─▶ admission ─▶ tickets ─▶ line ─▶ tiny_http ─▶ workers ─▶ service
@@ -9,9 +11,15 @@
 //! names it goes through tiny_http to a worker; the worker fetches the request and answers on the
 //! client's own socket.
 
+pub mod access;
 mod admission;
 mod line;
+pub mod listen;
+mod metrics;
+mod page;
 mod permits;
+mod pool;
+pub mod probe;
 mod route;
 mod service;
 mod tickets;
@@ -27,9 +35,9 @@ use admission::Admission;
 use tickets::Tickets;
 use workers::Workers;
 
-use crate::front::{Front, Limits, Listener};
-use crate::heartbeat::Heartbeat;
-use crate::manager::Pulse;
+use crate::http::{Front, Limits, Listener};
+use crate::observe::heartbeat::Heartbeat;
+use crate::observe::manager::Pulse;
 
 /// How much the server does at once.
 #[derive(Clone, Debug)]
@@ -105,11 +113,11 @@ impl Pulse for ServerPulse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Access;
-    use crate::choices::Deadlines;
     use crate::completions::Completions;
+    use crate::completions::choices::Deadlines;
     use crate::config::Cli;
     use crate::langfast::LangFast;
+    use crate::server::access::Access;
     use clap::FromArgMatches;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use langfast2api::error::Error;
-use langfast2api::front::body::Decoder;
-use langfast2api::front::head::Scan;
-use langfast2api::front::{
+use langfast2api::http::body::Decoder;
+use langfast2api::http::head::Scan;
+use langfast2api::http::{
     BodyLength, ClientNews, Exchange, Front, Gate, Head, Limits, Listener, Look, Turn,
     connections_for, raise_descriptor_limit,
 };

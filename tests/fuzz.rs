@@ -6,15 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use langfast2api::anthropic;
-use langfast2api::front::body::Decoder;
-use langfast2api::front::head::Scan;
-use langfast2api::front::{Head, Limits};
+use langfast2api::chat::tools::{Piece, forced, marked};
+use langfast2api::dialects::anthropic;
+use langfast2api::dialects::openai::{request, responses};
+use langfast2api::http::body::Decoder;
+use langfast2api::http::head::Scan;
+use langfast2api::http::{Head, Limits};
 use langfast2api::langfast::run::{Notice, Progress, RunEvent, with_object};
+use langfast2api::langfast::socketio::{self, EnginePacket, SocketPacket};
 use langfast2api::langfast::transcript::{Transcript, unescape};
-use langfast2api::openai::{request, responses};
-use langfast2api::socketio::{self, EnginePacket, SocketPacket};
-use langfast2api::tools::{Piece, forced, marked};
 
 /// Runs `target` on one random input after another for the time given.
 fn fuzz(target: impl Fn(&mut Rng)) {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
-use langfast2api::logger::{self, LogFormat};
+use langfast2api::observe::logger::{self, LogFormat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use simulator::{Fault, Simulator, Step};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use langfast2api::usage::{TokenCounter, estimate_prompt, estimate_tokens};
+use langfast2api::chat::usage::{TokenCounter, estimate_prompt, estimate_tokens};
 use proptest::prelude::*;
 
 /// The mean of |estimate ÷ real − 1| that is allowed over all texts, and over those of one kind.

@@ -15,10 +15,10 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
-use super::dial::{Connection, DialError, Dialer, Endpoint};
 use crate::config::Settings;
 use crate::error::{Error, Failure, Step, clean};
-use crate::vitals::Upstream;
+use crate::net::dial::{Connection, DialError, Dialer, Endpoint};
+use crate::observe::vitals::Upstream;
 
 /// Longest answer of an HTTP call that is read, in bytes: the real ones are under 10 KB.
 const LONGEST_ANSWER: u64 = 1024 * 1024;

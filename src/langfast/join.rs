@@ -6,9 +6,9 @@ use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
-use super::dial::{Connection, Endpoint};
 use crate::error::{Failure, clean};
-use crate::socketio::{self, EnginePacket, Open, SocketPacket};
+use crate::langfast::socketio::{self, EnginePacket, Open, SocketPacket};
+use crate::net::dial::{Connection, Endpoint};
 
 /// Engine.IO 4 over WebSocket, without polling first (known).
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";

@@ -13,7 +13,7 @@ use super::api::{LOOK, Started, Unwanted};
 use super::routes::{Routes, RunKey};
 use super::run::{Notice, RunEvent};
 use crate::error::{Error, Failure, Step};
-use crate::heartbeat::Heartbeat;
+use crate::observe::heartbeat::Heartbeat;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 #[cfg(all(test, feature = "interleavings"))]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::api::{DialConnector, Timeouts, agent};
-use super::dial::{DialError, Dialer, Endpoint};
+use crate::net::dial::{DialError, Dialer, Endpoint};
 
 /// Longest answer that is read, in bytes.
 const LONGEST: u64 = 1 << 20;

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::chat::models::Model;
 use crate::chat::{Message, Prompt, ResponseFormat, Role};
 use crate::error::Error;
-use crate::models::Model;
 
 /// The `prompt_meta` of a run, and the names of what was asked for and is left out because the
 /// model's record does not list it.
@@ -106,7 +106,7 @@ fn messages(messages: &[Message], model: &Model) -> Value {
 mod tests {
     use super::*;
     use crate::chat::Sampling;
-    use crate::models::{BUILT_IN, Models};
+    use crate::chat::models::{BUILT_IN, Models};
 
     fn fit(model: &str, sampling: Sampling) -> (Value, Vec<&'static str>) {
         fit_messages(model, sampling, &[(Role::System, "Be brief."), (Role::User, "Hi")])

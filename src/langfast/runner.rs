@@ -14,16 +14,16 @@ use tungstenite::Message;
 
 use super::api::dial_failure;
 use super::back_off::{BACK_OFF, BackOff};
-use super::dial::{Dialer, Endpoint};
 use super::join::{Socket, join};
 use super::leases::{Lease, Leases, Limits, Link, Look, Pause};
 use super::run::{Notice, with_object};
 use super::session::{Grant, Session};
-use super::waker::{Waker, Watch};
 use crate::error::{Error, Failure, Step, clean};
-use crate::heartbeat::Heartbeat;
-use crate::socketio::{self, EnginePacket, Open, SocketPacket};
-use crate::vitals::{Loss, Upstream};
+use crate::langfast::socketio::{self, EnginePacket, Open, SocketPacket};
+use crate::net::dial::{Dialer, Endpoint};
+use crate::net::waker::{Waker, Watch};
+use crate::observe::heartbeat::Heartbeat;
+use crate::observe::vitals::{Loss, Upstream};
 
 /// The least and the most silence, as the server's ping times ask for it, until a peer is dead.
 const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::route::{Route, speaks_anthropic};
 use super::tickets::Tickets;
 use super::workers::Workers;
-use crate::anthropic;
+use crate::dialects::anthropic;
 use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
-use crate::front::{Exchange, Gate, Head, Look};
+use crate::http::{Exchange, Gate, Head, Look};
 
 /// Lets requests in: those that have a route, and for which there is a worker.
 pub struct Admission {

@@ -2,8 +2,8 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::front::Head;
-use crate::pulse;
+use super::probe;
+use crate::http::Head;
 
 /// What a URL means.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Route {
             Route::Completions => "/v1/completions",
             Route::Status => "/status",
             Route::StatusOfModels => "/status/models",
-            Route::Pulse => pulse::PATH,
+            Route::Pulse => probe::PATH,
             Route::Metrics => "/metrics",
             Route::Messages => "/v1/messages",
             Route::CountTokens => "/v1/messages/count_tokens",

@@ -7,17 +7,18 @@ use std::time::Duration;
 use super::admission::envelope;
 use super::permits::Permit;
 use super::route::{Route, speaks_anthropic};
-use crate::access::Access;
-use crate::answer::Answer;
-use crate::budget::Body;
+use super::{metrics, page, probe};
+use crate::chat::models::Models;
 use crate::completions::{Completions, Record, Reply};
-use crate::dialect::Call;
+use crate::dialects::Call;
+use crate::dialects::anthropic;
+use crate::dialects::openai::{legacy, request, response, responses};
 use crate::error::{Error, Step};
-use crate::front::Head;
-use crate::models::Models;
-use crate::openai::{legacy, request, response, responses};
-use crate::vitals::{Ended, UnderWay, Vitals};
-use crate::{anthropic, metrics, page, pulse};
+use crate::http::Head;
+use crate::http::answer::Answer;
+use crate::http::budget::Body;
+use crate::observe::vitals::{Ended, UnderWay, Vitals};
+use crate::server::access::Access;
 
 /// What the server answers from.
 pub struct Service {
@@ -101,7 +102,7 @@ impl Service {
                 answer.json(200, &page::status(&self.vitals, &self.completions.langfast))
             }
             Route::StatusOfModels => answer.json(200, &page::models(&models)),
-            Route::Pulse => pulse::send(answer),
+            Route::Pulse => probe::send(answer),
             Route::Metrics => metrics::send(answer, &self.vitals, &self.completions.langfast),
             Route::Ready => match self.completions.langfast.session().failure() {
                 // Requests would fail alike until somebody acts or the next one succeeds.

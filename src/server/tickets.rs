@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::line::Line;
 use super::permits::Permit;
 use crate::error::Error;
-use crate::front::{Exchange, TAKEN_WITHIN, Turn};
+use crate::http::{Exchange, TAKEN_WITHIN, Turn};
 
 /// A request is given up that has not been taken after as many times [`TAKEN_WITHIN`].
 const MOST_TRIES: u32 = 5;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::permits::{Permit, Permits};
 use super::service::Service;
 use super::tickets::Tickets;
-use crate::answer::Answer;
 use crate::completions::Record;
 use crate::error::Error;
-use crate::front::Turn;
-use crate::logger;
-use crate::pool::Pool;
+use crate::http::Turn;
+use crate::http::answer::Answer;
+use crate::observe::logger;
+use crate::server::pool::Pool;
 
 /// A worker that has had nothing to do for this long ends, if it is not needed: of all threads it has
 /// touched the most of its stack.

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 
 use langfast2api::langfast::run::{Notice, Progress};
-use langfast2api::socketio::{self, EnginePacket, SocketPacket};
+use langfast2api::langfast::socketio::{self, EnginePacket, SocketPacket};
 use serde_json::Value;
 
 use super::process::thread_cpu_micros;

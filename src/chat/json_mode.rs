@@ -1,0 +1,107 @@
+//! Checks of whole answers that were asked for as JSON: models mostly keep to it, and nobody else
+//! tells when they did not.
+
+use serde_json::Value;
+
+use crate::chat::ResponseFormat;
+use crate::chat::schema::Schema;
+
+/// What is found, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It is as it was asked for.
+    Valid,
+    /// It is, without the Markdown fence that the model had put around it.
+    Repaired,
+    /// It is JSON, but not of the schema.
+    NotOfSchema,
+    /// It is not JSON, or no object.
+    NotJson,
+}
+
+impl Verdict {
+    /// The value of the answer's header `x-langfast2api-json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Valid => "valid",
+            Verdict::Repaired => "repaired",
+            Verdict::NotOfSchema => "not-of-schema",
+            Verdict::NotJson => "not-json",
+        }
+    }
+}
+
+/// Checks a text against the form that was asked for, and takes a fence away that stands around all
+/// of it. `None` if any text was asked for.
+pub fn check(text: &mut String, format: &ResponseFormat) -> Option<Verdict> {
+    let schema = match format {
+        ResponseFormat::Text => return None,
+        ResponseFormat::JsonObject => None,
+        ResponseFormat::JsonSchema(format) => format.pointer("/json_schema/schema"),
+    };
+    let mut verdict = Verdict::Valid;
+    let value = match serde_json::from_str::<Value>(text) {
+        Ok(value) => value,
+        Err(_) => {
+            let inside = unfenced(text).map(str::to_owned);
+            let parsed = inside
+                .and_then(|inside| Some((serde_json::from_str::<Value>(&inside).ok()?, inside)));
+            let Some((value, inside)) = parsed else { return Some(Verdict::NotJson) };
+            *text = inside;
+            verdict = Verdict::Repaired;
+            value
+        }
+    };
+    Some(match schema {
+        None if !value.is_object() => Verdict::NotJson,
+        Some(schema) if !Schema::new(schema).allows(&value) => Verdict::NotOfSchema,
+        _ => verdict,
+    })
+}
+
+/// What stands in a Markdown fence, if nothing stands outside of it.
+fn unfenced(text: &str) -> Option<&str> {
+    let inside = text.trim().strip_prefix("```")?.strip_suffix("```")?;
+    let (language, json) = inside.split_once('\n')?;
+    let plain = language.trim().is_empty() || language.trim().eq_ignore_ascii_case("json");
+    (plain && !json.contains("```")).then(|| json.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn checked(text: &str, format: &ResponseFormat) -> (Option<Verdict>, String) {
+        let mut text = text.to_owned();
+        (check(&mut text, format), text)
+    }
+
+    fn of_schema(schema: Value, text: &str) -> Verdict {
+        let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
+        checked(text, &ResponseFormat::JsonSchema(format)).0.unwrap()
+    }
+
+    #[test]
+    fn a_fence_around_all_of_it_is_taken_away_and_nothing_else_is_touched() {
+        let format = ResponseFormat::JsonObject;
+        let verdict = |text| checked(text, &format);
+        assert_eq!(verdict(" {\"a\": 1}\n"), (Some(Verdict::Valid), " {\"a\": 1}\n".to_owned()));
+        let repaired = (Some(Verdict::Repaired), "{\"a\": 1}".to_owned());
+        assert_eq!(verdict("```json\n{\"a\": 1}\n```"), repaired);
+        assert_eq!(verdict("\n```\n{\"a\": 1}\n```\n"), repaired);
+        for text in ["", "[1]", "Here: {\"a\": 1}", "```json\n{\n```", "```js\n{}\n```", "```{}```"]
+        {
+            assert_eq!(verdict(text), (Some(Verdict::NotJson), text.to_owned()), "{text}");
+        }
+        assert_eq!(checked("```\n{}\n```", &ResponseFormat::Text).0, None);
+    }
+
+    #[test]
+    fn what_is_not_of_the_schema_is_told_from_what_is_no_json() {
+        let schema = json!({"type": "object", "required": ["a"]});
+        assert_eq!(of_schema(schema.clone(), r#"{"a": 1}"#), Verdict::Valid);
+        assert_eq!(of_schema(schema.clone(), r#"{"b": 1}"#), Verdict::NotOfSchema);
+        assert_eq!(of_schema(schema, r#"{"a": 1"#), Verdict::NotJson);
+    }
+}

@@ -1,0 +1,316 @@
+//! models.json: LangFast's own model records, and what each model accepts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::chat::Role;
+
+/// The records that the binary carries, LangFast's as of October 2025.
+pub const BUILT_IN: &str = include_str!("../../models.json");
+
+/// One model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// LangFast's name for it, which runs are given.
+    pub slug: String,
+    /// Its name for people.
+    pub name: String,
+    /// Who makes it, as `owned_by`.
+    pub provider: String,
+    /// Unix time of its record.
+    pub created: u64,
+    /// The same as RFC 3339 has it.
+    pub created_at: String,
+    /// Dated names that mean it too.
+    pub versions: Vec<String>,
+    /// LangFast's `parameters`: what is absent is not accepted.
+    parameters: Map<String, Value>,
+}
+
+impl Model {
+    /// Whether a run of this model may carry `parameter`.
+    pub fn accepts(&self, parameter: &str) -> bool {
+        !matches!(self.parameters.get(parameter), None | Some(Value::Null | Value::Bool(false)))
+    }
+
+    /// Whether `parameter`'s list of values holds `value`.
+    pub fn accepts_value(&self, parameter: &str, value: &str) -> bool {
+        self.values(parameter).any(|listed| listed == value)
+    }
+
+    /// The values that `parameter` may take; empty when it is not accepted or takes any.
+    pub fn values(&self, parameter: &str) -> impl Iterator<Item = &str> {
+        let list = self.parameters.get(parameter).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    /// The most tokens an answer may have, if the record says so.
+    pub fn max_completion_tokens(&self) -> Option<u64> {
+        self.parameters.get("max_completion_tokens")?.get("max_value")?.as_u64()
+    }
+
+    /// The role that instructions go under; `None` when the model takes them only from the user.
+    pub fn instruction_role(&self) -> Option<Role> {
+        [Role::Developer, Role::System]
+            .into_iter()
+            .find(|role| self.accepts_value("message_types", role.name()))
+    }
+}
+
+/// What a model accepts, as it is listed for people and for the page.
+#[derive(Debug, Serialize)]
+pub struct Accepted<'a> {
+    /// LangFast's name for it.
+    pub id: &'a str,
+    /// The other names that mean it: dated versions, then aliases.
+    pub names: Vec<&'a str>,
+    /// Whether its text comes piece by piece.
+    pub streams: bool,
+    /// The most tokens of an answer.
+    pub max_completion_tokens: Option<u64>,
+    /// The parameters that take a number.
+    pub numbers: Vec<&'static str>,
+    /// The parameters that take a word, and the words.
+    pub words: BTreeMap<&'static str, Vec<&'a str>>,
+}
+
+/// All models, by every name that means one.
+#[derive(Debug)]
+pub struct Models {
+    list: Vec<Model>,
+    by_name: HashMap<String, usize>,
+    aliases: HashMap<String, usize>,
+    /// What names may begin with, and a `*`; the longest first.
+    patterns: Vec<(String, usize)>,
+}
+
+/// Why a models.json or a list of aliases cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BadModels(String);
+
+impl fmt::Display for BadModels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadModels {}
+
+#[derive(Deserialize)]
+struct Record {
+    slug: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    provider: Option<String>,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    versions: Option<Vec<String>>,
+    #[serde(default)]
+    parameters: Option<Map<String, Value>>,
+    #[serde(default)]
+    created_at: Option<String>,
+}
+
+impl Models {
+    /// Reads a models.json and `asked=served` aliases. An asked one that ends in `*` means every name
+    /// that is otherwise unknown and begins so.
+    ///
+    /// Records whose `status` is not `public` are left out: LangFast does not offer them.
+    ///
+    /// # Errors
+    /// When the file is not a list of records, holds no model, or an alias names none.
+    pub fn parse(json: &str, aliases: &[String]) -> Result<Models, BadModels> {
+        let records: Vec<Record> =
+            serde_json::from_str(json).map_err(|e| BadModels(format!("models.json: {e}")))?;
+        let list: Vec<Model> = records
+            .into_iter()
+            .filter(|record| record.status.as_deref().is_none_or(|status| status == "public"))
+            .map(Model::from)
+            .collect();
+        if list.is_empty() {
+            return Err(BadModels("models.json holds no public model".to_owned()));
+        }
+        let mut by_name = HashMap::new();
+        for (at, model) in list.iter().enumerate() {
+            for version in &model.versions {
+                by_name.entry(version.clone()).or_insert(at);
+            }
+        }
+        // A model's own name wins over another's version.
+        by_name.extend(list.iter().enumerate().map(|(at, model)| (model.slug.clone(), at)));
+
+        let mut models = Models { list, by_name, aliases: HashMap::new(), patterns: Vec::new() };
+        for alias in aliases.iter().filter(|alias| !alias.is_empty()) {
+            models.add_alias(alias)?;
+        }
+        // Of equal ones the last counts, as it does among other aliases.
+        models.patterns.reverse();
+        models.patterns.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
+        Ok(models)
+    }
+
+    fn add_alias(&mut self, alias: &str) -> Result<(), BadModels> {
+        let bad = |why: &str| BadModels(format!("model alias `{alias}`: {why}"));
+        let (asked, served) = alias.split_once('=').ok_or_else(|| bad("write ASKED=SERVED"))?;
+        let at = *self.by_name.get(served.trim()).ok_or_else(|| bad("no such model is served"))?;
+        match asked.trim() {
+            "" => return Err(bad("write ASKED=SERVED")),
+            pattern if pattern.ends_with('*') => self.patterns.push((pattern.to_owned(), at)),
+            asked => drop(self.aliases.insert(asked.to_owned(), at)),
+        }
+        Ok(())
+    }
+
+    /// The model that `name` means: an alias, a slug, a dated version, or else whatever the longest
+    /// beginning of it that is an alias stands for.
+    pub fn find(&self, name: &str) -> Option<&Model> {
+        let named = self.aliases.get(name).or_else(|| self.by_name.get(name));
+        let fits = |pattern: &str| name.starts_with(pattern.trim_end_matches('*'));
+        let begun = || self.patterns.iter().find(|(pattern, _)| fits(pattern));
+        let at = named.or_else(|| begun().map(|(_, at)| at))?;
+        Some(&self.list[*at])
+    }
+
+    /// What each model accepts, in the file's order.
+    pub fn accepted(&self) -> impl Iterator<Item = Accepted<'_>> {
+        const NUMBERS: [&str; 4] =
+            ["temperature", "top_p", "presence_penalty", "frequency_penalty"];
+        const WORDS: [&str; 3] = ["reasoning_effort", "verbosity", "response_format"];
+        self.list.iter().enumerate().map(|(at, model)| {
+            let aliases = self.aliases.iter().filter(move |(_, of)| **of == at);
+            let mut aliases: Vec<&str> = aliases.map(|(name, _)| name.as_str()).collect();
+            aliases.sort_unstable();
+            let patterns = self.patterns.iter().filter(|(_, of)| *of == at);
+            aliases.extend(patterns.map(|(pattern, _)| pattern.as_str()));
+            let words = WORDS.map(|name| (name, model.values(name).collect::<Vec<_>>()));
+            Accepted {
+                id: &model.slug,
+                names: model.versions.iter().map(String::as_str).chain(aliases).collect(),
+                streams: model.accepts("stream"),
+                max_completion_tokens: model.max_completion_tokens(),
+                numbers: NUMBERS.into_iter().filter(|name| model.accepts(name)).collect(),
+                words: words.into_iter().filter(|(_, values)| !values.is_empty()).collect(),
+            }
+        })
+    }
+
+    /// All models in the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Model> {
+        self.list.iter()
+    }
+}
+
+impl From<Record> for Model {
+    fn from(record: Record) -> Model {
+        let created_at = record.created_at.as_deref().unwrap_or_default();
+        let created = unix_time(created_at);
+        Model {
+            name: record.name.unwrap_or_else(|| record.slug.clone()),
+            slug: record.slug,
+            provider: record.provider.unwrap_or_else(|| "langfast".to_owned()),
+            created: created.unwrap_or(0),
+            created_at: match created {
+                Some(_) => format!("{}Z", &created_at[.."YYYY-MM-DDThh:mm:ss".len()]),
+                None => "1970-01-01T00:00:00Z".to_owned(),
+            },
+            versions: record.versions.unwrap_or_default(),
+            parameters: record.parameters.unwrap_or_default(),
+        }
+    }
+}
+
+/// Unix seconds of an RFC 3339 time; its zone is taken for UTC, as LangFast writes it.
+fn unix_time(text: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    if year < 1970 || !(1..=12).contains(&month) {
+        return None;
+    }
+    // Days since the epoch, counted in years that begin in March so that leap days come last.
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
+    let epoch = 719_468;
+    Some((days.checked_sub(epoch)?) * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built_in(aliases: &[&str]) -> Result<Models, BadModels> {
+        let aliases: Vec<String> = aliases.iter().map(|alias| alias.to_string()).collect();
+        Models::parse(BUILT_IN, &aliases)
+    }
+
+    #[test]
+    fn the_built_in_records_are_read() {
+        let models = built_in(&[]).unwrap();
+        assert_eq!(models.iter().count(), 17);
+        let gpt5 = models.find("gpt-5").unwrap();
+        assert!(!gpt5.accepts("temperature"));
+        assert!(gpt5.accepts_value("reasoning_effort", "minimal"));
+        assert_eq!(gpt5.max_completion_tokens(), Some(128_000));
+        assert_eq!(gpt5.created, 1_754_672_525);
+        assert_eq!(
+            (gpt5.created_at.as_str(), gpt5.name.as_str()),
+            ("2025-08-08T17:02:05Z", "GPT-5")
+        );
+    }
+
+    #[test]
+    fn instructions_go_under_the_role_that_the_model_takes() {
+        let models = built_in(&[]).unwrap();
+        let role = |name: &str| models.find(name).unwrap().instruction_role();
+        assert_eq!(role("gpt-4o"), Some(Role::System));
+        assert_eq!(role("o3"), Some(Role::Developer));
+        assert_eq!(role("o1-mini"), None);
+    }
+
+    #[test]
+    fn a_dated_version_and_an_alias_name_their_model() {
+        let models = built_in(&["fast=gpt-4.1-nano", "*=gpt-5"]).unwrap();
+        let slug = |name: &str| models.find(name).unwrap().slug.clone();
+        assert_eq!(slug("gpt-4o-2024-08-06"), "gpt-4o");
+        assert_eq!(slug("fast"), "gpt-4.1-nano");
+        assert_eq!(slug("claude-3"), "gpt-5");
+        assert!(built_in(&[]).unwrap().find("claude-3").is_none());
+    }
+
+    #[test]
+    fn of_the_beginnings_of_a_name_the_longest_counts_and_only_if_the_name_is_unknown() {
+        let models =
+            built_in(&["*=gpt-4o", "claude-*=gpt-5", "claude-haiku-*=gpt-5-mini", "gpt-*=o3"])
+                .unwrap();
+        let slug = |name: &str| models.find(name).unwrap().slug.clone();
+        assert_eq!(slug("claude-haiku-4-5-20251001"), "gpt-5-mini");
+        assert_eq!(slug("claude-opus-4-8"), "gpt-5");
+        assert_eq!(slug("claude"), "gpt-4o");
+        assert_eq!(slug("gpt-4.1"), "gpt-4.1");
+        assert_eq!(slug("gpt-9"), "o3");
+        let twice = built_in(&["a*=gpt-4o", "a*=gpt-5"]).unwrap();
+        assert_eq!(twice.find("ab").unwrap().slug, "gpt-5");
+        assert!(twice.find("b").is_none());
+    }
+
+    #[test]
+    fn an_alias_for_nothing_is_refused_with_its_name() {
+        for alias in ["fast", "=gpt-5", "fast=gpt-9"] {
+            assert!(built_in(&[alias]).unwrap_err().to_string().contains(alias));
+        }
+    }
+
+    #[test]
+    fn a_models_file_that_is_none_is_refused() {
+        for json in
+            ["", "{}", "[]", "[{\"name\":\"x\"}]", "[{\"slug\":\"x\",\"status\":\"hidden\"}]"]
+        {
+            assert!(Models::parse(json, &[]).is_err(), "{json}");
+        }
+    }
+}

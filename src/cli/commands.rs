@@ -1,0 +1,136 @@
+//! The small commands besides serving: login, logout, whoami, models.
+
+use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
+
+use crate::chat::models::{Accepted, Models};
+use crate::langfast::{Credentials, Session};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Signs in with the user's own account and keeps the session. Asks on the terminal; from a pipe it
+/// reads the address and the password, a line each, or the refresh token alone.
+///
+/// # Errors
+/// When nothing could be read, LangFast refuses, or the session cannot be kept.
+pub fn login(session: &Session, by_refresh_token: bool) -> Result<()> {
+    let credentials = if by_refresh_token {
+        Credentials::RefreshToken(ask_secret("Refresh token: ")?)
+    } else {
+        let email = ask("E-mail: ")?;
+        Credentials::Password { email, password: ask_secret("Password: ")? }
+    };
+    let who = session.log_in(&credentials)?.who();
+    let outlook = session.outlook();
+    match outlook.change {
+        None => {
+            say(&format!("Signed in as {who}. A running server takes it up on SIGHUP or restart."))?
+        }
+        Some(change) => say(&format!(
+            "Signed in as {who}. But a server with the present settings will {change}."
+        ))?,
+    }
+    tell(&outlook.warnings)
+}
+
+/// Forgets the kept session.
+///
+/// # Errors
+/// When the session file cannot be written.
+pub fn logout(session: &Session) -> Result<()> {
+    match session.log_out()? {
+        Some(who) => say(&format!("Signed out: {who}")),
+        None => say("Nobody is signed in"),
+    }
+}
+
+/// Says whose session is kept, how long its access token lasts, and what a server with the present
+/// settings will do. Asks LangFast nothing.
+///
+/// # Errors
+/// When the session file cannot be read.
+pub fn whoami(session: &Session) -> Result<()> {
+    let outlook = session.outlook();
+    let server = outlook.change.map(|change| format!(". The server will {change}"));
+    let server = server.unwrap_or_default();
+    match session.kept()? {
+        Some((who, 0)) if server.is_empty() => {
+            say(&format!("{who}; the access token has ended and will be renewed"))?;
+        }
+        Some((who, 0)) => say(&format!("{who}; the access token has ended{server}"))?,
+        Some((who, seconds)) => {
+            say(&format!("{who}; the access token lasts {seconds} s more{server}"))?;
+        }
+        None => say(&format!("Nobody is signed in{server}"))?,
+    }
+    tell(&outlook.warnings)
+}
+
+fn tell(warnings: &[String]) -> Result<()> {
+    warnings.iter().try_for_each(|warning| say(&format!("Note: {warning}")))
+}
+
+/// Lists the models with what each accepts: a table for people, or JSON.
+///
+/// # Errors
+/// When standard output takes no more.
+pub fn models(models: &Models, json: bool) -> Result<()> {
+    let accepted: Vec<Accepted> = models.accepted().collect();
+    if json {
+        return say(&serde_json::to_string_pretty(&accepted)?);
+    }
+    let head = ["MODEL", "TOKENS", "STREAMED", "ALSO CALLED", "ACCEPTS"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = [head].into_iter().chain(accepted.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths = [0, 1, 2, 3].map(|column| width(column).unwrap_or(0));
+    for [model, tokens, streamed, names, accepts] in &rows {
+        let [a, b, c, d] = widths;
+        say(&format!("{model:a$}  {tokens:>b$}  {streamed:c$}  {names:d$}  {accepts}"))?;
+    }
+    Ok(())
+}
+
+fn row(model: &Accepted) -> [String; 5] {
+    let words = model.words.iter().map(|(name, values)| format!("{name}={}", values.join("|")));
+    let accepts: Vec<String> =
+        model.numbers.iter().map(|name| (*name).to_owned()).chain(words).collect();
+    [
+        model.id.to_owned(),
+        model.max_completion_tokens.map_or("-".to_owned(), |most| most.to_string()),
+        if model.streams { "yes" } else { "no" }.to_owned(),
+        model.names.join(", "),
+        accepts.join(", "),
+    ]
+}
+
+fn ask(question: &str) -> Result<String> {
+    if stdin().is_terminal() {
+        eprint!("{question}");
+        std::io::stderr().flush()?;
+    }
+    let mut line = String::new();
+    stdin().lock().read_line(&mut line)?;
+    not_empty(question, line)
+}
+
+/// Asks without echo on a terminal.
+fn ask_secret(question: &str) -> Result<String> {
+    if stdin().is_terminal() {
+        return not_empty(question, rpassword::prompt_password(question)?);
+    }
+    ask(question)
+}
+
+fn not_empty(question: &str, answer: String) -> Result<String> {
+    match answer.trim() {
+        "" => Err(format!("{} nothing was given", question.trim_end()).into()),
+        answer => Ok(answer.to_owned()),
+    }
+}
+
+/// Prints a line on standard output.
+///
+/// # Errors
+/// When it takes no more.
+pub fn say(line: &str) -> Result<()> {
+    Ok(writeln!(stdout(), "{line}")?)
+}

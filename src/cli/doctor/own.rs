@@ -1,0 +1,129 @@
+//! What this machine has to bring: files and their modes, addresses, descriptors.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{Access as Right, access};
+
+use super::report::{Outcome, Report};
+use crate::cli::check::Checked;
+use crate::config::Settings;
+use crate::http::{connections_for, raise_descriptor_limit};
+
+/// How long a server of this machine may take to accept.
+const LOCAL: Duration = Duration::from_millis(500);
+
+/// Others of the owner's group, and everybody: who may not even read a session.
+const GROUP_AND_OTHERS: u32 = 0o077;
+/// Everybody may do nothing with a secret's file, and the group not write it; it may read it, since a
+/// service often gets its secrets that way.
+const OTHERS_AND_GROUP_WRITES: u32 = 0o027;
+/// Nobody else may write where the session is kept.
+const WRITES_OF_OTHERS: u32 = 0o022;
+
+pub fn examine(settings: &Settings, checked: &Checked, report: &mut Report) -> io::Result<()> {
+    let session = checked.langfast.session().path();
+    if let Some(directory) = session.parent() {
+        report.add("state directory", None, state_directory(directory))?;
+    }
+    report.add("session file", None, private_file(&session, GROUP_AND_OTHERS))?;
+    for (name, file) in [
+        ("password file", &settings.password_file),
+        ("refresh token file", &settings.refresh_token_file),
+        ("API keys file", &settings.api_keys_file),
+    ] {
+        if let Some(file) = file {
+            report.add(name, None, private_file(file, OTHERS_AND_GROUP_WRITES))?;
+        }
+    }
+    for address in &settings.listen {
+        report.add("listen", None, listener(address))?;
+    }
+    report.add("descriptors", None, descriptors(settings))?;
+    Ok(())
+}
+
+fn state_directory(path: &Path) -> Outcome {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Outcome::ok(format_args!("{shown} is made when it is needed"))
+        }
+        Err(error) => Outcome::failed(format_args!("{shown}: {error}")).advise(SAME_USER),
+        Ok(metadata) if mode(&metadata) & WRITES_OF_OTHERS != 0 => Outcome::failed(format_args!(
+            "{shown} can be written by others: they could replace the session"
+        ))
+        .advise(format_args!("chmod 700 {shown}")),
+        Ok(_) => match access(path, Right::WRITE_OK | Right::EXEC_OK) {
+            Ok(()) => Outcome::ok(shown),
+            Err(error) => {
+                let error = io::Error::from(error);
+                Outcome::failed(format_args!(
+                    "{shown} cannot be written ({error}): no session is kept"
+                ))
+                .advise(SAME_USER)
+            }
+        },
+    }
+}
+
+const SAME_USER: &str = "Run the doctor as the user that the server runs as, or give that user the \
+                         directory (LANGFAST2API_STATE_DIR)";
+
+/// A file that may not have any of these mode bits.
+fn private_file(path: &Path, forbidden: u32) -> Outcome {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Outcome::ok(format_args!("{shown} is not there yet"))
+        }
+        Err(error) => Outcome::failed(format_args!("{shown}: {error}")).advise(SAME_USER),
+        Ok(metadata) => {
+            let mode = mode(&metadata);
+            let says = format!("{shown} has mode {mode:04o}");
+            match mode & forbidden {
+                0 => Outcome::ok(says),
+                _ => Outcome::failed(format_args!("{says}: others get at what is in it"))
+                    .advise(format_args!("chmod 600 {shown}, and change what was in it")),
+            }
+        }
+    }
+}
+
+fn mode(metadata: &Metadata) -> u32 {
+    metadata.permissions().mode() & 0o7777
+}
+
+/// Whether the server, or something else, is there already. Either may be what the person expects.
+fn listener(address: &str) -> Outcome {
+    let is_taken = match address.strip_prefix("unix:") {
+        Some(path) => UnixStream::connect(path).is_ok(),
+        None => address
+            .to_socket_addrs()
+            .into_iter()
+            .flatten()
+            .any(|address| TcpStream::connect_timeout(&address, LOCAL).is_ok()),
+    };
+    Outcome::ok(format_args!(
+        "{address}: {}",
+        if is_taken { "somebody listens there now" } else { "nobody listens there now" }
+    ))
+}
+
+fn descriptors(settings: &Settings) -> Outcome {
+    let descriptors = raise_descriptor_limit();
+    let connections = connections_for(descriptors);
+    let wanted = settings.max_connections;
+    if connections >= wanted {
+        return Outcome::ok(format_args!("enough for {wanted} connections"));
+    }
+    Outcome::warning(format_args!(
+        "{descriptors} descriptors are enough for {connections} connections, not for {wanted}"
+    ))
+    .advise("Raise the limit (`ulimit -Hn`, or systemd's LimitNOFILE=), or lower --max-connections")
+}

@@ -1,0 +1,266 @@
+//! The way to LangFast: names, connections, sign-in, prompt, socket, and a run if it is wanted.
+
+use std::io;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::report::{Outcome, Report};
+use crate::chat::models::Model;
+use crate::chat::{Message, Prompt, Role, Sampling};
+use crate::cli::check::Checked;
+use crate::config::{Examination, Settings};
+use crate::error::{Error, Failure, Step};
+use crate::langfast::{LangFast, RunEvent, prompt_meta, wanted_always};
+use crate::net::dial::{Dialer, Endpoint, Stage};
+
+/// A clock that is further off than this may take tokens for valid that are not, or the reverse.
+const MOST_SKEW: Duration = Duration::from_secs(60);
+/// How long a run that says that it is done may take to say with which text.
+const ENDING: Duration = Duration::from_secs(5);
+
+pub fn examine(
+    settings: &Settings,
+    checked: &Checked,
+    examination: &Examination,
+    report: &mut Report,
+) -> io::Result<()> {
+    let langfast = &checked.langfast;
+    // There always is one: without any the settings were not sound.
+    let Some(first) = checked.models.iter().next() else { return Ok(()) };
+
+    let sign_in_server =
+        connection("LangFast", langfast.dialer(), langfast.api().endpoint(), report)?;
+    let answers = after(sign_in_server, "LangFast: answer", report, || clock(langfast))?;
+    let signed_in = after(answers, "sign-in", report, || sign_in(langfast))?;
+    let prompt = after(signed_in, "prompt", report, || prompt(langfast, &first.slug))?;
+
+    let runner = langfast.runner().endpoint();
+    let runner = connection("runner", langfast.dialer(), runner, report)?;
+    let socket = after(runner && signed_in, "socket", report, || socket(langfast))?;
+
+    if !examination.run {
+        report.skip("run", "not asked for; --run spends one request of the quota")?;
+        return Ok(());
+    }
+    after(prompt && socket, "run", report, || match &examination.model {
+        None => run(settings, langfast, first),
+        Some(name) => match checked.models.find(name) {
+            Some(model) => run(settings, langfast, model),
+            None => Outcome::failed(Error::NoSuchModel(name.clone()))
+                .advise("`langfast2api models` lists those that do"),
+        },
+    })?;
+    Ok(())
+}
+
+/// A step that is skipped when what it needs is not there.
+pub(super) fn after(
+    ready: bool,
+    name: &str,
+    report: &mut Report,
+    work: impl FnOnce() -> Outcome,
+) -> io::Result<bool> {
+    match ready {
+        true => report.step(name, work),
+        false => report.skip(name, "it needs a step that failed"),
+    }
+}
+
+/// Connects to a server, each stage a step, and closes the connection.
+pub(super) fn connection(
+    whose: &str,
+    dialer: &Dialer,
+    endpoint: &Endpoint,
+    report: &mut Report,
+) -> io::Result<bool> {
+    report.announce(&format!("{whose}: connection"))?;
+    let mut last = Instant::now();
+    let mut done = Vec::new();
+    let dialled = dialer.dial_in_stages(endpoint, &mut |stage, what| {
+        done.push((stage, last.elapsed(), what.to_string()));
+        last = Instant::now();
+    });
+    let failed_after = last.elapsed();
+    let error = dialled.err();
+
+    let mut stages = dialer.stages(endpoint).into_iter();
+    let ms = |took: Duration| Some(took.as_secs_f64() * 1e3);
+    for ((stage, took, what), _) in done.into_iter().zip(stages.by_ref()) {
+        let what = match stage {
+            Stage::Lookup if what == endpoint.host => format!("{what} is an address already"),
+            Stage::Lookup => format!("{}: {what}", endpoint.host),
+            _ => what,
+        };
+        report.add(&format!("{whose}: {}", name_of(stage)), ms(took), Outcome::ok(what))?;
+    }
+    let Some(error) = error else { return Ok(true) };
+    if let Some(stage) = stages.next() {
+        let outcome = Outcome::failed(&error).advise(advice_for(stage));
+        report.add(&format!("{whose}: {}", name_of(stage)), ms(failed_after), outcome)?;
+    }
+    for stage in stages {
+        report.skip(&format!("{whose}: {}", name_of(stage)), "it needs a step that failed")?;
+    }
+    Ok(false)
+}
+
+fn name_of(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Lookup => "name",
+        Stage::Connect => "TCP",
+        Stage::Tunnel => "proxy",
+        Stage::Tls => "TLS",
+    }
+}
+
+fn advice_for(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Lookup => {
+            "Try `getent hosts NAME`. Is the machine on the network, does /etc/resolv.conf name a \
+             server that answers?"
+        }
+        Stage::Connect => {
+            "A firewall on the way, or no route: try from another network. If only a proxy gets out, \
+             set HTTPS_PROXY"
+        }
+        Stage::Tunnel => "Check HTTPS_PROXY (and NO_PROXY), and what the proxy lets through",
+        Stage::Tls => {
+            "Check the clock (`date`) and the root certificates (the package ca-certificates, or \
+             SSL_CERT_FILE); a proxy that opens TLS needs its own root there"
+        }
+    }
+}
+
+fn failed(error: &Error) -> Outcome {
+    let outcome = Outcome::failed(error);
+    match advice(error) {
+        Some(advice) => outcome.advise(advice),
+        None => outcome,
+    }
+}
+
+/// What to do, where the error's own words do not say it.
+fn advice(error: &Error) -> Option<&'static str> {
+    let Error::Upstream { step, failure } = error else { return None };
+    Some(match failure {
+        Failure::NeedsOperator(_) => return None,
+        Failure::HoldOff { .. } => {
+            "Do what it says, or wait as long; your own account (`langfast2api login`) needs no sign-ups"
+        }
+        Failure::Unreachable(_) => "Check the network between here and LangFast",
+        Failure::Broken(_) | Failure::TimedOut { .. } => {
+            "Try again; if it stays so, LangFast has trouble or something on the way cuts connections"
+        }
+        Failure::Status { status: 429, .. } => "Wait as long as LangFast asks for, then try again",
+        Failure::Status { status: 500.., .. } => "LangFast has trouble: try again later",
+        Failure::Status { status: 401 | 403, .. } => {
+            "LangFast does not let us in: sign in with your own account (`langfast2api login`)"
+        }
+        Failure::Refused(_) if *step == Step::Run => "The words are LangFast's or the model's own",
+        Failure::Status { .. } | Failure::Malformed(_) | Failure::Refused(_) => {
+            "LangFast may have changed: look for a newer version of langfast2api"
+        }
+        Failure::OverLimit(_) | Failure::Revised => return None,
+    })
+}
+
+/// Compares the clock with LangFast's, which its answers tell to the second.
+fn clock(langfast: &LangFast) -> Outcome {
+    let date = match langfast.api().clock() {
+        Ok(Some(date)) => date,
+        Ok(None) => return Outcome::ok("it answers, and does not say what time it is"),
+        Err(error) => return failed(&error),
+    };
+    let now = SystemTime::now();
+    let (skew, word) = match now.duration_since(date) {
+        Ok(ahead) => (ahead, "ahead"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    if skew <= MOST_SKEW {
+        return Outcome::ok("it answers, and the clock here agrees with its own");
+    }
+    Outcome::warning(format_args!("this machine's clock is {} s {word}", skew.as_secs())).advise(
+        "Set the clock (`timedatectl set-ntp true`): tokens are renewed by it, and certificates fail",
+    )
+}
+
+fn sign_in(langfast: &LangFast) -> Outcome {
+    let session = langfast.session();
+    let outlook = session.outlook();
+    let kept = session.kept().ok().flatten().map(|(who, _)| who);
+    match session.grant() {
+        Err(error) => failed(&error),
+        Ok(grant) => {
+            // The report may be shown to others: it does not name the account.
+            let who = if grant.email.is_some() { "your account" } else { "an anonymous user" };
+            let how = match outlook.change.is_none() && kept == Some(grant.who()) {
+                true => "the session that was kept",
+                false => "a new session, which is kept",
+            };
+            match outlook.warnings.join("; ") {
+                none if none.is_empty() => Outcome::ok(format_args!("as {who}, by {how}")),
+                warnings => Outcome::warning(format_args!("as {who}, by {how}; but {warnings}")),
+            }
+        }
+    }
+}
+
+fn prompt(langfast: &LangFast, model: &str) -> Outcome {
+    match langfast.prepare_prompt(model) {
+        Ok(true) => Outcome::ok("the one that was kept"),
+        Ok(false) => Outcome::ok("a new one, which is kept"),
+        Err(error) => failed(&error),
+    }
+}
+
+fn socket(langfast: &LangFast) -> Outcome {
+    match langfast.connect() {
+        Ok(()) => Outcome::ok("connected, and the access token is accepted"),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Has the model say a word.
+fn run(settings: &Settings, langfast: &LangFast, model: &Model) -> Outcome {
+    match try_run(settings, langfast, model) {
+        Ok((first, pieces)) => Outcome::ok(format_args!(
+            "{}: first event after {:.1} ms, {pieces} pieces of text",
+            model.slug,
+            first.as_secs_f64() * 1e3
+        )),
+        Err(error) => failed(&error),
+    }
+}
+
+/// When the first event came, and how many pieces of text did.
+fn try_run(
+    settings: &Settings,
+    langfast: &LangFast,
+    model: &Model,
+) -> Result<(Duration, usize), Error> {
+    let prompt = Prompt {
+        messages: vec![Message { role: Role::User, content: "Say ok.".to_owned() }],
+        sampling: Sampling { max_completion_tokens: Some(16), ..Sampling::default() },
+    };
+    let (meta, _) = prompt_meta(&prompt, model)?;
+    let began = Instant::now();
+    let run = langfast.start(&model.slug, &meta, &wanted_always())?;
+    let timed_out =
+        |setting, limit| Error::upstream(Step::Run, Failure::TimedOut { setting, limit });
+    let mut limit = (settings.first_event_timeout, "LANGFAST2API_FIRST_EVENT_TIMEOUT");
+    let (mut first, mut pieces) = (None, 0);
+    loop {
+        let event = run.events.recv_timeout(limit.0).map_err(|_| timed_out(limit.1, limit.0))?;
+        let first = *first.get_or_insert_with(|| began.elapsed());
+        limit = (settings.silence_timeout, "LANGFAST2API_SILENCE_TIMEOUT");
+        match event {
+            RunEvent::Text(_) => pieces += 1,
+            RunEvent::Alive => {}
+            RunEvent::Ending(_) => limit.0 = ENDING,
+            RunEvent::Finished { .. } => return Ok((first, pieces)),
+            RunEvent::Failed(error) => return Err(*error),
+        }
+        if began.elapsed() > settings.run_timeout {
+            return Err(timed_out("LANGFAST2API_RUN_TIMEOUT", settings.run_timeout));
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The runs of one request: their events merged, their deadlines, and the client's leaving, as one
+//! sequence.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Select, TryRecvError};
+
+use crate::chat::FinishReason;
+use crate::error::{Error, Failure, Step};
+use crate::http::{ClientNews, Exchange};
+use crate::langfast::{Revised, RunEvent, Subscription};
+
+/// A run that says it is done may still bring its last text, but no later than this.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// How long a run may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Until its first event.
+    pub first_event: Duration,
+    /// Between two events.
+    pub silence: Duration,
+    /// In all.
+    pub run: Duration,
+}
+
+/// What a choice gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ChoiceEvent {
+    /// Further text, never empty.
+    Text(String),
+    /// Its run is alive.
+    Alive,
+    /// Its further run has been started.
+    Restarted,
+    /// It has ended.
+    Ended {
+        /// Why.
+        reason: FinishReason,
+        /// The final text, if it is not what the texts add up to.
+        revised: Option<Box<Revised>>,
+    },
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Something of the choice of this index.
+    Choice(usize, ChoiceEvent),
+    /// Nothing, until the time given.
+    Silence,
+    /// The client sends no more; it may have gone.
+    HalfClosed,
+}
+
+/// The choices of one request.
+pub struct Choices {
+    choices: Vec<Choice>,
+    deadlines: Deadlines,
+    client: Arc<Exchange>,
+    stopping: Receiver<Never>,
+}
+
+/// What a channel carries that can only be disconnected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Never {}
+
+/// A further run that is being started: how that goes is sent once. Disconnected is a failure.
+pub type Starting = Receiver<Result<Subscription, Error>>;
+
+enum Run {
+    Starting(Starting),
+    UnderWay(Subscription),
+}
+
+struct Choice {
+    /// `None` once it has ended.
+    run: Option<Run>,
+    started: Instant,
+    last_event: Option<Instant>,
+    /// When the run said that it is done without saying how, and the final text as it is known since.
+    ending: Option<(Instant, Option<Box<Revised>>)>,
+    /// Whether the answer does without this run.
+    may_fail: bool,
+}
+
+impl Choices {
+    /// The choices that these runs make, in their order.
+    pub fn new(
+        runs: Vec<Subscription>,
+        deadlines: Deadlines,
+        client: Arc<Exchange>,
+        stopping: Receiver<Never>,
+    ) -> Choices {
+        let choices = runs.into_iter().map(|run| Choice::new(Run::UnderWay(run))).collect();
+        Choices { choices, deadlines, client, stopping }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.choices.is_empty()
+    }
+
+    /// Whether all have ended.
+    pub fn all_ended(&self) -> bool {
+        self.choices.iter().all(|choice| choice.run.is_none())
+    }
+
+    /// Lets go of a choice's run: nothing more of it is wanted.
+    pub fn end(&mut self, at: usize) {
+        self.choices[at].run = None;
+    }
+
+    /// Gives a choice another run, with deadlines of its own. If that one fails, or is not started, the
+    /// choice ends as if nothing more had come: it has had an answer.
+    pub fn restart(&mut self, at: usize, run: Starting) {
+        self.choices[at] = Choice { may_fail: true, ..Choice::new(Run::Starting(run)) };
+    }
+
+    /// What is there already, if anything is.
+    pub fn ready(&mut self) -> Option<Result<Next, Error>> {
+        for at in 0..self.choices.len() {
+            if let Some(event) = self.choices[at].ready() {
+                return Some(event.map(|event| Next::Choice(at, event)));
+            }
+        }
+        None
+    }
+
+    /// Waits for what comes next, or until `silence`.
+    ///
+    /// # Errors
+    /// A run has failed, or is over one of its deadlines; the client has gone; the server stops.
+    pub fn next(&mut self, silence: Option<Instant>) -> Result<Next, Error> {
+        loop {
+            if let Some(ready) = self.ready() {
+                return ready;
+            }
+            let (deadline, at) = self.earliest_deadline();
+            match self.wait(silence.map_or(deadline, |silence| silence.min(deadline)))? {
+                Woken::ByRun => {}
+                Woken::ByClient => return Ok(Next::HalfClosed),
+                Woken::InTime if Instant::now() < deadline => return Ok(Next::Silence),
+                Woken::InTime => {
+                    let event = self.choices[at].expire(&self.deadlines)?;
+                    return Ok(Next::Choice(at, event));
+                }
+            }
+        }
+    }
+
+    fn earliest_deadline(&self) -> (Instant, usize) {
+        let running = self.choices.iter().enumerate().filter(|(_, choice)| choice.run.is_some());
+        let deadlines = running.map(|(at, choice)| (choice.deadline(&self.deadlines), at));
+        deadlines.min().unwrap_or((Instant::now(), 0))
+    }
+
+    fn wait(&self, until: Instant) -> Result<Woken, Error> {
+        let client = self.client.client();
+        let mut select = Select::new();
+        let (by_client, by_stop) = (select.recv(client), select.recv(&self.stopping));
+        for choice in &self.choices {
+            match &choice.run {
+                Some(Run::UnderWay(run)) => drop(select.recv(&run.events)),
+                Some(Run::Starting(run)) => drop(select.recv(run)),
+                None => {}
+            }
+        }
+        match select.ready_deadline(until) {
+            Ok(ready) if ready == by_stop => Err(Error::CutShort),
+            Ok(ready) if ready == by_client => match client.try_recv() {
+                Ok(ClientNews::HalfClosed) => Ok(Woken::ByClient),
+                Err(TryRecvError::Empty) => Ok(Woken::ByRun),
+                Err(TryRecvError::Disconnected) => Err(Error::ClientGone),
+            },
+            Ok(_) => Ok(Woken::ByRun),
+            Err(_) => Ok(Woken::InTime),
+        }
+    }
+}
+
+/// What ended a wait.
+enum Woken {
+    ByRun,
+    ByClient,
+    InTime,
+}
+
+impl Choice {
+    fn new(run: Run) -> Choice {
+        let (last_event, ending) = (None, None);
+        Choice { run: Some(run), started: Instant::now(), last_event, ending, may_fail: false }
+    }
+
+    fn ready(&mut self) -> Option<Result<ChoiceEvent, Error>> {
+        match self.run.as_ref()? {
+            Run::UnderWay(run) => {
+                let event = run.events.try_recv().ok()?;
+                Some(self.take(event))
+            }
+            Run::Starting(run) => match run.try_recv() {
+                Ok(Ok(run)) => {
+                    let may_fail = self.may_fail;
+                    *self = Choice { may_fail, ..Choice::new(Run::UnderWay(run)) };
+                    Some(Ok(ChoiceEvent::Restarted))
+                }
+                Ok(Err(error)) => Some(self.fail(error)),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => {
+                    Some(self.fail(Error::Internal("a panic".to_owned())))
+                }
+            },
+        }
+    }
+
+    fn take(&mut self, event: RunEvent) -> Result<ChoiceEvent, Error> {
+        self.last_event = Some(Instant::now());
+        match event {
+            RunEvent::Alive => Ok(ChoiceEvent::Alive),
+            RunEvent::Ending(revised) => {
+                self.ending.get_or_insert_with(|| (Instant::now(), None)).1 = revised;
+                Ok(ChoiceEvent::Alive)
+            }
+            RunEvent::Text(text) => Ok(ChoiceEvent::Text(text)),
+            RunEvent::Finished { reason, revised } => {
+                self.run = None;
+                Ok(ChoiceEvent::Ended { reason, revised })
+            }
+            RunEvent::Failed(error) => self.fail(*error),
+        }
+    }
+
+    fn deadline(&self, deadlines: &Deadlines) -> Instant {
+        let at_last = self.started + deadlines.run;
+        if let Some(Run::Starting(_)) = self.run {
+            // Its steps have deadlines of their own.
+            return at_last;
+        }
+        let event = match (&self.ending, self.last_event) {
+            (Some((ending, _)), _) => *ending + ENDING,
+            (None, Some(last)) => last + deadlines.silence,
+            (None, None) => self.started + deadlines.first_event,
+        };
+        event.min(at_last)
+    }
+
+    /// What it means that the deadline has passed.
+    fn expire(&mut self, deadlines: &Deadlines) -> Result<ChoiceEvent, Error> {
+        if let Some((_, revised)) = self.ending.take() {
+            self.run = None;
+            return Ok(ChoiceEvent::Ended { reason: FinishReason::Stop, revised });
+        }
+        let (setting, limit) = if self.started.elapsed() >= deadlines.run {
+            ("LANGFAST2API_RUN_TIMEOUT", deadlines.run)
+        } else if self.last_event.is_some() {
+            ("LANGFAST2API_SILENCE_TIMEOUT", deadlines.silence)
+        } else {
+            ("LANGFAST2API_FIRST_EVENT_TIMEOUT", deadlines.first_event)
+        };
+        self.fail(Error::upstream(Step::Run, Failure::TimedOut { setting, limit }))
+    }
+
+    fn fail(&mut self, error: Error) -> Result<ChoiceEvent, Error> {
+        if !self.may_fail {
+            return Err(error);
+        }
+        log::warn!("a further run for the same answer has failed: {}", error.cause());
+        Ok(self.stop())
+    }
+
+    fn stop(&mut self) -> ChoiceEvent {
+        self.run = None;
+        ChoiceEvent::Ended { reason: FinishReason::Stop, revised: None }
+    }
+}

@@ -1,0 +1,345 @@
+//! The body of `POST /v1/messages`, checked field by field: what is wrong is named.
+
+use serde_json::{Value, json};
+
+use super::response::Message;
+use super::tools;
+use crate::chat::{
+    ChatRequest, ResponseFormat, Role, Sampling, ToolCall, ToolResult, Turn, find_call,
+};
+use crate::dialects::Call;
+use crate::dialects::fields::{Fields, wrong_type};
+use crate::error::Error;
+use crate::http::budget::Body;
+
+/// Anthropic's code for a conversation that the server cannot keep. The SDKs' tool runners, which ask
+/// for that first, send all of it when they see this.
+pub(super) const THREAD_UNSUPPORTED: &str = "thread_unsupported_request";
+
+/// The fields of a body that are read.
+const FIELDS: &[&str] = &[
+    "container",
+    "context_management",
+    "max_tokens",
+    "mcp_servers",
+    "messages",
+    "model",
+    "output_config",
+    "output_format",
+    "stop_sequences",
+    "stream",
+    "system",
+    "temperature",
+    "thinking",
+    "thread",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_p",
+];
+
+/// Reads a body. Fields that Anthropic does not have are ignored, as null ones are.
+///
+/// # Errors
+/// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
+pub fn parse(body: &mut Body) -> Result<Call, Error> {
+    let fields = Fields::parse(body, FIELDS)?;
+    let mut request = conversation(&fields)?;
+    request.sampling = Sampling {
+        max_completion_tokens: Some(token_limit(&fields)?),
+        reasoning_effort: effort(&fields)?.map(str::to_owned),
+        temperature: fields.number("temperature", 0.0, 1.0)?,
+        top_p: fields.number("top_p", 0.0, 1.0)?,
+        ..request.sampling
+    };
+    request.stop = stops(&fields)?;
+    request.ignored = without_effect(&fields, &request.turns)?;
+    let stream = fields.boolean("stream")?.unwrap_or(false);
+    let dialect = Box::new(Message::new(&request.model));
+    Ok(Call { requests: vec![request], stream, dialect })
+}
+
+/// Reads a body of `POST /v1/messages/count_tokens`, which has nothing but what is counted.
+///
+/// # Errors
+/// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
+pub fn parse_to_count(body: &mut Body) -> Result<ChatRequest, Error> {
+    conversation(&Fields::parse(body, FIELDS)?)
+}
+
+/// All that becomes part of the prompt.
+fn conversation(fields: &Fields) -> Result<ChatRequest, Error> {
+    let model = fields.required_string("model")?;
+    if model.is_empty() {
+        return Err(fields.missing("model"));
+    }
+    refuse_what_servers_keep(fields)?;
+    Ok(ChatRequest {
+        model: model.to_owned(),
+        turns: turns(fields)?,
+        tools: tools::parse(fields)?,
+        sampling: Sampling { response_format: response_format(fields)?, ..Sampling::default() },
+        stop: Vec::new(),
+        n: 1,
+        ignored: Vec::new(),
+    })
+}
+
+/// Refuses what only Anthropic's servers have: without it the model would be left in the dark.
+fn refuse_what_servers_keep(fields: &Fields) -> Result<(), Error> {
+    if !fields.list("mcp_servers")?.is_empty() {
+        let message = "`mcp_servers` cannot be reached from here: give their tools as `tools`";
+        return Err(Error::unsupported("mcp_servers", message));
+    }
+    if fields.get("thread").is_some_and(|thread| *thread != false) {
+        return Err(Error::Invalid {
+            message: "`thread`: no conversation is kept here; send all of it".to_owned(),
+            param: Some("thread".to_owned()),
+            code: Some(THREAD_UNSUPPORTED),
+        });
+    }
+    Ok(())
+}
+
+fn token_limit(fields: &Fields) -> Result<u64, Error> {
+    let limit = fields.integer("max_tokens")?.ok_or_else(|| fields.missing("max_tokens"))?;
+    let too_low =
+        || Error::invalid("max_tokens", format!("`max_tokens` must be at least 1, not {limit}"));
+    u64::try_from(limit).ok().filter(|limit| *limit > 0).ok_or_else(too_low)
+}
+
+/// The effort, as far as OpenAI's models know it.
+fn effort(fields: &Fields) -> Result<Option<&'static str>, Error> {
+    let Some(config) = fields.object("output_config")? else { return Ok(None) };
+    let Some(effort) = config.string("effort")? else { return Ok(None) };
+    match effort {
+        "low" => Ok(Some("low")),
+        "medium" => Ok(Some("medium")),
+        "high" | "xhigh" | "max" => Ok(Some("high")),
+        _ => {
+            let path = config.path("effort");
+            let message = format!("`{path}` must be low, medium, high, xhigh or max");
+            Err(Error::invalid(path, message))
+        }
+    }
+}
+
+/// The form of the answer: `output_config.format`, or `output_format` as it was called in the beta.
+fn response_format(fields: &Fields) -> Result<Option<ResponseFormat>, Error> {
+    let config = fields.object("output_config")?;
+    let format = match &config {
+        Some(config) => config.object("format")?,
+        None => None,
+    };
+    let Some(format) = format.or(fields.object("output_format")?) else { return Ok(None) };
+    if format.required_string("type")? != "json_schema" {
+        let path = format.path("type");
+        return Err(Error::invalid(&path, format!("`{path}` must be json_schema")));
+    }
+    let Some(schema @ Value::Object(_)) = format.get("schema") else {
+        return Err(format.wrong("schema", "a JSON Schema"));
+    };
+    let named = json!({"name": "answer", "schema": schema});
+    Ok(Some(ResponseFormat::JsonSchema(json!({"type": "json_schema", "json_schema": named}))))
+}
+
+fn stops(fields: &Fields) -> Result<Vec<String>, Error> {
+    let text = |stop: &Value| stop.as_str().map(str::to_owned);
+    let stops: Option<Vec<String>> = fields.list("stop_sequences")?.iter().map(text).collect();
+    stops.ok_or_else(|| fields.wrong("stop_sequences", "a list of strings"))
+}
+
+/// The fields that are there, would matter, and will have no effect.
+fn without_effect(fields: &Fields, turns: &[Turn]) -> Result<Vec<&'static str>, Error> {
+    let mut ignored = Vec::new();
+    for name in ["top_k", "container", "context_management"] {
+        if fields.get(name).is_some() {
+            ignored.push(name);
+        }
+    }
+    let thinking = fields.object("thinking")?;
+    if thinking.is_some_and(|thinking| thinking.get("type").is_none_or(|kind| kind != "disabled")) {
+        ignored.push("thinking");
+    }
+    // The model is told what it has said so far, and answers that; it does not go on in mid-sentence.
+    if matches!(turns.last(), Some(Turn::Message(last)) if last.role == Role::Assistant) {
+        ignored.push("prefill");
+    }
+    Ok(ignored)
+}
+
+fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
+    let mut turns = Vec::new();
+    let system = fields.get("system").map(|system| text("system", system)).transpose()?;
+    if let Some(system) = system.filter(|system| !system.is_empty()) {
+        turns.push(Turn::message(Role::System, system));
+    }
+    let list = match fields.get("messages") {
+        None => return Err(fields.missing("messages")),
+        Some(Value::Array(list)) => list,
+        Some(_) => return Err(fields.wrong("messages", "a list")),
+    };
+    if list.is_empty() {
+        return Err(Error::invalid("messages", "`messages` must hold at least one message"));
+    }
+    for (at, value) in list.iter().enumerate() {
+        add_turns(&Fields::of(value, &format!("messages[{at}]"))?, &mut turns)?;
+    }
+    Ok(turns)
+}
+
+/// Adds what a message holds: results of tools are turns of their own.
+fn add_turns(message: &Fields, turns: &mut Vec<Turn>) -> Result<(), Error> {
+    let role = message.required_string("role")?;
+    let path = message.path("content");
+    let content = message.get("content").ok_or_else(|| message.missing("content"))?;
+    match role {
+        "user" => add_user(&path, content, turns),
+        "assistant" => {
+            turns.push(assistant(&path, content)?);
+            Ok(())
+        }
+        "system" => {
+            turns.push(Turn::message(Role::System, text(&path, content)?));
+            Ok(())
+        }
+        _ => {
+            let path = message.path("role");
+            let message = format!("`{path}` must be user, assistant or system");
+            Err(Error::invalid(path, message))
+        }
+    }
+}
+
+/// Adds a user's message: first what tools gave back, then the text.
+fn add_user(path: &str, content: &Value, turns: &mut Vec<Turn>) -> Result<(), Error> {
+    let mut texts = Vec::new();
+    let mut results = Vec::new();
+    for (path, block) in blocks(path, content)? {
+        match block {
+            Block::Text(text) => texts.push(text),
+            Block::Result(result) => {
+                check_result(&path, &result, turns)?;
+                results.push(Turn::Result(result));
+            }
+            Block::Call(_) | Block::Thinking => return Err(misplaced(&path, "assistant")),
+        }
+    }
+    let has_only_results = texts.is_empty() && !results.is_empty();
+    turns.append(&mut results);
+    if !has_only_results {
+        turns.push(Turn::message(Role::User, texts.join("\n")));
+    }
+    Ok(())
+}
+
+fn assistant(path: &str, content: &Value) -> Result<Turn, Error> {
+    let mut text = String::new();
+    let mut calls = Vec::new();
+    for (path, block) in blocks(path, content)? {
+        match block {
+            // An answer is cut into blocks anywhere, for instance at a citation.
+            Block::Text(piece) => text.push_str(&piece),
+            Block::Call(call) => calls.push(call),
+            // What another model has thought is of no use to this one, and mostly encrypted.
+            Block::Thinking => {}
+            Block::Result(_) => return Err(misplaced(&path, "user")),
+        }
+    }
+    Ok(match calls.is_empty() {
+        true => Turn::message(Role::Assistant, text),
+        false => Turn::Calls { text, calls },
+    })
+}
+
+fn misplaced(path: &str, role: &str) -> Error {
+    let message = format!("`{path}` is of a type that only messages of role {role} can hold");
+    Error::invalid(path, message)
+}
+
+/// Refuses a result of a call that nobody made.
+fn check_result(path: &str, result: &ToolResult, before: &[Turn]) -> Result<(), Error> {
+    if find_call(before, &result.call_id).is_some() {
+        return Ok(());
+    }
+    let path = format!("{path}.tool_use_id");
+    let message = format!(
+        "`{path}` is `{}`: each tool_result block must have its tool_use block in a message before it",
+        result.call_id
+    );
+    Err(Error::invalid(path, message))
+}
+
+/// A part of a message's content.
+enum Block {
+    Text(String),
+    Call(ToolCall),
+    Result(ToolResult),
+    Thinking,
+}
+
+/// The blocks of a content and their paths; a string is one of text.
+fn blocks(path: &str, content: &Value) -> Result<Vec<(String, Block)>, Error> {
+    match content {
+        Value::String(text) => Ok(vec![(path.to_owned(), Block::Text(text.clone()))]),
+        Value::Array(list) => {
+            let blocks = list.iter().enumerate().map(|(at, value)| {
+                let path = format!("{path}[{at}]");
+                let block = block(&path, value)?;
+                Ok((path, block))
+            });
+            blocks.collect()
+        }
+        _ => Err(wrong_type(path, "a string or a list of blocks")),
+    }
+}
+
+fn block(path: &str, value: &Value) -> Result<Block, Error> {
+    let fields = Fields::of(value, path)?;
+    match fields.required_string("type")? {
+        "text" => Ok(Block::Text(fields.required_string("text")?.to_owned())),
+        "tool_use" => Ok(Block::Call(call(&fields)?)),
+        "tool_result" => Ok(Block::Result(result(&fields)?)),
+        "thinking" | "redacted_thinking" => Ok(Block::Thinking),
+        kind @ ("image" | "document") => {
+            let message = format!("`{path}` is of type {kind}: LangFast takes text only");
+            Err(Error::unsupported(path, message))
+        }
+        kind => {
+            let message = format!(
+                "`{path}` is of type {kind}: only text, tool_use, tool_result and thinking can be \
+                 read here"
+            );
+            Err(Error::unsupported(path, message))
+        }
+    }
+}
+
+fn call(block: &Fields) -> Result<ToolCall, Error> {
+    let arguments = match block.get("input") {
+        None => "{}".to_owned(),
+        Some(input @ Value::Object(_)) => input.to_string(),
+        Some(_) => return Err(block.wrong("input", "an object")),
+    };
+    let text = |name: &str| block.required_string(name).map(str::to_owned);
+    Ok(ToolCall { id: text("id")?, name: text("name")?, arguments })
+}
+
+fn result(block: &Fields) -> Result<ToolResult, Error> {
+    let content = block.get("content").map(|content| text(&block.path("content"), content));
+    Ok(ToolResult {
+        call_id: block.required_string("tool_use_id")?.to_owned(),
+        name: None,
+        text: content.transpose()?.unwrap_or_default(),
+        is_error: block.boolean("is_error")?.unwrap_or(false),
+    })
+}
+
+/// The text of a content that can hold nothing else.
+fn text(path: &str, content: &Value) -> Result<String, Error> {
+    let texts = blocks(path, content)?.into_iter().map(|(path, block)| match block {
+        Block::Text(text) => Ok(text),
+        _ => Err(Error::invalid(&path, format!("`{path}` must be of type text"))),
+    });
+    Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+}

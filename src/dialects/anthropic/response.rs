@@ -1,0 +1,369 @@
+//! Anthropic's answers: messages, whole and as events, models, and errors.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::request::THREAD_UNSUPPORTED;
+use crate::chat::models::{Model, Models};
+use crate::chat::{FinishReason, ToolCall, Usage};
+use crate::dialects::{Choice, Dialect, Ending, Start};
+use crate::error::Error;
+use crate::http::sse::EventStream;
+
+/// A message's look, whole or as a stream of events. There is one choice.
+pub struct Message {
+    id: String,
+    /// The model as it was asked for.
+    model: String,
+    /// How many blocks have been begun.
+    blocks: usize,
+    /// Whether the last of them is text and has not ended.
+    in_text: bool,
+    /// How the choice has ended: told when the usage is known.
+    ending: Option<Ending>,
+}
+
+impl Message {
+    /// The look of an answer under the model's name as it was asked for.
+    pub fn new(model: &str) -> Message {
+        Message {
+            id: format!("msg_{}", uuid::Uuid::new_v4().simple()),
+            model: model.to_owned(),
+            blocks: 0,
+            in_text: false,
+            ending: None,
+        }
+    }
+
+    /// The message of these blocks, as a whole answer and the first event have it.
+    fn object<'a>(
+        &'a self,
+        content: &'a [Block<'a>],
+        ending: Option<&'a Ending>,
+        usage: &Usage,
+    ) -> MessageObject<'a> {
+        MessageObject {
+            id: &self.id,
+            r#type: "message",
+            role: "assistant",
+            model: &self.model,
+            content,
+            stop: ending.into(),
+            usage: MessageUsage { tokens: usage.into(), service_tier: "standard" },
+        }
+    }
+
+    fn begin_block(&mut self, events: &mut EventStream<'_>, content_block: &Block<'_>) {
+        let index = self.blocks;
+        self.blocks += 1;
+        put(events, &Event::ContentBlockStart { index, content_block });
+    }
+
+    /// Puts in a piece of the block that was begun last.
+    fn delta(&self, events: &mut EventStream<'_>, delta: Delta<'_>) {
+        put(events, &Event::ContentBlockDelta { index: self.blocks - 1, delta });
+    }
+
+    /// Puts in the end of the block that was begun last.
+    fn end_block(&self, events: &mut EventStream<'_>) {
+        put(events, &Event::ContentBlockStop { index: self.blocks - 1 });
+    }
+
+    fn end_text(&mut self, events: &mut EventStream<'_>) {
+        if std::mem::take(&mut self.in_text) {
+            self.end_block(events);
+        }
+    }
+}
+
+impl Dialect for Message {
+    fn begin(&mut self, events: &mut EventStream<'_>, start: &Start) {
+        let usage = Usage { prompt_tokens: start.prompt_tokens, completion_tokens: 0 };
+        put(events, &Event::MessageStart { message: self.object(&[], None, &usage) });
+    }
+
+    fn text(&mut self, events: &mut EventStream<'_>, _: usize, text: &str) {
+        if !self.in_text {
+            self.begin_block(events, &Block::Text { text: "" });
+            self.in_text = true;
+        }
+        self.delta(events, Delta::TextDelta { text });
+    }
+
+    fn call_begin(&mut self, events: &mut EventStream<'_>, _: usize, _: usize, call: &ToolCall) {
+        self.end_text(events);
+        let input = Map::new();
+        self.begin_block(
+            events,
+            &Block::ToolUse { id: tool_use_id(call), name: &call.name, input },
+        );
+    }
+
+    fn call_arguments(&mut self, events: &mut EventStream<'_>, _: usize, _: usize, piece: &str) {
+        self.delta(events, Delta::InputJsonDelta { partial_json: piece });
+    }
+
+    fn call_end(&mut self, events: &mut EventStream<'_>, _: usize, _: usize) {
+        self.end_block(events);
+    }
+
+    fn finish(&mut self, events: &mut EventStream<'_>, _: usize, ending: &Ending) {
+        self.end_text(events);
+        self.ending = Some(ending.clone());
+    }
+
+    fn end(&mut self, events: &mut EventStream<'_>, usage: &Usage) {
+        let delta = self.ending.as_ref().into();
+        put(events, &Event::MessageDelta { delta, usage: usage.into() });
+        put(events, &Event::MessageStop);
+    }
+
+    fn fail(&mut self, events: &mut EventStream<'_>, error: &Error) {
+        put(events, &Event::Error { error: error.into() });
+    }
+
+    fn keep_alive(&mut self, events: &mut EventStream<'_>) {
+        put(events, &Event::Ping);
+    }
+
+    fn whole(&self, choices: &[Choice], usage: &Usage) -> String {
+        let [choice] = choices else { unreachable!("a message is asked for once") };
+        let text = Some(&choice.text).filter(|text| !text.is_empty());
+        let calls = choice.calls.iter().map(|call| Block::ToolUse {
+            id: tool_use_id(call),
+            name: &call.name,
+            input: input(call),
+        });
+        let blocks: Vec<Block<'_>> =
+            text.map(|text| Block::Text { text }).into_iter().chain(calls).collect();
+        to_json(&self.object(&blocks, Some(&choice.ending), usage))
+    }
+}
+
+/// The call's id as Anthropic's look. Whatever results refer to is what the history says.
+fn tool_use_id(call: &ToolCall) -> String {
+    format!("toolu_{}", call.id.strip_prefix("call_").unwrap_or(&call.id))
+}
+
+/// The arguments of a call. What is no JSON object is given as Anthropic has it given back to the
+/// model: <https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming>
+fn input(call: &ToolCall) -> Map<String, Value> {
+    serde_json::from_str(&call.arguments)
+        .unwrap_or_else(|_| Map::from_iter([("INVALID_JSON".to_owned(), json!(call.arguments))]))
+}
+
+#[derive(Serialize)]
+struct MessageObject<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    role: &'static str,
+    model: &'a str,
+    content: &'a [Block<'a>],
+    #[serde(flatten)]
+    stop: Stop<'a>,
+    usage: MessageUsage,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Block<'a> {
+    Text { text: &'a str },
+    ToolUse { id: String, name: &'a str, input: Map<String, Value> },
+}
+
+/// Why a message ended; of one that has just begun, nothing.
+#[derive(Serialize)]
+struct Stop<'a> {
+    stop_reason: Option<&'static str>,
+    stop_sequence: Option<&'a str>,
+}
+
+impl<'a> From<Option<&'a Ending>> for Stop<'a> {
+    fn from(ending: Option<&'a Ending>) -> Stop<'a> {
+        let stop_sequence = ending.and_then(|ending| ending.stop.as_deref());
+        let stop_reason = ending.map(|ending| match ending.reason {
+            FinishReason::Stop if stop_sequence.is_some() => "stop_sequence",
+            FinishReason::Stop => "end_turn",
+            FinishReason::Length => "max_tokens",
+            FinishReason::ContentFilter => "refusal",
+            FinishReason::ToolCalls => "tool_use",
+        });
+        Stop { stop_reason, stop_sequence }
+    }
+}
+
+/// Estimates. Nothing is cached, as far as is known.
+#[derive(Serialize)]
+struct Tokens {
+    input_tokens: u64,
+    cache_creation_input_tokens: u64,
+    cache_read_input_tokens: u64,
+    output_tokens: u64,
+}
+
+impl From<&Usage> for Tokens {
+    fn from(usage: &Usage) -> Tokens {
+        Tokens {
+            input_tokens: usage.prompt_tokens,
+            cache_creation_input_tokens: 0,
+            cache_read_input_tokens: 0,
+            output_tokens: usage.completion_tokens,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct MessageUsage {
+    #[serde(flatten)]
+    tokens: Tokens,
+    service_tier: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Event<'a> {
+    MessageStart { message: MessageObject<'a> },
+    ContentBlockStart { index: usize, content_block: &'a Block<'a> },
+    ContentBlockDelta { index: usize, delta: Delta<'a> },
+    ContentBlockStop { index: usize },
+    MessageDelta { delta: Stop<'a>, usage: Tokens },
+    MessageStop,
+    Ping,
+    Error { error: ErrorObject },
+}
+
+impl Event<'_> {
+    /// The event's name, which its data has as `type` too.
+    fn name(&self) -> &'static str {
+        match self {
+            Event::MessageStart { .. } => "message_start",
+            Event::ContentBlockStart { .. } => "content_block_start",
+            Event::ContentBlockDelta { .. } => "content_block_delta",
+            Event::ContentBlockStop { .. } => "content_block_stop",
+            Event::MessageDelta { .. } => "message_delta",
+            Event::MessageStop => "message_stop",
+            Event::Ping => "ping",
+            Event::Error { .. } => "error",
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Delta<'a> {
+    TextDelta { text: &'a str },
+    InputJsonDelta { partial_json: &'a str },
+}
+
+fn put(events: &mut EventStream<'_>, event: &Event<'_>) {
+    events.named_event(event.name(), |out| {
+        serde_json::to_writer(out, event).expect("a Vec takes everything");
+    });
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings and numbers always serialise")
+}
+
+/// What `POST /v1/messages/count_tokens` answers.
+pub fn token_count(input_tokens: u64) -> String {
+    json!({ "input_tokens": input_tokens }).to_string()
+}
+
+#[derive(Serialize)]
+struct ErrorObject {
+    r#type: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<ErrorDetails>,
+}
+
+/// What a program can act on.
+#[derive(Serialize)]
+struct ErrorDetails {
+    error_code: &'static str,
+}
+
+impl From<&Error> for ErrorObject {
+    fn from(error: &Error) -> ErrorObject {
+        let code = match error {
+            Error::Invalid { code, .. } => *code,
+            _ => None,
+        };
+        // The other codes are OpenAI's.
+        let code = code.filter(|code| *code == THREAD_UNSUPPORTED);
+        let details = code.map(|error_code| ErrorDetails { error_code });
+        ErrorObject { r#type: error_type(error), message: error.to_string(), details }
+    }
+}
+
+/// Anthropic's types go with the status. Being overloaded has status 503 here and 529 there; the SDKs
+/// try again either way.
+fn error_type(error: &Error) -> &'static str {
+    if matches!(error, Error::Overloaded(_) | Error::ShuttingDown | Error::CutShort) {
+        return "overloaded_error";
+    }
+    match error.report().status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        504 => "timeout_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+/// The body of an answer that is an error.
+pub fn envelope(error: &Error, request_id: &str) -> String {
+    #[derive(Serialize)]
+    struct Envelope<'a> {
+        r#type: &'static str,
+        error: ErrorObject,
+        request_id: &'a str,
+    }
+    to_json(&Envelope { r#type: "error", error: error.into(), request_id })
+}
+
+#[derive(Serialize)]
+struct ModelObject<'a> {
+    r#type: &'static str,
+    id: &'a str,
+    display_name: &'a str,
+    created_at: &'a str,
+    lifecycle: &'static str,
+    max_tokens: Option<u64>,
+}
+
+impl<'a> From<&'a Model> for ModelObject<'a> {
+    fn from(model: &'a Model) -> ModelObject<'a> {
+        ModelObject {
+            r#type: "model",
+            id: &model.slug,
+            display_name: &model.name,
+            created_at: &model.created_at,
+            lifecycle: "active",
+            max_tokens: model.max_completion_tokens(),
+        }
+    }
+}
+
+/// The list of models, all on one page.
+pub fn model_list(models: &Models) -> String {
+    #[derive(Serialize)]
+    struct List<'a> {
+        data: Vec<ModelObject<'a>>,
+        has_more: bool,
+        first_id: Option<&'a str>,
+        last_id: Option<&'a str>,
+    }
+    let data: Vec<ModelObject<'_>> = models.iter().map(ModelObject::from).collect();
+    let (first_id, last_id) = (data.first().map(|m| m.id), data.last().map(|m| m.id));
+    to_json(&List { data, has_more: false, first_id, last_id })
+}
+
+/// One model, under the name that it was asked for by.
+pub fn model(model: &Model, asked: &str) -> String {
+    to_json(&ModelObject { id: asked, ..ModelObject::from(model) })
+}

@@ -1,0 +1,220 @@
+//! Reading what clients send as JSON, field by field: what is missing or of a wrong type is named by
+//! its path, such as `messages[0].role`. For every dialect.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use crate::dialects::json::{self, Unread};
+use crate::error::Error;
+use crate::escape::utf16_unit;
+use crate::http::budget::Body;
+
+/// A body, or an object within it; without a field by default.
+#[derive(Default)]
+pub struct Fields<'a> {
+    map: Cow<'a, Map<String, Value>>,
+    /// What the fields' paths begin with: nothing, or the object's own path and a dot.
+    prefix: String,
+    /// The fields that were built, if some were passed over.
+    known: Option<&'static [&'static str]>,
+}
+
+impl Fields<'static> {
+    /// Reads a body, of which only the fields that `known` names are built; whatever else a client
+    /// sends is passed over. What is built is taken from the body's share of the memory.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is not a JSON object; [`Error::Overloaded`] or a 413 if there is no
+    /// memory for it.
+    pub fn parse(
+        body: &mut Body,
+        known: &'static [&'static str],
+    ) -> Result<Fields<'static>, Error> {
+        const BOM: &[u8] = b"\xef\xbb\xbf";
+        let (bytes, share) = body.parts();
+        let bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
+        if bytes.trim_ascii().is_empty() {
+            return Err(bad_json("The body is empty; it must be a JSON object"));
+        }
+        let read = match json::read_object(bytes, known, share) {
+            Err(Unread::Invalid(error)) => match without_lone_surrogates(bytes) {
+                Some(mended) => {
+                    share.grow(mended.len(), None)?;
+                    json::read_object(&mended, known, share)
+                }
+                None => Err(Unread::Invalid(error)),
+            },
+            read => read,
+        };
+        match read {
+            Ok(map) => {
+                Ok(Fields { map: Cow::Owned(map), prefix: String::new(), known: Some(known) })
+            }
+            Err(Unread::NoObject) => Err(bad_json("The body must be a JSON object")),
+            Err(Unread::NoMemory(full)) => Err(full.into()),
+            Err(Unread::Invalid(e)) => Err(bad_json(&format!(
+                "The body is not valid JSON (line {}, column {})",
+                e.line(),
+                e.column()
+            ))),
+        }
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of the object at `path`.
+    pub fn within(map: &'a Map<String, Value>, path: &str) -> Fields<'a> {
+        Fields { map: Cow::Borrowed(map), prefix: format!("{path}."), known: None }
+    }
+
+    /// The fields of a value.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with its path, if it is not an object.
+    pub fn of(value: &'a Value, path: &str) -> Result<Fields<'a>, Error> {
+        match value {
+            Value::Object(map) => Ok(Fields::within(map, path)),
+            _ => Err(wrong_type(path, "an object")),
+        }
+    }
+
+    /// The path of a field.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// A field that is there and not null.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        debug_assert!(self.known.is_none_or(|known| known.contains(&name)), "{name} is not read");
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// What to say of a field that should have been something else.
+    pub fn wrong(&self, name: &str, expected: &str) -> Error {
+        wrong_type(&self.path(name), expected)
+    }
+
+    /// What to say of a field that has to be there.
+    pub fn missing(&self, name: &str) -> Error {
+        missing(&self.path(name))
+    }
+
+    /// A text, if there is one.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn string(&self, name: &str) -> Result<Option<&str>, Error> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        value.as_str().map(Some).ok_or_else(|| self.wrong(name, "a string"))
+    }
+
+    /// A text that has to be there.
+    ///
+    /// # Errors
+    /// When it is missing or something else.
+    pub fn required_string(&self, name: &str) -> Result<&str, Error> {
+        self.string(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// True or false, if it is there.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| self.wrong(name, "a boolean"))
+    }
+
+    /// A list, empty if there is none.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn list(&self, name: &str) -> Result<&[Value], Error> {
+        match self.get(name) {
+            None => Ok(&[]),
+            Some(Value::Array(list)) => Ok(list),
+            Some(_) => Err(self.wrong(name, "a list")),
+        }
+    }
+
+    /// The fields of an object, if there is one.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn object(&self, name: &str) -> Result<Option<Fields<'_>>, Error> {
+        self.get(name).map(|value| Fields::of(value, &self.path(name))).transpose()
+    }
+
+    /// A whole number, also one that is written as `5.0`.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn integer(&self, name: &str) -> Result<Option<i64>, Error> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let whole =
+            |number: f64| (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64);
+        let number = value.as_i64().or_else(|| value.as_f64().and_then(whole));
+        number.map(Some).ok_or_else(|| self.wrong(name, "an integer"))
+    }
+
+    /// A number from `least` to `most`.
+    ///
+    /// # Errors
+    /// When it is outside of that, or no number.
+    pub fn number(&self, name: &str, least: f64, most: f64) -> Result<Option<f64>, Error> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let number = value.as_f64().ok_or_else(|| self.wrong(name, "a number"))?;
+        if number < least || number > most {
+            let path = self.path(name);
+            let message = format!("`{path}` must be between {least} and {most}, not {number}");
+            return Err(Error::invalid(path, message));
+        }
+        Ok(Some(number))
+    }
+}
+
+/// The body with U+FFFD for each escape of half a surrogate pair; `None` if it has none. Clients that
+/// cut text by UTF-16 units send such halves, and serde_json refuses them.
+fn without_lone_surrogates(body: &[u8]) -> Option<Vec<u8>> {
+    let mut mended = Vec::with_capacity(body.len());
+    let mut rest = body;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        let escape = &rest[at..];
+        let length = match utf16_unit(escape) {
+            Some(0xD800..0xDC00) if matches!(utf16_unit(&escape[6..]), Some(0xDC00..0xE000)) => 12,
+            Some(0xD800..0xE000) => 0,
+            Some(_) => 6,
+            None => escape.len().min(2),
+        };
+        mended.extend_from_slice(&rest[..at + length]);
+        if length == 0 {
+            mended.extend_from_slice(b"\\ufffd");
+        }
+        rest = &escape[if length == 0 { 6 } else { length }..];
+    }
+    mended.extend_from_slice(rest);
+    (mended != body).then_some(mended)
+}
+
+fn bad_json(message: &str) -> Error {
+    Error::Invalid { message: message.to_owned(), param: None, code: None }
+}
+
+/// What to say of a field that has to be there.
+pub fn missing(param: &str) -> Error {
+    Error::Invalid {
+        message: format!("Missing required parameter: `{param}`"),
+        param: Some(param.to_owned()),
+        code: Some("missing_required_parameter"),
+    }
+}
+
+/// What to say of a field that is not what it should be.
+pub fn wrong_type(param: &str, expected: &str) -> Error {
+    Error::Invalid {
+        message: format!("Invalid type for `{param}`: it must be {expected}"),
+        param: Some(param.to_owned()),
+        code: Some("invalid_type"),
+    }
+}

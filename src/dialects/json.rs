@@ -1,0 +1,250 @@
+//! JSON of clients as values, within a budget of memory. A value takes many times the bytes that it is
+//! written in: `[0,0,…]` of one megabyte would be 36 of them.
+
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Error, Map, Number, Value};
+
+use crate::http::budget::{Full, Share};
+
+/// What a value costs besides its text, in bytes. Lists and maps double when they grow, and the old
+/// half is still there while the new one is filled.
+const VALUE: usize = 2 * size_of::<Value>();
+/// What an entry of a map costs besides its value and the text of its name.
+const ENTRY: usize = 2 * (size_of::<String>() + 2 * size_of::<usize>());
+/// Bytes that are taken from the budget at a time.
+const PIECE: usize = 16 * 1024;
+
+/// Why no object was read.
+pub enum Unread {
+    /// It is valid JSON of another kind.
+    NoObject,
+    /// It is no JSON, or nested too deep.
+    Invalid(Error),
+    /// There is no memory for it.
+    NoMemory(Full),
+}
+
+/// Reads an object, of which only the fields that `known` names are built. What they cost is taken from
+/// `share` and stays taken.
+///
+/// # Errors
+/// See [`Unread`].
+pub fn read_object(
+    json: &[u8],
+    known: &[&str],
+    share: &mut Share,
+) -> Result<Map<String, Value>, Unread> {
+    let mut cost = Cost { share, left: 0, full: None };
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let read = deserializer.deserialize_any(Object { known, cost: &mut cost });
+    let read = read.and_then(|object| deserializer.end().map(|()| object));
+    match (read, cost.full) {
+        (Ok(Some(map)), _) => Ok(map),
+        (Ok(None), _) => Err(Unread::NoObject),
+        (Err(_), Some(full)) => Err(Unread::NoMemory(full)),
+        (Err(error), None) => Err(Unread::Invalid(error)),
+    }
+}
+
+/// Takes what is built from the budget.
+struct Cost<'a> {
+    share: &'a mut Share,
+    /// Bytes that have been taken and not been used yet.
+    left: usize,
+    full: Option<Full>,
+}
+
+impl Cost<'_> {
+    fn take<E: serde::de::Error>(&mut self, bytes: usize) -> Result<(), E> {
+        if self.left < bytes {
+            let more = bytes.max(PIECE);
+            self.share.grow(more, None).map_err(|full| {
+                self.full = Some(full);
+                E::custom("no memory")
+            })?;
+            self.left += more;
+        }
+        self.left -= bytes;
+        Ok(())
+    }
+}
+
+/// The outermost value: an object, or `None` for anything else.
+struct Object<'a, 'b> {
+    known: &'a [&'a str],
+    cost: &'a mut Cost<'b>,
+}
+
+impl<'de> Visitor<'de> for Object<'_, '_> {
+    type Value = Option<Map<String, Value>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            if self.known.contains(&name.as_str()) {
+                self.cost.take(ENTRY + name.len())?;
+                let value = fields.next_value_seed(Build(self.cost))?;
+                map.insert(name, value);
+            } else {
+                fields.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Some(map))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+/// Builds any value.
+struct Build<'a, 'b>(&'a mut Cost<'b>);
+
+impl<'de> DeserializeSeed<'de> for Build<'_, '_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.0.take(VALUE)?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Build<'_, '_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
+        self.0.take(value.len())?;
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(Build(self.0))? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            self.0.take(ENTRY + name.len())?;
+            let value = fields.next_value_seed(Build(self.0))?;
+            map.insert(name, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::budget::Budget;
+    use proptest::prelude::*;
+
+    fn read(json: &str, known: &[&str], limit: usize) -> Result<Value, Unread> {
+        let budget = Budget::new(limit);
+        read_object(json.as_bytes(), known, &mut Share::of(&budget)).map(Value::Object)
+    }
+
+    #[test]
+    fn fields_that_are_not_known_are_not_built() {
+        let junk = format!(r#"{{"a":[1,"x"],"junk":[{}0]}}"#, "0,".repeat(100_000));
+        assert!(read(&junk, &["a"], PIECE).is_ok_and(|v| v == serde_json::json!({"a": [1, "x"]})));
+        assert!(matches!(read(&junk, &["a", "junk"], 1 << 20), Err(Unread::NoMemory(_))));
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_apart_from_what_is_no_json() {
+        for json in ["[]", "7", "-7", "1.5", "\"x\"", "null", "true", "[1,{}]"] {
+            assert!(matches!(read(json, &[], PIECE), Err(Unread::NoObject)), "{json}");
+        }
+        for json in ["{", "{} x", "[1", "nonsense", "{\"a\":}", "{\"junk\":[1,}"] {
+            assert!(matches!(read(json, &["a"], 1 << 20), Err(Unread::Invalid(_))), "{json}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 64, 8, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+                prop::collection::hash_map(any::<String>(), inner, 0..8)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn values_are_what_serde_json_builds(value in any_json()) {
+            let json = serde_json::json!({"a": value, "b": 1}).to_string();
+            let expected: Value = serde_json::from_str(&json).unwrap();
+            let ours = read(&json, &["a", "b"], 1 << 30);
+            prop_assert!(ours.is_ok_and(|ours| ours == expected));
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! The body of `POST /v1/chat/completions`, checked field by field: what is wrong is named.
+
+use serde_json::{Map, Value};
+
+use super::response::{ChatAnswer, Identity};
+use super::tools;
+use crate::chat::{ChatRequest, ResponseFormat, Role, Sampling, Turn};
+use crate::dialects::Call;
+use crate::dialects::fields::{Fields, missing, wrong_type};
+use crate::error::Error;
+use crate::http::budget::Body;
+
+/// Most answers that one request may ask for.
+pub(super) const MOST_CHOICES: u64 = 8;
+/// Most stop texts, as OpenAI has it.
+const MOST_STOPS: usize = 4;
+
+/// The fields of a body that are read.
+const FIELDS: &[&str] = &[
+    "audio",
+    "frequency_penalty",
+    "function_call",
+    "functions",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "messages",
+    "modalities",
+    "model",
+    "n",
+    "parallel_tool_calls",
+    "prediction",
+    "presence_penalty",
+    "reasoning_effort",
+    "response_format",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "top_p",
+    "verbosity",
+    "web_search_options",
+];
+
+/// Reads a body. Fields that OpenAI does not have are ignored, as null ones are.
+///
+/// # Errors
+/// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
+pub fn parse(body: &mut Body) -> Result<Call, Error> {
+    let fields = Fields::parse(body, FIELDS)?;
+    let mut ignored = Vec::new();
+
+    let model = model(&fields)?;
+    let turns = turns(&fields)?;
+    let (tools, calls) = tools::parse(&fields)?;
+
+    let sampling = Sampling {
+        max_completion_tokens: token_limit(&fields, &mut ignored)?,
+        reasoning_effort: fields.string("reasoning_effort")?.map(str::to_owned),
+        verbosity: fields.string("verbosity")?.map(str::to_owned),
+        response_format: response_format(&fields)?,
+        ..common_sampling(&fields)?
+    };
+    ignored.extend(without_effect(&fields)?);
+    let identity = Identity::new("chatcmpl-", &model);
+    let dialect = ChatAnswer::new(identity, include_usage(&fields)?, calls);
+    let request = ChatRequest {
+        model,
+        turns,
+        tools,
+        sampling,
+        stop: stop(&fields)?,
+        n: choices(&fields)?,
+        ignored,
+    };
+    let stream = fields.boolean("stream")?.unwrap_or(false);
+    Ok(Call { requests: vec![request], stream, dialect: Box::new(dialect) })
+}
+
+/// The name of the model.
+pub(super) fn model(fields: &Fields) -> Result<String, Error> {
+    let name = fields.string("model")?.filter(|model| !model.is_empty());
+    Ok(name.ok_or_else(|| missing("model"))?.to_owned())
+}
+
+/// What chat and text completions take alike.
+pub(super) fn common_sampling(fields: &Fields) -> Result<Sampling, Error> {
+    Ok(Sampling {
+        temperature: fields.number("temperature", 0.0, 2.0)?,
+        top_p: fields.number("top_p", 0.0, 1.0)?,
+        presence_penalty: fields.number("presence_penalty", -2.0, 2.0)?,
+        frequency_penalty: fields.number("frequency_penalty", -2.0, 2.0)?,
+        ..Sampling::default()
+    })
+}
+
+/// The limit of the answer: the newer field wins; what limits nothing is named.
+pub(super) fn token_limit(
+    fields: &Fields,
+    ignored: &mut Vec<&'static str>,
+) -> Result<Option<u64>, Error> {
+    let mut found = None;
+    for name in ["max_completion_tokens", "max_tokens"] {
+        match fields.integer(name)? {
+            Some(limit) if limit <= 0 => ignored.push(name),
+            Some(limit) => found = found.or(Some(limit as u64)),
+            None => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a stream is to end with the usage.
+pub(super) fn include_usage(fields: &Fields) -> Result<bool, Error> {
+    let Some(options) = fields.object("stream_options")? else { return Ok(false) };
+    Ok(options.boolean("include_usage")?.unwrap_or(false))
+}
+
+pub(super) fn choices(fields: &Fields) -> Result<usize, Error> {
+    match fields.integer("n")? {
+        None => Ok(1),
+        Some(n) if (1..=MOST_CHOICES as i64).contains(&n) => Ok(n as usize),
+        Some(n) => {
+            Err(Error::invalid("n", format!("`n` must be between 1 and {MOST_CHOICES}, not {n}")))
+        }
+    }
+}
+
+pub(super) fn stop(fields: &Fields) -> Result<Vec<String>, Error> {
+    let wrong = || wrong_type("stop", "a string or a list of up to 4 strings");
+    match fields.get("stop") {
+        None => Ok(Vec::new()),
+        Some(Value::String(stop)) => Ok(vec![stop.clone()]),
+        Some(Value::Array(stops)) if stops.len() <= MOST_STOPS => {
+            stops.iter().map(|stop| stop.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn response_format(fields: &Fields) -> Result<Option<ResponseFormat>, Error> {
+    let Some(value) = fields.get("response_format") else { return Ok(None) };
+    let kind = value.get("type").and_then(Value::as_str);
+    match kind {
+        Some("text") => Ok(Some(ResponseFormat::Text)),
+        Some("json_object") => Ok(Some(ResponseFormat::JsonObject)),
+        Some("json_schema") => {
+            let schema = value.get("json_schema");
+            let named = schema.and_then(|schema| schema.get("name")).is_some_and(Value::is_string);
+            if !named {
+                return Err(missing("response_format.json_schema.name"));
+            }
+            Ok(Some(ResponseFormat::JsonSchema(value.clone())))
+        }
+        Some(_) => Err(Error::invalid(
+            "response_format.type",
+            "`response_format.type` must be text, json_object or json_schema",
+        )),
+        None => Err(wrong_type("response_format", "an object with a `type`")),
+    }
+}
+
+/// The fields that are there, would matter, and will have no effect.
+fn without_effect(fields: &Fields) -> Result<Vec<&'static str>, Error> {
+    let mut ignored = Vec::new();
+    for name in ["seed", "logit_bias", "prediction", "top_logprobs", "audio", "web_search_options"]
+    {
+        if fields.get(name).is_some() {
+            ignored.push(name);
+        }
+    }
+    if fields.boolean("logprobs")? == Some(true) {
+        ignored.push("logprobs");
+    }
+    let modalities = fields.get("modalities").and_then(Value::as_array);
+    if modalities.is_some_and(|list| list.iter().any(|kind| kind.as_str() != Some("text"))) {
+        ignored.push("modalities");
+    }
+    Ok(ignored)
+}
+
+fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
+    let list = match fields.get("messages") {
+        None => return Err(missing("messages")),
+        Some(Value::Array(list)) => list,
+        Some(_) => return Err(wrong_type("messages", "a list")),
+    };
+    if list.is_empty() {
+        return Err(Error::invalid("messages", "`messages` must hold at least one message"));
+    }
+    let mut turns = Vec::with_capacity(list.len());
+    for (at, value) in list.iter().enumerate() {
+        let turn = turn(&format!("messages[{at}]"), value, &turns)?;
+        turns.push(turn);
+    }
+    Ok(turns)
+}
+
+/// One message, behind those `before` it.
+fn turn(path: &str, value: &Value, before: &[Turn]) -> Result<Turn, Error> {
+    let Value::Object(message) = value else { return Err(wrong_type(path, "an object")) };
+    let role_path = format!("{path}.role");
+    let role = match message.get("role") {
+        None | Some(Value::Null) => return Err(missing(&role_path)),
+        Some(role) => role.as_str().ok_or_else(|| wrong_type(&role_path, "a string"))?,
+    };
+    let text = content(&format!("{path}.content"), message.get("content"))?;
+    let must_have = |text: Option<String>| {
+        text.ok_or_else(|| wrong_type(&format!("{path}.content"), "a string or a list of parts"))
+    };
+    Ok(match role {
+        "system" => Turn::message(Role::System, must_have(text)?),
+        "developer" => Turn::message(Role::Developer, must_have(text)?),
+        "user" => Turn::message(Role::User, must_have(text)?),
+        "assistant" => assistant(path, message, text.unwrap_or_default())?,
+        "tool" => Turn::Result(tools::result(path, message, text.unwrap_or_default(), before)?),
+        "function" => Turn::Result(tools::function_result(message, text.unwrap_or_default())),
+        _ => {
+            return Err(Error::Invalid {
+                message: format!(
+                    "Invalid value for `{role_path}`: it must be system, developer, user, \
+                     assistant, tool or function"
+                ),
+                param: Some(role_path),
+                code: Some("invalid_value"),
+            });
+        }
+    })
+}
+
+fn assistant(path: &str, message: &Map<String, Value>, text: String) -> Result<Turn, Error> {
+    let calls = tools::calls(path, message)?;
+    Ok(match calls.is_empty() {
+        true => Turn::message(Role::Assistant, text),
+        false => Turn::Calls { text, calls },
+    })
+}
+
+/// The text of a message's content: a string or a list of parts; `None` when there is none.
+pub(super) fn content(path: &str, value: Option<&Value>) -> Result<Option<String>, Error> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::Array(parts)) => {
+            let parts = parts.iter().enumerate();
+            parts.map(|(at, part)| part_text(&format!("{path}[{at}]"), part)).collect()
+        }
+        Some(_) => Err(wrong_type(path, "a string or a list of parts")),
+    }
+}
+
+fn part_text(path: &str, part: &Value) -> Result<Option<String>, Error> {
+    let kind = part.get("type").and_then(Value::as_str);
+    let field = match kind {
+        Some("text" | "input_text" | "output_text") => "text",
+        Some("refusal") => "refusal",
+        Some(kind @ ("image_url" | "input_image" | "input_audio" | "file" | "input_file")) => {
+            return Err(Error::unsupported(
+                path,
+                format!("`{path}` is of type {kind}: LangFast takes text only"),
+            ));
+        }
+        Some(_) => {
+            return Err(Error::invalid(
+                format!("{path}.type"),
+                format!("Invalid value for `{path}.type`: it must be text"),
+            ));
+        }
+        None => return Err(wrong_type(path, "an object with a `type`")),
+    };
+    let text = part.get(field).and_then(Value::as_str);
+    text.map(|text| Some(text.to_owned()))
+        .ok_or_else(|| wrong_type(&format!("{path}.{field}"), "a string"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{ToolCall, ToolChoice, ToolResult};
+    use serde_json::json;
+
+    fn call(mut fields: Value) -> Result<ChatRequest, Error> {
+        let whole = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]});
+        let fields = fields.as_object_mut().unwrap();
+        for (name, value) in whole.as_object().unwrap() {
+            fields.entry(name).or_insert(value.clone());
+        }
+        let call = parse(&mut serde_json::to_vec(fields).unwrap().into())?;
+        Ok(call.requests.into_iter().next().unwrap())
+    }
+
+    fn bytes(body: &str) -> Body {
+        body.as_bytes().to_vec().into()
+    }
+
+    fn param(fields: Value) -> String {
+        match call(fields.clone()) {
+            Err(Error::Invalid { param: Some(param), .. }) => param,
+            other => panic!("{fields}: {other:?}"),
+        }
+    }
+
+    fn turns(messages: Value) -> Vec<Turn> {
+        call(json!({ "messages": messages })).unwrap().turns
+    }
+
+    fn tool(name: &str) -> Value {
+        json!({"type": "function", "function": {"name": name}})
+    }
+
+    fn chosen(name: &str) -> Value {
+        tool(name)
+    }
+
+    #[test]
+    fn what_is_missing_or_of_a_wrong_type_is_named() {
+        for (fields, expected) in [
+            (json!({"model": null}), "model"),
+            (json!({"model": 7}), "model"),
+            (json!({"model": ""}), "model"),
+            (json!({"messages": null}), "messages"),
+            (json!({"messages": []}), "messages"),
+            (json!({"messages": "hi"}), "messages"),
+            (json!({"messages": ["hi"]}), "messages[0]"),
+            (json!({"messages": [{"content": "hi"}]}), "messages[0].role"),
+            (json!({"messages": [{"role": "robot", "content": "hi"}]}), "messages[0].role"),
+            (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
+            (json!({"messages": [{"role": "user", "content": 7}]}), "messages[0].content"),
+            (json!({"temperature": "1"}), "temperature"),
+            (json!({"temperature": 2.1}), "temperature"),
+            (json!({"top_p": -0.1}), "top_p"),
+            (json!({"n": 0}), "n"),
+            (json!({"n": 9}), "n"),
+            (json!({"n": 1.5}), "n"),
+            (json!({"stop": 7}), "stop"),
+            (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),
+            (json!({"max_tokens": "5"}), "max_tokens"),
+            (json!({"stream": "yes"}), "stream"),
+            (json!({"stream_options": 7}), "stream_options"),
+            (json!({"stream_options": {"include_usage": 1}}), "stream_options.include_usage"),
+            (json!({"response_format": "json"}), "response_format"),
+            (json!({"response_format": {"type": "xml"}}), "response_format.type"),
+            (json!({"tools": 7}), "tools"),
+            (json!({"tools": [{}]}), "tools[0].type"),
+            (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+            (json!({"tools": [{"type": "function"}]}), "tools[0].function"),
+            (json!({"tools": [{"type": "function", "function": {}}]}), "tools[0].function.name"),
+            (json!({"tools": [tool("a b")]}), "tools[0].function.name"),
+            (json!({"tools": [tool(&"a".repeat(65))]}), "tools[0].function.name"),
+            (json!({"tools": [tool("a"), tool("a")]}), "tools[1].function.name"),
+            (json!({"tools": vec![tool("a"); 129]}), "tools"),
+            (json!({"tools": [tool("a")], "tool_choice": "maybe"}), "tool_choice"),
+            (json!({"tools": [tool("a")], "tool_choice": chosen("b")}), "tool_choice"),
+            (json!({"tool_choice": "required"}), "tool_choice"),
+            (json!({"tools": [tool("a")], "functions": [{"name": "a"}]}), "functions"),
+            (json!({"functions": [{"name": 7}]}), "functions[0].name"),
+            (
+                json!({"functions": [{"name": "a"}], "function_call": {"name": "b"}}),
+                "function_call",
+            ),
+            (json!({"messages": [{"role": "tool", "content": "x"}]}), "messages[0].tool_call_id"),
+            (
+                json!({"messages": [{"role": "tool", "content": "x", "tool_call_id": "y"}]}),
+                "messages[0].tool_call_id",
+            ),
+        ] {
+            assert_eq!(param(fields.clone()), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_object_is_refused() {
+        for body in ["", " ", "[]", "7", "{", "{\"model\":}", "nonsense", "\u{feff}"] {
+            let Err(error) = parse(&mut bytes(body)) else { panic!("{body}") };
+            assert!(matches!(error, Error::Invalid { param: None, .. }), "{body}: {error}");
+        }
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(parse(&mut bytes(&deep)).is_err());
+        assert!(parse(&mut b"\xff\xfe".to_vec().into()).is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_unknown_and_null_fields_are_passed_over() {
+        let body = "\u{feff}{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"\"}],\
+                    \"temperature\":null,\"whatever\":{}}";
+        assert!(parse(&mut bytes(body)).is_ok());
+    }
+
+    #[test]
+    fn parts_are_joined_and_those_that_are_no_text_refused_by_name() {
+        let parts = json!([{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}]);
+        let turns = turns(json!([{"role": "user", "content": parts}]));
+        assert_eq!(turns, [Turn::message(Role::User, "ab")]);
+        let parts = json!([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]);
+        let messages = json!([{"role": "user", "content": parts}]);
+        assert_eq!(param(json!({ "messages": messages })), "messages[0].content[1]");
+    }
+
+    #[test]
+    fn a_history_holds_the_calls_and_their_results() {
+        let function = json!({"name": "add", "arguments": "{\"a\":1}"});
+        let turns = turns(json!([
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "function": function}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "2"},
+            {"role": "assistant", "content": "ok", "function_call": function},
+            {"role": "function", "name": "add", "content": "2"},
+        ]));
+        let called = |text: &str, id: &str| {
+            let (name, arguments) = ("add".to_owned(), "{\"a\":1}".to_owned());
+            let call = ToolCall { id: id.to_owned(), name, arguments };
+            Turn::Calls { text: text.to_owned(), calls: vec![call] }
+        };
+        let result = |id: &str, name: Option<&str>| {
+            let (call_id, name) = (id.to_owned(), name.map(str::to_owned));
+            Turn::Result(ToolResult { call_id, name, text: "2".to_owned(), is_error: false })
+        };
+        let expected =
+            [called("", "c1"), result("c1", None), called("ok", "add"), result("add", Some("add"))];
+        assert_eq!(turns, expected);
+    }
+
+    #[test]
+    fn tools_are_read_as_they_are_and_as_they_were() {
+        let schema = json!({"type": "object"});
+        let function =
+            json!({"name": "f", "description": "d", "parameters": schema, "strict": true});
+        let tools = json!([tool("g"), {"type": "function", "function": function}]);
+        let read = |fields| call(fields).unwrap().tools;
+        let named = ToolChoice::Named("f".to_owned());
+        let new = read(json!({"tools": tools, "tool_choice": chosen("f")}));
+        assert_eq!((&new.choice, new.parallel, new.list.len()), (&named, true, 2));
+        let old = read(json!({"functions": [function], "function_call": {"name": "f"}}));
+        assert_eq!((&old.choice, old.parallel), (&named, false));
+        assert_eq!(old.list[0], new.list[1]);
+        let fields = json!({"tools": tools, "tool_choice": {
+            "type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [tool("f")]}
+        }});
+        let allowed = read(fields);
+        assert_eq!((&allowed.choice, &allowed.list), (&ToolChoice::Required, &old.list));
+    }
+
+    #[test]
+    fn tools_that_are_not_wanted_pass() {
+        assert!(call(json!({"tools": []})).is_ok());
+        assert!(call(json!({"tools": [{}], "tool_choice": "none"})).is_ok());
+        assert!(call(json!({"functions": [{}], "function_call": "none"})).is_ok());
+    }
+
+    #[test]
+    fn the_newer_token_limit_wins_and_none_below_one_is_used() {
+        let limit = |fields| {
+            let request = call(fields).unwrap();
+            (request.sampling.max_completion_tokens, request.ignored)
+        };
+        let both = json!({"max_tokens": 5, "max_completion_tokens": 7});
+        assert_eq!(limit(both), (Some(7), vec![]));
+        assert_eq!(limit(json!({"max_tokens": 0})), (None, vec!["max_tokens"]));
+        assert_eq!(limit(json!({"max_tokens": 5.0})), (Some(5), vec![]));
+    }
+
+    #[test]
+    fn fields_without_effect_are_named_if_a_client_could_expect_one() {
+        let fields = json!({
+            "seed": 1, "logit_bias": {}, "logprobs": true, "user": "u", "store": false,
+            "metadata": {}, "modalities": ["text"], "parallel_tool_calls": true
+        });
+        assert_eq!(call(fields).unwrap().ignored, ["seed", "logit_bias", "logprobs"]);
+        assert!(call(json!({"logprobs": false})).unwrap().ignored.is_empty());
+    }
+}

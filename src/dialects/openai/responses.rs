@@ -1,0 +1,193 @@
+//! `POST /v1/responses`, OpenAI's responses, without a store: each request brings the whole
+//! conversation, and nothing is kept of it.
+//!
+//! - `input`: items as turns
+//! - `tools`: functions, custom tools and namespaces as tools that a model can be told of
+//! - `answer`: the response and its events
+
+mod answer;
+mod input;
+mod tools;
+
+use serde_json::{Map, Value, json};
+
+use super::request;
+use super::response::Identity;
+use crate::chat::{ChatRequest, ResponseFormat, Sampling};
+use crate::dialects::Call;
+use crate::dialects::fields::{Fields, missing};
+use crate::error::Error;
+use crate::http::budget::Body;
+use answer::ResponseAnswer;
+
+/// What to do instead of referring to something that is not stored.
+const NOT_STORED: &str = "nothing is stored here; send the whole conversation as `input`";
+
+/// The fields of a body that are read, those included that a response repeats.
+const FIELDS: &[&str] = &[
+    "background",
+    "context_management",
+    "conversation",
+    "include",
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "max_tool_calls",
+    "metadata",
+    "model",
+    "moderation",
+    "parallel_tool_calls",
+    "previous_response_id",
+    "prompt",
+    "prompt_cache_key",
+    "reasoning",
+    "safety_identifier",
+    "stream",
+    "temperature",
+    "text",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "top_p",
+    "truncation",
+    "user",
+];
+
+/// Reads a body. Fields that OpenAI does not have are ignored, as null ones are.
+///
+/// # Errors
+/// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
+pub fn parse(body: &mut Body) -> Result<Call, Error> {
+    let fields = Fields::parse(body, FIELDS)?;
+    refuse_what_needs_a_store(&fields)?;
+    let mut ignored = Vec::new();
+    let model = request::model(&fields)?;
+    let turns = input::turns(&fields)?;
+    let (tools, origins) = tools::parse(&fields, &mut ignored)?;
+    let text = fields.object("text")?.unwrap_or_default();
+    let reasoning = fields.object("reasoning")?.unwrap_or_default();
+    let sampling = Sampling {
+        max_completion_tokens: token_limit(&fields, &mut ignored)?,
+        temperature: fields.number("temperature", 0.0, 2.0)?,
+        top_p: fields.number("top_p", 0.0, 1.0)?,
+        reasoning_effort: reasoning.string("effort")?.map(str::to_owned),
+        verbosity: text.string("verbosity")?.map(str::to_owned),
+        response_format: response_format(&text)?,
+        ..Sampling::default()
+    };
+    without_effect(&fields, &reasoning, &mut ignored);
+    let dialect = ResponseAnswer::new(Identity::new("resp_", &model), echo(&fields), origins);
+    let stream = fields.boolean("stream")?.unwrap_or(false);
+    let request = ChatRequest { model, turns, tools, sampling, stop: Vec::new(), n: 1, ignored };
+    Ok(Call { requests: vec![request], stream, dialect: Box::new(dialect) })
+}
+
+fn refuse_what_needs_a_store(fields: &Fields) -> Result<(), Error> {
+    for name in ["previous_response_id", "conversation", "prompt"] {
+        if fields.get(name).is_some() {
+            return Err(Error::unsupported(name, format!("`{name}`: {NOT_STORED}")));
+        }
+    }
+    if fields.boolean("background")? == Some(true) {
+        let message = "`background` must be false: nothing is stored here to be asked for later";
+        return Err(Error::unsupported("background", message));
+    }
+    Ok(())
+}
+
+fn token_limit(fields: &Fields, ignored: &mut Vec<&'static str>) -> Result<Option<u64>, Error> {
+    const NAME: &str = "max_output_tokens";
+    let limit = fields.integer(NAME)?;
+    if limit.is_some_and(|limit| limit <= 0) {
+        ignored.push(NAME);
+        return Ok(None);
+    }
+    Ok(limit.map(|limit| limit as u64))
+}
+
+/// The form of the answer, as chat completions word it.
+fn response_format(text: &Fields) -> Result<Option<ResponseFormat>, Error> {
+    let Some(format) = text.object("format")? else { return Ok(None) };
+    Ok(Some(match format.string("type")? {
+        None => return Err(missing("text.format.type")),
+        Some("text") => ResponseFormat::Text,
+        Some("json_object") => ResponseFormat::JsonObject,
+        Some("json_schema") => {
+            let mut schema = Map::new();
+            for name in ["name", "description", "schema", "strict"] {
+                schema.extend(format.get(name).map(|value| (name.to_owned(), value.clone())));
+            }
+            for name in ["name", "schema"] {
+                if !schema.contains_key(name) {
+                    return Err(missing(&format!("text.format.{name}")));
+                }
+            }
+            format.string("name")?;
+            format.object("schema")?;
+            ResponseFormat::JsonSchema(json!({"type": "json_schema", "json_schema": schema}))
+        }
+        Some(_) => {
+            let message = "`text.format.type` must be text, json_object or json_schema";
+            return Err(Error::invalid("text.format.type", message));
+        }
+    }))
+}
+
+/// Names the fields that are there, would matter, and will have no effect.
+fn without_effect(fields: &Fields, reasoning: &Fields, ignored: &mut Vec<&'static str>) {
+    let is_asked = |name: &str| fields.get(name).is_some();
+    ignored.extend(["moderation", "context_management"].into_iter().filter(|name| is_asked(name)));
+    let includes = fields.get("include").and_then(Value::as_array);
+    // Encrypted reasoning would be part of reasoning items, and there are none.
+    let wanted = |name: &Value| *name != "reasoning.encrypted_content";
+    if includes.is_some_and(|names| names.iter().any(wanted)) {
+        ignored.push("include");
+    }
+    if fields.get("top_logprobs").is_some_and(|count| *count != 0) {
+        ignored.push("top_logprobs");
+    }
+    if fields.get("truncation").is_some_and(|how| *how != "disabled") {
+        ignored.push("truncation");
+    }
+    if reasoning.get("summary").is_some() {
+        ignored.push("reasoning.summary");
+    }
+}
+
+/// What a response repeats of its request.
+fn echo(fields: &Fields) -> Map<String, Value> {
+    let or = |name: &str, default: Value| fields.get(name).cloned().unwrap_or(default);
+    let mut text = or("text", json!({}));
+    if text.get("format").is_none_or(Value::is_null) {
+        text["format"] = json!({"type": "text"});
+    }
+    let mut echo = Map::new();
+    for (name, value) in [
+        ("background", json!(false)),
+        ("metadata", or("metadata", json!({}))),
+        ("parallel_tool_calls", or("parallel_tool_calls", json!(true))),
+        ("previous_response_id", Value::Null),
+        ("reasoning", or("reasoning", json!({"effort": null, "summary": null}))),
+        ("service_tier", json!("default")),
+        ("text", text),
+        ("tool_choice", or("tool_choice", json!("auto"))),
+        ("tools", or("tools", json!([]))),
+        ("top_logprobs", json!(0)),
+        ("truncation", json!("disabled")),
+    ] {
+        echo.insert(name.to_owned(), value);
+    }
+    for name in [
+        "instructions",
+        "max_output_tokens",
+        "max_tool_calls",
+        "prompt_cache_key",
+        "safety_identifier",
+        "temperature",
+        "top_p",
+        "user",
+    ] {
+        echo.insert(name.to_owned(), or(name, Value::Null));
+    }
+    echo
+}

@@ -1,0 +1,128 @@
+//! The input of a response: a text, or the items of a conversation, as turns.
+
+use serde_json::{Map, Value};
+
+use super::NOT_STORED;
+use super::tools;
+use crate::chat::{Role, ToolCall, ToolResult, Turn, find_call};
+use crate::dialects::fields::{Fields, missing, wrong_type};
+use crate::dialects::openai::request::content;
+use crate::error::Error;
+
+/// The conversation, instructions first.
+pub fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
+    let instructions = fields.string("instructions")?.filter(|text| !text.is_empty());
+    let mut turns: Vec<Turn> =
+        instructions.into_iter().map(|text| Turn::message(Role::System, text)).collect();
+    match fields.get("input") {
+        None => return Err(missing("input")),
+        Some(Value::String(text)) => turns.push(Turn::message(Role::User, text)),
+        Some(Value::Array(items)) if items.is_empty() => {
+            return Err(Error::invalid("input", "`input` must hold at least one item"));
+        }
+        Some(Value::Array(items)) => {
+            for (at, item) in items.iter().enumerate() {
+                add(&mut turns, &format!("input[{at}]"), item)?;
+            }
+        }
+        Some(_) => return Err(wrong_type("input", "a string or a list of items")),
+    }
+    if turns.is_empty() {
+        return Err(Error::invalid("input", "`input` must hold something besides reasoning"));
+    }
+    Ok(turns)
+}
+
+/// Adds an item to those before it.
+fn add(turns: &mut Vec<Turn>, path: &str, value: &Value) -> Result<(), Error> {
+    let Value::Object(item) = value else { return Err(wrong_type(path, "an object")) };
+    let text = |name: &str| {
+        let text = item.get(name).and_then(Value::as_str);
+        text.map(str::to_owned).ok_or_else(|| missing(&format!("{path}.{name}")))
+    };
+    match item.get("type").and_then(Value::as_str) {
+        Some("message") => turns.push(message(path, item)?),
+        None if item.contains_key("role") => turns.push(message(path, item)?),
+        Some("function_call") => {
+            let (id, name) = (text("call_id")?, tools::called_in(path, value)?);
+            add_call(turns, ToolCall { id, name, arguments: text("arguments")? });
+        }
+        Some("custom_tool_call") => {
+            let (id, name) = (text("call_id")?, tools::called_in(path, value)?);
+            let arguments = tools::arguments_of(&text("input")?);
+            add_call(turns, ToolCall { id, name, arguments });
+        }
+        Some("function_call_output" | "custom_tool_call_output") => {
+            let result = result(path, item, text("call_id")?, turns)?;
+            turns.push(Turn::Result(result));
+        }
+        // What another server wrote down for itself: a model here can read none of it.
+        Some("reasoning") => {}
+        Some("item_reference") => return Err(reference(path)),
+        None if item.contains_key("id") => return Err(reference(path)),
+        None => return Err(missing(&format!("{path}.type"))),
+        Some(kind) => {
+            let message = format!("`{path}` is of type `{kind}`, which is not supported here");
+            return Err(Error::unsupported(path, message));
+        }
+    }
+    Ok(())
+}
+
+fn reference(path: &str) -> Error {
+    let hint = "the AI SDK does with providerOptions.openai.store: false";
+    Error::unsupported(path, format!("`{path}` refers to an item: {NOT_STORED} ({hint})"))
+}
+
+fn message(path: &str, item: &Map<String, Value>) -> Result<Turn, Error> {
+    let role_path = format!("{path}.role");
+    let role = match item.get("role").and_then(Value::as_str) {
+        Some("system") => Role::System,
+        Some("developer") => Role::Developer,
+        Some("user") => Role::User,
+        Some("assistant") => Role::Assistant,
+        Some(_) => {
+            let message = format!(
+                "Invalid value for `{role_path}`: it must be system, developer, user or assistant"
+            );
+            return Err(Error::Invalid {
+                message,
+                param: Some(role_path),
+                code: Some("invalid_value"),
+            });
+        }
+        None => return Err(missing(&role_path)),
+    };
+    let path = format!("{path}.content");
+    let text = content(&path, item.get("content"))?;
+    Ok(Turn::message(role, text.ok_or_else(|| missing(&path))?))
+}
+
+/// Adds a call to what the assistant said and called just before it: one answer brought them all.
+fn add_call(turns: &mut Vec<Turn>, call: ToolCall) {
+    match turns.last_mut() {
+        Some(Turn::Calls { calls, .. }) => calls.push(call),
+        Some(Turn::Message(message)) if message.role == Role::Assistant => {
+            let text = std::mem::take(&mut message.content);
+            turns.pop();
+            turns.push(Turn::Calls { text, calls: vec![call] });
+        }
+        _ => turns.push(Turn::Calls { text: String::new(), calls: vec![call] }),
+    }
+}
+
+fn result(
+    path: &str,
+    item: &Map<String, Value>,
+    call_id: String,
+    before: &[Turn],
+) -> Result<ToolResult, Error> {
+    if find_call(before, &call_id).is_none() {
+        let path = format!("{path}.call_id");
+        let message = format!("`{path}`: no call before it has this id");
+        return Err(Error::invalid(path, message));
+    }
+    let path = format!("{path}.output");
+    let text = content(&path, item.get("output"))?.ok_or_else(|| missing(&path))?;
+    Ok(ToolResult { call_id, name: None, text, is_error: false })
+}

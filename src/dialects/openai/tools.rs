@@ -1,0 +1,219 @@
+//! The tools of a chat completion: `tools` and `tool_choice`, the `functions` and `function_call` of
+//! 2023, and the calls and results of a history.
+
+use serde_json::{Map, Value};
+
+use super::response::Calls;
+use crate::chat::{Tool, ToolCall, ToolChoice, ToolFields, ToolResult, Tools, Turn, find_call};
+use crate::dialects::fields::{Fields, missing, wrong_type};
+use crate::error::Error;
+
+const TOOLS: ToolFields =
+    ToolFields { list: "tools", name: "function.name", choice: "tool_choice", longest_name: 64 };
+const FUNCTIONS: ToolFields =
+    ToolFields { list: "functions", name: "name", choice: "function_call", longest_name: 64 };
+
+/// The tools that are offered, and how calls of them are to be told.
+pub fn parse(fields: &Fields) -> Result<(Tools, Calls), Error> {
+    let (tools, functions) = (fields.list(TOOLS.list)?, fields.list(FUNCTIONS.list)?);
+    if !tools.is_empty() && !functions.is_empty() {
+        let message = "`functions` is the old name of `tools`: send one of them";
+        return Err(Error::invalid("functions", message));
+    }
+    if !functions.is_empty() {
+        return old_functions(fields, functions);
+    }
+    let mut offered = Tools {
+        list: Vec::new(),
+        choice: choice(fields)?,
+        parallel: fields.boolean("parallel_tool_calls")?.unwrap_or(true),
+    };
+    if offered.choice == ToolChoice::None {
+        return Ok((offered, Calls::None));
+    }
+    offered.list =
+        tools.iter().enumerate().map(|(at, value)| tool(at, value)).collect::<Result<_, _>>()?;
+    offered.check(&TOOLS)?;
+    narrow(fields, &mut offered)?;
+    let calls = if offered.list.is_empty() { Calls::None } else { Calls::Tools };
+    Ok((offered, calls))
+}
+
+fn old_functions(fields: &Fields, functions: &[Value]) -> Result<(Tools, Calls), Error> {
+    let choice = match fields.get(FUNCTIONS.choice) {
+        None => ToolChoice::Auto,
+        Some(Value::String(word)) => plain_choice(FUNCTIONS.choice, word)?,
+        Some(value) => ToolChoice::Named(name_in(FUNCTIONS.choice, value)?),
+    };
+    let mut offered = Tools { list: Vec::new(), choice, parallel: false };
+    if offered.choice == ToolChoice::None {
+        return Ok((offered, Calls::None));
+    }
+    let function = |(at, value)| self::function(&format!("functions[{at}]"), value);
+    offered.list = functions.iter().enumerate().map(function).collect::<Result<_, _>>()?;
+    offered.check(&FUNCTIONS)?;
+    Ok((offered, Calls::Function))
+}
+
+/// A tool: OpenAI's own ones (search, code) and custom ones take more than text.
+fn tool(at: usize, value: &Value) -> Result<Tool, Error> {
+    let path = format!("tools[{at}]");
+    let kind = value.get("type").and_then(Value::as_str);
+    match kind {
+        Some("function") => {}
+        Some(kind) => {
+            let path = format!("{path}.type");
+            let message =
+                format!("`{path}` is `{kind}`: tools of type `function` are the only ones here");
+            return Err(Error::unsupported(path, message));
+        }
+        None => return Err(missing(&format!("{path}.type"))),
+    }
+    let path = format!("{path}.function");
+    function(&path, value.get("function").ok_or_else(|| missing(&path))?)
+}
+
+pub(super) fn function(path: &str, value: &Value) -> Result<Tool, Error> {
+    let Value::Object(function) = value else { return Err(wrong_type(path, "an object")) };
+    let field = |name: &str| function.get(name).filter(|value| !value.is_null());
+    let wrong = |name: &str, expected: &str| wrong_type(&format!("{path}.{name}"), expected);
+    let text = |name: &str| match field(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(wrong(name, "a string")),
+    };
+    let parameters = match field("parameters") {
+        None => None,
+        Some(schema @ Value::Object(_)) => Some(schema.clone()),
+        Some(_) => return Err(wrong("parameters", "a JSON Schema of type object")),
+    };
+    let strict = match field("strict") {
+        None => false,
+        Some(value) => value.as_bool().ok_or_else(|| wrong("strict", "a boolean"))?,
+    };
+    let name = text("name")?.ok_or_else(|| missing(&format!("{path}.name")))?;
+    Ok(Tool { name, description: text("description")?, parameters, strict })
+}
+
+fn choice(fields: &Fields) -> Result<ToolChoice, Error> {
+    let value = match fields.get("tool_choice") {
+        None => return Ok(ToolChoice::Auto),
+        Some(Value::String(word)) => return plain_choice("tool_choice", word),
+        Some(value) => value,
+    };
+    match value.get("type").and_then(Value::as_str) {
+        Some("function") => {
+            let path = "tool_choice.function";
+            let function = value.get("function").ok_or_else(|| missing(path))?;
+            Ok(ToolChoice::Named(name_in(path, function)?))
+        }
+        Some("allowed_tools") => {
+            let mode = value.pointer("/allowed_tools/mode").and_then(Value::as_str);
+            plain_choice("tool_choice.allowed_tools.mode", mode.unwrap_or("auto"))
+        }
+        Some(kind) => {
+            let message = format!(
+                "`tool_choice.type` is `{kind}`: it must be `function` or `allowed_tools` here"
+            );
+            Err(Error::unsupported("tool_choice.type", message))
+        }
+        None => Err(wrong_type("tool_choice", "a string or an object with a `type`")),
+    }
+}
+
+pub(super) fn plain_choice(param: &str, word: &str) -> Result<ToolChoice, Error> {
+    match word {
+        "auto" => Ok(ToolChoice::Auto),
+        "none" => Ok(ToolChoice::None),
+        "required" if param != FUNCTIONS.choice => Ok(ToolChoice::Required),
+        _ => Err(Error::Invalid {
+            message: format!("Invalid value for `{param}`: `{word}`"),
+            param: Some(param.to_owned()),
+            code: Some("invalid_value"),
+        }),
+    }
+}
+
+pub(super) fn name_in(path: &str, value: &Value) -> Result<String, Error> {
+    let name = value.get("name").and_then(Value::as_str);
+    Ok(name.ok_or_else(|| missing(&format!("{path}.name")))?.to_owned())
+}
+
+/// Leaves the tools alone that `allowed_tools` names; the others are in the list for the sake of
+/// OpenAI's cache.
+fn narrow(fields: &Fields, offered: &mut Tools) -> Result<(), Error> {
+    let allowed = fields.get("tool_choice").and_then(|choice| choice.pointer("/allowed_tools"));
+    let Some(allowed) = allowed else { return Ok(()) };
+    let path = "tool_choice.allowed_tools.tools";
+    let list = allowed.get("tools").and_then(Value::as_array).ok_or_else(|| missing(path))?;
+    let mut names = Vec::new();
+    for tool in list {
+        let name = name_in(path, tool.get("function").unwrap_or(tool))?;
+        if !offered.list.iter().any(|tool| tool.name == name) {
+            let message = format!("`{path}`: `tools` holds no tool `{name}`");
+            return Err(Error::invalid(path, message));
+        }
+        names.push(name);
+    }
+    offered.list.retain(|tool| names.contains(&tool.name));
+    Ok(())
+}
+
+/// An assistant's calls of an earlier turn.
+pub fn calls(path: &str, message: &Map<String, Value>) -> Result<Vec<ToolCall>, Error> {
+    let field = |name: &str| message.get(name).filter(|value| !value.is_null());
+    if let Some(function) = field("function_call") {
+        let path = format!("{path}.function_call");
+        let name = name_in(&path, function)?;
+        let arguments = arguments(&path, function)?;
+        // Results of functions name the function alone.
+        return Ok(vec![ToolCall { id: name.clone(), name, arguments }]);
+    }
+    let path = format!("{path}.tool_calls");
+    let list = match field("tool_calls") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(list)) => list,
+        Some(_) => return Err(wrong_type(&path, "a list")),
+    };
+    let call = |(at, value): (usize, &Value)| {
+        let path = format!("{path}[{at}]");
+        let id = value.get("id").and_then(Value::as_str);
+        let id = id.ok_or_else(|| missing(&format!("{path}.id")))?.to_owned();
+        let path = format!("{path}.function");
+        let function = value.get("function").ok_or_else(|| missing(&path))?;
+        Ok(ToolCall { id, name: name_in(&path, function)?, arguments: arguments(&path, function)? })
+    };
+    list.iter().enumerate().map(call).collect()
+}
+
+fn arguments(path: &str, function: &Value) -> Result<String, Error> {
+    match function.get("arguments") {
+        None | Some(Value::Null) => Ok("{}".to_owned()),
+        Some(Value::String(arguments)) => Ok(arguments.clone()),
+        Some(_) => Err(wrong_type(&format!("{path}.arguments"), "a string of JSON")),
+    }
+}
+
+/// What a tool gave back for a call that stands in the turns before.
+pub fn result(
+    path: &str,
+    message: &Map<String, Value>,
+    text: String,
+    before: &[Turn],
+) -> Result<ToolResult, Error> {
+    let field = |name: &str| message.get(name).and_then(Value::as_str).map(str::to_owned);
+    let param = format!("{path}.tool_call_id");
+    let call_id = field("tool_call_id").ok_or_else(|| missing(&param))?;
+    if find_call(before, &call_id).is_none() {
+        let message = "Messages of role `tool` must answer one of the `tool_calls` of a message \
+                       before them";
+        return Err(Error::invalid(&param, format!("{message}; none has this `tool_call_id`")));
+    }
+    Ok(ToolResult { call_id, name: field("name"), text, is_error: false })
+}
+
+/// What a function gave back, as clients of 2023 say it.
+pub fn function_result(message: &Map<String, Value>, text: String) -> ToolResult {
+    let name = message.get("name").and_then(Value::as_str).unwrap_or("function").to_owned();
+    ToolResult { call_id: name.clone(), name: Some(name), text, is_error: false }
+}

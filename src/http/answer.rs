@@ -1,0 +1,227 @@
+//! The answer to one request as HTTP/1.1: its head, and its body whole or as a stream.
+//!
+//! Written by hand, straight to the client: tiny_http's `respond` holds back 8 KiB of a stream.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::error::{Envelope, Error};
+use crate::http::{Exchange, Turn, reason_phrase};
+
+/// A body of up to so many bytes is copied behind its head, to go out in one write.
+const ONE_WRITE: usize = 16 * 1024;
+
+/// The answer to an exchange.
+pub struct Answer {
+    exchange: Arc<Exchange>,
+    /// The exchange is over when it is dropped.
+    turn: Option<Turn>,
+    /// Header fields besides those that every answer has.
+    fields: Vec<(&'static str, String)>,
+    /// The status, once the head has been written.
+    status: Option<u16>,
+    /// Bytes of body written.
+    bytes: u64,
+}
+
+impl Answer {
+    /// An answer that has not begun.
+    pub fn new(turn: Turn) -> Answer {
+        let exchange = turn.clone();
+        Answer { exchange, turn: Some(turn), fields: Vec::new(), status: None, bytes: 0 }
+    }
+
+    /// Ends the exchange: nothing more will be written.
+    pub fn end(&mut self) {
+        self.turn = None;
+    }
+
+    /// The exchange that is answered.
+    pub fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    /// The status, once the answer has begun.
+    pub fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// Bytes of body written so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Adds a header field.
+    pub fn field(&mut self, name: &'static str, value: impl Into<String>) {
+        self.fields.push((name, value.into()));
+    }
+
+    /// Answers with a whole body.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn whole(&mut self, status: u16, content_type: &str, body: &str) -> io::Result<()> {
+        self.field("Content-Type", content_type);
+        self.field("Content-Length", body.len().to_string());
+        let body = if self.exchange.head.method == "HEAD" { "" } else { body };
+        self.bytes += body.len() as u64;
+        let mut bytes = self.head(status);
+        if body.len() <= ONE_WRITE {
+            bytes.extend_from_slice(body.as_bytes());
+            self.exchange.write(&bytes)?;
+        } else {
+            self.exchange.write(&bytes)?;
+            self.exchange.write(body.as_bytes())?;
+        }
+        self.exchange.finish();
+        Ok(())
+    }
+
+    /// Answers without a body (204).
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn empty(&mut self, status: u16) -> io::Result<()> {
+        let head = self.head(status);
+        self.exchange.write(&head)?;
+        self.exchange.finish();
+        Ok(())
+    }
+
+    /// Answers with JSON.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn json(&mut self, status: u16, body: &str) -> io::Result<()> {
+        self.whole(status, "application/json", body)
+    }
+
+    /// Answers with an error, as its [`Error::report`] has it and in the dialect's envelope.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn error(&mut self, error: &Error, envelope: Envelope) -> io::Result<()> {
+        let report = error.report();
+        if let Error::WrongMethod { allow, .. } = error {
+            self.field("Allow", *allow);
+        }
+        if let Some(seconds) = report.retry_after {
+            self.field("Retry-After", seconds.to_string());
+        }
+        let is_said = self.fields.iter().any(|(name, _)| *name == "x-should-retry");
+        if let Some(should_retry) = report.should_retry.filter(|_| !is_said) {
+            self.field("x-should-retry", should_retry.to_string());
+        }
+        let body = envelope(error, &self.exchange.request_id);
+        self.json(report.status, &body)
+    }
+
+    /// Begins a streamed body; nothing is sent before the first [`Stream::flush`].
+    pub fn stream(&mut self, content_type: &str) -> Stream<'_> {
+        self.field("Content-Type", content_type);
+        // HTTP/1.0 knows no chunks: there the end of the connection ends the body.
+        let chunked = self.exchange.head.minor_version > 0;
+        if chunked {
+            self.field("Transfer-Encoding", "chunked");
+        }
+        let mut buffer = self.head(200);
+        let head = buffer.len();
+        buffer.extend_from_slice(&[0; ROOM]);
+        Stream { answer: self, chunked, head, buffer }
+    }
+
+    fn head(&mut self, status: u16) -> Vec<u8> {
+        self.status = Some(status);
+        let took = self.exchange.accepted.elapsed().as_millis();
+        let mut head = format!("HTTP/1.1 {status} {}\r\n", reason_phrase(status)).into_bytes();
+        let mut line = |name: &str, value: &str| {
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        };
+        for (name, value) in &self.fields {
+            line(name, value);
+        }
+        // The one is OpenAI's name for it, the other Anthropic's.
+        line("x-request-id", &self.exchange.request_id);
+        line("request-id", &self.exchange.request_id);
+        line("openai-processing-ms", &took.to_string());
+        if !self.exchange.head.keep_alive {
+            line("Connection", "close");
+        }
+        head.extend_from_slice(b"\r\n");
+        head
+    }
+}
+
+/// Room for a chunk's size, at most eight hexadecimal digits, and CRLF.
+const ROOM: usize = 10;
+
+/// A streamed body. What is put into it is sent at the next flush, as one chunk in one write.
+pub struct Stream<'a> {
+    answer: &'a mut Answer,
+    chunked: bool,
+    /// Length of the answer's head, until it has been sent.
+    head: usize,
+    /// The head, [`ROOM`], and what is to be sent.
+    buffer: Vec<u8>,
+}
+
+impl Stream<'_> {
+    /// Where to put what is to be sent, at the end.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Sends what has been put in; false if that is nothing.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        let is_empty = self.buffer.len() == self.head + ROOM;
+        if self.head == 0 && is_empty {
+            return Ok(false);
+        }
+        self.send(b"").map(|()| true)
+    }
+
+    /// Sends what has been put in and ends the body, in one write: the answer is complete.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.send(if self.chunked { b"0\r\n\r\n" } else { b"" })?;
+        self.answer.exchange.finish();
+        Ok(())
+    }
+
+    /// As [`Stream::finish`], and ends the client's connection: what it was told is not the whole.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn finish_connection(self) -> io::Result<()> {
+        self.answer.exchange.end_connection();
+        self.finish()
+    }
+
+    fn send(&mut self, end: &[u8]) -> io::Result<()> {
+        let length = self.buffer.len() - self.head - ROOM;
+        let mut size = String::new();
+        if self.chunked && length > 0 {
+            size = format!("{length:x}\r\n");
+            self.buffer.extend_from_slice(b"\r\n");
+        }
+        self.buffer.extend_from_slice(end);
+        // The head moves up to the chunk's size, and that to its data.
+        let begin = ROOM - size.len();
+        self.buffer.copy_within(..self.head, begin);
+        self.buffer[begin + self.head..self.head + ROOM].copy_from_slice(size.as_bytes());
+        self.answer.exchange.write(&self.buffer[begin..])?;
+
+        self.answer.bytes += length as u64;
+        self.head = 0;
+        self.buffer.truncate(ROOM);
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! The memory that the bodies of all requests may take together, with what is made of them: however
+//! many large requests come at once, the server stays within it.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use crate::error::Error;
+use crate::sync::{Condvar, Mutex, MutexGuard};
+
+/// Bytes of a body that cost nothing: connections are bounded, and small requests are not to wait for
+/// large ones.
+const FREE: usize = 16 * 1024;
+
+/// A number of bytes, of which shares are taken and given back.
+pub struct Budget {
+    limit: usize,
+    used: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Budget {
+    /// A budget of which nothing is taken yet. Bytes.
+    pub fn new(limit: usize) -> Arc<Budget> {
+        Arc::new(Budget { limit, used: Mutex::new(0), freed: Condvar::new() })
+    }
+
+    /// Bytes that are taken now.
+    pub fn used(&self) -> usize {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A part of a budget. It is given back when this is dropped.
+pub struct Share {
+    /// `None`: there is no limit.
+    budget: Option<Arc<Budget>>,
+    bytes: usize,
+}
+
+/// A share cannot grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// There would have been room if others had not taken it.
+    ForNow,
+    /// It is more than the whole budget, of these bytes.
+    Never(usize),
+}
+
+impl From<Full> for Error {
+    /// What the client of the request is told.
+    fn from(full: Full) -> Error {
+        match full {
+            Full::ForNow => {
+                Error::Overloaded("there is no memory for a body like this now".to_owned())
+            }
+            Full::Never(limit) => Error::BadHttp {
+                status: 413,
+                message: format!(
+                    "The body takes more memory than the {} MiB that all bodies may have \
+                     (LANGFAST2API_BODY_MEMORY sets this limit)",
+                    limit >> 20
+                ),
+            },
+        }
+    }
+}
+
+impl Share {
+    /// An empty share of `budget`.
+    pub fn of(budget: &Arc<Budget>) -> Share {
+        Share { budget: Some(budget.clone()), bytes: 0 }
+    }
+
+    /// A share of nothing that is limited.
+    fn unlimited() -> Share {
+        Share { budget: None, bytes: 0 }
+    }
+
+    /// Takes as many bytes more, waiting until `deadline` for others to give some back.
+    ///
+    /// # Errors
+    /// It is more than there is.
+    pub fn grow(&mut self, more: usize, deadline: Option<Instant>) -> Result<(), Full> {
+        let Some(budget) = &self.budget else { return Ok(()) };
+        if self.bytes.saturating_add(more) > budget.limit {
+            return Err(Full::Never(budget.limit));
+        }
+        let mut used = budget.lock();
+        while budget.limit - *used < more {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let Some(left) = left.filter(|left| !left.is_zero()) else { return Err(Full::ForNow) };
+            let waited = budget.freed.wait_timeout(used, left);
+            used = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *used += more;
+        self.bytes += more;
+        Ok(())
+    }
+
+    fn shrink(&mut self, less: usize) {
+        let Some(budget) = &self.budget else { return };
+        if less == 0 {
+            return;
+        }
+        *budget.lock() -= less;
+        self.bytes -= less;
+        // Whoever waits may want any number of bytes: each has to look.
+        budget.freed.notify_all();
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.shrink(self.bytes);
+    }
+}
+
+/// How long a body is.
+#[derive(Clone, Copy, Debug)]
+pub enum Whole {
+    /// As many bytes.
+    Known(usize),
+    /// Not known yet.
+    AtMost(usize),
+}
+
+/// A request's body, and its share of the budget.
+pub struct Body {
+    bytes: Vec<u8>,
+    share: Share,
+}
+
+impl Body {
+    /// An empty one.
+    pub fn new(budget: &Arc<Budget>) -> Body {
+        Body { bytes: Vec::new(), share: Share::of(budget) }
+    }
+
+    /// What there is of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What there is of it, and the share that what is made of it can be taken from.
+    pub fn parts(&mut self) -> (&[u8], &mut Share) {
+        (&self.bytes, &mut self.share)
+    }
+
+    /// Where to add to it, as far as [`Body::make_room`] has made room.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Makes room for `more` bytes in a body that is known to have `whole` bytes, or may have up to as
+    /// many. Waits until `deadline` for other bodies to end; but one that has taken a share already does
+    /// not wait for more, because two that did could wait for each other.
+    ///
+    /// # Errors
+    /// There is no room in the budget.
+    pub fn make_room(&mut self, more: usize, whole: Whole, deadline: Instant) -> Result<(), Full> {
+        let (length, room) = (self.bytes.len(), self.bytes.capacity());
+        let capacity = match whole {
+            Whole::Known(whole) => whole,
+            // By doubling, so that a body is moved a few times only.
+            Whole::AtMost(most) if length + more > room => (length + more).max(2 * room).min(most),
+            Whole::AtMost(_) => room,
+        };
+        if capacity <= room {
+            return Ok(());
+        }
+        let price = capacity.saturating_sub(FREE);
+        let deadline = (self.share.bytes == 0).then_some(deadline);
+        self.share.grow(price.saturating_sub(self.share.bytes), deadline)?;
+        self.bytes.reserve_exact(capacity - length);
+        Ok(())
+    }
+
+    /// Gives back the room behind the body's end.
+    pub fn trim(&mut self) {
+        let room = self.bytes.capacity();
+        self.bytes.shrink_to_fit();
+        let less = room.saturating_sub(self.bytes.capacity().max(FREE));
+        self.share.shrink(less.min(self.share.bytes));
+    }
+
+    /// Lets go of the bytes and keeps the share, for what has been made of them.
+    pub fn into_share(self) -> Share {
+        self.share
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    /// One that nothing limits.
+    fn from(bytes: Vec<u8>) -> Body {
+        Body { bytes, share: Share::unlimited() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    #[test]
+    fn shares_together_take_no_more_than_there_is_and_are_given_back() {
+        let budget = Budget::new(10);
+        let (mut one, mut other) = (Share::of(&budget), Share::of(&budget));
+        assert_eq!(one.grow(6, None), Ok(()));
+        assert_eq!(other.grow(5, None), Err(Full::ForNow));
+        assert_eq!(one.grow(5, Some(soon())), Err(Full::Never(10)));
+        assert_eq!(other.grow(4, None), Ok(()));
+        assert_eq!(budget.used(), 10);
+        drop(one);
+        assert_eq!(other.grow(6, None), Ok(()));
+        drop(other);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn who_waits_goes_on_when_there_is_room() {
+        let budget = Budget::new(10);
+        let mut one = Share::of(&budget);
+        one.grow(10, None).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = [4, 6].map(|bytes| {
+                let budget = &budget;
+                scope.spawn(move || Share::of(budget).grow(bytes, Some(soon())))
+            });
+            drop(one);
+            assert!(waiting.into_iter().all(|thread| thread.join().unwrap().is_ok()));
+        });
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_body_is_priced_by_its_room_and_trimmed_to_its_length() {
+        let budget = Budget::new(1 << 20);
+        let mut body = Body::new(&budget);
+        for piece in [FREE, 1, 100_000] {
+            body.make_room(piece, Whole::AtMost(1 << 20), soon()).unwrap();
+            body.buffer().extend(std::iter::repeat_n(b'x', piece));
+            assert!(budget.used() >= body.bytes().len() - FREE);
+            assert!(budget.used() <= body.buffer().capacity() - FREE);
+        }
+        body.trim();
+        assert_eq!(budget.used(), body.bytes().len() - FREE);
+        let share = body.into_share();
+        assert!(budget.used() > 0, "what was made of it still counts");
+        drop(share);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_small_body_costs_nothing_even_when_nothing_is_left() {
+        let budget = Budget::new(10);
+        Share::of(&budget).grow(10, None).unwrap();
+        let mut body = Body::new(&budget);
+        assert_eq!(body.make_room(FREE, Whole::AtMost(1 << 20), soon()), Ok(()));
+        assert_eq!(body.make_room(1000, Whole::Known(FREE), soon()), Ok(()), "no more can come");
+    }
+
+    #[test]
+    fn a_body_of_known_length_takes_its_share_at_once_and_one_that_grows_does_not_wait_for_more() {
+        let budget = Budget::new(100_000);
+        let mut known = Body::new(&budget);
+        known.make_room(1, Whole::Known(FREE + 60_000), soon()).unwrap();
+        assert_eq!(budget.used(), 60_000);
+        let mut growing = Body::new(&budget);
+        growing.make_room(FREE + 30_000, Whole::AtMost(1 << 20), soon()).unwrap();
+        growing.buffer().extend(std::iter::repeat_n(b'x', FREE + 30_000));
+        let more = growing.make_room(30_000, Whole::AtMost(1 << 20), soon());
+        assert_eq!(more, Err(Full::ForNow));
+    }
+}
+
+#[cfg(all(test, feature = "interleavings"))]
+mod interleavings {
+    //! Time stands still here: whoever waits does so until there is room.
+
+    use super::*;
+    use shuttle::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn no_more_is_taken_than_there_is_and_whoever_waits_comes_to_their_turn() {
+        let test = || {
+            let budget = Budget::new(10);
+            let bodies: Vec<_> = [3, 5, 7, 10]
+                .map(|bytes| {
+                    let budget = budget.clone();
+                    thread::spawn(move || {
+                        let late = Instant::now() + Duration::from_secs(3600);
+                        let mut share = Share::of(&budget);
+                        assert_eq!(share.grow(bytes, Some(late)), Ok(()));
+                        assert!(budget.used() <= 10);
+                        share.shrink(1);
+                    })
+                })
+                .into_iter()
+                .collect();
+            bodies.into_iter().for_each(|body| body.join().unwrap());
+            assert_eq!(budget.used(), 0);
+        };
+        shuttle::check_random(test, 2_000);
+        shuttle::check_pct(test, 2_000, 3);
+    }
+}

@@ -1,0 +1,312 @@
+//! One client's connection: request after request until it ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+use rustix::event::{PollFd, PollFlags};
+use uuid::Uuid;
+
+use super::attend::Attendance;
+use super::body::Decoder;
+use super::exchange::{End, OpenExchange, Request};
+use super::head::{BodyLength, Head, Scan};
+use super::pace::Pace;
+use super::refusal::refusal;
+use super::socket::{Socket, Stopped, wait};
+use super::{Look, Shared, Slot};
+use crate::error::Error;
+use crate::http::budget::{Body, Whole};
+use crate::observe::logger;
+
+/// Bytes of a refused request's body that are read over to keep the connection.
+const READ_OVER: usize = 64 * 1024;
+
+/// How long a client is listened to after our last word. Closing while it sends would reset the
+/// connection, and it could lose the answer.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Why a request is not served.
+enum Stop {
+    /// The client has gone, or is to go without a word.
+    Gone,
+    /// It is told why; then the connection ends.
+    Refused(Error),
+    /// The same, and the refusal has been noted with the request's head.
+    Noted(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Refused(error)
+    }
+}
+
+/// What a connection does after a request.
+enum Next {
+    Request,
+    Close,
+    /// Closes at once, by a reset if an answer was cut.
+    Drop,
+}
+
+pub struct Connection {
+    socket: Arc<Socket>,
+    peer: String,
+    /// What has been read and belongs to no request yet, at most `head_bytes`.
+    buffer: Vec<u8>,
+    shared: Arc<Shared>,
+    /// The connection's place among those allowed.
+    _slot: Slot,
+}
+
+impl Connection {
+    pub fn new(socket: Arc<Socket>, peer: String, shared: Arc<Shared>, slot: Slot) -> Connection {
+        Connection { socket, peer, buffer: Vec::new(), shared, _slot: slot }
+    }
+
+    /// Serves the connection to its end.
+    pub fn serve(mut self) {
+        loop {
+            match self.serve_request() {
+                Next::Request => {}
+                Next::Close => return self.linger(),
+                Next::Drop => return,
+            }
+        }
+    }
+
+    fn serve_request(&mut self) -> Next {
+        let (request_id, with_body, look, served) = match self.read_head() {
+            Err(stop) => (new_request_id(), true, Look::default(), Err(stop)),
+            Ok(head) => {
+                let (request_id, with_body) = (request_id(&head), head.method != "HEAD");
+                let look = self.shared.gate.look(&head);
+                (request_id.clone(), with_body, look, self.exchange(head, request_id))
+            }
+        };
+        match served {
+            Ok(next) => next,
+            Err(Stop::Gone) => Next::Drop,
+            Err(Stop::Refused(error)) => {
+                let _lines = logger::concerning(&request_id);
+                self.note_refusal(None, &error);
+                self.refuse(&error, &look, &request_id, with_body)
+            }
+            Err(Stop::Noted(error)) => self.refuse(&error, &look, &request_id, with_body),
+        }
+    }
+
+    fn refuse(&self, error: &Error, look: &Look, request_id: &str, with_body: bool) -> Next {
+        let refusal = refusal(error, look, request_id, with_body, false);
+        self.write(&refusal).map_or(Next::Drop, |()| Next::Close)
+    }
+
+    /// The story of a request once its head has been read.
+    fn exchange(&mut self, mut head: Head, request_id: String) -> Result<Next, Stop> {
+        let _lines = logger::concerning(&request_id);
+        head.keep_alive &= !self.shared.stop.is_raised();
+        let checked = head.check_size(&self.shared.limits);
+        checked.map_err(|error| self.noted(error.into(), &head))?;
+        if let Err(error) = self.shared.gate.admit(&head) {
+            return self.turn_down(&head, error, &request_id);
+        }
+        if head.expects_continue && self.buffer.is_empty() {
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let accepted = Instant::now();
+        let body = self.read_body(&head).map_err(|stop| self.noted(stop, &head))?;
+        // An answer may take minutes; what was read ahead stays, the room for more does not.
+        self.buffer.shrink_to_fit();
+        let request = Request {
+            head,
+            body,
+            request_id,
+            peer: self.peer.clone(),
+            accepted,
+            client: self.socket.clone(),
+        };
+        let exchange = OpenExchange::new(request, &self.shared)?;
+        let ended = self.have_answered(&exchange);
+        match ended.map_err(|error| self.noted(error.into(), &exchange.head))? {
+            End::Complete if exchange.keeps_alive() => Ok(Next::Request),
+            End::Complete => Ok(Next::Close),
+            End::Gone => Ok(Next::Drop),
+            End::Cut => {
+                warn!("the answer was cut");
+                Ok(Next::Drop)
+            }
+            End::Silent => {
+                error!("nobody gave an answer");
+                Err(Error::Internal("no answer was given".to_owned()).into())
+            }
+        }
+    }
+
+    /// Refuses a request by its head. The connection can go on if little of a body is to be read
+    /// over and the client does not wait for leave to send it.
+    fn turn_down(&mut self, head: &Head, error: Error, request_id: &str) -> Result<Next, Stop> {
+        let to_read_over = match head.body {
+            BodyLength::Known(length) if length == 0 || !head.expects_continue => length,
+            _ => usize::MAX,
+        };
+        self.note_refusal(Some(head), &error);
+        if to_read_over > READ_OVER || !head.keep_alive {
+            return Err(Stop::Noted(error));
+        }
+        let look = self.shared.gate.look(head);
+        self.write(&refusal(&error, &look, request_id, head.method != "HEAD", true))?;
+        // If that fails, there is nothing more to say: the answer has been given.
+        self.read_body(head).map(|_| Next::Request).map_err(|_| Stop::Gone)
+    }
+
+    /// Notes a refusal while there is a head to note it with.
+    fn noted(&self, stop: Stop, head: &Head) -> Stop {
+        let Stop::Refused(error) = stop else { return stop };
+        self.note_refusal(Some(head), &error);
+        Stop::Noted(error)
+    }
+
+    fn note_refusal(&self, head: Option<&Head>, error: &Error) {
+        log_refusal(&self.peer, head, error);
+        self.shared.gate.note_refusal(head, error);
+    }
+
+    /// Reads up to the end of the next head; what follows it stays in the buffer.
+    fn read_head(&mut self) -> Result<Head, Stop> {
+        self.await_request()?;
+        let deadline = Instant::now() + self.shared.limits.head_deadline;
+        let mut scan = Scan::default();
+        loop {
+            if let Some(end) = scan.find_end(&self.buffer, &self.shared.limits)? {
+                let head = Head::parse(&self.buffer[..end], &self.shared.limits)?;
+                self.buffer.drain(..end);
+                return Ok(head);
+            }
+            if let Err(stopped) = self.read_more(deadline) {
+                // Nothing but the empty line that some clients send after a body is no request.
+                let nothing = self.buffer.trim_ascii().is_empty();
+                return Err(if nothing { Stop::Gone } else { self.late_head(stopped) });
+            }
+        }
+    }
+
+    /// Waits for the first byte of a request, unless it is there.
+    fn await_request(&mut self) -> Result<(), Stop> {
+        if !self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.buffer = Vec::new(); // An idle connection keeps no memory.
+        let mut fds = [PollFd::new(&*self.socket, PollFlags::IN), self.shared.stop.poll_fd()];
+        wait(&mut fds, Some(Instant::now() + self.shared.limits.idle));
+        // A request that has arrived is served even if the front is being stopped.
+        if fds[0].revents().is_empty() { Err(Stop::Gone) } else { Ok(()) }
+    }
+
+    /// Reads and decodes a body, which must keep up with the least rate all the time: whatever
+    /// length a client announces, it cannot stay by sending next to nothing. If the memory for bodies
+    /// is all taken, it waits for as long as the client might take.
+    fn read_body(&mut self, head: &Head) -> Result<Body, Stop> {
+        let limits = &self.shared.limits;
+        let whole = match head.body {
+            BodyLength::Known(length) => Whole::Known(length),
+            BodyLength::Chunked => Whole::AtMost(limits.body_bytes),
+        };
+        let mut pace = Pace::new(limits.head_deadline, limits.body_rate);
+        let mut decoder = Decoder::new(head.body, limits.body_bytes);
+        let mut body = Body::new(&self.shared.bodies);
+        loop {
+            body.make_room(self.buffer.len(), whole, pace.deadline()).map_err(Error::from)?;
+            let taken = decoder.feed(&self.buffer, body.buffer())?;
+            self.buffer.drain(..taken);
+            if decoder.is_done() {
+                body.trim();
+                return Ok(body);
+            }
+            pace.note(taken);
+            self.read_more(pace.deadline()).map_err(|stopped| self.late_body(stopped))?;
+        }
+    }
+
+    fn late_head(&self, stopped: Stopped) -> Stop {
+        let limit = self.shared.limits.head_deadline.as_secs_f64();
+        stop(stopped, format!("The request's head did not arrive within {limit} s"))
+    }
+
+    fn late_body(&self, stopped: Stopped) -> Stop {
+        let rate = self.shared.limits.body_rate;
+        stop(stopped, format!("The request's body came at less than {rate} bytes a second"))
+    }
+
+    /// Hands the request over and attends to the client until it is answered.
+    ///
+    /// # Errors
+    /// Nobody will answer.
+    fn have_answered(&self, exchange: &OpenExchange) -> Result<End, Error> {
+        let shared = &self.shared;
+        shared.gate.hand_over(exchange)?;
+        // From here on the connection may hold a part of an answer, and must not end as if it were
+        // the whole, not even by a panic.
+        self.socket.reset_on_close(true);
+        let (client, gate, close) = (&*self.socket, &*shared.gate, &shared.close);
+        let end = Attendance { client, exchange, gate, close }.run();
+        if matches!(end, Ok(End::Complete | End::Silent) | Err(_)) {
+            self.socket.reset_on_close(false);
+        }
+        end
+    }
+
+    /// Says that nothing more will come, and waits a moment for the client to see it and to end.
+    fn linger(&mut self) {
+        self.socket.end_writing();
+        let deadline = Instant::now() + LINGER;
+        let mut left = self.shared.limits.body_bytes;
+        while left > 0 {
+            self.buffer.clear();
+            match self.read_more(deadline) {
+                Ok(read) => left = left.saturating_sub(read),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Reads what there is room for in the buffer.
+    fn read_more(&mut self, deadline: Instant) -> Result<usize, Stopped> {
+        let room = self.shared.limits.head_bytes.saturating_sub(self.buffer.len());
+        self.buffer.reserve_exact(room);
+        self.socket.read_by(&mut self.buffer, deadline, &self.shared.close)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Stop> {
+        let stall = self.shared.limits.write_stall;
+        self.socket.write_paced(bytes, stall, &self.shared.close).map_err(|_| Stop::Gone)
+    }
+}
+
+/// A client that is late is told so; one that has gone is not.
+fn stop(stopped: Stopped, message: String) -> Stop {
+    match stopped {
+        Stopped::Late => Stop::Refused(Error::BadHttp { status: 408, message }),
+        Stopped::Gone => Stop::Gone,
+    }
+}
+
+/// One line a refused request, as served ones have theirs; of what is no request, where it is from.
+fn log_refusal(peer: &str, head: Option<&Head>, error: &Error) {
+    let what =
+        head.map_or_else(|| "-".to_owned(), |head| format!("{} {}", head.method, head.path()));
+    info!(status = error.report().status, error = error.cause(), peer; "{what}");
+}
+
+/// The client's own id, if it is fit to be logged and sent back.
+fn request_id(head: &Head) -> String {
+    let sane = |id: &&str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+        (1..=128).contains(&id.len()) && id.bytes().all(allowed)
+    };
+    head.header("x-request-id").filter(sane).map_or_else(new_request_id, str::to_owned)
+}
+
+pub fn new_request_id() -> String {
+    format!("req_{}", Uuid::new_v4().simple())
+}

@@ -1,0 +1,183 @@
+//! Waiting for a connection to bring something in a way that another thread can end. The kernel does the
+//! waiting, so no test can try its interleavings; what is decided on waking is in `langfast::leases`.
+
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::{Errno, read, write};
+use rustix::net::{RecvFlags, recv};
+
+/// Wakes the thread that waits by a [`Watch`].
+#[derive(Debug)]
+pub struct Waker(OwnedFd);
+
+impl Waker {
+    /// A waker that has not been used yet.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn new() -> io::Result<Waker> {
+        Ok(Waker(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    /// Ends the wait that is under way, or else the next one.
+    pub fn wake(&self) {
+        // It can only fail when the counter is full, and then the wait ends all the same.
+        let _ = write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    fn reset(&self) {
+        // There is nothing to read only if it has been reset already.
+        let _ = read(&self.0, &mut [0; 8]);
+    }
+}
+
+/// How a thread reads its connection.
+#[derive(Debug)]
+pub struct Watch {
+    waker: Arc<Waker>,
+    /// The most time without a byte.
+    silence: Duration,
+    /// When the last byte came.
+    heard: Instant,
+    /// When the thread wants to be called away at the latest.
+    look_at: Option<Instant>,
+    /// Whether there was more to read than the last read took: then the next one need not wait, which
+    /// saves a long message a system call for each of its pieces.
+    is_behind: bool,
+}
+
+impl Watch {
+    /// Waits for at most `silence` after the last byte, and ends when `waker` says so.
+    pub fn new(waker: Arc<Waker>, silence: Duration) -> Watch {
+        Watch { waker, silence, heard: Instant::now(), look_at: None, is_behind: false }
+    }
+
+    /// Has waits end at this time too; with `None` at no time.
+    pub fn look_at(&mut self, at: Option<Instant>) {
+        self.look_at = at;
+    }
+
+    /// Waits until there is something to read, and reads it.
+    ///
+    /// # Errors
+    /// `WouldBlock`: the thread was woken, or it is time to look; reading can go on. `TimedOut`: the peer
+    /// has been silent for too long. Whatever ends the connection.
+    pub fn read(&mut self, tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if !self.is_behind {
+                self.wait(tcp)?;
+            }
+            match recv(tcp, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((_, length)) => {
+                    self.heard = Instant::now();
+                    self.is_behind = length == buffer.len();
+                    return Ok(length);
+                }
+                Err(Errno::AGAIN) => self.is_behind = false,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn wait(&self, tcp: &TcpStream) -> io::Result<()> {
+        let silent_at = self.heard + self.silence;
+        let until = self.look_at.map_or(silent_at, |at| at.min(silent_at));
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let mut fds =
+                [PollFd::new(&self.waker.0, PollFlags::IN), PollFd::new(tcp, PollFlags::IN)];
+            let ready = match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
+                Err(Errno::INTR) => continue,
+                ready => ready?,
+            };
+            if !fds[0].revents().is_empty() {
+                self.waker.reset();
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            // What has come in time counts, however late the thread is.
+            if ready > 0 {
+                return Ok(());
+            }
+            if left.is_zero() {
+                let is_silent = until == silent_at;
+                let kind =
+                    if is_silent { io::ErrorKind::TimedOut } else { io::ErrorKind::WouldBlock };
+                return Err(kind.into());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    /// Longer than any wait takes that ends as it should.
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (ours, listener.accept().unwrap().0)
+    }
+
+    fn kind(result: io::Result<usize>) -> io::ErrorKind {
+        result.unwrap_err().kind()
+    }
+
+    #[test]
+    fn a_read_ends_when_something_comes_or_the_thread_is_woken_once() {
+        let (ours, mut theirs) = connection();
+        let waker = Arc::new(Waker::new().unwrap());
+        let mut watch = Watch::new(waker.clone(), LONG);
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| kind(watch.read(&ours, &mut [0; 8])));
+            waker.wake();
+            assert_eq!(reading.join().unwrap(), io::ErrorKind::WouldBlock);
+        });
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(watch.read(&ours, &mut [0; 8]).unwrap(), 1, "it was woken for one read");
+        drop(theirs);
+        assert_eq!(watch.read(&ours, &mut [0; 8]).unwrap(), 0, "the end");
+    }
+
+    #[test]
+    fn silence_is_told_from_the_time_to_look_and_what_has_come_counts_more() {
+        let (ours, mut theirs) = connection();
+        let waker = Arc::new(Waker::new().unwrap());
+        let mut watch = Watch::new(waker.clone(), LONG);
+        watch.look_at(Some(Instant::now()));
+        assert_eq!(kind(watch.read(&ours, &mut [0; 8])), io::ErrorKind::WouldBlock);
+        let mut watch = Watch::new(waker, Duration::ZERO);
+        watch.look_at(Some(Instant::now() + LONG));
+        assert_eq!(kind(watch.read(&ours, &mut [0; 8])), io::ErrorKind::TimedOut);
+        theirs.write_all(b"x").unwrap();
+        while watch.read(&ours, &mut [0; 8]).is_err() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_read_in_pieces_and_waited_for_behind_its_end() {
+        let (ours, mut theirs) = connection();
+        let mut watch = Watch::new(Arc::new(Waker::new().unwrap()), LONG);
+        theirs.write_all(b"12345678").unwrap();
+        let mut whole = Vec::new();
+        while whole.len() < 8 {
+            let mut piece = [0; 4];
+            let length = watch.read(&ours, &mut piece).unwrap();
+            whole.extend_from_slice(&piece[..length]);
+        }
+        assert_eq!(whole, b"12345678");
+        watch.look_at(Some(Instant::now()));
+        assert_eq!(kind(watch.read(&ours, &mut [0; 4])), io::ErrorKind::WouldBlock);
+    }
+}

@@ -1,0 +1,151 @@
+//! The service manager, which is systemd (the only user of sd-notify): it is told when the server is
+//! ready, reloads and stops, and every now and then how it goes and that nothing is stuck. Without
+//! `NOTIFY_SOCKET` nobody is told anything.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use sd_notify::{NotifyState, notify, watchdog_enabled};
+
+/// How often it is told how it goes, if it keeps no watchdog.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// What the server knows of itself.
+pub trait Pulse: Send + 'static {
+    /// Says in words what is stuck, if something is. Late is what is late by more than `grace`.
+    ///
+    /// # Errors
+    /// What is stuck.
+    fn check(&self, grace: Duration) -> Result<(), String>;
+
+    /// How it goes, in a line.
+    fn status(&self) -> String;
+}
+
+/// The listeners are served.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// Settings are being read again, until [`ready`]. With the time, as `Type=notify-reload` wants it.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(_) => tell(&[NotifyState::Reloading]),
+    }
+}
+
+/// The server is about to end, within `limit`, whatever the manager's own limit is.
+pub fn stopping(limit: Duration) {
+    let limit = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(limit)]);
+}
+
+/// Tells how it goes for as long as the process runs.
+///
+/// # Errors
+/// When no thread can be had.
+pub fn keep_telling(pulse: impl Pulse) -> io::Result<()> {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return Ok(());
+    }
+    let patience = watchdog_enabled();
+    let mut watchdog = Watchdog::new(pulse, patience.unwrap_or(EVERY * 3));
+    let tick = move || loop {
+        watchdog.tick(&mut |message| tell(&[NotifyState::Custom(message)]));
+        thread::sleep(watchdog.patience / 3);
+    };
+    thread::Builder::new().name("watchdog".to_owned()).spawn(tick).map(drop)
+}
+
+/// The watchdog lives as long as it hears that nothing is stuck.
+struct Watchdog<P> {
+    pulse: P,
+    /// After so long without a word the manager ends the server and starts it anew.
+    patience: Duration,
+    /// How many times in a row something has been found stuck.
+    found_stuck: u32,
+    status: String,
+}
+
+impl<P: Pulse> Watchdog<P> {
+    fn new(pulse: P, patience: Duration) -> Watchdog<P> {
+        Watchdog { pulse, patience, found_stuck: 0, status: String::new() }
+    }
+
+    /// Looks once, and tells.
+    fn tick(&mut self, tell: &mut dyn FnMut(&str)) {
+        let stuck = self.pulse.check(self.patience / 2).err();
+        self.found_stuck = if stuck.is_some() { self.found_stuck + 1 } else { 0 };
+        let status = match stuck {
+            // One time may be this whole process's pause: the machine slept.
+            Some(why) if self.found_stuck > 1 => {
+                if self.found_stuck == 2 {
+                    log::error!("{why}; the service manager is not told that all is well");
+                }
+                why
+            }
+            _ => {
+                tell("WATCHDOG=1");
+                self.pulse.status()
+            }
+        };
+        if status != self.status {
+            // A line each: what follows the first would be an order of its own.
+            tell(&format!("STATUS={}", status.replace(char::is_control, " ")));
+            self.status = status;
+        }
+    }
+}
+
+/// The server serves on if nobody listens.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = notify(states) {
+        log::warn!("the service manager cannot be told: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::observe::heartbeat::Heartbeat;
+
+    impl Pulse for Arc<Heartbeat> {
+        fn check(&self, grace: Duration) -> Result<(), String> {
+            Heartbeat::check(self, grace)
+        }
+
+        fn status(&self) -> String {
+            "one\ntwo".to_owned()
+        }
+    }
+
+    #[test]
+    fn all_is_well_as_long_as_the_heart_beats_or_rests_and_again_when_it_does() {
+        let heart = Arc::new(Heartbeat::new("the loop"));
+        let mut watchdog = Watchdog::new(heart.clone(), Duration::ZERO);
+        let mut tick = || {
+            let mut told = Vec::new();
+            watchdog.tick(&mut |message| told.push(message.to_owned()));
+            told
+        };
+        assert_eq!(tick(), ["WATCHDOG=1", "STATUS=one two"]);
+        heart.beat(Duration::from_secs(3600));
+        assert_eq!(tick(), ["WATCHDOG=1"], "the same status need not be said again");
+
+        heart.beat(Duration::ZERO);
+        while heart.as_ref().check(Duration::ZERO).is_ok() {
+            thread::yield_now();
+        }
+        assert_eq!(tick(), ["WATCHDOG=1"], "the machine may have slept");
+        let stuck = tick();
+        assert!(stuck.len() == 1 && stuck[0].starts_with("STATUS=the loop is stuck"), "{stuck:?}");
+        assert!(!tick().contains(&"WATCHDOG=1".to_owned()));
+
+        heart.rest();
+        assert_eq!(tick(), ["WATCHDOG=1", "STATUS=one two"]);
+    }
+}

@@ -1,0 +1,410 @@
+//! What the server knows of its own doings: counts and times, nothing of what was said. All its
+//! counters stand here, each with the words that Prometheus is given for it (`server::metrics`); the
+//! page shows a few.
+//!
+//! Labels are taken from short lists of our own (routes, models.json, causes), never from a request, so
+//! that no client can make as many series as it likes. They are looked up once a request; what every
+//! token costs is an atomic addition or two.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+mod histogram;
+mod upstream;
+
+pub use histogram::Histogram;
+pub use upstream::{Loss, Upstream};
+
+use crate::chat::Usage;
+use crate::error::Error;
+
+/// So many of the latest times to the first token are kept.
+const RECENT: usize = 60;
+
+/// Upper bounds of a request's duration. Seconds.
+const REQUEST: [f64; 13] =
+    [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
+/// Of the time to an answer's first text.
+const FIRST_TOKEN: [f64; 14] =
+    [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+/// Of the time between two writes of a stream.
+const GAP: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Stands for a route, model or step where there is none.
+const NONE: &str = "none";
+/// Stands for whatever is on none of our lists.
+const OTHER: &str = "other";
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// The signs of life, since the start.
+#[derive(Debug)]
+pub struct Vitals {
+    started: Instant,
+    started_at: SystemTime,
+    recent: Mutex<Recent>,
+    requests: Family<OfRequest, Counter>,
+    errors: Family<OfError, Counter>,
+    durations: Histograms<OfRoute>,
+    first_tokens: Histograms<OfModel>,
+    gaps: Histograms<OfModel>,
+    tokens: Family<OfTokens, Counter>,
+    answers: Family<OfAnswer, Gauge>,
+    received: Counter,
+    sent: Counter,
+    connections: Gauge,
+    turned_away: Counter,
+    workers: Gauge,
+    busy_workers: Gauge,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    /// How many answers have had a first token.
+    count: u64,
+    /// The latest of their times, the newest last.
+    first_tokens: VecDeque<Duration>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfRequest {
+    route: &'static str,
+    model: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfError {
+    cause: &'static str,
+    step: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfRoute {
+    route: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfModel {
+    model: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfTokens {
+    model: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfAnswer {
+    kind: &'static str,
+}
+
+impl OfAnswer {
+    const BOTH: [OfAnswer; 2] = [OfAnswer { kind: "stream" }, OfAnswer { kind: "whole" }];
+}
+
+impl Default for Vitals {
+    fn default() -> Vitals {
+        let vitals = Vitals {
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            recent: Mutex::default(),
+            requests: Family::default(),
+            errors: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(&REQUEST)),
+            first_tokens: Family::new_with_constructor(|| Histogram::new(&FIRST_TOKEN)),
+            gaps: Family::new_with_constructor(|| Histogram::new(&GAP)),
+            tokens: Family::default(),
+            answers: Family::default(),
+            received: Counter::default(),
+            sent: Counter::default(),
+            connections: Gauge::default(),
+            turned_away: Counter::default(),
+            workers: Gauge::default(),
+            busy_workers: Gauge::default(),
+        };
+        // "None under way" is a figure too, and a series that began with its first event would hide that
+        // event from `increase()`.
+        OfAnswer::BOTH.iter().for_each(|kind| drop(vitals.answers.get_or_create(kind)));
+        let overloaded = Error::Overloaded(String::new()).cause();
+        drop(vitals.errors.get_or_create(&OfError { cause: overloaded, step: NONE }));
+        vitals
+    }
+}
+
+/// An answer under way; it has ended when this is dropped.
+pub struct UnderWay(Gauge);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// How evenly a stream goes out.
+pub struct Pace {
+    gaps: Histogram,
+    last: Option<Instant>,
+}
+
+impl Pace {
+    /// Notes that text was written at `now`.
+    pub fn note_write(&mut self, now: Instant) {
+        if let Some(last) = self.last.replace(now) {
+            self.gaps.observe(now.saturating_duration_since(last));
+        }
+    }
+}
+
+/// A request that has been answered, or whose client has gone.
+pub struct Ended<'a> {
+    /// The route's own name, if the request had a route.
+    pub route: Option<&'static str>,
+    /// models.json's name of the model, if it was found there.
+    pub model: Option<&'a str>,
+    /// The answer's status, if it has begun.
+    pub status: Option<u16>,
+    /// From the end of its head on.
+    pub took: Duration,
+    /// From the end of its head to the answer's first text.
+    pub first_text: Option<Duration>,
+    /// Estimated tokens.
+    pub usage: Option<Usage>,
+    /// Bytes of the answer's body.
+    pub sent: u64,
+    /// What kept the client from its answer, or from the whole of it.
+    pub error: Option<&'a Error>,
+}
+
+impl Vitals {
+    /// Time since the start.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// When the program was started.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// Counts an answer in.
+    pub fn begin_answer(&self, is_stream: bool) -> UnderWay {
+        let [stream, whole] = &OfAnswer::BOTH;
+        let gauge = self.answers.get_or_create_owned(if is_stream { stream } else { whole });
+        gauge.inc();
+        UnderWay(gauge)
+    }
+
+    /// Answers that are under way.
+    pub fn under_way(&self) -> usize {
+        let count = |kind| usize::try_from(self.answers.get_or_create(kind).get()).unwrap_or(0);
+        OfAnswer::BOTH.iter().map(count).sum()
+    }
+
+    /// Where the pace of one stream of this model's is noted.
+    pub fn pace(&self, model: &str) -> Pace {
+        let gaps = self.gaps.get_or_create_owned(&OfModel { model: model.to_owned() });
+        Pace { gaps, last: None }
+    }
+
+    /// Counts a request that a worker has had.
+    pub fn note_request(&self, ended: &Ended<'_>) {
+        let model = match (ended.model, ended.error) {
+            (Some(model), _) => model,
+            (None, Some(Error::NoSuchModel(_))) => OTHER,
+            (None, _) => NONE,
+        };
+        // One that has not begun has no reader: the client has gone.
+        let status = ended.status.unwrap_or_else(|| Error::ClientGone.report().status);
+        let route = ended.route.unwrap_or(NONE);
+        self.count(route, model, status, ended.error);
+        self.durations.get_or_create(&OfRoute { route }).observe(ended.took);
+        self.sent.inc_by(ended.sent);
+        if let Some(took) = ended.first_text {
+            self.note_first_token(model, took);
+        }
+        if let Some(usage) = &ended.usage {
+            let tokens = |kind| OfTokens { model: model.to_owned(), kind };
+            self.tokens.get_or_create(&tokens("prompt")).inc_by(usage.prompt_tokens);
+            self.tokens.get_or_create(&tokens("completion")).inc_by(usage.completion_tokens);
+        }
+    }
+
+    /// Counts a request that was refused before a worker had it, with its route if it is known.
+    pub fn note_refusal(&self, route: Option<&'static str>, error: &Error) {
+        self.count(route.unwrap_or(NONE), NONE, error.report().status, Some(error));
+    }
+
+    fn count(&self, route: &'static str, model: &str, status: u16, error: Option<&Error>) {
+        let model = model.to_owned();
+        self.requests.get_or_create(&OfRequest { route, model, status }).inc();
+        if let Some(error) = error {
+            let step = error.step().map_or(NONE, |step| step.name());
+            self.errors.get_or_create(&OfError { cause: error.cause(), step }).inc();
+        }
+    }
+
+    fn note_first_token(&self, model: &str, took: Duration) {
+        self.first_tokens.get_or_create(&OfModel { model: model.to_owned() }).observe(took);
+        let mut recent = self.recent();
+        recent.count += 1;
+        if recent.first_tokens.len() == RECENT {
+            recent.first_tokens.pop_front();
+        }
+        recent.first_tokens.push_back(took);
+    }
+
+    /// How many answers have had a first token, and the latest of their times, the newest last.
+    pub fn first_tokens(&self) -> (u64, Vec<Duration>) {
+        let recent = self.recent();
+        (recent.count, recent.first_tokens.iter().copied().collect())
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts the body of a request.
+    pub fn note_received(&self, bytes: usize) {
+        self.received.inc_by(bytes as u64);
+    }
+
+    /// Notes how many connections are open.
+    pub fn note_connections(&self, open: usize) {
+        self.connections.set(figure(open));
+    }
+
+    /// Counts a client that was turned away before it had asked for anything.
+    pub fn note_turned_away(&self) {
+        self.turned_away.inc();
+    }
+
+    /// Notes how many workers there are, and how many of them have a request.
+    pub fn note_workers(&self, all: usize, busy: usize) {
+        self.workers.set(figure(all));
+        self.busy_workers.set(figure(busy));
+    }
+
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        self.register_requests(registry);
+        self.register_answers(registry);
+        self.register_limits(registry);
+    }
+
+    fn register_requests(&self, registry: &mut Registry) {
+        registry.register(
+            "langfast2api_requests",
+            "Requests by route, model and status, refused ones included. Model: of models.json; \
+             other if it is not there; none if the request has none or was refused before",
+            self.requests.clone(),
+        );
+        registry.register(
+            "langfast2api_errors",
+            "Requests that ended with an error, streams that broke off included, by cause and, where \
+             LangFast failed, by step",
+            self.errors.clone(),
+        );
+        registry.register_with_unit(
+            "langfast2api_request_duration",
+            "From the end of a request's head to the end of its answer",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        registry.register_with_unit(
+            "langfast2api_received",
+            "Bytes of requests' bodies",
+            Unit::Bytes,
+            self.received.clone(),
+        );
+        registry.register_with_unit(
+            "langfast2api_sent",
+            "Bytes of answers' bodies, counted when an answer ends",
+            Unit::Bytes,
+            self.sent.clone(),
+        );
+    }
+
+    fn register_answers(&self, registry: &mut Registry) {
+        registry.register(
+            "langfast2api_answers_active",
+            "Answers of models under way, streamed and whole",
+            self.answers.clone(),
+        );
+        registry.register_with_unit(
+            "langfast2api_time_to_first_token",
+            "From the end of a request's head to its answer's first text; counted when the answer \
+             ends",
+            Unit::Seconds,
+            self.first_tokens.clone(),
+        );
+        registry.register_with_unit(
+            "langfast2api_token_gap",
+            "Between two writes of a stream that bring text. A write brings a token, or those that \
+             have come together",
+            Unit::Seconds,
+            self.gaps.clone(),
+        );
+        registry.register(
+            "langfast2api_tokens",
+            "Tokens of prompts and completions, estimated from their texts: LangFast does not tell \
+             them. Counted when an answer ends",
+            self.tokens.clone(),
+        );
+    }
+
+    fn register_limits(&self, registry: &mut Registry) {
+        registry.register(
+            "langfast2api_connections",
+            "Clients' connections that are open",
+            self.connections.clone(),
+        );
+        registry.register(
+            "langfast2api_connections_turned_away",
+            "Connections refused because no more are allowed or can be made",
+            self.turned_away.clone(),
+        );
+        registry.register("langfast2api_workers", "Worker threads", self.workers.clone());
+        registry.register(
+            "langfast2api_workers_busy",
+            "Worker threads with a request that has not got its run yet",
+            self.busy_workers.clone(),
+        );
+    }
+}
+
+fn figure(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_times_are_kept_and_all_are_counted() {
+        let vitals = Vitals::default();
+        let times: Vec<Duration> = (0..RECENT as u64 + 2).map(Duration::from_millis).collect();
+        times.iter().for_each(|time| vitals.note_first_token("m", *time));
+        assert_eq!(vitals.first_tokens(), (times.len() as u64, times[2..].to_vec()));
+    }
+
+    #[test]
+    fn an_answer_is_under_way_until_it_is_let_go() {
+        let vitals = Vitals::default();
+        let (one, two) = (vitals.begin_answer(true), vitals.begin_answer(false));
+        assert_eq!(vitals.under_way(), 2);
+        drop(one);
+        assert_eq!(vitals.under_way(), 1);
+        drop(two);
+        assert_eq!(vitals.under_way(), 0);
+    }
+}

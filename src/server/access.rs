@@ -1,0 +1,554 @@
+//! Who may come in: API keys, the names the server answers to when there are none, and the origins
+//! whose pages may call it.
+//!
+//! A browser carries a page's request to any address, also to a server that only this machine reaches,
+//! and lets the page start what it cannot read the answer of. So a request that a foreign page has
+//! made is refused, with or without keys, unless the operator has allowed the page's origin. Programs
+//! that are no browsers send neither `Origin` nor `Sec-Fetch-Site`, and do not notice.
+
+use std::net::{IpAddr, SocketAddr};
+
+use subtle::ConstantTimeEq;
+
+use crate::config::{BadSetting, Settings};
+use crate::error::Error;
+use crate::http::Head;
+
+/// A key of fewer characters than this is warned of.
+const SHORT_KEY: usize = 16;
+
+/// The rules.
+#[derive(Clone, Default)]
+pub struct Access {
+    keys: Vec<String>,
+    /// Names in `Host` that are let in without a key; `None` lets every name in.
+    hosts: Option<Vec<String>>,
+    origins: Vec<Allowed>,
+}
+
+/// An origin whose pages may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Allowed {
+    /// Every one.
+    Any,
+    /// This one, as browsers write it.
+    Origin(String),
+}
+
+impl Access {
+    /// Reads the rules that are set. Warns, in the log, of what is allowed and should not be.
+    ///
+    /// # Errors
+    /// When there are no keys where keys were set, or they cannot be read; or an origin can never match.
+    pub fn of(settings: &Settings) -> Result<Access, BadSetting> {
+        let keys = match settings.api_keys()? {
+            Some(found) => Keys::read(&found.text, &found.source)?,
+            None => Keys::default(),
+        };
+        keys.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        let mut access = Access::new(keys);
+        access.allow_origins(&settings.cors_origins)?;
+        if access.is_open_to_the_web() {
+            log::warn!(
+                "LANGFAST2API_CORS_ORIGINS=* without API keys: every page that somebody opens in a \
+                 browser on this machine can spend your quota. Name the origins, or set keys"
+            );
+        }
+        Ok(access)
+    }
+
+    /// Returns rules that ask for one of `keys`, or for none if they are empty.
+    pub fn new(keys: Keys) -> Access {
+        Access { keys: keys.list, ..Access::default() }
+    }
+
+    /// Lets the pages of these origins call: each as a browser sends it, or `*` for every one.
+    ///
+    /// # Errors
+    /// Names an origin that no browser sends, so that it would never match.
+    pub fn allow_origins(&mut self, origins: &[String]) -> Result<(), BadSetting> {
+        let origins = origins.iter().filter(|origin| !origin.trim().is_empty());
+        self.origins = origins.map(|origin| Allowed::read(origin)).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Whether every page of the web may have requests answered: all origins are allowed, and no key is
+    /// asked for.
+    pub fn is_open_to_the_web(&self) -> bool {
+        !self.has_keys() && self.origins.contains(&Allowed::Any)
+    }
+
+    /// Whether a key is asked for.
+    pub fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// One of the keys, for requests of the program's own.
+    pub fn any_key(&self) -> Option<&str> {
+        self.keys.first().map(String::as_str)
+    }
+
+    /// Refuses an address that other machines reach, if no key is asked for.
+    ///
+    /// # Errors
+    /// [`BadSetting`] says what to set.
+    pub fn check_address(&self, address: SocketAddr) -> Result<(), BadSetting> {
+        if self.has_keys() || address.ip().to_canonical().is_loopback() {
+            return Ok(());
+        }
+        Err(BadSetting(format!(
+            "refusing to listen on {address} without an API key: everybody who reaches it could use \
+             your LangFast account. Set LANGFAST2API_API_KEYS (or LANGFAST2API_API_KEYS_FILE), or \
+             listen on 127.0.0.1"
+        )))
+    }
+
+    /// Lets in, without a key, only requests for a local name, an IP address, or one of these names.
+    ///
+    /// A page on the web can make its own name mean 127.0.0.1 (DNS rebinding) and would be let in
+    /// otherwise; what it cannot do is to send another name than its own.
+    pub fn check_hosts(&mut self, names: &[String]) {
+        self.hosts = Some(names.iter().map(|name| name.to_ascii_lowercase()).collect());
+    }
+
+    /// Refuses a request for a name that the server does not answer to.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] says which setting allows the name.
+    pub fn check_host(&self, head: &Head) -> Result<(), Error> {
+        let Some(names) = self.hosts.as_ref().filter(|_| !self.has_keys()) else { return Ok(()) };
+        // HTTP/1.0 has no Host, and no browser speaks it.
+        let Some(host) = head.header("host") else { return Ok(()) };
+        let name = host_name(host).to_ascii_lowercase();
+        let is_local = name == "localhost" || name.ends_with(".localhost");
+        if is_local || name.parse::<IpAddr>().is_ok() || names.contains(&name) {
+            return Ok(());
+        }
+        Err(Error::Forbidden(format!(
+            "Requests for the host {name} are not let in without an API key. Set one \
+             (LANGFAST2API_API_KEYS), or allow the name (LANGFAST2API_ALLOWED_HOSTS)"
+        )))
+    }
+
+    /// Refuses a request that a page of another origin has made, unless the origin is allowed.
+    ///
+    /// Browsers tell by two fields that pages cannot change: `Origin`, and, to addresses that they
+    /// trust (`https`, `localhost`, `127.0.0.1`), `Sec-Fetch-Site`. A link that somebody follows to the
+    /// server is no page's request: it comes as a navigation, which changes nothing here.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] says which setting allows the origin.
+    pub fn check_origin(&self, head: &Head) -> Result<(), Error> {
+        let foreign = head.headers("origin").find(|origin| !self.may_call(head, origin));
+        let is_foreign = match (foreign, head.header("origin"), head.header("sec-fetch-site")) {
+            (Some(_), ..) => true,
+            (None, Some(_), _) => false,
+            (None, None, None | Some("same-origin" | "none")) => false,
+            (None, None, Some(_)) => !is_navigation(head),
+        };
+        if !is_foreign {
+            return Ok(());
+        }
+        let who = match foreign.filter(|origin| is_presentable(origin)) {
+            Some(origin) => format!("of the origin {origin}"),
+            None => "of another origin".to_owned(),
+        };
+        Err(Error::Forbidden(format!(
+            "Pages {who} may not call this server. If this one is to, add its origin to \
+             LANGFAST2API_CORS_ORIGINS"
+        )))
+    }
+
+    /// Whether a page of this origin may have sent the request: it is allowed, or the server's own.
+    fn may_call(&self, head: &Head, origin: &str) -> bool {
+        let own = match head.header("sec-fetch-site") {
+            Some("same-origin") => true,
+            Some("same-site" | "cross-site") => false,
+            _ => is_own(head, origin),
+        };
+        origin.is_empty() || own || self.allows(origin)
+    }
+
+    fn allows(&self, origin: &str) -> bool {
+        self.origins.iter().any(|allowed| match allowed {
+            Allowed::Any => true,
+            Allowed::Origin(allowed) => allowed.eq_ignore_ascii_case(origin),
+        })
+    }
+
+    /// Refuses a request without a key, or with wrong ones only, if keys are set. A key comes as
+    /// `Authorization: Bearer KEY`, `x-api-key: KEY` (Anthropic's) or `api-key: KEY` (Azure's).
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`].
+    pub fn check_key(&self, head: &Head) -> Result<(), Error> {
+        if !self.has_keys() {
+            return Ok(());
+        }
+        let given: Vec<&str> = given_keys(head).collect();
+        if given.is_empty() {
+            return Err(Error::Unauthorized(
+                "You didn't provide an API key. Send it as `Authorization: Bearer KEY`, \
+                 `x-api-key: KEY` or `api-key: KEY`",
+            ));
+        }
+        // All are compared, whole, so that the time taken tells nothing of the keys.
+        let pairs = given.iter().flat_map(|given| self.keys.iter().map(move |key| (given, key)));
+        let equal = pairs.map(|(given, key)| key.as_bytes().ct_eq(given.as_bytes()));
+        let any = equal.fold(subtle::Choice::from(0), |any, one| any | one);
+        if any.into() { Ok(()) } else { Err(Error::Unauthorized("Incorrect API key provided")) }
+    }
+
+    /// Whether the request comes from a page of an allowed origin.
+    pub fn comes_from_allowed_page(&self, head: &Head) -> bool {
+        head.header("origin").is_some_and(|origin| self.allows(origin))
+    }
+
+    /// The header fields that let the page that asked read an answer, whatever its status; empty if
+    /// no origin is allowed.
+    pub fn cors_fields(&self, head: &Head) -> Vec<(&'static str, String)> {
+        if self.origins.is_empty() {
+            return Vec::new();
+        }
+        // For caches: the answer to one origin is not that to another.
+        let mut fields = vec![("Vary", "Origin".to_owned())];
+        if let Some(origin) = head.header("origin").filter(|origin| self.allows(origin)) {
+            fields.push(("Access-Control-Allow-Origin", origin.to_owned()));
+            fields.push(("Access-Control-Expose-Headers", EXPOSED.to_owned()));
+        }
+        fields
+    }
+}
+
+/// The fields of answers that a page's script may read, besides those that it always may: what this
+/// program sends, and what OpenAI's and Anthropic's SDKs look for.
+const EXPOSED: &str = "x-request-id, request-id, openai-processing-ms, x-should-retry, retry-after, \
+                       retry-after-ms, x-langfast2api-ignored, x-langfast2api-json, \
+                       x-langfast2api-tools, allow, www-authenticate";
+
+impl Allowed {
+    fn read(setting: &str) -> Result<Allowed, BadSetting> {
+        let origin = setting.trim().trim_end_matches('/').to_ascii_lowercase();
+        match origin.as_str() {
+            "*" => return Ok(Allowed::Any),
+            // What pages from files and sandboxed frames send.
+            "null" => return Ok(Allowed::Origin(origin)),
+            _ => {}
+        }
+        match origin.split_once("://") {
+            Some((scheme, authority)) if is_scheme(scheme) && is_authority(authority) => {
+                let default_port = match scheme {
+                    "http" => ":80",
+                    "https" => ":443",
+                    _ => "",
+                };
+                let short = origin.strip_suffix(default_port).unwrap_or(&origin);
+                Ok(Allowed::Origin(short.to_owned()))
+            }
+            _ => Err(BadSetting(format!(
+                "LANGFAST2API_CORS_ORIGINS: `{}` is no origin as browsers send it: write \
+                 SCHEME://HOST or SCHEME://HOST:PORT without a path, `null`, or `*`",
+                setting.trim()
+            ))),
+        }
+    }
+}
+
+fn is_scheme(scheme: &str) -> bool {
+    let rest = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.bytes().all(rest)
+}
+
+fn is_authority(authority: &str) -> bool {
+    !authority.is_empty()
+        && authority.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@*\\".contains(&byte))
+}
+
+/// The keys that clients may send.
+#[derive(Clone, Default)]
+pub struct Keys {
+    list: Vec<String>,
+    /// What a person should know of them, without a word of theirs.
+    pub warnings: Vec<String>,
+}
+
+impl Keys {
+    /// Reads keys that are separated by commas or line ends; `#` and what follows it in a line is a
+    /// comment. `source` names the setting in messages.
+    ///
+    /// # Errors
+    /// There is no key in it, or white space within one. A setting that was meant to close the server
+    /// must not leave it open.
+    pub fn read(text: &str, source: &str) -> Result<Keys, BadSetting> {
+        let mut keys = Keys::default();
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        for (number, line) in (1..).zip(text.lines()) {
+            let (before, comment) = line.split_once('#').unwrap_or((line, ""));
+            if !comment.is_empty() && before.ends_with(|last: char| !last.is_whitespace()) {
+                keys.warnings.push(format!(
+                    "{source}: in line {number} a key ends at `#`: what follows is a comment"
+                ));
+            }
+            for key in before.split(',').map(str::trim).filter(|key| !key.is_empty()) {
+                keys.add(key, number, source)?;
+            }
+        }
+        match keys.list.is_empty() {
+            false => Ok(keys),
+            true => Err(BadSetting(format!(
+                "{source} is set and holds no API key, so that everybody would be let in. Write a \
+                 key there (`openssl rand -hex 24` makes one), a line each, or remove the setting"
+            ))),
+        }
+    }
+
+    fn add(&mut self, key: &str, line: usize, source: &str) -> Result<(), BadSetting> {
+        if key.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(BadSetting(format!(
+                "{source}: line {line} has white space within a key. Write a line for each key (or \
+                 commas between them), and `#` before a comment"
+            )));
+        }
+        if key.chars().count() < SHORT_KEY {
+            self.warnings.push(format!(
+                "{source}: a key in line {line} has fewer than {SHORT_KEY} characters and can be \
+                 guessed; `openssl rand -hex 24` makes a good one"
+            ));
+        }
+        self.list.push(key.to_owned());
+        Ok(())
+    }
+}
+
+/// All keys that a request brings: clients that are told of one in their settings may send another
+/// beside it that is meant for somebody else.
+fn given_keys(head: &Head) -> impl Iterator<Item = &str> {
+    let bearer = head.headers("authorization").filter_map(|value| {
+        let (scheme, key) = value.trim().split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    let own = ["x-api-key", "api-key"].into_iter().flat_map(|name| head.headers(name));
+    bearer.chain(own.map(str::trim)).filter(|key| !key.is_empty())
+}
+
+/// Whether an origin is that of the name and port that the request was sent to.
+fn is_own(head: &Head, origin: &str) -> bool {
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    let host = head.header("host").map(str::trim);
+    authority.is_some()
+        && authority.map(str::to_ascii_lowercase) == host.map(str::to_ascii_lowercase)
+}
+
+/// Whether somebody has opened the URL in a window of its own, by a link or otherwise.
+fn is_navigation(head: &Head) -> bool {
+    let is = |name: &str, value: &str| head.header(name).is_none_or(|found| found == value);
+    ["GET", "HEAD"].contains(&&*head.method)
+        && head.header("sec-fetch-mode") == Some("navigate")
+        && is("sec-fetch-dest", "document")
+}
+
+/// Whether an origin is fit to be repeated in a message.
+fn is_presentable(origin: &str) -> bool {
+    origin.len() <= 100 && origin.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The name in a `Host` field, without a port and brackets.
+fn host_name(host: &str) -> &str {
+    let host = host.trim();
+    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or(host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Limits;
+
+    fn head(fields: &str) -> Head {
+        let text = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        Head::parse(text.as_bytes(), &Limits::default()).unwrap()
+    }
+
+    fn head_for(host: &str) -> Head {
+        let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        Head::parse(text.as_bytes(), &Limits::default()).unwrap()
+    }
+
+    fn access(keys: &str) -> Access {
+        Access::new(Keys::read(keys, "KEYS").map_err(|e| e.0).unwrap())
+    }
+
+    fn fault(keys: &str) -> String {
+        Keys::read(keys, "KEYS").err().map(|e| e.0).unwrap_or_else(|| panic!("{keys:?} is read"))
+    }
+
+    #[test]
+    fn any_of_the_keys_opens_by_any_header_and_nothing_else_does() {
+        let access = access("# ours\none, two\nthree");
+        for field in [
+            "Authorization: Bearer one",
+            "authorization: bearer  two",
+            "x-api-key: three",
+            "api-key: three",
+            "Authorization: Bearer other\r\nx-api-key: one",
+            "Authorization: Bearer one\r\nx-api-key: other",
+            "Authorization: Basic b3RoZXI=\r\nAuthorization: Bearer one",
+        ] {
+            assert!(access.check_key(&head(&format!("{field}\r\n"))).is_ok(), "{field}");
+        }
+        for field in [
+            "",
+            "x-api-key: on\r\n",
+            "Authorization: one\r\n",
+            "x-api-key: # ours\r\n",
+            "Authorization: Bearer on\r\nx-api-key: e\r\n",
+            "x-api-key: one, two\r\n",
+        ] {
+            assert!(access.check_key(&head(field)).is_err(), "{field}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_comment_is_a_key_and_what_editors_leave_does_no_harm() {
+        let text = "\u{feff}sk-alice-0123456789  # laptop of alice\r\n# bob\r\n sk-bob-0123456789,\r\n\
+                    sk-carol-0123456789#her phone";
+        let keys = Keys::read(text, "KEYS").map_err(|e| e.0).unwrap();
+        assert_eq!(keys.list, ["sk-alice-0123456789", "sk-bob-0123456789", "sk-carol-0123456789"]);
+        assert_eq!(keys.warnings.len(), 1, "of the key that ends at `#`: {:?}", keys.warnings);
+        assert!(keys.warnings[0].contains("line 4"));
+    }
+
+    #[test]
+    fn keys_that_are_none_and_white_space_within_one_are_refused() {
+        for text in ["", " ", ",", " , ,\n", "#abc", "# a\n  # b\n", "\u{feff}", "\u{feff}# a"] {
+            assert!(fault(text).contains("holds no API key"), "{text:?}");
+        }
+        for text in ["one two", "a\n\none\u{a0}two", "a,one\ttwo", "one\rtwo"] {
+            let fault = fault(text);
+            assert!(fault.contains("white space"), "{fault}");
+            assert!(!fault.contains("one"), "a key is told: {fault}");
+        }
+    }
+
+    #[test]
+    fn short_keys_are_warned_of_without_being_told() {
+        let warnings = |text: &str| Keys::read(text, "KEYS").map_err(|e| e.0).unwrap().warnings;
+        let short = warnings("# a\nfifteen-letters");
+        assert_eq!(short.len(), 1);
+        assert!(short[0].contains("line 2") && !short[0].contains("fifteen-l"), "{short:?}");
+        assert!(warnings("sixteen--letters").is_empty());
+    }
+
+    #[test]
+    fn without_a_key_only_local_names_addresses_and_allowed_names_are_answered_to() {
+        let mut access = Access::default();
+        access.check_hosts(&["My.host".to_owned()]);
+        for host in ["localhost:8000", "127.0.0.1", "[::1]:8000", "a.localhost", "my.host:80"] {
+            assert!(access.check_host(&head_for(host)).is_ok(), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8000"] {
+            assert!(access.check_host(&head_for(host)).is_err(), "{host}");
+        }
+        let with_key = Access { keys: vec!["k".to_owned()], ..access };
+        assert!(with_key.check_host(&head_for("evil.example")).is_ok());
+    }
+
+    fn allowing(origins: &[&str]) -> Access {
+        let mut access = Access::default();
+        let origins: Vec<String> = origins.iter().map(|origin| origin.to_string()).collect();
+        access.allow_origins(&origins).unwrap();
+        access
+    }
+
+    fn may_come(access: &Access, fields: &str) -> bool {
+        access.check_origin(&head(&fields.replace('|', "\r\n"))).is_ok()
+    }
+
+    #[test]
+    fn requests_of_foreign_pages_are_refused_and_those_of_nobodys_and_own_pages_are_not() {
+        let access = Access::default();
+        for fields in [
+            "",
+            "Origin: http://localhost|",
+            "Origin: HTTP://LOCALHOST|",
+            "Sec-Fetch-Site: none|",
+            "Sec-Fetch-Site: same-origin|",
+            "Origin: http://localhost|Sec-Fetch-Site: same-origin|",
+            // A proxy in front may have changed the name that the browser asked for.
+            "Origin: https://api.example|Sec-Fetch-Site: same-origin|",
+            "Sec-Fetch-Site: cross-site|Sec-Fetch-Mode: navigate|Sec-Fetch-Dest: document|",
+        ] {
+            assert!(may_come(&access, fields), "{fields}");
+        }
+        for fields in [
+            "Origin: https://evil.example|",
+            "Origin: null|",
+            "Origin: http://localhost:3000|",
+            "Origin: https://localhost.evil.example|",
+            "Origin: localhost|",
+            "Origin: chrome-extension://abc|Sec-Fetch-Site: none|",
+            "Origin: http://localhost|Origin: https://evil.example|",
+            "Origin: http://localhost:3000|Sec-Fetch-Site: same-site|",
+            "Origin: https://evil.example|Sec-Fetch-Site: cross-site|Sec-Fetch-Mode: navigate|",
+            "Sec-Fetch-Site: cross-site|",
+            "Sec-Fetch-Site: same-site|Sec-Fetch-Mode: no-cors|",
+            "Sec-Fetch-Site: cross-site|Sec-Fetch-Mode: navigate|Sec-Fetch-Dest: iframe|",
+            "Sec-Fetch-Site: never heard of|",
+        ] {
+            assert!(!may_come(&access, fields), "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_key_does_not_let_a_foreign_page_in() {
+        let access = access("sk-alice-0123456789");
+        assert!(!may_come(&access, "Origin: https://evil.example|x-api-key: sk-alice-0123456789|"));
+    }
+
+    #[test]
+    fn pages_of_allowed_origins_may_call() {
+        let origin = "Origin: https://a.example|Sec-Fetch-Site: cross-site|";
+        for allowed in ["https://a.example", " HTTPS://A.example/ ", "https://a.example:443", "*"] {
+            assert!(may_come(&allowing(&["https://b.example", allowed]), origin), "{allowed}");
+        }
+        assert!(!may_come(&allowing(&["https://b.example", "https://a.example:8443"]), origin));
+        assert!(may_come(&allowing(&["null"]), "Origin: null|"));
+        assert!(!may_come(&allowing(&["https://a.example"]), "Origin: null|"));
+        let extension = "chrome-extension://abcdefgh";
+        assert!(may_come(&allowing(&[extension]), &format!("Origin: {extension}|")));
+    }
+
+    #[test]
+    fn origins_that_no_browser_sends_are_refused_as_settings() {
+        for origin in ["a.example", "https://", "https://a.example/path", "://a", "https://*.a.b"] {
+            let fault = Access::default().allow_origins(&[origin.to_owned()]).unwrap_err().0;
+            assert!(
+                fault.contains("LANGFAST2API_CORS_ORIGINS") && fault.contains(origin),
+                "{fault}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_allowed_pages_are_given_leave_to_read_and_caches_are_told() {
+        let names = |access: &Access, fields: &str| {
+            let fields = access.cors_fields(&head(fields));
+            fields.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let page = "Origin: https://a.example\r\n";
+        let all = ["Vary", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers"];
+        assert_eq!(names(&allowing(&["https://a.example"]), page), all);
+        assert_eq!(names(&allowing(&["https://b.example"]), page), ["Vary"]);
+        assert!(names(&Access::default(), page).is_empty());
+    }
+
+    #[test]
+    fn a_server_without_keys_that_allows_every_origin_is_open_to_the_web() {
+        assert!(allowing(&["*"]).is_open_to_the_web());
+        assert!(!allowing(&["https://a.example"]).is_open_to_the_web());
+        let with_keys = Access { origins: vec![Allowed::Any], ..access("sk-alice-0123456789") };
+        assert!(!with_keys.is_open_to_the_web());
+    }
+}

@@ -1,0 +1,222 @@
+//! The sockets to serve on: those that systemd has passed on, else those that the setting names.
+
+use std::fmt;
+use std::io;
+use std::net::{TcpListener, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::{error, fs};
+
+use crate::config::BadSetting;
+use crate::http::Listener;
+use crate::server::access::Access;
+
+type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
+
+/// The listeners, and what is to be said and done about them.
+#[derive(Default)]
+pub struct Listening {
+    /// The listeners, at least one.
+    pub listeners: Vec<Listener>,
+    /// Where they listen, for people to read.
+    pub addresses: Vec<String>,
+    /// The files of our Unix sockets. They are removed when this is dropped.
+    _files: Vec<SocketFile>,
+}
+
+/// Listens where systemd says, else at `addresses`. Without a key none of them may be reachable from
+/// other machines.
+///
+/// # Errors
+/// [`BadSetting`] for an address that cannot be used, or must not; else what the system says.
+pub fn listen(addresses: &[String], access: &Access) -> Result<Listening> {
+    let mut listening = inherited()?;
+    if listening.listeners.is_empty() {
+        for address in addresses {
+            check_form(address)?;
+            let failed = |e: io::Error| format!("cannot listen on {address}: {e}");
+            match address.strip_prefix("unix:") {
+                Some(path) => listening.bind_unix(Path::new(path), address)?,
+                None => {
+                    let listener = TcpListener::bind(address).map_err(failed)?;
+                    listening.add(Listener::Tcp(listener))?;
+                }
+            }
+        }
+    }
+    for listener in &listening.listeners {
+        if let Listener::Tcp(listener) = listener {
+            access.check_address(listener.local_addr()?)?;
+        }
+    }
+    Ok(listening)
+}
+
+/// Whether `address` could be listened on, without doing so.
+///
+/// # Errors
+/// Names the setting.
+pub fn check(address: &str, access: &Access) -> std::result::Result<(), BadSetting> {
+    check_form(address)?;
+    if let Some(path) = address.strip_prefix("unix:") {
+        let path = Path::new(path);
+        check_no_other_file(path, address)?;
+        return match path.parent() {
+            Some(directory) if directory.as_os_str().is_empty() || directory.is_dir() => Ok(()),
+            _ => Err(cannot_listen(address, &"no such directory")),
+        };
+    }
+    let found = address.to_socket_addrs().map_err(|e| cannot_listen(address, &e))?;
+    found.into_iter().try_for_each(|address| access.check_address(address))
+}
+
+/// Refuses an address that is neither `HOST:PORT` nor `unix:/path`.
+fn check_form(address: &str) -> std::result::Result<(), BadSetting> {
+    match address.split_once(':') {
+        Some(("unix", "")) | None => {
+            Err(cannot_listen(address, &"write HOST:PORT or unix:/path/of/socket"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Refuses a path where something is that is no socket: it is somebody's, and stays.
+fn check_no_other_file(path: &Path, address: &str) -> std::result::Result<(), BadSetting> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => Err(cannot_listen(
+            address,
+            &"there is a file of this name that is no socket; it stays. Name another path",
+        )),
+        // What is not there is no hindrance, and whatever else it is, bind will say.
+        _ => Ok(()),
+    }
+}
+
+fn cannot_listen(address: &str, why: &dyn fmt::Display) -> BadSetting {
+    BadSetting(format!("LANGFAST2API_LISTEN: cannot listen on {address}: {why}"))
+}
+
+/// Sockets passed on by systemd (`LISTEN_FDS`).
+fn inherited() -> Result<Listening> {
+    let mut listening = Listening::default();
+    let mut passed = listenfd::ListenFd::from_env();
+    for at in 0..passed.len() {
+        let listener = match passed.take_tcp_listener(at) {
+            Ok(Some(tcp)) => Listener::Tcp(tcp),
+            Ok(None) => continue,
+            Err(_) => match passed.take_unix_listener(at)? {
+                Some(unix) => Listener::Unix(unix),
+                None => continue,
+            },
+        };
+        listening.add(listener)?;
+    }
+    Ok(listening)
+}
+
+impl Listening {
+    fn bind_unix(&mut self, path: &Path, address: &str) -> Result<()> {
+        check_no_other_file(path, address)?;
+        remove_stale(path);
+        let failed = |e: io::Error| format!("cannot listen on {address}: {e}");
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        self._files.push(SocketFile::at(path).map_err(failed)?);
+        self.add(Listener::Unix(listener))?;
+        Ok(())
+    }
+
+    fn add(&mut self, listener: Listener) -> io::Result<()> {
+        self.addresses.push(match &listener {
+            Listener::Tcp(tcp) => format!("http://{}", tcp.local_addr()?),
+            Listener::Unix(unix) => match unix.local_addr()?.as_pathname() {
+                Some(path) => format!("unix:{}", path.display()),
+                None => "a Unix socket".to_owned(),
+            },
+        });
+        self.listeners.push(listener);
+        Ok(())
+    }
+}
+
+/// Removes a socket of this user's that a killed process has left behind; one that answers stays.
+fn remove_stale(path: &Path) {
+    let is_ours = fs::symlink_metadata(path).is_ok_and(|found| {
+        found.file_type().is_socket() && found.uid() == rustix::process::geteuid().as_raw()
+    });
+    let refused = |e: &io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
+    if is_ours && UnixStream::connect(path).as_ref().is_err_and(refused) {
+        // If this fails, so will bind, and say why.
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// The file of a socket that we have made. It is removed when this is dropped, unless another has taken
+/// its place.
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<SocketFile> {
+        Ok(SocketFile { path: path.to_owned(), identity: identity(path)? })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            // Whoever removes it in this moment spares us the work.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(address: &str) -> String {
+        check(address, &Access::default()).unwrap_err().0
+    }
+
+    #[test]
+    fn addresses_that_are_none_are_refused_by_the_settings_name() {
+        for address in ["8000", "", "unix:", "unix:/nowhere/at/all/socket"] {
+            assert!(fault(address).starts_with("LANGFAST2API_LISTEN: "), "{address}");
+        }
+        assert!(check("127.0.0.1:8000", &Access::default()).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_no_place_to_listen() {
+        let file = std::env::temp_dir().join(format!("langfast2api-{}", uuid::Uuid::new_v4()));
+        fs::write(&file, "precious").unwrap();
+        let address = format!("unix:{}", file.display());
+        assert!(fault(&address).contains("no socket"));
+        let refused = listen(&[address], &Access::default()).err().expect("refused");
+        assert!(refused.is::<BadSetting>());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+        fs::remove_file(file).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_another_has_taken_the_place_of_is_not_removed() {
+        let path = std::env::temp_dir().join(format!("langfast2api-{}", uuid::Uuid::new_v4()));
+        let address = [format!("unix:{}", path.display())];
+        let ours = listen(&address, &Access::default()).unwrap();
+        fs::remove_file(&path).unwrap();
+        let theirs = UnixListener::bind(&path).unwrap();
+        drop(ours);
+        assert!(path.exists());
+        drop(theirs);
+        // That one is stale now.
+        drop(listen(&address, &Access::default()).unwrap());
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,92 @@
+//! The page that browsers get at `/`, and what it asks the server for. It is one document with its
+//! style and script inside, so that nothing else has to be let in or kept.
+
+use serde_json::json;
+
+use crate::chat::models::{Accepted, Models};
+use crate::http::Head;
+use crate::http::answer::Answer;
+use crate::langfast::LangFast;
+use crate::observe::vitals::Vitals;
+
+const PAGE: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/style.css");
+const SCRIPT: &str = include_str!("page/script.js");
+
+/// Whether the page is what a request for `/` wants: browsers ask for `text/html` by name, and
+/// programs for anything.
+pub fn is_wanted(head: &Head) -> bool {
+    let html = head.accepts("text/html").unwrap_or(0.0);
+    html > 0.0 && html >= head.accepts("text/plain").unwrap_or(0.0)
+}
+
+/// Answers with the page. Its policy lets its own script and style run and nothing else: a nonce, new
+/// for each answer, names them.
+///
+/// # Errors
+/// When the client has gone.
+pub fn send(answer: &mut Answer) -> std::io::Result<()> {
+    let nonce = uuid::Uuid::new_v4().simple().to_string();
+    let policy = format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; \
+         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    );
+    answer.field("Content-Security-Policy", policy);
+    answer.field("X-Content-Type-Options", "nosniff");
+    answer.field("Referrer-Policy", "no-referrer");
+    answer.field("Cache-Control", "no-store");
+    answer.field("Vary", "Accept");
+    let page =
+        PAGE.replace("{nonce}", &nonce).replace("{style}", STYLE).replace("{script}", SCRIPT);
+    answer.whole(200, "text/html; charset=utf-8", &page)
+}
+
+/// How the server is, as JSON. Whose account it uses is not told.
+pub fn status(vitals: &Vitals, langfast: &LangFast) -> String {
+    let session = match langfast.session().present() {
+        Some(grant) if grant.email.is_some() => "account",
+        Some(_) => "anonymous",
+        None => "none",
+    };
+    let (answers, recent) = vitals.first_tokens();
+    let recent: Vec<u128> = recent.iter().map(|took| took.as_millis()).collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_s": vitals.uptime().as_secs(),
+        "session": session,
+        // Why the last sign-in failed: requests fail alike.
+        "problem": langfast.session().failure().map(|error| error.to_string()),
+        "socket": if langfast.runner().is_connected() { "connected" } else { "closed" },
+        "under_way": vitals.under_way(),
+        "answers": answers,
+        "first_token_ms": recent,
+    })
+    .to_string()
+}
+
+/// What each model accepts, as JSON.
+pub fn models(models: &Models) -> String {
+    let accepted: Vec<Accepted> = models.accepted().collect();
+    serde_json::to_string(&accepted).expect("texts always serialise")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Limits;
+
+    #[test]
+    fn browsers_want_the_page_and_programs_do_not() {
+        let wants = |accept: &str| {
+            let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{accept}\r\n");
+            is_wanted(&Head::parse(head.as_bytes(), &Limits::default()).unwrap())
+        };
+        assert!(wants("Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n"));
+        assert!(wants("Accept: text/plain;q=0.5, Text/HTML; q=0.9\r\n"));
+        for accept in ["", "Accept: */*\r\n", "Accept: text/html;q=0\r\n", "Accept: text/*\r\n"] {
+            assert!(!wants(accept), "{accept}");
+        }
+        assert!(!wants("Accept: text/plain, text/html;q=0.9\r\n"));
+    }
+}
