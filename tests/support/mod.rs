@@ -2,6 +2,13 @@
 //! talk to it.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod frozen;
+pub mod prometheus;
+pub mod proxy;
+pub mod relay;
+pub mod scrape;
+pub mod stepped;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;

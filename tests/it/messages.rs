@@ -1,11 +1,8 @@
 //! Anthropic's Messages API.
 
-mod simulator;
-mod support;
-
+use crate::simulator::Simulator;
+use crate::support::{Program, Response, Start};
 use serde_json::{Value, json};
-use simulator::Simulator;
-use support::{Program, Response, Start};
 
 fn start() -> (Simulator, Program) {
     let simulator = Simulator::start();

@@ -1,17 +1,14 @@
 //! Who may come in: keys, hosts, origins, and what the server refuses to listen on.
 
-mod simulator;
-mod support;
-
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use simulator::{Fault, Simulator, Step};
-use support::{Connection, Directory, Program, Start, chat_body, user};
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::{Connection, Directory, Program, Start, chat_body, user};
 
 const KEY: &str = "sk-alice-0123456789";
 
-fn chat_with(program: &Program, headers: &str) -> support::Response {
+fn chat_with(program: &Program, headers: &str) -> crate::support::Response {
     let body = chat_body(user("hello")).to_string();
     program.request("POST", "/v1/chat/completions", headers, body.as_bytes())
 }

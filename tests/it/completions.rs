@@ -1,17 +1,12 @@
 //! What a chat completion looks like to a client, and what of a request reaches LangFast.
 
-mod simulator;
-#[path = "support/stepped.rs"]
-mod stepped;
-mod support;
-
 use std::io::Read;
 use std::os::fd::AsRawFd;
 
+use crate::simulator::Simulator;
+use crate::support::stepped::{SILENT, Stepped};
+use crate::support::{Connection, Program, Response, Start, user};
 use serde_json::{Value, json};
-use simulator::Simulator;
-use stepped::{SILENT, Stepped};
-use support::{Connection, Program, Response, Start, user};
 
 fn start() -> (Simulator, Program) {
     let simulator = Simulator::start();
@@ -599,7 +594,7 @@ fn unicode_of_every_kind_comes_back_as_it_was_sent() {
 #[test]
 fn every_answer_carries_its_request_id_and_its_time() {
     let (_simulator, program) = start();
-    let body = support::chat_body(user("/sim say=Hi")).to_string();
+    let body = crate::support::chat_body(user("/sim say=Hi")).to_string();
     let own = "x-request-id: my-id.1:2_3\r\n";
     let ask = |headers: &str, body: &str| {
         program.request("POST", "/v1/chat/completions", headers, body.as_bytes())
@@ -619,7 +614,7 @@ fn every_answer_carries_its_request_id_and_its_time() {
 #[test]
 fn an_http_1_0_client_gets_its_stream_without_chunks() {
     let (_simulator, program) = start();
-    let body = support::chat_body(streamed("/sim say=Hi")).to_string();
+    let body = crate::support::chat_body(streamed("/sim say=Hi")).to_string();
     let mut connection = Connection::open(program.address());
     let head =
         format!("POST /v1/chat/completions HTTP/1.0\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -640,7 +635,7 @@ fn one_connection_serves_many_requests() {
         let content = format!("/sim say={number}");
         let stream = number % 2 == 0;
         let fields = if stream { streamed(&content) } else { user(&content) };
-        let body = support::chat_body(fields).to_string();
+        let body = crate::support::chat_body(fields).to_string();
         let head = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
             body.len()

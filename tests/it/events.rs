@@ -1,15 +1,10 @@
 //! The events of a run, whatever they are: what becomes of them in an answer, when the answer begins,
 //! and when it is given up.
 
-mod simulator;
-#[path = "support/stepped.rs"]
-mod stepped;
-mod support;
-
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::stepped::{SILENT, Stepped};
+use crate::support::{Connection, Program, Response, Start, user, wait_until};
 use serde_json::{Value, json};
-use simulator::{Fault, Simulator, Step};
-use stepped::{SILENT, Stepped};
-use support::{Connection, Program, Response, Start, user, wait_until};
 
 fn start() -> (Simulator, Program) {
     let simulator = Simulator::start();
@@ -88,7 +83,7 @@ fn a_run_that_fails_before_its_first_event_is_an_honest_status() {
 fn a_run_of_a_model_that_does_not_take_a_parameter_fails_as_the_models_maker_says_it() {
     let simulator = Simulator::start();
     // A models.json that promises too much.
-    let directory = support::Directory::new();
+    let directory = crate::support::Directory::new();
     let path = directory.path().join("models.json");
     let model = json!([{"slug": "gpt-5", "parameters": {"temperature": true, "stream": true,
         "message_types": ["developer", "user"]}}]);

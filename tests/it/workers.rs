@@ -1,15 +1,12 @@
 //! Workers, and the way of a request to one: when there are few, and when no thread can be had.
 
-mod simulator;
-mod support;
-
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use crate::simulator::Simulator;
+use crate::support::{Connection, Directory, Program, Start, user};
 use rustix::process::{Resource, getrlimit, getuid};
-use simulator::Simulator;
-use support::{Connection, Directory, Program, Start, user};
 
 #[test]
 fn a_client_that_goes_on_at_once_finds_its_permit_free() {
@@ -34,7 +31,7 @@ fn a_request_over_the_limit_is_told_to_come_back() {
     let refused = program.get("/v1/models");
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     drop(first.stream.get_mut().shutdown(std::net::Shutdown::Both));
-    support::wait_until("the permit", || program.get("/v1/models").status == 200);
+    crate::support::wait_until("the permit", || program.get("/v1/models").status == 200);
 }
 
 /// Has a command run as a user of its own, whose threads can be counted: root's are not.
@@ -79,7 +76,9 @@ fn nobody_waits_for_ever_when_no_thread_can_be_had_and_all_is_well_when_one_can(
         // Their threads are there already: it is those who answer that are short.
         let mut clients: Vec<_> =
             (0..CLIENTS).map(|_| Connection::open(program.address())).collect();
-        support::wait_until("the clients' threads", || threads_of_clients(&program) == CLIENTS);
+        crate::support::wait_until("the clients' threads", || {
+            threads_of_clients(&program) == CLIENTS
+        });
         limit_threads(&program, Some(program.figure("Threads") + more));
         for client in &mut clients {
             client.write(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n");

@@ -1,17 +1,12 @@
 //! Clients that leave before their answer is complete, and the server's own leaving.
 
-mod simulator;
-#[path = "support/stepped.rs"]
-mod stepped;
-mod support;
-
 use std::net::Shutdown;
 
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::stepped::{SILENT, Stepped};
+use crate::support::{Connection, Program, Response, Start, user, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use simulator::{Fault, Simulator, Step};
-use stepped::{SILENT, Stepped};
-use support::{Connection, Program, Response, Start, user, wait_until};
 
 fn start() -> (Simulator, Program) {
     start_with(&[])

@@ -1,15 +1,10 @@
 //! Texts that LangFast revises while they are streamed: a stream is LangFast's answer or says that it is
 //! none, and a whole answer is always the last text.
 
-mod simulator;
-#[path = "support/stepped.rs"]
-mod stepped;
-mod support;
-
+use crate::simulator::Simulator;
+use crate::support::stepped::{SILENT, Stepped};
+use crate::support::{Program, Response, Start, user, wait_until};
 use serde_json::{Value, json};
-use simulator::Simulator;
-use stepped::{SILENT, Stepped};
-use support::{Program, Response, Start, user, wait_until};
 
 fn start() -> (Simulator, Program) {
     let simulator = Simulator::builder().literal_socket().start();

@@ -4,8 +4,6 @@
 //! Where systemd's tools are not installed this is left out, with a word, unless `REQUIRE_SYSTEMD=1` is
 //! set.
 
-mod support;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -13,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::{Connection, Directory, Start, wait_until};
+use crate::support::{Connection, Directory, Start, wait_until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_langfast2api");
 const UNITS: [&str; 3] = ["langfast2api.service", "langfast2api@.service", "langfast2api.socket"];

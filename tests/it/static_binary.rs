@@ -2,20 +2,15 @@
 //! and in a network of its own with a name server of the tests'. `scripts/test --static` sees to all
 //! of that.
 
-#[path = "support/relay.rs"]
-mod relay;
-mod simulator;
-mod support;
-
 use std::collections::HashMap;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use relay::{CERTIFICATE, HASH_NAME, Relay};
-use simulator::Simulator;
-use support::{Directory, Program, Start};
+use crate::simulator::Simulator;
+use crate::support::relay::{CERTIFICATE, HASH_NAME, Relay};
+use crate::support::{Directory, Program, Start};
 
 /// In bytes.
 const LARGEST: u64 = 8_000_000;

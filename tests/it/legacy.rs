@@ -1,11 +1,8 @@
 //! `POST /v1/completions`, and JSON answers held against what was asked for.
 
-mod simulator;
-mod support;
-
+use crate::simulator::Simulator;
+use crate::support::{Program, Response, chat_body};
 use serde_json::{Value, json};
-use simulator::Simulator;
-use support::{Program, Response, chat_body};
 
 fn complete(program: &Program, fields: Value) -> Response {
     let body = chat_body(fields).to_string();

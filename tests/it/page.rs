@@ -1,11 +1,8 @@
 //! The page, what it asks the server for, and the stream that the doctor tries.
 
-mod simulator;
-mod support;
-
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::{Program, Response, Start, wait_until};
 use serde_json::{Value, json};
-use simulator::{Fault, Simulator, Step};
-use support::{Program, Response, Start, wait_until};
 
 const BROWSER: &str = "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\n";
 

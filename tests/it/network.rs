@@ -1,16 +1,11 @@
 //! The network between here and LangFast: names, TLS, certificates, proxies. Each failure has a message
 //! of its own, and a whole run works over each way.
 
-#[path = "support/relay.rs"]
-mod relay;
-mod simulator;
-mod support;
-
 use std::net::TcpListener;
 
-use relay::{CERTIFICATE, HASH_NAME, Relay};
-use simulator::Simulator;
-use support::{Directory, Program, Start, wait_until};
+use crate::simulator::Simulator;
+use crate::support::relay::{CERTIFICATE, HASH_NAME, Relay};
+use crate::support::{Directory, Program, Start, wait_until};
 
 /// The message and code of the error that a request meets.
 fn failure(program: &Program) -> (String, String) {

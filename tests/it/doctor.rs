@@ -1,8 +1,5 @@
 //! `langfast2api doctor`: what it finds, and that it goes no further than it may.
 
-mod simulator;
-mod support;
-
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::{Directory, Start};
 use serde_json::Value;
-use simulator::{Fault, Simulator, Step};
-use support::{Directory, Start};
 
 /// What a doctor said.
 #[derive(Debug)]

@@ -1,11 +1,9 @@
 //! The command line: what is made of its definition, `--check-config`, `models`, exit codes.
 
-mod support;
-
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use support::{Directory, Start};
+use crate::support::{Directory, Start};
 
 const NOWHERE: &str = "http://127.0.0.1:1";
 

@@ -1,11 +1,8 @@
 //! Tool calling on chat completions, with a model that calls by a script.
 
-mod simulator;
-mod support;
-
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::{Connection, Program, Response, Start, user, wait_until};
 use serde_json::{Value, json};
-use simulator::{Fault, Simulator, Step};
-use support::{Connection, Program, Response, Start, user, wait_until};
 
 fn start() -> (Simulator, Program) {
     let simulator = Simulator::start();

@@ -1,21 +1,14 @@
 //! What the service manager is told: the tests listen where systemd would.
 
-#[path = "support/frozen.rs"]
-mod frozen;
-mod simulator;
-#[path = "support/stepped.rs"]
-mod stepped;
-mod support;
-
 use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use frozen::Frozen;
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::frozen::Frozen;
+use crate::support::stepped::{SILENT, Stepped};
+use crate::support::{Directory, Program, Start, user, wait_until};
 use rustix::process::Signal;
-use simulator::{Fault, Simulator, Step};
-use stepped::{SILENT, Stepped};
-use support::{Directory, Program, Start, user, wait_until};
 
 /// How long the manager of these tests waits for a sign of life.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -105,7 +98,8 @@ fn the_status_tells_of_requests_and_of_what_somebody_has_to_do() {
     let failed = manager.wait_for("STATUS=0 requests under way; signing in failed: ");
     assert_eq!(failed.trim_end().lines().count(), 1);
     let _answer = program.chat_connection(user(SILENT));
-    assert_eq!(manager.wait_for("STATUS=1 "), "STATUS=1 requests under way\n");
+    // The failure is told of until the next sign-in has succeeded.
+    manager.wait_for("STATUS=1 requests under way\n");
 }
 
 #[test]

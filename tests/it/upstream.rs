@@ -1,18 +1,13 @@
 //! LangFast refusing or failing at each step before a run: what the client is told, what is tried
 //! again, and what never is.
 
-#[path = "support/relay.rs"]
-mod relay;
-mod simulator;
-mod support;
-
 use std::io::Read;
 use std::time::Duration;
 
-use relay::Relay;
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::relay::Relay;
+use crate::support::{Program, Response, Start, user};
 use serde_json::{Value, json};
-use simulator::{Fault, Simulator, Step};
-use support::{Program, Response, Start, user};
 
 /// With deadlines that pass quickly.
 fn quick(simulator: &Simulator) -> Start {
@@ -367,7 +362,7 @@ fn a_connection_that_was_closed_while_it_was_idle_is_not_used() {
         assert_eq!(program.ask("Hi").content(), "Hi");
         assert_eq!(simulator.stats().runs, run);
         relay.cut();
-        support::wait_until("the end of the connections", || relay.open() == 0);
+        crate::support::wait_until("the end of the connections", || relay.open() == 0);
     }
     assert!(!program.log().contains("once more"), "each was seen to be closed: {}", program.log());
 }

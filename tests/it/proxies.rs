@@ -3,21 +3,14 @@
 //!
 //! What is not installed is left out, with a word, unless `REQUIRE_PROXIES=1` is set.
 
-#[path = "support/proxy.rs"]
-mod proxy;
-mod simulator;
-#[path = "support/stepped.rs"]
-mod stepped;
-mod support;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 
-use proxy::{Client, Kind, Proxy};
+use crate::simulator::Simulator;
+use crate::support::proxy::{Client, Kind, Proxy};
+use crate::support::stepped::{SILENT, Stepped};
+use crate::support::{Program, Response, Start, chat_body, user, wait_until};
 use serde_json::{Value, json};
-use simulator::Simulator;
-use stepped::{SILENT, Stepped};
-use support::{Program, Response, Start, chat_body, user, wait_until};
 
 const CHAT: &str = "/v1/chat/completions";
 /// What an SDK sends: its key, and that it would take a compressed answer.
@@ -78,7 +71,7 @@ fn text_in(part: &str) -> String {
 #[test]
 fn the_proxies_find_no_fault_in_the_configurations() {
     for kind in Kind::installed() {
-        let (is_sound, words) = proxy::check(kind);
+        let (is_sound, words) = crate::support::proxy::check(kind);
         assert!(is_sound, "{kind:?}: {words}");
         // Caddy's warnings are about the test's certificate.
         assert!(kind != Kind::Nginx || !words.contains("[warn]"), "{words}");

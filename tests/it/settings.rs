@@ -1,14 +1,12 @@
 //! Settings: what they accept, how they are read again, and sockets that are passed on.
 
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
+use crate::support::{Connection, Directory, Program, Start, wait_until};
 use rustix::process::Signal;
-use support::{Connection, Directory, Program, Start, wait_until};
 
 const ONE_MODEL: &str = r#"[{"slug": "my-model", "parameters": {"message_types": ["user"]}}]"#;
 

@@ -6,9 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-mod simulator;
-
-use simulator::{Fault, Simulator, Step};
+use crate::simulator::{Fault, Simulator, Step};
 
 /// A signed-in client with its socket and a prompt.
 struct Client {

@@ -1,16 +1,11 @@
 //! `/metrics`: each figure moves when it should, and no client can make series.
 
-#[path = "support/scrape.rs"]
-mod scrape;
-mod simulator;
-mod support;
-
 use std::collections::BTreeSet;
 
-use scrape::Scrape;
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::scrape::Scrape;
+use crate::support::{Connection, Program, Start, user, wait_until};
 use serde_json::{Value, json};
-use simulator::{Fault, Simulator, Step};
-use support::{Connection, Program, Start, user, wait_until};
 
 const CHAT: &str = "/v1/chat/completions";
 /// Nobody listens there.
@@ -184,7 +179,7 @@ fn tokens_and_bytes_are_those_of_the_answers() {
         assert_eq!(after.find("langfast2api_tokens_total", &labels), Some(told), "{kind}");
     }
     let moved = |name: &str| after.sum(name, &[]) - before.sum(name, &[]);
-    let body = support::chat_body(user("hello there")).to_string();
+    let body = crate::support::chat_body(user("hello there")).to_string();
     assert_eq!(moved("langfast2api_received_bytes_total"), body.len() as f64);
     assert!(moved("langfast2api_sent_bytes_total") >= answer.body.len() as f64);
 }

@@ -1,11 +1,8 @@
 //! Responses, whole and as events, and their tools, with a model that calls by a script.
 
-mod simulator;
-mod support;
-
+use crate::simulator::Simulator;
+use crate::support::{Program, Response, Start};
 use serde_json::{Value, json};
-use simulator::Simulator;
-use support::{Program, Response, Start};
 
 fn start() -> (Simulator, Program) {
     let simulator = Simulator::start();

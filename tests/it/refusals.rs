@@ -1,11 +1,8 @@
 //! What a client is told whose request is wrong: status, OpenAI's error object, and nothing started.
 
-mod simulator;
-mod support;
-
+use crate::simulator::Simulator;
+use crate::support::{Program, Response, Start, user};
 use serde_json::{Value, json};
-use simulator::Simulator;
-use support::{Program, Response, Start, user};
 
 fn start() -> (Simulator, Program) {
     let simulator = Simulator::start();
@@ -197,7 +194,7 @@ fn head_works_wherever_get_does_and_has_no_body() {
 #[test]
 fn a_body_of_another_kind_is_a_415() {
     let (simulator, program) = start();
-    let body = support::chat_body(user("Hi")).to_string();
+    let body = crate::support::chat_body(user("Hi")).to_string();
     for header in [
         "Content-Type: text/plain\r\n",
         "Content-Type: application/x-www-form-urlencoded\r\n",
@@ -214,7 +211,7 @@ fn a_body_of_another_kind_is_a_415() {
 fn a_body_over_the_limit_is_a_413() {
     let simulator = Simulator::start();
     let program = Start::new(&simulator.url()).env("LANGFAST2API_MAX_BODY", "1").start();
-    let mut connection = support::Connection::open(program.address());
+    let mut connection = crate::support::Connection::open(program.address());
     connection
         .write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n");
     let response = connection.response();
@@ -229,7 +226,7 @@ fn without_a_right_key_nothing_is_let_in() {
     let simulator = Simulator::start();
     let program =
         Start::new(&simulator.url()).env("LANGFAST2API_API_KEYS", "right-1,right-2").start();
-    let body = support::chat_body(user("Hi")).to_string();
+    let body = crate::support::chat_body(user("Hi")).to_string();
     let expected = [json!("invalid_request_error"), Value::Null, json!("invalid_api_key")];
     for header in ["", "Authorization: Bearer wrong\r\n", "Authorization: Bearer \r\n"] {
         let response = post(&program, header, body.as_bytes());
@@ -254,7 +251,7 @@ fn more_requests_than_are_allowed_are_told_to_come_back() {
     assert_eq!(kind, "server_error");
     assert_eq!(response.header("retry-after"), Some("1"));
     held.stream.get_mut().shutdown(std::net::Shutdown::Both).unwrap();
-    support::wait_until("room for a request", || program.ask("Hi").status == 200);
+    crate::support::wait_until("room for a request", || program.ask("Hi").status == 200);
 }
 
 #[test]

@@ -1,10 +1,5 @@
 //! Signing in: whose identity, kept where, renewed when.
 
-#[path = "support/relay.rs"]
-mod relay;
-mod simulator;
-mod support;
-
 use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -13,11 +8,11 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use relay::Relay;
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::relay::Relay;
+use crate::support::{Directory, NOBODY, Program, Start, wait_until};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::{Value, json};
-use simulator::{Fault, Simulator, Step};
-use support::{Directory, NOBODY, Program, Start, wait_until};
 
 fn session_file(directory: &Directory) -> Value {
     let bytes = std::fs::read(session_path(directory).expect("a session file")).unwrap();
@@ -148,7 +143,8 @@ fn a_failed_sign_in_is_shared_by_those_who_waited_for_it() {
     simulator.fault(Step::SignUp, Fault::status(403).times(1));
     let program = Start::new(&relay.url()).state_dir(directory.path()).start();
     relay.mute(true);
-    let asks: Vec<_> = (0..5).map(|_| program.chat_connection(support::user("hello"))).collect();
+    let asks: Vec<_> =
+        (0..5).map(|_| program.chat_connection(crate::support::user("hello"))).collect();
     wait_until("all to wait", || program.get("/status").json()["under_way"] == 5);
     relay.mute(false);
     for mut ask in asks {
@@ -409,7 +405,7 @@ fn the_session_file_survives_a_kill_at_any_moment_of_a_sign_in_or_a_renewal() {
 /// Starts the program, asks it, and kills it at that moment.
 fn kill_in_a_sign_in(simulator: &Simulator, directory: &Directory, moment: Moment) {
     let mut program = start(simulator, directory);
-    let _asking = program.chat_connection(support::user("hello"));
+    let _asking = program.chat_connection(crate::support::user("hello"));
     simulator.wait_until(|stats| stats.http_requests >= moment.requests);
     std::thread::sleep(moment.then);
     program.signal(Signal::KILL);
@@ -451,7 +447,7 @@ fn kill_when_it_has_written(simulator: &Simulator, directory: &Directory, bytes:
     let limit = Some(bytes as u64);
     let limit = Rlimit { current: limit, maximum: limit };
     prlimit(Pid::from_raw(program.pid() as i32), Resource::Fsize, limit).unwrap();
-    let _asking = program.chat_connection(support::user("hello"));
+    let _asking = program.chat_connection(crate::support::user("hello"));
     assert_eq!(program.wait().signal(), Some(Signal::XFSZ.as_raw()), "killed as it wrote");
 }
 
@@ -825,7 +821,7 @@ fn while_another_process_holds_the_lock_no_token_is_used_and_the_client_is_told_
     simulator.expire_tokens();
     let holder = start(&simulator, &directory);
     simulator.fault(Step::Refresh, Fault::hang());
-    let body = support::chat_body(support::user("hello")).to_string();
+    let body = crate::support::chat_body(crate::support::user("hello")).to_string();
     let _asking = holder.send("POST", "/v1/chat/completions", "", body.as_bytes());
     let lock = session_path(&directory).unwrap().with_extension("lock");
     let pid = holder.pid().to_string();

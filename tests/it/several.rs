@@ -1,20 +1,14 @@
 //! Several instances behind HAProxy and nginx, with the configurations in `scripts/`: one that is killed
 //! takes its own answers with it, as errors, and no others.
 
-#[path = "support/proxy.rs"]
-#[allow(dead_code, reason = "each test file uses a part")]
-mod proxy;
-mod simulator;
-mod support;
-
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use proxy::{Client, Kind, Proxy};
+use crate::simulator::Simulator;
+use crate::support::proxy::{Client, Kind, Proxy};
+use crate::support::{Program, Start, chat_body, user, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
-use simulator::Simulator;
-use support::{Program, Start, chat_body, user, wait_until};
 
 const STREAMS: usize = 24;
 const HEADERS: &str = "Authorization: Bearer the-key\r\nContent-Type: application/json\r\n";

@@ -1,17 +1,14 @@
 //! The log: its formats, the request's id in its lines, and what never is in it.
 
-mod simulator;
-mod support;
-
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::{Directory, Program, Start, chat_body, user, wait_until};
 use langfast2api::observe::logger::{self, LogFormat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use simulator::{Fault, Simulator, Step};
-use support::{Directory, Program, Start, chat_body, user, wait_until};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -177,12 +174,12 @@ fn a_thread_that_panics() {
 #[test]
 fn a_panic_is_logged_without_its_words() {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_thread_that_panics", "--ignored", "--nocapture"])
+        .args(["--exact", "logs::a_thread_that_panics", "--ignored", "--nocapture"])
         .output()
         .unwrap();
     let log = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(output.status.success(), "{log}");
-    assert!(log.contains("ERROR a panic at tests/logs.rs:"), "{log}");
+    assert!(log.contains("ERROR a panic at tests/it/logs.rs:"), "{log}");
     assert!(log.contains("in the thread `worker`") && !log.contains("the-prompt"), "{log}");
 }
 

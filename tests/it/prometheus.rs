@@ -4,21 +4,14 @@
 //! Without Prometheus (`apt-get install prometheus`) only the names are compared, unless
 //! `REQUIRE_PROMETHEUS=1` is set.
 
-#[path = "support/prometheus.rs"]
-mod prometheus;
-#[path = "support/scrape.rs"]
-mod scrape;
-mod simulator;
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 
-use prometheus::{Prometheus, promtool};
-use scrape::Scrape;
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::prometheus::{Prometheus, promtool};
+use crate::support::scrape::Scrape;
+use crate::support::{Program, Start, wait_until};
 use serde_json::Value;
-use simulator::{Fault, Simulator, Step};
-use support::{Program, Start, wait_until};
 
 const RULES: &str = "scripts/prometheus-rules.yml";
 
@@ -64,7 +57,7 @@ fn busy_program(simulator: &Simulator, start: Start) -> Program {
     assert!(program.ask_stream("/sim text=lorem delay=1").is_done());
     simulator.fault(Step::Run, Fault::status(500));
     assert_eq!(program.ask("hello").status, 502);
-    let body = support::chat_body(support::user("hello")).to_string();
+    let body = crate::support::chat_body(crate::support::user("hello")).to_string();
     let json = "Content-Type: application/json\r\n";
     assert_eq!(program.request("POST", "/v1/nothing", json, body.as_bytes()).status, 404);
     wait_until("all to be counted", || {
@@ -139,7 +132,7 @@ fn the_dashboard_can_be_imported_whatever_the_data_source_is_called() {
 
 #[test]
 fn promtool_finds_no_fault_with_the_metrics() {
-    if !prometheus::is_installed() {
+    if !crate::support::prometheus::is_installed() {
         return;
     }
     let simulator = Simulator::start();
@@ -150,7 +143,7 @@ fn promtool_finds_no_fault_with_the_metrics() {
 
 #[test]
 fn the_alerts_fire_when_they_should_and_only_then() {
-    if !prometheus::is_installed() {
+    if !crate::support::prometheus::is_installed() {
         return;
     }
     let (is_sound, words) = promtool(&["check", "rules", RULES], "");
@@ -161,7 +154,7 @@ fn the_alerts_fire_when_they_should_and_only_then() {
 
 #[test]
 fn a_real_prometheus_scrapes_with_the_key_and_understands_every_panel() {
-    if !prometheus::is_installed() {
+    if !crate::support::prometheus::is_installed() {
         return;
     }
     let simulator = Simulator::start();
@@ -171,7 +164,7 @@ fn a_real_prometheus_scrapes_with_the_key_and_understands_every_panel() {
     prometheus.wait_ready();
     wait_until("a scrape", || !prometheus.query("up{job=\"langfast2api\"} == 1").is_empty());
     let ask = |content: &str, stream: bool| {
-        let mut fields = support::chat_body(support::user(content));
+        let mut fields = crate::support::chat_body(crate::support::user(content));
         fields["stream"] = stream.into();
         let headers = "Authorization: Bearer the-key\r\nContent-Type: application/json\r\n";
         let body = fields.to_string();

@@ -1,19 +1,12 @@
 //! The one socket on which all runs' events arrive: shared, kept alive, and made again when it is
 //! lost, without a character lost or doubled.
 
-#[path = "support/relay.rs"]
-mod relay;
-mod simulator;
-#[path = "support/stepped.rs"]
-mod stepped;
-mod support;
-
-use relay::{CERTIFICATE, Relay};
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::relay::{CERTIFICATE, Relay};
+use crate::support::stepped::{SILENT, Stepped};
+use crate::support::{Connection, Program, Start, user, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use simulator::{Fault, Simulator, Step};
-use stepped::{SILENT, Stepped};
-use support::{Connection, Program, Start, user, wait_until};
 
 fn start_literal() -> (Simulator, Program) {
     let simulator = Simulator::builder().literal_socket().start();
@@ -149,7 +142,7 @@ fn pings_are_answered_while_nothing_else_happens() {
         assert_eq!(program.ask("Hi").content(), "Hi");
         // The next answers come over the socket that was idle for twenty pings.
         let passed = relay.passed();
-        support::wait_until("twenty pings", || relay.passed() >= passed + 20);
+        crate::support::wait_until("twenty pings", || relay.passed() >= passed + 20);
         assert_eq!(program.ask("Hi").content(), "Hi");
         let stats = simulator.stats();
         assert_eq!((stats.connects, stats.open_sockets), (1, 1));

@@ -1084,7 +1084,8 @@ fn in_a_process_with_descriptors(limit: u64, test: &str) -> bool {
 
 #[test]
 fn want_of_descriptors_does_not_end_the_accept_loop() {
-    if !in_a_process_with_descriptors(64, "want_of_descriptors_does_not_end_the_accept_loop") {
+    if !in_a_process_with_descriptors(64, "front::want_of_descriptors_does_not_end_the_accept_loop")
+    {
         return;
     }
     let (front, address) = front_alone();

@@ -1,10 +1,7 @@
 //! What bodies of requests may take of the machine's memory.
 
-mod simulator;
-mod support;
-
-use simulator::Simulator;
-use support::{Connection, Program, Start, chat_body, user};
+use crate::simulator::Simulator;
+use crate::support::{Connection, Program, Start, chat_body, user};
 
 const MIB: usize = 1 << 20;
 
@@ -25,7 +22,7 @@ fn peak(program: &Program) -> usize {
     program.figure("VmHWM") as usize * 1024
 }
 
-fn post(program: &Program, body: &str) -> support::Response {
+fn post(program: &Program, body: &str) -> crate::support::Response {
     program.request("POST", "/v1/chat/completions", "", body.as_bytes())
 }
 

@@ -1,0 +1,40 @@
+//! All tests of the library and of the program as a whole, a module for each behaviour; what they share is
+//! in `support`, and LangFast is the `simulator`. In one binary, so that it is linked once.
+
+#[path = "../simulator/mod.rs"]
+mod simulator;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod access;
+mod bodies;
+mod commands;
+mod completions;
+mod doctor;
+mod events;
+mod front;
+mod leaving;
+mod legacy;
+mod logs;
+mod manager;
+mod messages;
+mod metrics;
+mod network;
+mod page;
+mod prometheus;
+mod proxies;
+mod refusals;
+mod responses;
+mod revised;
+mod rooms;
+mod session;
+mod settings;
+mod several;
+mod simulator_selftest;
+mod socket;
+mod static_binary;
+mod systemd;
+mod tools;
+mod upstream;
+mod usage;
+mod workers;
