@@ -1,5 +1,7 @@
 //! models.json: LangFast's own model records, and what each model accepts.
 
+use std::time::UNIX_EPOCH;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
@@ -226,17 +228,9 @@ impl From<Record> for Model {
 
 /// Unix seconds of an RFC 3339 time; its zone is taken for UTC, as LangFast writes it.
 fn unix_time(text: &str) -> Option<u64> {
-    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    if year < 1970 || !(1..=12).contains(&month) {
-        return None;
-    }
-    // Days since the epoch, counted in years that begin in March so that leap days come last.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
-    let epoch = 719_468;
-    Some((days.checked_sub(epoch)?) * 86_400 + hour * 3600 + minute * 60 + second)
+    let without_zone = text.get(.."YYYY-MM-DDThh:mm:ss".len())?;
+    let time = humantime::parse_rfc3339_weak(without_zone).ok()?;
+    Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 #[cfg(test)]
