@@ -45,7 +45,7 @@ use self::budget::Budget;
 use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
 use crate::observe::heartbeat::Heartbeat;
 use accept::Acceptor;
-use socket::{Signal, Socket};
+use socket::{ClientSocket, Signal};
 
 pub use exchange::{ClientNews, Exchange, Turn};
 pub use head::{BodyLength, Head};
@@ -164,7 +164,7 @@ pub enum Listener {
 
 impl Listener {
     /// A client and its address.
-    fn accept(&self) -> io::Result<(Socket, String)> {
+    fn accept(&self) -> io::Result<(ClientSocket, String)> {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;

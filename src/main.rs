@@ -95,12 +95,12 @@ fn serve(settings: &Settings) -> Result<()> {
     let mut listening = listen(&settings.listen, &access)?;
     let listeners = std::mem::take(&mut listening.listeners);
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
-        access.check_hosts(&settings.allowed_hosts);
+        access.allow_hosts(&settings.allowed_hosts);
     }
     let open_metrics = settings.metrics_open;
     let service = Arc::new(Service { models, completions, access, vitals, open_metrics });
     let server = Server::start(listeners, service.clone(), limits(settings, descriptors)?)?;
-    manager::keep_telling(server.pulse())?;
+    manager::keep_telling(server.health())?;
     manager::ready();
     announce(&listening, settings, &who);
     warnings.iter().for_each(|warning| log::warn!("{warning}"));

@@ -37,7 +37,7 @@ use workers::Workers;
 
 use crate::http::{Front, Limits, Listener};
 use crate::observe::heartbeat::Heartbeat;
-use crate::observe::manager::Pulse;
+use crate::observe::manager::Health;
 
 /// How much the server does at once.
 #[derive(Clone, Debug)]
@@ -76,23 +76,23 @@ impl Server {
     }
 
     /// How the server is, for its watchdog.
-    pub fn pulse(&self) -> ServerPulse {
+    pub fn health(&self) -> ServerHealth {
         let mut heartbeats = self.front.heartbeats().to_vec();
         heartbeats.push(self.workers.service().completions.langfast.heartbeat());
         let (workers, tickets) = (self.workers.clone(), self.tickets.clone());
-        ServerPulse { heartbeats, workers, tickets }
+        ServerHealth { heartbeats, workers, tickets }
     }
 }
 
 /// How the server is: whether its accept loops, LangFast's runner and the way to the workers go on. A
 /// server that is busy, even one that turns clients away, is not stuck.
-pub struct ServerPulse {
+pub struct ServerHealth {
     heartbeats: Vec<Arc<Heartbeat>>,
     workers: Arc<Workers>,
     tickets: Arc<Tickets>,
 }
 
-impl Pulse for ServerPulse {
+impl Health for ServerHealth {
     fn check(&self, grace: Duration) -> Result<(), String> {
         self.heartbeats.iter().try_for_each(|heartbeat| heartbeat.check(grace))?;
         match self.tickets.longest_wait() {

@@ -162,7 +162,7 @@ impl Choices {
     }
 
     fn wait(&self, until: Instant) -> Result<Woken, Error> {
-        let client = self.client.client();
+        let client = self.client.news();
         let mut select = Select::new();
         let (by_client, by_stop) = (select.recv(client), select.recv(&self.stopping));
         for choice in &self.choices {

@@ -14,7 +14,7 @@ use rustix::net::listen;
 use super::connection::{Connection, new_request_id};
 use super::head::{Head, Scan};
 use super::refusal::refusal;
-use super::socket::{Socket, wait};
+use super::socket::{ClientSocket, wait};
 use super::{Listener, Look, Shared, Slot};
 use crate::error::Error;
 use crate::observe::heartbeat::Heartbeat;
@@ -78,7 +78,7 @@ impl Acceptor {
         fds[1].revents().is_empty()
     }
 
-    fn welcome(&mut self, socket: Arc<Socket>, peer: String) {
+    fn welcome(&mut self, socket: Arc<ClientSocket>, peer: String) {
         let Some(slot) = Slot::take(&self.shared) else {
             let limit = self.shared.limits.connections;
             return self.turn_away(&socket, format!("all {limit} connections are in use"));
@@ -91,7 +91,7 @@ impl Acceptor {
     }
 
     /// Tells a client at once that it cannot be served.
-    fn turn_away(&mut self, socket: &Socket, why: String) {
+    fn turn_away(&mut self, socket: &ClientSocket, why: String) {
         self.warn(&why);
         self.shared.gate.note_turned_away();
         let error = Error::Overloaded(why);
@@ -102,7 +102,7 @@ impl Acceptor {
     }
 
     /// How the answer to a client that is turned away is to look, if its request is there.
-    fn last_look(&self, socket: &Socket) -> Look {
+    fn last_look(&self, socket: &ClientSocket) -> Look {
         let limits = &self.shared.limits;
         let mut request = Vec::with_capacity(limits.head_bytes);
         let _ = socket.read_by(&mut request, Instant::now() + LAST_LOOK, &self.shared.stop);

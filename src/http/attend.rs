@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::exchange::{ClientNews, End, OpenExchange};
-use super::socket::{Signal, Socket, wait};
+use super::exchange::{ClientNews, ExchangeEnd, OpenExchange};
+use super::socket::{ClientSocket, Signal, wait};
 use super::{Gate, TAKEN_WITHIN};
 use crate::error::Error;
 
@@ -14,7 +14,7 @@ const LOST: PollFlags = PollFlags::ERR.union(PollFlags::HUP).union(PollFlags::NV
 
 /// Who is attended to.
 pub struct Attendance<'a> {
-    pub client: &'a Socket,
+    pub client: &'a ClientSocket,
     pub exchange: &'a OpenExchange,
     pub gate: &'a dyn Gate,
     /// Ends the exchange when raised.
@@ -39,20 +39,20 @@ impl Attendance<'_> {
     ///
     /// # Errors
     /// Nobody has taken it, and nobody will; the client is to be told.
-    pub fn run(self) -> Result<End, Error> {
+    pub fn run(self) -> Result<ExchangeEnd, Error> {
         // That the client is lost is reported unasked.
         let mut of_client = PollFlags::RDHUP;
         let mut tries = 0;
         let mut overdue = Some(Instant::now() + TAKEN_WITHIN);
         loop {
             match self.wait(of_client, overdue) {
-                News::Lost => return Ok(End::Gone),
+                News::Lost => return Ok(ExchangeEnd::Gone),
                 News::Over => return Ok(self.exchange.end()),
                 News::HalfClosed => {
                     of_client = PollFlags::empty();
                     self.exchange.tell(ClientNews::HalfClosed);
                     if !self.exchange.probe() {
-                        return Ok(End::Gone);
+                        return Ok(ExchangeEnd::Gone);
                     }
                 }
                 News::Overdue if self.exchange.is_taken() => overdue = None,

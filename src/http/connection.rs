@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::attend::Attendance;
 use super::body::Decoder;
-use super::exchange::{End, OpenExchange, Request};
+use super::exchange::{ExchangeEnd, OpenExchange, Request};
 use super::head::{BodyLength, Head, Scan};
 use super::pace::Pace;
 use super::refusal::refusal;
-use super::socket::{Socket, Stopped, wait};
+use super::socket::{ClientSocket, Stopped, wait};
 use super::{Look, Shared, Slot};
 use crate::error::Error;
 use crate::http::budget::{Body, Whole};
@@ -27,7 +27,7 @@ const READ_OVER: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Why a request is not served.
-enum Stop {
+enum NotServed {
     /// The client has gone, or is to go without a word.
     Gone,
     /// It is told why; then the connection ends.
@@ -36,14 +36,14 @@ enum Stop {
     Noted(Error),
 }
 
-impl From<Error> for Stop {
-    fn from(error: Error) -> Stop {
-        Stop::Refused(error)
+impl From<Error> for NotServed {
+    fn from(error: Error) -> NotServed {
+        NotServed::Refused(error)
     }
 }
 
 /// What a connection does after a request.
-enum Next {
+enum AfterRequest {
     Request,
     Close,
     /// Closes at once, by a reset if an answer was cut.
@@ -51,7 +51,7 @@ enum Next {
 }
 
 pub struct Connection {
-    socket: Arc<Socket>,
+    socket: Arc<ClientSocket>,
     peer: String,
     /// What has been read and belongs to no request yet, at most `head_bytes`.
     buffer: Vec<u8>,
@@ -61,7 +61,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(socket: Arc<Socket>, peer: String, shared: Arc<Shared>, slot: Slot) -> Connection {
+    pub fn new(
+        socket: Arc<ClientSocket>,
+        peer: String,
+        shared: Arc<Shared>,
+        slot: Slot,
+    ) -> Connection {
         Connection { socket, peer, buffer: Vec::new(), shared, _slot: slot }
     }
 
@@ -69,14 +74,14 @@ impl Connection {
     pub fn serve(mut self) {
         loop {
             match self.serve_request() {
-                Next::Request => {}
-                Next::Close => return self.linger(),
-                Next::Drop => return,
+                AfterRequest::Request => {}
+                AfterRequest::Close => return self.linger(),
+                AfterRequest::Drop => return,
             }
         }
     }
 
-    fn serve_request(&mut self) -> Next {
+    fn serve_request(&mut self) -> AfterRequest {
         let (request_id, with_body, look, served) = match self.read_head() {
             Err(stop) => (new_request_id(), true, Look::default(), Err(stop)),
             Ok(head) => {
@@ -87,23 +92,29 @@ impl Connection {
         };
         match served {
             Ok(next) => next,
-            Err(Stop::Gone) => Next::Drop,
-            Err(Stop::Refused(error)) => {
+            Err(NotServed::Gone) => AfterRequest::Drop,
+            Err(NotServed::Refused(error)) => {
                 let _lines = logger::concerning(&request_id);
                 self.note_refusal(None, &error);
                 self.refuse(&error, &look, &request_id, with_body)
             }
-            Err(Stop::Noted(error)) => self.refuse(&error, &look, &request_id, with_body),
+            Err(NotServed::Noted(error)) => self.refuse(&error, &look, &request_id, with_body),
         }
     }
 
-    fn refuse(&self, error: &Error, look: &Look, request_id: &str, with_body: bool) -> Next {
+    fn refuse(
+        &self,
+        error: &Error,
+        look: &Look,
+        request_id: &str,
+        with_body: bool,
+    ) -> AfterRequest {
         let refusal = refusal(error, look, request_id, with_body, false);
-        self.write(&refusal).map_or(Next::Drop, |()| Next::Close)
+        self.write(&refusal).map_or(AfterRequest::Drop, |()| AfterRequest::Close)
     }
 
     /// The story of a request once its head has been read.
-    fn exchange(&mut self, mut head: Head, request_id: String) -> Result<Next, Stop> {
+    fn exchange(&mut self, mut head: Head, request_id: String) -> Result<AfterRequest, NotServed> {
         let _lines = logger::concerning(&request_id);
         head.keep_alive &= !self.shared.stop.is_raised();
         let checked = head.check_size(&self.shared.limits);
@@ -129,14 +140,14 @@ impl Connection {
         let exchange = OpenExchange::new(request, &self.shared)?;
         let ended = self.have_answered(&exchange);
         match ended.map_err(|error| self.noted(error.into(), &exchange.head))? {
-            End::Complete if exchange.keeps_alive() => Ok(Next::Request),
-            End::Complete => Ok(Next::Close),
-            End::Gone => Ok(Next::Drop),
-            End::Cut => {
+            ExchangeEnd::Complete if exchange.keeps_alive() => Ok(AfterRequest::Request),
+            ExchangeEnd::Complete => Ok(AfterRequest::Close),
+            ExchangeEnd::Gone => Ok(AfterRequest::Drop),
+            ExchangeEnd::Cut => {
                 warn!("the answer was cut");
-                Ok(Next::Drop)
+                Ok(AfterRequest::Drop)
             }
-            End::Silent => {
+            ExchangeEnd::Silent => {
                 error!("nobody gave an answer");
                 Err(Error::Internal("no answer was given".to_owned()).into())
             }
@@ -145,26 +156,31 @@ impl Connection {
 
     /// Refuses a request by its head. The connection can go on if little of a body is to be read
     /// over and the client does not wait for leave to send it.
-    fn turn_down(&mut self, head: &Head, error: Error, request_id: &str) -> Result<Next, Stop> {
+    fn turn_down(
+        &mut self,
+        head: &Head,
+        error: Error,
+        request_id: &str,
+    ) -> Result<AfterRequest, NotServed> {
         let to_read_over = match head.body {
             BodyLength::Known(length) if length == 0 || !head.expects_continue => length,
             _ => usize::MAX,
         };
         self.note_refusal(Some(head), &error);
         if to_read_over > READ_OVER || !head.keep_alive {
-            return Err(Stop::Noted(error));
+            return Err(NotServed::Noted(error));
         }
         let look = self.shared.gate.look(head);
         self.write(&refusal(&error, &look, request_id, head.method != "HEAD", true))?;
         // If that fails, there is nothing more to say: the answer has been given.
-        self.read_body(head).map(|_| Next::Request).map_err(|_| Stop::Gone)
+        self.read_body(head).map(|_| AfterRequest::Request).map_err(|_| NotServed::Gone)
     }
 
     /// Notes a refusal while there is a head to note it with.
-    fn noted(&self, stop: Stop, head: &Head) -> Stop {
-        let Stop::Refused(error) = stop else { return stop };
+    fn noted(&self, stop: NotServed, head: &Head) -> NotServed {
+        let NotServed::Refused(error) = stop else { return stop };
         self.note_refusal(Some(head), &error);
-        Stop::Noted(error)
+        NotServed::Noted(error)
     }
 
     fn note_refusal(&self, head: Option<&Head>, error: &Error) {
@@ -173,7 +189,7 @@ impl Connection {
     }
 
     /// Reads up to the end of the next head; what follows it stays in the buffer.
-    fn read_head(&mut self) -> Result<Head, Stop> {
+    fn read_head(&mut self) -> Result<Head, NotServed> {
         self.await_request()?;
         let deadline = Instant::now() + self.shared.limits.head_deadline;
         let mut scan = Scan::default();
@@ -186,13 +202,13 @@ impl Connection {
             if let Err(stopped) = self.read_more(deadline) {
                 // Nothing but the empty line that some clients send after a body is no request.
                 let nothing = self.buffer.trim_ascii().is_empty();
-                return Err(if nothing { Stop::Gone } else { self.late_head(stopped) });
+                return Err(if nothing { NotServed::Gone } else { self.late_head(stopped) });
             }
         }
     }
 
     /// Waits for the first byte of a request, unless it is there.
-    fn await_request(&mut self) -> Result<(), Stop> {
+    fn await_request(&mut self) -> Result<(), NotServed> {
         if !self.buffer.is_empty() {
             return Ok(());
         }
@@ -200,13 +216,13 @@ impl Connection {
         let mut fds = [PollFd::new(&*self.socket, PollFlags::IN), self.shared.stop.poll_fd()];
         wait(&mut fds, Some(Instant::now() + self.shared.limits.idle));
         // A request that has arrived is served even if the front is being stopped.
-        if fds[0].revents().is_empty() { Err(Stop::Gone) } else { Ok(()) }
+        if fds[0].revents().is_empty() { Err(NotServed::Gone) } else { Ok(()) }
     }
 
     /// Reads and decodes a body, which must keep up with the least rate all the time: whatever
     /// length a client announces, it cannot stay by sending next to nothing. If the memory for bodies
     /// is all taken, it waits for as long as the client might take.
-    fn read_body(&mut self, head: &Head) -> Result<Body, Stop> {
+    fn read_body(&mut self, head: &Head) -> Result<Body, NotServed> {
         let limits = &self.shared.limits;
         let whole = match head.body {
             BodyLength::Known(length) => Whole::Known(length),
@@ -228,12 +244,12 @@ impl Connection {
         }
     }
 
-    fn late_head(&self, stopped: Stopped) -> Stop {
+    fn late_head(&self, stopped: Stopped) -> NotServed {
         let limit = self.shared.limits.head_deadline.as_secs_f64();
         stop(stopped, format!("The request's head did not arrive within {limit} s"))
     }
 
-    fn late_body(&self, stopped: Stopped) -> Stop {
+    fn late_body(&self, stopped: Stopped) -> NotServed {
         let rate = self.shared.limits.body_rate;
         stop(stopped, format!("The request's body came at less than {rate} bytes a second"))
     }
@@ -242,7 +258,7 @@ impl Connection {
     ///
     /// # Errors
     /// Nobody will answer.
-    fn have_answered(&self, exchange: &OpenExchange) -> Result<End, Error> {
+    fn have_answered(&self, exchange: &OpenExchange) -> Result<ExchangeEnd, Error> {
         let shared = &self.shared;
         shared.gate.hand_over(exchange)?;
         // From here on the connection may hold a part of an answer, and must not end as if it were
@@ -250,7 +266,7 @@ impl Connection {
         self.socket.reset_on_close(true);
         let (client, gate, close) = (&*self.socket, &*shared.gate, &shared.close);
         let end = Attendance { client, exchange, gate, close }.run();
-        if matches!(end, Ok(End::Complete | End::Silent) | Err(_)) {
+        if matches!(end, Ok(ExchangeEnd::Complete | ExchangeEnd::Silent) | Err(_)) {
             self.socket.reset_on_close(false);
         }
         end
@@ -277,17 +293,17 @@ impl Connection {
         self.socket.read_by(&mut self.buffer, deadline, &self.shared.close)
     }
 
-    fn write(&self, bytes: &[u8]) -> Result<(), Stop> {
+    fn write(&self, bytes: &[u8]) -> Result<(), NotServed> {
         let stall = self.shared.limits.write_stall;
-        self.socket.write_paced(bytes, stall, &self.shared.close).map_err(|_| Stop::Gone)
+        self.socket.write_paced(bytes, stall, &self.shared.close).map_err(|_| NotServed::Gone)
     }
 }
 
 /// A client that is late is told so; one that has gone is not.
-fn stop(stopped: Stopped, message: String) -> Stop {
+fn stop(stopped: Stopped, message: String) -> NotServed {
     match stopped {
-        Stopped::Late => Stop::Refused(Error::BadHttp { status: 408, message }),
-        Stopped::Gone => Stop::Gone,
+        Stopped::Late => NotServed::Refused(Error::BadHttp { status: 408, message }),
+        Stopped::Gone => NotServed::Gone,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::socket::{Signal, Socket, Stopped};
+use super::socket::{ClientSocket, Signal, Stopped};
 use super::{Head, Shared};
 use crate::error::Error;
 use crate::http::budget::Body;
@@ -26,7 +26,7 @@ pub enum ClientNews {
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ExchangeEnd {
     /// The client has the whole answer.
     Complete,
     /// Nobody gave an answer; the client has been sent nothing.
@@ -51,7 +51,7 @@ pub struct Exchange {
     pub accepted: Instant,
     /// Until it is taken.
     body: Mutex<Option<Body>>,
-    client: Arc<Socket>,
+    client: Arc<ClientSocket>,
     /// Whether the client has been sent any of the answer; held while it is written to.
     begun: Mutex<bool>,
     shared: Arc<Shared>,
@@ -109,7 +109,7 @@ impl Exchange {
     }
 
     /// News of the client. Disconnected means that it has gone: nobody reads the answer any more.
-    pub fn client(&self) -> &Receiver<ClientNews> {
+    pub fn news(&self) -> &Receiver<ClientNews> {
         &self.news
     }
 
@@ -149,7 +149,7 @@ pub(super) struct Request {
     pub request_id: String,
     pub peer: String,
     pub accepted: Instant,
-    pub client: Arc<Socket>,
+    pub client: Arc<ClientSocket>,
 }
 
 /// The front's side of an exchange. Dropping it tells who answers that the client has gone.
@@ -199,11 +199,11 @@ impl OpenExchange {
     }
 
     /// How the answer stands, once the exchange is over.
-    pub fn end(&self) -> End {
+    pub fn end(&self) -> ExchangeEnd {
         match (*self.exchange.begun(), self.exchange.finished.load(Ordering::Acquire)) {
-            (true, true) => End::Complete,
-            (true, false) => End::Cut,
-            (false, _) => End::Silent,
+            (true, true) => ExchangeEnd::Complete,
+            (true, false) => ExchangeEnd::Cut,
+            (false, _) => ExchangeEnd::Silent,
         }
     }
 

@@ -62,21 +62,21 @@ impl Signal {
 }
 
 /// A connected stream socket.
-pub struct Socket(OwnedFd);
+pub struct ClientSocket(OwnedFd);
 
-impl<T: Into<OwnedFd>> From<T> for Socket {
-    fn from(stream: T) -> Socket {
-        Socket(stream.into())
+impl<T: Into<OwnedFd>> From<T> for ClientSocket {
+    fn from(stream: T) -> ClientSocket {
+        ClientSocket(stream.into())
     }
 }
 
-impl AsFd for Socket {
+impl AsFd for ClientSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl Socket {
+impl ClientSocket {
     /// Appends what has arrived, as far as the spare capacity goes, which must not be empty. 0 is
     /// the end, `AGAIN` means that nothing has arrived.
     pub fn read(&self, into: &mut Vec<u8>) -> io::Result<usize> {

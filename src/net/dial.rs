@@ -190,7 +190,7 @@ impl Dialer {
             }
             None => {
                 let tcp = connect_tcp(&endpoint.host, endpoint.port, deadline, done)?;
-                Socket::new(tcp, deadline)
+                TimedSocket::new(tcp, deadline)
             }
         };
         if !endpoint.tls {
@@ -219,7 +219,7 @@ impl Dialer {
     }
 }
 
-fn tls_failure(host: &str, error: HandshakeError<Socket>) -> String {
+fn tls_failure(host: &str, error: HandshakeError<TimedSocket>) -> String {
     let why = match error {
         HandshakeError::Failure(error) => error.to_string(),
         HandshakeError::WouldBlock(_) => "no answer in time".to_owned(),
@@ -326,7 +326,7 @@ fn connect_through(
     proxy: &ureq::Proxy,
     endpoint: &Endpoint,
     deadline: Instant,
-) -> Result<Socket, DialError> {
+) -> Result<TimedSocket, DialError> {
     let name = format!("the proxy {}:{}", proxy.host(), proxy.port());
     let failed = |why: &dyn fmt::Display| DialError::Failed(format!("{name}: {why}"));
     if proxy.protocol() != ureq::ProxyProtocol::Http {
@@ -334,7 +334,7 @@ fn connect_through(
     }
     let tcp = connect_tcp(proxy.host(), proxy.port(), deadline, &mut |_, _| {});
     let tcp = tcp.map_err(|e| failed(&e))?;
-    let mut socket = Socket::new(tcp, deadline);
+    let mut socket = TimedSocket::new(tcp, deadline);
 
     let target = endpoint.authority();
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
@@ -353,7 +353,7 @@ fn connect_through(
 }
 
 /// Reads the head of a proxy's answer, a byte at a time: what follows it is the tunnel's.
-fn read_connect_status(socket: &mut Socket) -> io::Result<u16> {
+fn read_connect_status(socket: &mut TimedSocket) -> io::Result<u16> {
     const LONGEST_HEAD: usize = 16 * 1024;
     let mut head = Vec::new();
     let mut byte = [0];
@@ -374,16 +374,16 @@ fn read_connect_status(socket: &mut Socket) -> io::Result<u16> {
 
 /// A TCP socket whose reads and writes all end by one deadline, however many they are.
 #[derive(Debug)]
-pub struct Socket {
+pub struct TimedSocket {
     tcp: TcpStream,
     deadline: Option<Instant>,
     /// How reads wait when there is no deadline.
     watch: Option<Watch>,
 }
 
-impl Socket {
-    fn new(tcp: TcpStream, deadline: Instant) -> Socket {
-        Socket { tcp, deadline: Some(deadline), watch: None }
+impl TimedSocket {
+    fn new(tcp: TcpStream, deadline: Instant) -> TimedSocket {
+        TimedSocket { tcp, deadline: Some(deadline), watch: None }
     }
 
     fn left(&self) -> io::Result<Option<Duration>> {
@@ -395,7 +395,7 @@ impl Socket {
     }
 }
 
-impl Read for Socket {
+impl Read for TimedSocket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if let (None, Some(watch)) = (self.deadline, &mut self.watch) {
             return watch.read(&self.tcp, buf);
@@ -409,7 +409,7 @@ impl Read for Socket {
     }
 }
 
-impl Write for Socket {
+impl Write for TimedSocket {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         again_if_interrupted(|| {
             if let Some(left) = self.left()? {
@@ -439,13 +439,13 @@ fn again_if_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Resu
 #[derive(Debug)]
 pub enum Connection {
     /// Without TLS: a simulator, or a proxy of one's own.
-    Plain(Socket),
+    Plain(TimedSocket),
     /// With TLS.
-    Tls(Box<TlsStream<Socket>>),
+    Tls(Box<TlsStream<TimedSocket>>),
 }
 
 impl Connection {
-    fn socket(&mut self) -> &mut Socket {
+    fn socket(&mut self) -> &mut TimedSocket {
         match self {
             Connection::Plain(socket) => socket,
             Connection::Tls(stream) => stream.get_mut(),

@@ -12,7 +12,7 @@ use sd_notify::{NotifyState, notify, watchdog_enabled};
 const EVERY: Duration = Duration::from_secs(10);
 
 /// What the server knows of itself.
-pub trait Pulse: Send + 'static {
+pub trait Health: Send + 'static {
     /// Says in words what is stuck, if something is. Late is what is late by more than `grace`.
     ///
     /// # Errors
@@ -46,12 +46,12 @@ pub fn stopping(limit: Duration) {
 ///
 /// # Errors
 /// When no thread can be had.
-pub fn keep_telling(pulse: impl Pulse) -> io::Result<()> {
+pub fn keep_telling(health: impl Health) -> io::Result<()> {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
     }
     let patience = watchdog_enabled();
-    let mut watchdog = Watchdog::new(pulse, patience.unwrap_or(EVERY * 3));
+    let mut watchdog = Watchdog::new(health, patience.unwrap_or(EVERY * 3));
     let tick = move || loop {
         watchdog.tick(&mut |message| tell(&[NotifyState::Custom(message)]));
         thread::sleep(watchdog.patience / 3);
@@ -61,7 +61,7 @@ pub fn keep_telling(pulse: impl Pulse) -> io::Result<()> {
 
 /// The watchdog lives as long as it hears that nothing is stuck.
 struct Watchdog<P> {
-    pulse: P,
+    health: P,
     /// After so long without a word the manager ends the server and starts it anew.
     patience: Duration,
     /// How many times in a row something has been found stuck.
@@ -69,14 +69,14 @@ struct Watchdog<P> {
     status: String,
 }
 
-impl<P: Pulse> Watchdog<P> {
-    fn new(pulse: P, patience: Duration) -> Watchdog<P> {
-        Watchdog { pulse, patience, found_stuck: 0, status: String::new() }
+impl<P: Health> Watchdog<P> {
+    fn new(health: P, patience: Duration) -> Watchdog<P> {
+        Watchdog { health, patience, found_stuck: 0, status: String::new() }
     }
 
     /// Looks once, and tells.
     fn tick(&mut self, tell: &mut dyn FnMut(&str)) {
-        let stuck = self.pulse.check(self.patience / 2).err();
+        let stuck = self.health.check(self.patience / 2).err();
         self.found_stuck = if stuck.is_some() { self.found_stuck + 1 } else { 0 };
         let status = match stuck {
             // One time may be this whole process's pause: the machine slept.
@@ -88,7 +88,7 @@ impl<P: Pulse> Watchdog<P> {
             }
             _ => {
                 tell("WATCHDOG=1");
-                self.pulse.status()
+                self.health.status()
             }
         };
         if status != self.status {
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::observe::heartbeat::Heartbeat;
 
-    impl Pulse for Arc<Heartbeat> {
+    impl Health for Arc<Heartbeat> {
         fn check(&self, grace: Duration) -> Result<(), String> {
             Heartbeat::check(self, grace)
         }

@@ -107,7 +107,7 @@ impl Access {
     ///
     /// A page on the web can make its own name mean 127.0.0.1 (DNS rebinding) and would be let in
     /// otherwise; what it cannot do is to send another name than its own.
-    pub fn check_hosts(&mut self, names: &[String]) {
+    pub fn allow_hosts(&mut self, names: &[String]) {
         self.hosts = Some(names.iter().map(|name| name.to_ascii_lowercase()).collect());
     }
 
@@ -444,7 +444,7 @@ mod tests {
     #[test]
     fn without_a_key_only_local_names_addresses_and_allowed_names_are_answered_to() {
         let mut access = Access::default();
-        access.check_hosts(&["My.host".to_owned()]);
+        access.allow_hosts(&["My.host".to_owned()]);
         for host in ["localhost:8000", "127.0.0.1", "[::1]:8000", "a.localhost", "my.host:80"] {
             assert!(access.check_host(&head_for(host)).is_ok(), "{host}");
         }

@@ -205,7 +205,7 @@ impl Worker {
         loop {
             select! {
                 recv(self.go_on) -> _ => return respond(exchange, b"at last"),
-                recv(exchange.client()) -> news => {
+                recv(exchange.news()) -> news => {
                     let report = match news {
                         Ok(ClientNews::HalfClosed) => "half-closed",
                         Err(_) => "gone",
@@ -231,7 +231,7 @@ impl Worker {
                     chunks += 1;
                     chunk(exchange, format!("chunk {chunks};").as_bytes());
                 }
-                recv(exchange.client()) -> news => {
+                recv(exchange.news()) -> news => {
                     if news.is_err() {
                         self.reports.send("gone".to_owned()).unwrap();
                         return;
