@@ -66,8 +66,6 @@ impl Start {
             .args(["--supabase-url", upstream, "--runner-url", upstream])
             .arg("--state-dir")
             .arg(state)
-            // A killed program leaves its private socket behind.
-            .env("XDG_RUNTIME_DIR", state)
             .env_remove("SSL_CERT_FILE")
             .env_remove("SSL_CERT_DIR");
         Start { command, state: None }

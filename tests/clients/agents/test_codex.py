@@ -6,7 +6,7 @@ import pytest
 
 from gateway import Counts, call, turn
 
-# As README.md has it.
+# As tests/README.md has it.
 CONFIG = """
 model = "gpt-5"
 model_provider = "langfast"

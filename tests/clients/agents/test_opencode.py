@@ -10,7 +10,7 @@ PATCH = "*** Begin Patch\n*** Add File: hello.txt\n+Hello\n*** End Patch\n"
 
 
 def config(api):
-    """As README.md has it."""
+    """As tests/README.md has it."""
     options = {"baseURL": api, "apiKey": "none"}
     package = {"npm": "@ai-sdk/openai-compatible", "name": "langfast2api"}
     provider = package | {"options": options, "models": {"gpt-5": {}}}

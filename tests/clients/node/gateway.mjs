@@ -100,8 +100,7 @@ export async function startGateway(simulator, ...settings) {
     ...['--supabase-url', simulator.url, '--runner-url', simulator.url],
     ...settings,
   ];
-  // A killed program leaves its private socket behind: it shall lie where it is removed.
-  const url = await start(process.env.GATEWAY, args, { XDG_RUNTIME_DIR: state });
+  const url = await start(process.env.GATEWAY, args);
   return `${url}/v1`;
 }
 

@@ -110,8 +110,7 @@ class Gateway(Process):
         command = [os.environ["GATEWAY"], "--listen", "127.0.0.1:0", "--log", "debug"]
         command += ["--supabase-url", simulator.url, "--runner-url", simulator.url]
         command += ["--state-dir", str(self.state), *map(str, arguments)]
-        # A killed program leaves its private socket behind: it shall lie where it is removed.
-        super().__init__(command, XDG_RUNTIME_DIR=str(self.state))
+        super().__init__(command)
         self.api = f"{self.url}/v1"
 
     def stop(self):
