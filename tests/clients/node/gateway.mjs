@@ -22,9 +22,8 @@ process.on('exit', () => {
 });
 
 // Starts a program that says on its first line where it listens; gives that address.
-async function start(program, args, more = {}) {
-  const env = { ...environment, ...more };
-  const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+async function start(program, args) {
+  const child = spawn(program, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
   processes.push(child);
   let log = '';
   child.stderr.setEncoding('utf8').on('data', (text) => (log = (log + text).slice(-5000)));

@@ -24,14 +24,14 @@ ENVIRONMENT = {
 class Process:
     """A program that says on its first line where it listens."""
 
-    def __init__(self, command, **environment):
+    def __init__(self, command):
         self.log_file = tempfile.TemporaryFile("w+", errors="replace")
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.log_file,
-            env=ENVIRONMENT | environment,
+            env=ENVIRONMENT,
             text=True,
         )
         line = self.process.stdout.readline()
