@@ -304,7 +304,20 @@ fn nginx_takes_the_settings_that_the_page_shows() {
 }
 
 #[test]
-fn examples_that_are_data_can_be_read() {
+fn examples_that_are_data_can_be_read_or_are_what_is_shipped() {
+    let shipped = fs::read_to_string(repository().join("scripts/prometheus.yml")).unwrap();
+    for page in pages() {
+        for block in page.blocks().iter().filter(|block| block.language == "yaml") {
+            let lines: Vec<&str> =
+                shipped.lines().filter(|line| !line.trim().starts_with('#')).collect();
+            assert!(
+                lines.join("\n").contains(block.text.trim_end()),
+                "{}:{}",
+                page.path,
+                block.line
+            );
+        }
+    }
     for page in pages() {
         for block in page.blocks().iter().filter(|block| block.language == "json") {
             let read = serde_json::from_str::<serde_json::Value>(&block.text);

@@ -367,3 +367,15 @@ fn the_program_hears_who_asks_for_what_on_connections_that_are_kept() {
         }
     }
 }
+
+#[test]
+fn the_servers_own_page_may_call_at_a_port_that_is_not_the_usual_one() {
+    for kind in Kind::installed() {
+        let site = Site::start(kind);
+        let mut client = site.proxy.connect();
+        let host = "api.example.com:8443";
+        let headers = format!("{HEADERS}Origin: https://{host}\r\n");
+        client.send_to(host, "POST", CHAT, &headers, &body("hello", false));
+        assert_eq!(client.response().content(), "hello");
+    }
+}

@@ -314,9 +314,14 @@ pub struct Client {
 
 impl Client {
     pub fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) {
+        self.send_to(NAME, method, path, headers, body);
+    }
+
+    /// The same for another `Host`.
+    pub fn send_to(&mut self, host: &str, method: &str, path: &str, headers: &str, body: &[u8]) {
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {length}\r\n{headers}\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n{headers}\r\n"
         );
         let stream = self.stream.get_mut();
         stream.write_all(head.as_bytes()).unwrap();
