@@ -23,6 +23,7 @@ mod network;
 mod page;
 mod prometheus;
 mod proxies;
+mod readme;
 mod refusals;
 mod responses;
 mod revised;

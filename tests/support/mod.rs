@@ -3,11 +3,13 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod frozen;
+pub mod page;
 pub mod prometheus;
 pub mod proxy;
 pub mod relay;
 pub mod scrape;
 pub mod stepped;
+pub mod typed;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::page::{Block, Marker, Page, repository};
 use crate::simulator::Simulator;
 use crate::support::Directory;
+use crate::support::page::{Block, Marker, Page, repository};
 
 /// Longest that a block may take: `scripts/demo` may have to compile.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -2,14 +2,7 @@
 //!
 //! Every fenced block of shell is run, in the order of its page, by the real program in front of the
 //! simulator, in a network where there is nothing else. Comments in the Markdown that readers do not see
-//! say otherwise: see [`page::Marker`].
-
-#[path = "support/page.rs"]
-mod page;
-mod simulator;
-mod support;
-#[path = "support/typed.rs"]
-mod typed;
+//! say otherwise: see [`crate::support::page::Marker`].
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,10 +10,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::Directory;
+use crate::support::page::{Link, Page, repository};
 use clap::Arg;
 use langfast2api::config::Cli;
-use page::{Link, Page, repository};
-use support::Directory;
 
 /// Those that stand alone.
 const PAGES: [&str; 4] = ["README.md", "scripts/README.md", "src/README.md", "tests/README.md"];
@@ -32,7 +25,7 @@ const LONGEST: usize = 10_000;
 /// The page and the lines in it between which the table of settings stands.
 const TABLE: (&str, &str, &str) = (
     "scripts/README.md",
-    "<!-- settings: made by UPDATE=1 cargo test --test readme -->\n",
+    "<!-- settings: made by UPDATE=1 cargo test --test it readme:: -->\n",
     "<!-- end of settings -->\n",
 );
 /// Flags of other programs that the pages name.
@@ -114,7 +107,7 @@ fn the_table_of_settings_is_the_command_lines() {
         fs::write(repository().join(path), text).unwrap();
         return;
     }
-    assert_eq!(table, made, "{path} is out of date: UPDATE=1 cargo test --test readme");
+    assert_eq!(table, made, "{path} is out of date: UPDATE=1 cargo test --test it readme::");
 }
 
 /// The table of all settings in Markdown, under a line for each group, as `--help` has them.
@@ -292,7 +285,7 @@ fn nginx_takes_the_settings_that_the_page_shows() {
         shown.text
     );
     fs::write(&file, text).unwrap();
-    let Some(nginx) = typed::find("nginx") else {
+    let Some(nginx) = crate::support::typed::find("nginx") else {
         let required = std::env::var("REQUIRE_PROXIES").is_ok_and(|value| value == "1");
         assert!(!required, "nginx is not installed");
         return println!("left out: nginx is not installed");
@@ -328,17 +321,18 @@ fn examples_that_are_data_can_be_read_or_are_what_is_shipped() {
 
 #[test]
 fn every_block_of_shell_python_and_javascript_works_as_it_is_shown() {
-    let missing = typed::missing();
+    let missing = crate::support::typed::missing();
     let required = std::env::var("REQUIRE_READMES").is_ok_and(|value| value == "1");
     if !missing.is_empty() {
         assert!(!required, "the READMEs' blocks cannot be run without {missing:?}");
         println!("left out: the READMEs' blocks cannot be run without {missing:?}");
         return;
     }
-    let output = typed::in_own_network("blocks_in_a_network_of_their_own").output().unwrap();
+    let output =
+        crate::support::typed::in_own_network("readme::blocks_in_a_network_of_their_own").output().unwrap();
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "a block does not work:\n{text}");
-    let at = text.find(typed::SUMMARY).expect("blocks are run");
+    let at = text.find(crate::support::typed::SUMMARY).expect("blocks are run");
     let end = text[at..].find("\n\n").unwrap_or(text.len() - at);
     // Seen without --nocapture, too.
     writeln!(std::io::stderr(), "{}", &text[at..at + end]).unwrap();
@@ -347,14 +341,14 @@ fn every_block_of_shell_python_and_javascript_works_as_it_is_shown() {
 #[test]
 #[ignore = "run by the test above, where port 8000 is free and LangFast is out of reach"]
 fn blocks_in_a_network_of_their_own() {
-    if !typed::is_in_own_network() {
+    if !crate::support::typed::is_in_own_network() {
         println!("left out: this is not a network of its own");
         return;
     }
     // The translations' blocks are the same.
-    let mut count = typed::Count::default();
+    let mut count = crate::support::typed::Count::default();
     for path in PAGES {
-        typed::Reader::new().follow(&Page::read(path), &mut count);
+        crate::support::typed::Reader::new().follow(&Page::read(path), &mut count);
     }
     println!("{count}");
 }
