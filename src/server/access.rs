@@ -139,8 +139,10 @@ impl Access {
     /// # Errors
     /// [`Error::Forbidden`] says which setting allows the origin.
     pub fn check_origin(&self, head: &Head) -> Result<(), Error> {
-        let foreign = head.headers("origin").find(|origin| !self.may_call(head, origin));
-        let is_foreign = match (foreign, head.header("origin"), head.header("sec-fetch-site")) {
+        // An empty one says nothing of whose page it is.
+        let origins = || head.headers("origin").filter(|origin| !origin.is_empty());
+        let foreign = origins().find(|origin| !self.may_call(head, origin));
+        let is_foreign = match (foreign, origins().next(), head.header("sec-fetch-site")) {
             (Some(_), ..) => true,
             (None, Some(_), _) => false,
             (None, None, None | Some("same-origin" | "none")) => false,
@@ -166,7 +168,7 @@ impl Access {
             Some("same-site" | "cross-site") => false,
             _ => is_own(head, origin),
         };
-        origin.is_empty() || own || self.allows(origin)
+        own || self.allows(origin)
     }
 
     fn allows(&self, origin: &str) -> bool {
@@ -233,6 +235,8 @@ impl Allowed {
             "*" => return Ok(Allowed::Any),
             // What pages from files and sandboxed frames send.
             "null" => return Ok(Allowed::Origin(origin)),
+            // What the windows of some desktop programs send; its slashes are trimmed above.
+            "file:" => return Ok(Allowed::Origin("file://".to_owned())),
             _ => {}
         }
         match origin.split_once("://") {
@@ -471,6 +475,7 @@ mod tests {
         let access = Access::default();
         for fields in [
             "",
+            "Origin: |",
             "Origin: http://localhost|",
             "Origin: HTTP://LOCALHOST|",
             "Sec-Fetch-Site: none|",
@@ -496,6 +501,7 @@ mod tests {
             "Sec-Fetch-Site: same-site|Sec-Fetch-Mode: no-cors|",
             "Sec-Fetch-Site: cross-site|Sec-Fetch-Mode: navigate|Sec-Fetch-Dest: iframe|",
             "Sec-Fetch-Site: never heard of|",
+            "Origin: |Sec-Fetch-Site: cross-site|",
         ] {
             assert!(!may_come(&access, fields), "{fields}");
         }
@@ -515,6 +521,8 @@ mod tests {
         }
         assert!(!may_come(&allowing(&["https://b.example", "https://a.example:8443"]), origin));
         assert!(may_come(&allowing(&["null"]), "Origin: null|"));
+        assert!(may_come(&allowing(&["file://"]), "Origin: file://|"));
+        assert!(!may_come(&allowing(&["null"]), "Origin: file://|"));
         assert!(!may_come(&allowing(&["https://a.example"]), "Origin: null|"));
         let extension = "chrome-extension://abcdefgh";
         assert!(may_come(&allowing(&[extension]), &format!("Origin: {extension}|")));
