@@ -21,16 +21,17 @@ process.on('exit', () => {
   directories.forEach((path) => rmSync(path, { recursive: true, force: true }));
 });
 
-// Starts a program that says on its first line where it listens; gives that address.
+// Starts a program that says on its first line where it listens; gives that address, and a function
+// that returns what the program has logged so far.
 async function start(program, args) {
   const child = spawn(program, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
   processes.push(child);
   let log = '';
-  child.stderr.setEncoding('utf8').on('data', (text) => (log = (log + text).slice(-5000)));
+  child.stderr.setEncoding('utf8').on('data', (text) => (log += text));
   const url = await new Promise((resolve, reject) => {
     let line = '';
     child.on('error', reject);
-    child.on('exit', () => reject(new Error(`${program} has ended: ${line} ${log}`)));
+    child.on('exit', () => reject(new Error(`${program} has ended: ${line} ${log.slice(-5000)}`)));
     child.stdout.setEncoding('utf8').on('data', (text) => {
       line += text;
       const address = line.match(/http:\/\/[^\s,/]+/);
@@ -38,13 +39,14 @@ async function start(program, args) {
     });
   });
   [child, child.stdout, child.stderr].forEach((handle) => handle.unref());
-  return url;
+  return { url, log: () => log };
 }
 
 export class Simulator {
   static async start() {
     const simulator = new Simulator();
-    simulator.url = await start(process.env.SIMULATOR, ['--listen', '127.0.0.1:0', '--delay', '1']);
+    const args = ['--listen', '127.0.0.1:0', '--delay', '1'];
+    simulator.url = (await start(process.env.SIMULATOR, args)).url;
     return simulator;
   }
 
@@ -92,6 +94,11 @@ export class Simulator {
 
 // The program in front of a simulator; gives the base URL of its API.
 export async function startGateway(simulator, ...settings) {
+  return `${(await startLogged(simulator, ...settings)).url}/v1`;
+}
+
+// The program in front of a simulator; gives the URL of its root, and a function that returns its log.
+export async function startLogged(simulator, ...settings) {
   const state = mkdtempSync(join(tmpdir(), 'gateway-'));
   directories.push(state);
   const args = [
@@ -99,8 +106,7 @@ export async function startGateway(simulator, ...settings) {
     ...['--supabase-url', simulator.url, '--runner-url', simulator.url],
     ...settings,
   ];
-  const url = await start(process.env.GATEWAY, args);
-  return `${url}/v1`;
+  return start(process.env.GATEWAY, args);
 }
 
 // A message that makes the simulated run answer as these keys say.

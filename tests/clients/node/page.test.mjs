@@ -1,55 +1,36 @@
-// The page at `/`, in a real browser: Debian's Chromium, without a window.
+// The page at `/`, in a real browser.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { accessSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { chromium } from 'playwright-core';
+import { skip, startBrowser } from './browser.mjs';
 import { Simulator, sim, startGateway } from './gateway.mjs';
 
 const { source: axe } = createRequire(import.meta.url)('axe-core');
-const executablePath = '/usr/bin/chromium';
 const KEY = 'a-key-of-the-test';
 
-function isInstalled() {
-  try {
-    accessSync(executablePath);
-    return true;
-  } catch (error) {
-    if (process.env.REQUIRE_BROWSER === '1') throw error;
-    return false;
-  }
-}
-
-const skip = isInstalled() ? false : `${executablePath} is not there`;
-
 describe('the page', { skip }, () => {
-  let simulator, open, keyed, profile, browser, page, problems;
+  let simulator, open, keyed, directory, browser, end, page, problems;
 
   before(async () => {
     simulator = await Simulator.start();
     const root = async (...settings) =>
       (await startGateway(simulator, ...settings)).replace('/v1', '/');
     open = await root();
-    profile = mkdtempSync(join(tmpdir(), 'chromium-'));
-    const keys = join(profile, 'keys');
+    directory = mkdtempSync(join(tmpdir(), 'page-'));
+    const keys = join(directory, 'keys');
     writeFileSync(keys, KEY);
     keyed = await root('--api-keys-file', keys);
-    browser = await chromium.launchPersistentContext(profile, {
-      executablePath,
-      args: [
-        ...['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run'],
-        ...['--disable-background-networking', '--disable-component-update', '--disable-sync'],
-      ],
-    });
+    ({ browser, end } = await startBrowser());
   });
 
   after(async () => {
-    await browser?.close();
-    rmSync(profile, { recursive: true, force: true });
+    await end?.();
+    rmSync(directory, { recursive: true, force: true });
   });
 
   beforeEach(async () => {
