@@ -274,6 +274,27 @@ mod tests {
         assert_eq!(slug("fast"), "gpt-4.1-nano");
         assert_eq!(slug("claude-3"), "gpt-5");
         assert!(built_in(&[]).unwrap().find("claude-3").is_none());
+        assert!(
+            built_in(&["fast=gpt-5"]).unwrap().find("faster").is_none(),
+            "the whole name counts"
+        );
+    }
+
+    #[test]
+    fn times_become_unix_seconds() {
+        for (time, seconds) in [
+            ("1970-01-01T00:00:00", Some(0)),
+            ("1999-12-31T23:59:59.5+00:00", Some(946_684_799)),
+            ("2000-02-29T12:00:00Z", Some(951_825_600)),
+            ("2024-03-01T00:00:01Z", Some(1_709_251_201)),
+            ("2025-01-31T10:20:30Z", Some(1_738_318_830)),
+            ("1969-12-31T23:59:59Z", None),
+            ("2024-00-01T00:00:00Z", None),
+            ("2024-13-01T00:00:00Z", None),
+            ("yesterday", None),
+        ] {
+            assert_eq!(unix_time(time), seconds, "{time}");
+        }
     }
 
     #[test]

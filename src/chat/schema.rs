@@ -241,6 +241,30 @@ mod tests {
     }
 
     #[test]
+    fn every_limit_ends_where_it_says_and_of_several_schemas_one_fits() {
+        let one_of = json!({"oneOf": [{"type": "number"}, {"minimum": 5}, {"type": "string"}]});
+        for (schema, good, bad) in [
+            (json!({"minimum": 2}), json!([2, 2.5, "x"]), json!([1, 1.9])),
+            (json!({"maximum": 2}), json!([2, -1]), json!([3, 2.1])),
+            (json!({"exclusiveMinimum": 2}), json!([2.1, 3]), json!([2, 1])),
+            (json!({"exclusiveMaximum": 2}), json!([1.9, 1]), json!([2, 3])),
+            (json!({"minLength": 2}), json!(["ab", "éé", 1]), json!(["é", ""])),
+            (json!({"maxLength": 2}), json!(["éé", ""]), json!(["abc"])),
+            (json!({"minItems": 2}), json!([[1, 2], {}]), json!([[1], []])),
+            (json!({"maxItems": 2}), json!([[1, 2], []]), json!([[1, 2, 3]])),
+            (one_of, json!([3, null]), json!([6, "x"])),
+        ] {
+            let (good, bad) = (good.as_array().unwrap(), bad.as_array().unwrap());
+            for value in good {
+                assert!(Schema::new(&schema).allows(value), "{value} by {schema}");
+            }
+            for value in bad {
+                assert!(!Schema::new(&schema).allows(value), "{value} by {schema}");
+            }
+        }
+    }
+
+    #[test]
     fn a_schema_that_refers_to_itself_without_end_is_followed_so_far() {
         assert!(Schema::new(&json!({"$ref": "#"})).allows(&json!({})));
         let twice = json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]});

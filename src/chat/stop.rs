@@ -95,8 +95,12 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_of_several_stop_texts_counts() {
+    fn the_earliest_of_several_stop_texts_counts_and_is_told() {
         assert_eq!(play(&["d", "bc"], &["abcd"]).0.concat(), "a");
+        let mut filter = StopFilter::new(&["d", "bc"].map(str::to_owned));
+        assert_eq!(filter.stopped(), None);
+        filter.push("abcd".to_owned());
+        assert_eq!(filter.stopped(), Some("bc"));
     }
 
     #[test]

@@ -173,6 +173,20 @@ mod tests {
     }
 
     #[test]
+    fn what_joins_and_what_ends_a_session_are_told_apart() {
+        assert!(matches!(parse("1"), Ok(EnginePacket::Close)));
+        let joined = parse(r#"40{"sid":"x"}"#);
+        assert!(matches!(joined, Ok(EnginePacket::Message(SocketPacket::Connect))));
+        for frame in ["41", "41/,"] {
+            let ended = parse(frame);
+            assert!(
+                matches!(ended, Ok(EnginePacket::Message(SocketPacket::Disconnect))),
+                "{frame}"
+            );
+        }
+    }
+
+    #[test]
     fn other_namespaces_acks_and_binary_packets_are_passed_over() {
         for frame in [r#"42/admin,["x",1]"#, "431[1]", r#"451-["x",{"_placeholder":true,"num":0}]"#]
         {
@@ -196,9 +210,22 @@ mod tests {
 
     #[test]
     fn nonsense_is_an_error_and_never_a_panic() {
-        for frame in
-            ["", "x", "9", "4", "4é", "42", "42[", "42{}", "42[]", "42[1]", "0", "0{}", "é"]
-        {
+        for frame in [
+            "",
+            "x",
+            "9",
+            "4",
+            "4é",
+            "42",
+            "42[",
+            "42{}",
+            "42[]",
+            "42[1]",
+            "42[\"x\"1]",
+            "0",
+            "0{}",
+            "é",
+        ] {
             assert!(parse(frame).is_err(), "{frame}");
         }
     }

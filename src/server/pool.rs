@@ -100,6 +100,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread::{ThreadId, current};
+    use std::time::Instant;
 
     const STACK: usize = 256 * 1024;
 
@@ -107,6 +108,14 @@ mod tests {
         let (sender, receiver) = bounded(1);
         pool.run(Box::new(move || sender.send(current().id()).unwrap()));
         receiver.recv().unwrap()
+    }
+
+    fn wait_until(mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !condition() {
+            assert!(Instant::now() < deadline, "waited in vain");
+            std::thread::yield_now();
+        }
     }
 
     #[test]
@@ -168,8 +177,7 @@ mod tests {
             panic!("on purpose")
         }));
         let thread = receiver.recv().unwrap();
-        let reused = std::iter::repeat_with(|| thread_of_a_job(&pool));
-        assert!(reused.take(10_000).any(|other| other == thread));
+        wait_until(|| thread_of_a_job(&pool) == thread);
     }
 
     #[test]
@@ -188,9 +196,7 @@ mod tests {
         }
         assert_eq!(TOLD.load(Ordering::SeqCst), 0, "nothing is over yet");
         drop(finish);
-        while pool.size.lock().unwrap().threads > 0 || TOLD.load(Ordering::SeqCst) < 4 {
-            std::thread::yield_now();
-        }
+        wait_until(|| pool.size.lock().unwrap().threads == 0 && TOLD.load(Ordering::SeqCst) >= 4);
         assert_eq!(TOLD.load(Ordering::SeqCst), 4, "at four, two, one and none");
     }
 }

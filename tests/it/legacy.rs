@@ -90,6 +90,13 @@ fn json_answers_are_checked_and_freed_of_a_fence() {
     assert_eq!(answer.header("x-langfast2api-json"), Some("not-json"));
     assert_eq!(answer.content(), "not so");
 
+    // Of several choices the worst counts.
+    simulator.turn(json!({"text": "{}"}));
+    simulator.turn(json!({"text": "not so"}));
+    let mut fields = crate::support::user("Hi");
+    (fields["n"], fields["response_format"]) = (json!(2), json!({"type": "json_object"}));
+    assert_eq!(program.chat(fields).header("x-langfast2api-json"), Some("not-json"));
+
     let schema = json!({"type": "object", "required": ["a"]});
     let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
     let answer = ask("{\"b\": 1}", format.clone());

@@ -147,9 +147,10 @@ fn a_stuck_runner_is_noticed() {
 fn a_blocked_way_to_the_workers_is_noticed() {
     let (manager, simulator) = (Manager::new(), Simulator::start());
     let program = manager.start(&simulator).start();
-    // tiny_http's threads have no names: the kernel gives them the program's. The watchdog has it too
-    // until it has begun.
+    // tiny_http's threads have no names: the kernel gives them the program's. The others have it too until
+    // they have begun.
     manager.wait_for("WATCHDOG=1");
+    assert_eq!(program.get("/healthz").status, 200);
     let frozen = Frozen::threads(program.pid(), "langfast2api");
     let mut waiting = program.send("GET", "/healthz", "", b"");
     manager.sees_stuck(&program, "the way to the workers is stuck", frozen);

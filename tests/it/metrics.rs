@@ -167,6 +167,22 @@ fn a_stream_shows_while_it_is_under_way_and_its_pace_and_tokens_are_kept() {
 }
 
 #[test]
+fn the_time_to_the_first_token_is_not_that_to_the_last() {
+    let (_simulator, program) = start();
+    program.ask("hello").content();
+    let before = Scrape::of(&program);
+    assert!(program.ask_stream("/sim events=2 silence=1000").is_done());
+    let after =
+        wait_for(&program, "langfast2api_request_duration_seconds_count", &[("route", CHAT)], 2.0);
+    let moved = |name: &str| after.sum(name, &[]) - before.sum(name, &[]);
+    let first = moved("langfast2api_time_to_first_token_seconds_sum");
+    let labels = [("route", CHAT)];
+    let whole = "langfast2api_request_duration_seconds_sum";
+    let whole = after.sum(whole, &labels) - before.sum(whole, &labels);
+    assert!(first > 0.0 && whole - first > 0.5, "{first} s of {whole} s");
+}
+
+#[test]
 fn tokens_and_bytes_are_those_of_the_answers() {
     let (_simulator, program) = start();
     let before = Scrape::of(&program);

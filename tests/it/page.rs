@@ -137,15 +137,16 @@ fn what_the_page_asks_for_needs_the_key_and_the_page_itself_does_not() {
 
 #[test]
 fn what_each_model_accepts_is_listed_with_its_other_names() {
-    let program =
-        Start::new("http://127.0.0.1:1").env("LANGFAST2API_MODEL_ALIASES", "mine=gpt-5").start();
+    let program = Start::new("http://127.0.0.1:1")
+        .env("LANGFAST2API_MODEL_ALIASES", "mine=gpt-5,our-*=gpt-5")
+        .start();
     let list = program.get("/status/models").json();
     let model = |id: &str| {
         let mut models = list.as_array().unwrap().iter();
         models.find(|model| model["id"] == id).unwrap().clone()
     };
     let gpt5 = model("gpt-5");
-    assert_eq!(gpt5["names"], json!(["gpt-5-2025-08-07", "mine"]));
+    assert_eq!(gpt5["names"], json!(["gpt-5-2025-08-07", "mine", "our-*"]));
     assert_eq!(gpt5["numbers"], json!([]));
     assert_eq!(gpt5["words"]["reasoning_effort"], json!(["minimal", "low", "medium", "high"]));
     assert_eq!(model("gpt-4o")["numbers"][0], "temperature");

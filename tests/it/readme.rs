@@ -328,8 +328,9 @@ fn every_block_of_shell_python_and_javascript_works_as_it_is_shown() {
         println!("left out: the READMEs' blocks cannot be run without {missing:?}");
         return;
     }
-    let output =
-        crate::support::typed::in_own_network("readme::blocks_in_a_network_of_their_own").output().unwrap();
+    let output = crate::support::typed::in_own_network("readme::blocks_in_a_network_of_their_own")
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "a block does not work:\n{text}");
     let at = text.find(crate::support::typed::SUMMARY).expect("blocks are run");

@@ -178,6 +178,18 @@ fn an_access_token_is_renewed_before_it_ends_and_once() {
 }
 
 #[test]
+fn a_kept_access_token_that_is_about_to_end_is_renewed_before_it_is_used() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    assert_eq!(start(&simulator, &directory).ask("hello").content(), "hello");
+    let mut kept = session_file(&directory);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    kept["session"]["expires_at"] = json!(now + 30);
+    std::fs::write(session_path(&directory).unwrap(), kept.to_string()).unwrap();
+    assert_eq!(start(&simulator, &directory).ask("hello").content(), "hello");
+    assert_eq!((simulator.stats().signups, simulator.stats().refreshes), (1, 1));
+}
+
+#[test]
 fn a_token_that_langfast_no_longer_accepts_is_renewed_once_and_the_request_answered() {
     let (simulator, directory) = (Simulator::start(), Directory::new());
     let program = start(&simulator, &directory);
@@ -449,6 +461,15 @@ fn kill_when_it_has_written(simulator: &Simulator, directory: &Directory, bytes:
     prlimit(Pid::from_raw(program.pid() as i32), Resource::Fsize, limit).unwrap();
     let _asking = program.chat_connection(crate::support::user("hello"));
     assert_eq!(program.wait().signal(), Some(Signal::XFSZ.as_raw()), "killed as it wrote");
+}
+
+#[test]
+fn a_state_directory_that_is_made_is_closed_to_others() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let made = directory.path().join("made");
+    let program = Start::new(&simulator.url()).state_dir(&made).start();
+    assert_eq!(program.ask("hello").content(), "hello");
+    assert_eq!(std::fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]

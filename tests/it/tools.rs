@@ -380,10 +380,32 @@ fn arguments_that_do_not_fit_go_out_as_they_are_and_the_head_and_the_log_say_so(
 }
 
 #[test]
+fn arguments_are_held_against_the_schema_of_their_own_tool_and_the_worst_of_all_choices_counts() {
+    let (simulator, program) = start();
+    let anything = json!({"type": "function", "function": {"name": "anything", "parameters": {}}});
+    for (names, expected) in [
+        (["anything", "anything"], "valid"),
+        (["anything", "weather"], "invalid-arguments"),
+        (["weather", "anything"], "invalid-arguments"),
+    ] {
+        for name in names {
+            simulator.turn(json!({"calls": [called(name, json!({"place": 7}))]}));
+        }
+        let fields = json!({"n": 2, "tools": [tool("weather"), anything]});
+        let answer = program.chat(request(fields));
+        assert_eq!(answer.header("x-langfast2api-tools"), Some(expected), "{names:?}");
+    }
+}
+
+#[test]
 fn with_repair_the_model_is_asked_once_more_and_only_what_is_valid_is_streamed() {
     let simulator = Simulator::start();
     let program = Start::new(&simulator.url()).arg("--tool-repair").start();
     let wrong = json!({"text": "Hm.", "calls": [called("weather", json!({"place": 7}))]});
+    simulator.turn(json!({"text": "Sorry!", "calls": [in_oslo()]}));
+    let usage = program.chat(request(json!({}))).json()["usage"].clone();
+    let [prompt_tokens, completion_tokens] =
+        ["prompt_tokens", "completion_tokens"].map(|name| usage[name].as_u64().unwrap());
     for stream in [false, true] {
         simulator.turn(wrong.clone());
         simulator.turn(json!({"text": "Sorry!", "calls": [in_oslo()]}));
@@ -401,6 +423,14 @@ fn with_repair_the_model_is_asked_once_more_and_only_what_is_valid_is_streamed()
         if !stream {
             assert_eq!(answer.header("x-langfast2api-tools"), Some("repaired"));
         }
+        // Both runs count, and the second is given what the first was, and more.
+        let told = if stream { answer.chunks().pop().unwrap() } else { answer.json() };
+        let told = |name: &str| told["usage"][name].as_u64().unwrap();
+        assert!(told("prompt_tokens") > 2 * prompt_tokens, "{prompt_tokens} for the first");
+        assert!(
+            told("completion_tokens") > completion_tokens,
+            "{completion_tokens} for the second"
+        );
     }
 }
 

@@ -277,6 +277,13 @@ mod tests {
         [begin, Piece::Arguments(arguments.to_owned()), Piece::End]
     }
 
+    fn text_length(piece: &Piece) -> usize {
+        match piece {
+            Piece::Text(text) => text.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     const ADD: &str = r#"<call-7f3a name="add">{"a": 1}</call-7f3a>"#;
 
     #[test]
@@ -344,6 +351,8 @@ mod tests {
     fn the_end_marker_ends_a_call_whose_braces_do_not() {
         let written = r#"<call-7f3a name="add">{"a": {"b": 1}</call-7f3a>"#;
         assert_eq!(found(written), called("add", r#"{"a": {"b": 1}"#));
+        let twice = r#"<call-7f3a name="add">{"a": {"b": 1} <</call-7f3a>"#;
+        assert_eq!(found(twice), called("add", r#"{"a": {"b": 1} <"#));
         let html = r#"<call-7f3a name="add">{"a": "<b></b></call>"}</call-7f3a>"#;
         assert_eq!(found(html), called("add", r#"{"a": "<b></b></call>"}"#));
     }
@@ -381,6 +390,22 @@ mod tests {
             [Piece::Begin { name: "add".to_owned() }, Piece::Arguments("{\"a".to_owned())]
         );
         assert_eq!(next("\": 1"), [Piece::Arguments("\": 1".to_owned())]);
+        assert!(!parser.is_done());
+    }
+
+    #[test]
+    fn what_could_lead_to_a_call_is_held_back_only_so_long() {
+        let blanks = " ".repeat(10 * MOST_HELD_BACK);
+        let mut parser = Parser::new(Marker::new("7f3a"), vec!["add".to_owned()], true);
+        let mut found = Vec::new();
+        parser.push(&blanks, &mut found);
+        let shown: usize = found.iter().map(text_length).sum();
+        assert!(blanks.len() - shown <= MOST_HELD_BACK, "{shown} shown");
+        found.clear();
+        parser.push(ADD, &mut found);
+        assert!(!parser.is_done(), "another call may follow");
+        parser.push(&blanks, &mut found);
+        assert!(parser.is_done() && parser.left_out());
     }
 
     proptest! {
@@ -410,10 +435,7 @@ mod tests {
             for c in text.chars() {
                 taken += c.len_utf8();
                 parser.push(c.encode_utf8(&mut [0; 4]), &mut found);
-                let shown: usize = found.iter().map(|piece| match piece {
-                    Piece::Text(text) => text.len(),
-                    other => panic!("{other:?}"),
-                }).sum();
+                let shown: usize = found.iter().map(text_length).sum();
                 prop_assert!(taken - shown <= MOST_HELD_BACK);
             }
             parser.finish(&mut found);
