@@ -13,7 +13,6 @@ mod identity;
 mod join;
 mod leases;
 mod lenient;
-mod outside;
 mod prompt_meta;
 mod renewals;
 mod routes;
@@ -23,27 +22,31 @@ mod session;
 pub mod socketio;
 mod store;
 pub mod transcript;
+mod unwanted;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::Value;
 
-pub use api::{Api, Credentials, Timeouts, Tokens, Unwanted};
+pub use api::{Api, Credentials, Tokens};
 pub use fingerprint::Fingerprint;
 pub use identity::Outlook;
 pub use leases::Subscription;
-pub use outside::{Outside, Seen};
 pub use prompt_meta::prompt_meta;
 pub use run::RunEvent;
 pub use runner::{Runner, RunnerConfig};
 pub use session::{Grant, Session};
 pub use store::{LockError, Locked, Saved, SavedSession, Store, UsedToken};
 pub use transcript::Revised;
+pub use unwanted::{Unwanted, wanted_always};
+
+use unwanted::wanted_by_others;
 
 use crate::config::{BadSetting, Settings};
 use crate::error::{Error, Failure, Step};
 use crate::net::dial::{Dialer, Endpoint};
+use crate::net::transport::Timeouts;
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::vitals::Upstream;
 
@@ -76,21 +79,21 @@ impl LangFast {
         let runner = endpoint("LANGFAST2API_RUNNER_URL", &settings.runner_url)?;
         let origin = settings.origin.trim_end_matches('/').to_owned();
         let server = supabase.authority();
-        let timeouts = Timeouts::of(settings);
+        let timeouts = Timeouts { call: settings.request_timeout, keep_warm: settings.keep_warm };
 
-        let dialer = Arc::new(Dialer::new(timeouts.connect));
+        let dialer = Arc::new(Dialer::new(settings.connect_timeout));
         let anon_key = settings.anon_key.clone();
         let vitals = Arc::new(Upstream::default());
         let api =
             Api::new(dialer.clone(), supabase, anon_key, origin.clone(), timeouts, vitals.clone());
         let api = Arc::new(api);
         let store = Store::new(settings.state_dir()?, &server);
-        let session = Session::new(api.clone(), store, account, timeouts.request);
+        let session = Session::new(api.clone(), store, account, settings.request_timeout);
         let session = Arc::new(session);
         let config = RunnerConfig {
             endpoint: runner,
             origin,
-            handshake_timeout: timeouts.request,
+            handshake_timeout: settings.request_timeout,
             idle: settings.keep_warm,
             answer_limit: ANSWER_LIMIT,
         };
@@ -112,11 +115,12 @@ impl LangFast {
     /// # Errors
     /// The step that failed, and how.
     pub fn warm_up(&self, model: &str) -> Result<(), Error> {
-        let grant = self.session.grant()?;
+        let unwanted = wanted_always();
+        let grant = self.session.grant(&unwanted)?;
         let lease = self.runner.lease()?;
-        self.prompt(&grant, model)?;
+        self.prompt(&grant, model, &unwanted)?;
         self.api.connect_ahead()?;
-        lease.connected(&grant.user_id, &wanted_always()).map(drop)
+        lease.connected(&grant.user_id, &unwanted).map(drop)
     }
 
     /// What makes all connections.
@@ -144,7 +148,9 @@ impl LangFast {
     /// # Errors
     /// The step that failed, and how.
     pub fn prepare_prompt(&self, model: &str) -> Result<bool, Error> {
-        self.as_user(|grant| self.prompt(grant, model).map(|prompt| Some(prompt.is_kept)))
+        let unwanted = wanted_always();
+        let is_kept = |grant: &Grant| Ok(Some(self.prompt(grant, model, &unwanted)?.is_kept));
+        self.as_user(&unwanted, is_kept)
     }
 
     /// Connects the socket, as a run would, without starting one.
@@ -152,9 +158,9 @@ impl LangFast {
     /// # Errors
     /// The step that failed, and how.
     pub fn connect(&self) -> Result<(), Error> {
-        let connected =
-            |grant: &Grant| self.runner.lease()?.connected(&grant.user_id, &wanted_always());
-        self.as_user(|grant| Ok(connected(grant)?.then_some(())))
+        let unwanted = wanted_always();
+        let connected = |grant: &Grant| self.runner.lease()?.connected(&grant.user_id, &unwanted);
+        self.as_user(&unwanted, |grant| Ok(connected(grant)?.then_some(())))
     }
 
     /// The heartbeat of the thread that owns the socket.
@@ -174,25 +180,26 @@ impl LangFast {
         prompt_meta: &Value,
         unwanted: &Unwanted,
     ) -> Result<Subscription, Error> {
-        let own = unwanted.clone();
-        let server_ends: Unwanted =
-            Arc::new(move || own().filter(|why| *why == Error::ShuttingDown));
         let start = |grant: &Grant| self.start_as(grant, model, prompt_meta, unwanted);
-        api::while_wanted(&server_ends, || self.as_user(start))
+        self.as_user(&wanted_by_others(unwanted), start)
     }
 
     /// Does something as the signed-in user: once more with a new access token if it is refused (401),
     /// and as the other user if another has signed in meanwhile (`None`).
-    fn as_user<T>(&self, work: impl Fn(&Grant) -> Result<Option<T>, Error>) -> Result<T, Error> {
-        let mut grant = self.session.grant()?;
+    fn as_user<T>(
+        &self,
+        unwanted: &Unwanted,
+        work: impl Fn(&Grant) -> Result<Option<T>, Error>,
+    ) -> Result<T, Error> {
+        let mut grant = self.session.grant(unwanted)?;
         let mut renewed = false;
         loop {
             match work(&grant) {
                 Err(error) if status_of(&error) == Some(401) && !renewed => {
                     renewed = true;
-                    grant = self.session.renew(&grant)?;
+                    grant = self.session.renew(&grant, unwanted)?;
                 }
-                Ok(None) => grant = self.session.grant()?,
+                Ok(None) => grant = self.session.grant(unwanted)?,
                 Ok(Some(done)) => return Ok(done),
                 Err(error) => return Err(error),
             }
@@ -209,7 +216,8 @@ impl LangFast {
         unwanted: &Unwanted,
     ) -> Result<Option<Subscription>, Error> {
         let lease = self.runner.lease()?;
-        let prompt = self.prompt(grant, model)?;
+        let wanted_by_others = wanted_by_others(unwanted);
+        let prompt = self.prompt(grant, model, &wanted_by_others)?;
         if !lease.connected(&grant.user_id, unwanted)? {
             return Ok(None);
         }
@@ -226,7 +234,7 @@ impl LangFast {
             // The kept prompt may have been deleted in the web page meanwhile.
             Err(error) if prompt.is_kept && is_about_prompt(&error) => {
                 self.session.set_prompt_id(grant, None);
-                run(&self.prompt(grant, model)?.id)?
+                run(&self.prompt(grant, model, &wanted_by_others)?.id)?
             }
             other => other?,
         };
@@ -234,7 +242,7 @@ impl LangFast {
     }
 
     /// The prompt of the signed-in user, created if there is none yet.
-    fn prompt(&self, grant: &Grant, model: &str) -> Result<Prompt, Error> {
+    fn prompt(&self, grant: &Grant, model: &str, unwanted: &Unwanted) -> Result<Prompt, Error> {
         let kept = || self.session.prompt_id(grant).map(|id| Prompt { id, is_kept: true });
         if let Some(prompt) = kept() {
             return Ok(prompt);
@@ -249,17 +257,12 @@ impl LangFast {
         if let Some((_, error)) = creating.as_ref().filter(|(failed, _)| *failed > came) {
             return Err(error.clone());
         }
-        let created = self.api.create_prompt(&grant.access_token, model);
+        let created = self.api.create_prompt(&grant.access_token, model, unwanted);
         *creating = created.as_ref().err().map(|error| (Instant::now(), error.clone()));
         let id = created?;
         self.session.set_prompt_id(grant, Some(&id));
         Ok(Prompt { id, is_kept: false })
     }
-}
-
-/// For what nobody gives up.
-pub fn wanted_always() -> Unwanted {
-    Arc::new(|| None)
 }
 
 struct Prompt {

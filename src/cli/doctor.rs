@@ -4,6 +4,7 @@
 //! step that needs another that failed is skipped: it would only say the same again.
 
 mod door;
+mod outside;
 mod own;
 mod report;
 mod way;

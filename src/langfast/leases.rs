@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::api::{LOOK, Started, Unwanted};
+use super::api::Started;
 use super::routes::{Routes, RunKey};
 use super::run::{Notice, RunEvent};
+use super::unwanted::Unwanted;
 use crate::error::{Error, Failure, Step};
+use crate::net::transport::LOOK;
 use crate::observe::heartbeat::Heartbeat;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 

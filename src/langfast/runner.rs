@@ -18,6 +18,7 @@ use super::join::{Socket, join};
 use super::leases::{Lease, Leases, Limits, Link, Look, Pause};
 use super::run::{Notice, with_object};
 use super::session::{Grant, Session};
+use super::unwanted::wanted_always;
 use crate::error::{Error, Failure, Step, clean};
 use crate::langfast::socketio::{self, EnginePacket, Open, SocketPacket};
 use crate::net::dial::{Dialer, Endpoint};
@@ -202,11 +203,12 @@ impl Shared {
 
     /// Connects and joins as the signed-in user. A refused token is renewed once.
     fn connect(&self) -> Result<(Socket, Open, Arc<Grant>), Error> {
-        let grant = self.session.grant()?;
+        let unwanted = wanted_always();
+        let grant = self.session.grant(&unwanted)?;
         match self.connect_as(&grant) {
             Err(error) if is_refused(&error) && !self.was_refused_when_new(&grant) => {
                 log::debug!("runner: refused, once more with a new token");
-                let grant = self.session.renew(&grant)?;
+                let grant = self.session.renew(&grant, &unwanted)?;
                 let again = self.connect_as(&grant);
                 if again.as_ref().is_err_and(is_refused) {
                     let refused = (grant.access_token.clone(), Instant::now());

@@ -18,6 +18,7 @@ use super::grant::{MARGIN, lifetime, unix_now};
 use super::identity::{Outlook, Plan, cannot, outlook};
 use super::renewals::{Obtained, Renewals, hold_off};
 use super::store::{LockError, Locked, Saved, SavedSession, Store};
+use super::unwanted::{Unwanted, wanted_always};
 use crate::config::{Account, SetToken};
 use crate::error::{Error, Failure, Step};
 
@@ -48,6 +49,14 @@ struct Memory {
     unsaved: Option<(Saved, Option<String>)>,
 }
 
+/// What a sign-in works with.
+struct Attempt<'a> {
+    /// The session file's content, as it is to become.
+    saved: Saved,
+    lock: Option<Locked>,
+    unwanted: &'a Unwanted,
+}
+
 impl Session {
     /// A session whose identity is kept in `store`. `patience` bounds the wait for another process.
     pub fn new(api: Arc<Api>, store: Store, account: Account, patience: Duration) -> Session {
@@ -56,20 +65,20 @@ impl Session {
     }
 
     /// A grant that lasts a while yet: the present one, or a renewed one. However many ask at once,
-    /// LangFast is asked once.
+    /// LangFast is asked once, and all wait for it until the one who asks gives up.
     ///
     /// # Errors
-    /// [`Step::SignIn`]: what LangFast said, or what the operator has to do.
-    pub fn grant(&self) -> Result<Arc<Grant>, Error> {
-        self.renewals.get(None, |old| self.obtain(old))
+    /// [`Step::SignIn`]: what LangFast said, or what the operator has to do. What `unwanted` says.
+    pub fn grant(&self, unwanted: &Unwanted) -> Result<Arc<Grant>, Error> {
+        self.renewals.get(None, |old| self.obtain(old, unwanted))
     }
 
     /// A grant other than `refused`, which LangFast did not accept.
     ///
     /// # Errors
     /// As [`Session::grant`].
-    pub fn renew(&self, refused: &Grant) -> Result<Arc<Grant>, Error> {
-        self.renewals.get(Some(&refused.access_token), |old| self.obtain(old))
+    pub fn renew(&self, refused: &Grant, unwanted: &Unwanted) -> Result<Arc<Grant>, Error> {
+        self.renewals.get(Some(&refused.access_token), |old| self.obtain(old, unwanted))
     }
 
     /// Signs in anew and keeps the session, whoever was signed in before.
@@ -79,7 +88,8 @@ impl Session {
     pub fn log_in(&self, credentials: &Credentials) -> Result<Grant, Error> {
         let lock = self.store.lock(self.patience).map_err(|e| needs_operator(e.to_string()))?;
         let mut saved = self.load()?;
-        let tokens = self.api.sign_in(credentials).map_err(|error| match credentials {
+        let signed_in = self.api.sign_in(credentials, &wanted_always());
+        let tokens = signed_in.map_err(|error| match credentials {
             Credentials::RefreshToken(_) if is_dead_session(&error) => needs_operator(
                 "the refresh token was used already, or its session is over. Take a new one from the \
                  browser, and do not use it there any more",
@@ -186,26 +196,26 @@ impl Session {
     }
 
     /// Gets a grant whose access token is not `old`. Only one thread at a time is in here.
-    fn obtain(&self, old: Option<&str>) -> Result<Obtained, Error> {
+    fn obtain(&self, old: Option<&str>, unwanted: &Unwanted) -> Result<Obtained, Error> {
         let lock = self.lock()?;
-        let lock = lock.as_ref();
-        let mut saved = self.recall(lock)?;
-        let plan = Plan::of(&self.account, &saved);
-        let kept = saved.session.clone();
+        let saved = self.recall(lock.as_ref())?;
+        let mut attempt = Attempt { saved, lock, unwanted };
+        let plan = Plan::of(&self.account, &attempt.saved);
+        let kept = attempt.saved.session.clone();
         if let Some(session) = kept.as_ref().filter(|_| plan == Plan::GoOn) {
             if let Some(grant) = usable(session, old) {
                 return Ok(Obtained { grant, prompt_id: session.prompt_id.clone() });
             }
         }
         let (tokens, began_with) = match (plan, &kept, &self.account) {
-            (Plan::GoOn, Some(session), _) => self.go_on(session, &mut saved, lock)?,
+            (Plan::GoOn, Some(session), _) => self.go_on(session, &mut attempt)?,
             (Plan::SetToken, _, Account { refresh_token: Some(set), .. }) => {
-                self.begin_with(set, &mut saved, lock)?
+                self.begin_with(set, &mut attempt)?
             }
             (Plan::UsedUp | Plan::Refused, _, Account { refresh_token: Some(set), .. }) => {
-                return Err(needs_operator(cannot(plan, set, &saved)));
+                return Err(needs_operator(cannot(plan, set, &attempt.saved)));
             }
-            _ => (self.begin(&mut saved, lock)?, None),
+            _ => (self.begin(&mut attempt)?, None),
         };
         let lifetime = lifetime(&tokens);
         let mut session = saved_session(tokens, lifetime, began_with);
@@ -213,8 +223,8 @@ impl Session {
         session.prompt_id = same_user.and_then(|kept| kept.prompt_id);
         let obtained =
             Obtained { grant: Grant::of(&session, lifetime), prompt_id: session.prompt_id.clone() };
-        saved.session = Some(session);
-        self.keep(&saved, lock);
+        attempt.saved.session = Some(session);
+        self.keep(&attempt.saved, attempt.lock.as_ref());
         Ok(obtained)
     }
 
@@ -223,11 +233,10 @@ impl Session {
     fn go_on(
         &self,
         session: &SavedSession,
-        saved: &mut Saved,
-        lock: Option<&Locked>,
+        attempt: &mut Attempt<'_>,
     ) -> Result<(Tokens, Option<Fingerprint>), Error> {
-        let refreshed = self.api.sign_in(&Credentials::RefreshToken(session.refresh_token.clone()));
-        match refreshed {
+        let credentials = Credentials::RefreshToken(session.refresh_token.clone());
+        match self.api.sign_in(&credentials, attempt.unwanted) {
             Ok(tokens) => Ok((tokens, session.began_with.clone())),
             Err(error) if is_dead_session(&error) => {
                 let wants_account = session.email.is_some() || self.account.refresh_token.is_some();
@@ -235,7 +244,7 @@ impl Session {
                     return Err(self.explain(error));
                 }
                 log::warn!("the kept session is over ({}), signing in anew", error.cause());
-                Ok((self.begin(saved, lock)?, None))
+                Ok((self.begin(attempt)?, None))
             }
             Err(error) => Err(self.explain(error)),
         }
@@ -245,14 +254,15 @@ impl Session {
     fn begin_with(
         &self,
         set: &SetToken,
-        saved: &mut Saved,
-        lock: Option<&Locked>,
+        attempt: &mut Attempt<'_>,
     ) -> Result<(Tokens, Option<Fingerprint>), Error> {
-        match self.api.sign_in(&Credentials::RefreshToken(set.token.clone())) {
+        let credentials = Credentials::RefreshToken(set.token.clone());
+        let saved = &mut attempt.saved;
+        match self.api.sign_in(&credentials, attempt.unwanted) {
             Ok(tokens) => Ok((tokens, Some(saved.note_use(&set.token, false)))),
             Err(error) if is_dead_session(&error) => {
                 saved.note_use(&set.token, true);
-                self.keep(saved, lock);
+                self.keep(saved, attempt.lock.as_ref());
                 Err(needs_operator(cannot(Plan::Refused, set, saved)))
             }
             Err(error) => Err(self.explain(error)),
@@ -260,22 +270,24 @@ impl Session {
     }
 
     /// Signs in by the password that is set, or as a new anonymous user.
-    fn begin(&self, saved: &mut Saved, lock: Option<&Locked>) -> Result<Tokens, Error> {
-        saved.used_tokens.get_or_insert_default();
-        let Some((email, password)) = &self.account.login else { return self.sign_up(saved, lock) };
+    fn begin(&self, attempt: &mut Attempt<'_>) -> Result<Tokens, Error> {
+        attempt.saved.used_tokens.get_or_insert_default();
+        let Some((email, password)) = &self.account.login else { return self.sign_up(attempt) };
         let credentials =
             Credentials::Password { email: email.clone(), password: password.clone() };
-        let mut tokens = self.api.sign_in(&credentials).map_err(|error| self.explain(error))?;
+        let signed_in = self.api.sign_in(&credentials, attempt.unwanted);
+        let mut tokens = signed_in.map_err(|error| self.explain(error))?;
         // However LangFast writes it: it is by this that the session is known to be the account's.
         tokens.user.email = Some(email.clone());
         Ok(tokens)
     }
 
-    fn sign_up(&self, saved: &mut Saved, lock: Option<&Locked>) -> Result<Tokens, Error> {
-        self.count_sign_up(saved, lock)?;
-        let signed_up = self.api.sign_in(&Credentials::Anonymous);
+    fn sign_up(&self, attempt: &mut Attempt<'_>) -> Result<Tokens, Error> {
+        let Attempt { saved, lock, unwanted } = attempt;
+        self.count_sign_up(saved, lock.as_ref())?;
+        let signed_up = self.api.sign_in(&Credentials::Anonymous, unwanted);
         if signed_up.as_ref().is_err_and(is_refusal) {
-            self.discount_sign_up(saved, lock);
+            self.discount_sign_up(saved, lock.as_ref());
         }
         signed_up.map_err(|error| self.explain(error))
     }

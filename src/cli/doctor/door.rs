@@ -3,12 +3,13 @@
 
 use std::io;
 
+use super::outside::{Outside, Seen};
 use super::report::{Outcome, Report};
 use super::way::{after, connection};
 use crate::cli::check::Checked;
 use crate::config::Settings;
-use crate::langfast::{Outside, Seen, Timeouts};
 use crate::net::dial::Endpoint;
+use crate::net::transport::Timeouts;
 use crate::server::probe;
 
 /// What needs a key, if keys are set.
@@ -32,7 +33,8 @@ pub fn examine(
     let dialer = checked.langfast.dialer();
     let connected = connection("public URL", dialer, &endpoint, report)?;
     let is_plain = !endpoint.tls && !is_local(&endpoint.host);
-    let server = Outside::new(dialer.clone(), endpoint, Timeouts::of(settings));
+    let timeouts = Timeouts { call: settings.request_timeout, keep_warm: settings.keep_warm };
+    let server = Outside::new(dialer.clone(), endpoint, timeouts);
     let key = checked.access.any_key();
 
     after(connected, "public URL: no key", report, || {

@@ -187,7 +187,7 @@ fn sign_in(langfast: &LangFast) -> Outcome {
     let session = langfast.session();
     let outlook = session.outlook();
     let kept = session.kept().ok().flatten().map(|(who, _)| who);
-    match session.grant() {
+    match session.grant(&wanted_always()) {
         Err(error) => failed(&error),
         Ok(grant) => {
             // The report may be shown to others: it does not name the account.

@@ -5,16 +5,15 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::api::{DialConnector, Timeouts, agent};
 use crate::net::dial::{DialError, Dialer, Endpoint};
+use crate::net::transport::{Connections, Timeouts};
 
 /// Longest answer that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
 /// The server at a public URL.
 pub struct Outside {
-    agent: ureq::Agent,
-    endpoint: Endpoint,
+    connections: Arc<Connections>,
 }
 
 /// An answer.
@@ -34,7 +33,7 @@ pub struct Seen {
 impl Outside {
     /// The server at `endpoint`.
     pub fn new(dialer: Arc<Dialer>, endpoint: Endpoint, timeouts: Timeouts) -> Outside {
-        Outside { agent: agent(&DialConnector::new(dialer, endpoint.clone()), &timeouts), endpoint }
+        Outside { connections: Connections::new(dialer, endpoint, timeouts) }
     }
 
     /// Asks for `path` with this key, as a client's library would.
@@ -42,7 +41,8 @@ impl Outside {
     /// # Errors
     /// In words, when no whole answer comes.
     pub fn get(&self, path: &str, key: Option<&str>) -> Result<Seen, String> {
-        let mut request = self.agent.get(self.endpoint.url("http", path));
+        let agent = self.connections.agent(Arc::new(|| false));
+        let mut request = agent.get(self.connections.endpoint().url("http", path));
         // As the SDKs say: whether a proxy then compresses, and holds back, is part of the question.
         request = request.header("Accept-Encoding", "gzip, deflate");
         if let Some(key) = key {

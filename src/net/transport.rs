@@ -1,0 +1,313 @@
+//! HTTP calls over the dialer's connections: ureq speaks HTTP, and this is what it speaks it on.
+//!
+//! ureq tells a transport how long a call may take, and nothing else about it; and it hands a connection
+//! that it keeps from one call to the next. So it keeps none: the idle connections lie here, and each call
+//! gets an agent of its own, whose connections know when that call is given up.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ureq::Timeout;
+use ureq::config::Config;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
+
+use super::dial::{Connection, DialError, Dialer, Endpoint};
+
+/// How soon a wait ends after it is given up.
+pub const LOOK: Duration = Duration::from_millis(250);
+
+/// Idle connections kept for the next calls. A TLS connection is some 50 KB.
+const MOST_IDLE: usize = 16;
+/// Buffers of a connection in use, in bytes. The head of an answer has to fit into the first, which is
+/// also what ureq reads bodies through (it wants 10 KiB for that); the head of a request, with its
+/// tokens, has to fit into the second, and a run request is written in pieces of that.
+const INPUT_BUFFER: usize = 16 * 1024;
+const OUTPUT_BUFFER: usize = 8 * 1024;
+
+/// Returns true once nobody waits for a call any more. Asked every [`LOOK`] while its answer is awaited.
+pub type IsGivenUp = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// How long calls may take, and connections live.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// The deadline of a call, connection and answer included.
+    pub call: Duration,
+    /// How long an idle connection is kept for the next call.
+    pub keep_warm: Duration,
+}
+
+/// The connections to one server that HTTP calls are made over.
+pub struct Connections {
+    dialer: Arc<Dialer>,
+    endpoint: Endpoint,
+    config: Config,
+    idle: Mutex<Idle>,
+}
+
+/// The connections that no call uses.
+struct Idle {
+    keep_warm: Duration,
+    /// Each with the time since when it is idle, the latest at the back.
+    connections: VecDeque<(Connection, Instant)>,
+    /// How often all were closed. A connection that was in use meanwhile is not kept either.
+    closed: u64,
+}
+
+impl Connections {
+    /// No connection yet.
+    pub fn new(dialer: Arc<Dialer>, endpoint: Endpoint, timeouts: Timeouts) -> Arc<Connections> {
+        let Timeouts { call, keep_warm } = timeouts;
+        let idle = Mutex::new(Idle { keep_warm, connections: VecDeque::new(), closed: 0 });
+        Arc::new(Connections { dialer, endpoint, config: config(call), idle })
+    }
+
+    /// The server.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The deadline of one connection.
+    pub fn connect_timeout(&self) -> Duration {
+        self.dialer.timeout()
+    }
+
+    /// A client for one call. It takes any status for an answer, follows no redirect, and stops waiting
+    /// for the answer (with [`ureq::Error::Timeout`]) when the call is given up. Connecting goes on until
+    /// its own deadline.
+    pub fn agent(self: &Arc<Self>, is_given_up: IsGivenUp) -> ureq::Agent {
+        let call = Call { connections: self.clone(), is_given_up };
+        ureq::Agent::with_parts(self.config.clone(), call, NoResolver)
+    }
+
+    /// Makes a connection for the next call, so that it need not wait for one.
+    ///
+    /// # Errors
+    /// Those of [`Dialer::dial`].
+    pub fn connect_ahead(&self) -> Result<(), DialError> {
+        let closed = self.idle().closed;
+        let connection = self.dialer.dial(&self.endpoint)?;
+        self.idle().keep(connection, closed);
+        Ok(())
+    }
+
+    /// Closes the connections that no call uses now; those in use are closed after their call.
+    pub fn close_idle(&self) {
+        let mut idle = self.idle();
+        idle.closed += 1;
+        idle.connections.clear();
+    }
+
+    /// The latest kept connection that is still good.
+    fn take_idle(&self) -> Option<Connection> {
+        loop {
+            let mut newest = self.idle().take()?;
+            if newest.is_idle() {
+                return Some(newest);
+            }
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Idle {
+    fn take(&mut self) -> Option<Connection> {
+        self.close_old();
+        self.connections.pop_back().map(|(connection, _)| connection)
+    }
+
+    /// Keeps a connection whose call began when all had been closed `closed` times.
+    fn keep(&mut self, connection: Connection, closed: u64) {
+        if closed == self.closed {
+            self.connections.push_back((connection, Instant::now()));
+            self.close_old();
+        }
+    }
+
+    fn close_old(&mut self) {
+        let is_old = |(_, since): &(Connection, Instant)| since.elapsed() >= self.keep_warm;
+        while self.connections.len() > MOST_IDLE || self.connections.front().is_some_and(is_old) {
+            self.connections.pop_front();
+        }
+    }
+}
+
+fn config(call_timeout: Duration) -> Config {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_global(Some(call_timeout))
+        .max_idle_connections(0)
+        .input_buffer_size(INPUT_BUFFER)
+        .output_buffer_size(OUTPUT_BUFFER)
+        // The dialer sees to the proxy, for the socket too.
+        .proxy(None)
+        .user_agent(concat!("langfast2api/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// Marks an error of a connection that broke before the whole request was handed to it: the request
+/// cannot have been carried out.
+#[derive(Debug)]
+pub struct NotSent(pub String);
+
+impl fmt::Display for NotSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotSent {}
+
+/// The dialer resolves names itself, also behind a proxy.
+#[derive(Debug)]
+struct NoResolver;
+
+impl Resolver for NoResolver {
+    fn resolve(
+        &self,
+        _: &ureq::http::Uri,
+        _: &Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        Ok(self.empty())
+    }
+}
+
+/// One call: what ureq gets its connection from.
+#[derive(Clone)]
+struct Call {
+    connections: Arc<Connections>,
+    is_given_up: IsGivenUp,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a call to {}", self.connections.endpoint.authority())
+    }
+}
+
+impl Connector for Call {
+    type Out = DialTransport;
+
+    fn connect(
+        &self,
+        _: &ConnectionDetails,
+        _: Option<()>,
+    ) -> Result<Option<DialTransport>, ureq::Error> {
+        let Connections { dialer, endpoint, .. } = &*self.connections;
+        let closed = self.connections.idle().closed;
+        let idle = self.connections.take_idle();
+        let connection = idle.map_or_else(|| dialer.dial(endpoint), Ok);
+        let connection = connection.map_err(|e| ureq::Error::Other(Box::new(e)))?;
+        Ok(Some(DialTransport {
+            call: self.clone(),
+            connection: Some(connection),
+            buffers: LazyBuffers::new(INPUT_BUFFER, OUTPUT_BUFFER),
+            closed,
+            is_reusable: false,
+        }))
+    }
+}
+
+/// A connection as ureq uses it, for one call.
+#[derive(Debug)]
+struct DialTransport {
+    call: Call,
+    /// There until this is dropped.
+    connection: Option<Connection>,
+    buffers: LazyBuffers,
+    /// [`Idle::closed`] when the call began.
+    closed: u64,
+    /// Whether the answer was read to its end and the connection is good for another call.
+    is_reusable: bool,
+}
+
+impl DialTransport {
+    fn parts(&mut self) -> (&mut Connection, &mut LazyBuffers) {
+        let connection = self.connection.as_mut().expect("it is there until this is dropped");
+        (connection, &mut self.buffers)
+    }
+
+    /// Reads until `deadline`; `None` if it has passed.
+    fn read_by(&mut self, deadline: Instant) -> io::Result<Option<usize>> {
+        let (connection, buffers) = self.parts();
+        connection.set_deadline(Some(deadline));
+        match connection.read(buffers.input_append_buf()) {
+            Ok(amount) => {
+                buffers.input_appended(amount);
+                Ok(Some(amount))
+            }
+            Err(error) if is_timeout(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for DialTransport {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take().filter(|_| self.is_reusable) {
+            self.call.connections.idle().keep(connection, self.closed);
+        }
+    }
+}
+
+/// When a wait ends that ureq bounds so.
+fn deadline(timeout: NextTimeout) -> Option<Instant> {
+    timeout.not_zero().map(|left| Instant::now() + *left)
+}
+
+/// A read or write that ran out of time reports it by one of these two kinds.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}
+
+impl Transport for DialTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let (connection, buffers) = self.parts();
+        connection.set_deadline(deadline(timeout));
+        connection.write_all(&buffers.output()[..amount]).map_err(|error| {
+            match is_timeout(&error) {
+                true => ureq::Error::Timeout(timeout.reason),
+                false => ureq::Error::Other(Box::new(NotSent(error.to_string()))),
+            }
+        })
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let deadline = deadline(timeout);
+        loop {
+            let look = Instant::now() + LOOK;
+            let until = deadline.map_or(look, |deadline| deadline.min(look));
+            if let Some(amount) = self.read_by(until).map_err(ureq::Error::Io)? {
+                return Ok(amount > 0);
+            }
+            if (self.call.is_given_up)() || deadline.is_some_and(|at| Instant::now() >= at) {
+                return Err(ureq::Error::Timeout(Timeout::Global));
+            }
+        }
+    }
+
+    /// ureq asks this when it has read an answer to its end, to keep the connection for later.
+    fn is_open(&mut self) -> bool {
+        self.is_reusable = self.parts().0.is_idle();
+        self.is_reusable
+    }
+
+    fn is_tls(&self) -> bool {
+        matches!(self.connection, Some(Connection::Tls(_)))
+    }
+}
