@@ -17,13 +17,13 @@ use crate::chat::models::{Model, Models};
 use crate::chat::tools::{self, Plan};
 use crate::chat::usage::estimate_prompt;
 use crate::chat::{ChatRequest, FinishReason, Prompt, ResponseFormat, Usage};
-use crate::completions::choices::{ChoiceEvent, Choices, Deadlines, Never, Next, Starting};
+use crate::completions::choices::{ChoiceEvent, Choices, Never, Next, Starting};
 use crate::completions::reader::{Part, Reader, add_part};
 use crate::dialects::{Call, Choice, Dialect, Ending, Start};
 use crate::error::{Error, Failure, Step};
 use crate::http::answer::Answer;
 use crate::http::sse::EventStream;
-use crate::langfast::{LangFast, Revised, Subscription, Unwanted, prompt_meta};
+use crate::langfast::{Deadlines, LangFast, Revised, Subscription, Unwanted, prompt_meta};
 use crate::observe::logger;
 use crate::observe::vitals::{Pace, Vitals};
 

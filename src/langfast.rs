@@ -6,6 +6,7 @@
 
 mod api;
 mod back_off;
+mod deadlines;
 mod fingerprint;
 mod grant;
 mod id_place;
@@ -30,6 +31,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 pub use api::{Api, Credentials, Tokens};
+pub use deadlines::{Deadlines, RunClock};
 pub use fingerprint::Fingerprint;
 pub use identity::Outlook;
 pub use leases::Subscription;

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use langfast2api::cli::{check, commands, doctor, manual};
 use langfast2api::completions::Completions;
-use langfast2api::completions::choices::{Deadlines, Never};
+use langfast2api::completions::choices::Never;
 use langfast2api::config::{BadSetting, Cli, Command, Settings};
 use langfast2api::http::{Limits, Listener, connections_for, raise_descriptor_limit};
-use langfast2api::langfast::{LangFast, Outlook};
+use langfast2api::langfast::{Deadlines, LangFast, Outlook};
 use langfast2api::observe::vitals::Vitals;
 use langfast2api::observe::{logger, manager};
 use langfast2api::server::access::Access;
@@ -79,11 +79,7 @@ fn serve(settings: &Settings) -> Result<()> {
     let vitals = Arc::new(Vitals::default());
     let completions = Completions {
         langfast: Arc::new(LangFast::new(settings)?),
-        deadlines: Deadlines {
-            first_event: settings.first_event_timeout,
-            silence: settings.silence_timeout,
-            run: settings.run_timeout,
-        },
+        deadlines: Deadlines::of(settings),
         strict: settings.strict,
         keep_alive: settings.keep_alive,
         tool_repair: settings.tool_repair,

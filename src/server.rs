@@ -114,9 +114,8 @@ impl Health for ServerHealth {
 mod tests {
     use super::*;
     use crate::completions::Completions;
-    use crate::completions::choices::Deadlines;
     use crate::config::Cli;
-    use crate::langfast::LangFast;
+    use crate::langfast::{Deadlines, LangFast};
     use crate::server::access::Access;
     use clap::FromArgMatches;
     use std::io::{Read, Write};

@@ -2,28 +2,14 @@
 //! sequence.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Select, TryRecvError};
 
 use crate::chat::FinishReason;
-use crate::error::{Error, Failure, Step};
+use crate::error::Error;
 use crate::http::{ClientNews, Exchange};
-use crate::langfast::{Revised, RunEvent, Subscription};
-
-/// A run that says it is done may still bring its last text, but no later than this.
-const ENDING: Duration = Duration::from_secs(1);
-
-/// How long a run may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadlines {
-    /// Until its first event.
-    pub first_event: Duration,
-    /// Between two events.
-    pub silence: Duration,
-    /// In all.
-    pub run: Duration,
-}
+use crate::langfast::{Deadlines, Revised, RunClock, RunEvent, Subscription};
 
 /// What a choice gives.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +43,6 @@ pub enum Next {
 /// The choices of one request.
 pub struct Choices {
     choices: Vec<Choice>,
-    deadlines: Deadlines,
     client: Arc<Exchange>,
     stopping: Receiver<Never>,
 }
@@ -77,10 +62,9 @@ enum Run {
 struct Choice {
     /// `None` once it has ended.
     run: Option<Run>,
-    started: Instant,
-    last_event: Option<Instant>,
-    /// When the run said that it is done without saying how, and the final text as it is known since.
-    ending: Option<(Instant, Option<Box<Revised>>)>,
+    clock: RunClock,
+    /// The final text as it is known since the run said that it is done without saying how.
+    revised: Option<Box<Revised>>,
     /// Whether the answer does without this run.
     may_fail: bool,
 }
@@ -93,8 +77,9 @@ impl Choices {
         client: Arc<Exchange>,
         stopping: Receiver<Never>,
     ) -> Choices {
-        let choices = runs.into_iter().map(|run| Choice::new(Run::UnderWay(run))).collect();
-        Choices { choices, deadlines, client, stopping }
+        let clock = RunClock::start(deadlines);
+        let choice = |run| Choice::new(Run::UnderWay(run), clock.restart());
+        Choices { choices: runs.into_iter().map(choice).collect(), client, stopping }
     }
 
     /// How many there are.
@@ -120,7 +105,8 @@ impl Choices {
     /// Gives a choice another run, with deadlines of its own. If that one fails, or is not started, the
     /// choice ends as if nothing more had come: it has had an answer.
     pub fn restart(&mut self, at: usize, run: Starting) {
-        self.choices[at] = Choice { may_fail: true, ..Choice::new(Run::Starting(run)) };
+        let clock = self.choices[at].clock.restart();
+        self.choices[at] = Choice { may_fail: true, ..Choice::new(Run::Starting(run), clock) };
     }
 
     /// What is there already, if anything is.
@@ -148,7 +134,7 @@ impl Choices {
                 Woken::ByClient => return Ok(Next::HalfClosed),
                 Woken::InTime if Instant::now() < deadline => return Ok(Next::Silence),
                 Woken::InTime => {
-                    let event = self.choices[at].expire(&self.deadlines)?;
+                    let event = self.choices[at].expire()?;
                     return Ok(Next::Choice(at, event));
                 }
             }
@@ -157,7 +143,7 @@ impl Choices {
 
     fn earliest_deadline(&self) -> (Instant, usize) {
         let running = self.choices.iter().enumerate().filter(|(_, choice)| choice.run.is_some());
-        let deadlines = running.map(|(at, choice)| (choice.deadline(&self.deadlines), at));
+        let deadlines = running.map(|(at, choice)| (choice.deadline(), at));
         deadlines.min().unwrap_or((Instant::now(), 0))
     }
 
@@ -193,9 +179,8 @@ enum Woken {
 }
 
 impl Choice {
-    fn new(run: Run) -> Choice {
-        let (last_event, ending) = (None, None);
-        Choice { run: Some(run), started: Instant::now(), last_event, ending, may_fail: false }
+    fn new(run: Run, clock: RunClock) -> Choice {
+        Choice { run: Some(run), clock, revised: None, may_fail: false }
     }
 
     fn ready(&mut self) -> Option<Result<ChoiceEvent, Error>> {
@@ -207,7 +192,8 @@ impl Choice {
             Run::Starting(run) => match run.try_recv() {
                 Ok(Ok(run)) => {
                     let may_fail = self.may_fail;
-                    *self = Choice { may_fail, ..Choice::new(Run::UnderWay(run)) };
+                    let clock = self.clock.restart();
+                    *self = Choice { may_fail, ..Choice::new(Run::UnderWay(run), clock) };
                     Some(Ok(ChoiceEvent::Restarted))
                 }
                 Ok(Err(error)) => Some(self.fail(error)),
@@ -220,11 +206,11 @@ impl Choice {
     }
 
     fn take(&mut self, event: RunEvent) -> Result<ChoiceEvent, Error> {
-        self.last_event = Some(Instant::now());
+        self.clock.note(&event);
         match event {
             RunEvent::Alive => Ok(ChoiceEvent::Alive),
             RunEvent::Ending(revised) => {
-                self.ending.get_or_insert_with(|| (Instant::now(), None)).1 = revised;
+                self.revised = revised;
                 Ok(ChoiceEvent::Alive)
             }
             RunEvent::Text(text) => Ok(ChoiceEvent::Text(text)),
@@ -236,34 +222,23 @@ impl Choice {
         }
     }
 
-    fn deadline(&self, deadlines: &Deadlines) -> Instant {
-        let at_last = self.started + deadlines.run;
-        if let Some(Run::Starting(_)) = self.run {
+    fn deadline(&self) -> Instant {
+        match self.run {
             // Its steps have deadlines of their own.
-            return at_last;
+            Some(Run::Starting(_)) => self.clock.at_last(),
+            _ => self.clock.deadline(),
         }
-        let event = match (&self.ending, self.last_event) {
-            (Some((ending, _)), _) => *ending + ENDING,
-            (None, Some(last)) => last + deadlines.silence,
-            (None, None) => self.started + deadlines.first_event,
-        };
-        event.min(at_last)
     }
 
     /// What it means that the deadline has passed.
-    fn expire(&mut self, deadlines: &Deadlines) -> Result<ChoiceEvent, Error> {
-        if let Some((_, revised)) = self.ending.take() {
-            self.run = None;
-            return Ok(ChoiceEvent::Ended { reason: FinishReason::Stop, revised });
+    fn expire(&mut self) -> Result<ChoiceEvent, Error> {
+        match self.clock.expire() {
+            Ok(()) => {
+                self.run = None;
+                Ok(ChoiceEvent::Ended { reason: FinishReason::Stop, revised: self.revised.take() })
+            }
+            Err(error) => self.fail(error),
         }
-        let (setting, limit) = if self.started.elapsed() >= deadlines.run {
-            ("LANGFAST2API_RUN_TIMEOUT", deadlines.run)
-        } else if self.last_event.is_some() {
-            ("LANGFAST2API_SILENCE_TIMEOUT", deadlines.silence)
-        } else {
-            ("LANGFAST2API_FIRST_EVENT_TIMEOUT", deadlines.first_event)
-        };
-        self.fail(Error::upstream(Step::Run, Failure::TimedOut { setting, limit }))
     }
 
     fn fail(&mut self, error: Error) -> Result<ChoiceEvent, Error> {

@@ -9,13 +9,11 @@ use crate::chat::{Message, Prompt, Role, Sampling};
 use crate::cli::check::Checked;
 use crate::config::{Examination, Settings};
 use crate::error::{Error, Failure, Step};
-use crate::langfast::{LangFast, RunEvent, prompt_meta, wanted_always};
+use crate::langfast::{Deadlines, LangFast, RunClock, RunEvent, prompt_meta, wanted_always};
 use crate::net::dial::{Dialer, Endpoint, Stage};
 
 /// A clock that is further off than this may take tokens for valid that are not, or the reverse.
 const MOST_SKEW: Duration = Duration::from_secs(60);
-/// How long a run that says that it is done may take to say with which text.
-const ENDING: Duration = Duration::from_secs(5);
 
 pub fn examine(
     settings: &Settings,
@@ -244,23 +242,21 @@ fn try_run(
     let (meta, _) = prompt_meta(&prompt, model)?;
     let began = Instant::now();
     let run = langfast.start(&model.slug, &meta, &wanted_always())?;
-    let timed_out =
-        |setting, limit| Error::upstream(Step::Run, Failure::TimedOut { setting, limit });
-    let mut limit = (settings.first_event_timeout, "LANGFAST2API_FIRST_EVENT_TIMEOUT");
+    let mut clock = RunClock::start(Deadlines::of(settings));
     let (mut first, mut pieces) = (None, 0);
     loop {
-        let event = run.events.recv_timeout(limit.0).map_err(|_| timed_out(limit.1, limit.0))?;
-        let first = *first.get_or_insert_with(|| began.elapsed());
-        limit = (settings.silence_timeout, "LANGFAST2API_SILENCE_TIMEOUT");
+        let Ok(event) = run.events.recv_deadline(clock.deadline()) else {
+            clock.expire()?;
+            break;
+        };
+        clock.note(&event);
+        first.get_or_insert_with(|| began.elapsed());
         match event {
             RunEvent::Text(_) => pieces += 1,
-            RunEvent::Alive => {}
-            RunEvent::Ending(_) => limit.0 = ENDING,
-            RunEvent::Finished { .. } => return Ok((first, pieces)),
+            RunEvent::Alive | RunEvent::Ending(_) => {}
+            RunEvent::Finished { .. } => break,
             RunEvent::Failed(error) => return Err(*error),
         }
-        if began.elapsed() > settings.run_timeout {
-            return Err(timed_out("LANGFAST2API_RUN_TIMEOUT", settings.run_timeout));
-        }
     }
+    Ok((first.unwrap_or_else(|| began.elapsed()), pieces))
 }

@@ -1,0 +1,151 @@
+//! How long a run is waited for.
+
+use std::time::{Duration, Instant};
+
+use super::run::RunEvent;
+use crate::config::Settings;
+use crate::error::{Error, Failure, Step};
+
+/// A run that says it is done may still bring its last text, but no later than this.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// How long a run may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Until its first event.
+    pub first_event: Duration,
+    /// Between two events.
+    pub silence: Duration,
+    /// In all.
+    pub run: Duration,
+}
+
+impl Deadlines {
+    /// Those that are set.
+    pub fn of(settings: &Settings) -> Deadlines {
+        Deadlines {
+            first_event: settings.first_event_timeout,
+            silence: settings.silence_timeout,
+            run: settings.run_timeout,
+        }
+    }
+}
+
+/// The deadlines of one run, from its start on.
+#[derive(Clone, Debug)]
+pub struct RunClock {
+    deadlines: Deadlines,
+    started: Instant,
+    last_event: Option<Instant>,
+    /// When the run first said that it is done without saying how.
+    ending: Option<Instant>,
+}
+
+impl RunClock {
+    /// The clock of a run that starts now.
+    pub fn start(deadlines: Deadlines) -> RunClock {
+        RunClock { deadlines, started: Instant::now(), last_event: None, ending: None }
+    }
+
+    /// The clock of another run under the same deadlines, which starts now.
+    pub fn restart(&self) -> RunClock {
+        RunClock::start(self.deadlines)
+    }
+
+    /// Takes an event of the run into account.
+    pub fn note(&mut self, event: &RunEvent) {
+        let now = Instant::now();
+        self.last_event = Some(now);
+        if let RunEvent::Ending(_) = event {
+            self.ending.get_or_insert(now);
+        }
+    }
+
+    /// When the run has taken as long as a run may in all.
+    pub fn at_last(&self) -> Instant {
+        self.started + self.deadlines.run
+    }
+
+    /// Until when the next event is waited for.
+    pub fn deadline(&self) -> Instant {
+        let event = match (self.ending, self.last_event) {
+            (Some(ending), _) => ending + ENDING,
+            (None, Some(last)) => last + self.deadlines.silence,
+            (None, None) => self.started + self.deadlines.first_event,
+        };
+        event.min(self.at_last())
+    }
+
+    /// Says what it means that [`RunClock::deadline`] has passed: nothing more comes of a run that has
+    /// said it is done.
+    ///
+    /// # Errors
+    /// [`Step::Run`]: any other run has taken too long; names the setting.
+    pub fn expire(&self) -> Result<(), Error> {
+        let Deadlines { first_event, silence, run } = self.deadlines;
+        if self.ending.is_some() {
+            return Ok(());
+        }
+        let (setting, limit) = if self.started.elapsed() >= run {
+            ("LANGFAST2API_RUN_TIMEOUT", run)
+        } else if self.last_event.is_some() {
+            ("LANGFAST2API_SILENCE_TIMEOUT", silence)
+        } else {
+            ("LANGFAST2API_FIRST_EVENT_TIMEOUT", first_event)
+        };
+        Err(Error::upstream(Step::Run, Failure::TimedOut { setting, limit }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const LONG: Deadlines = Deadlines { first_event: HOUR, silence: HOUR, run: HOUR };
+
+    fn blamed(clock: &RunClock) -> String {
+        clock.expire().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_setting_is_named_whose_deadline_comes_first() {
+        let mut clock = RunClock::start(Deadlines { first_event: Duration::ZERO, ..LONG });
+        assert!(clock.deadline() <= Instant::now());
+        assert!(blamed(&clock).contains("LANGFAST2API_FIRST_EVENT_TIMEOUT"));
+        clock.note(&RunEvent::Alive);
+        assert!(clock.deadline() > Instant::now(), "the first event has come");
+
+        let mut clock = RunClock::start(Deadlines { silence: Duration::ZERO, ..LONG });
+        assert!(clock.deadline() > Instant::now(), "no silence before the first event");
+        clock.note(&RunEvent::Alive);
+        assert!(clock.deadline() <= Instant::now());
+        assert!(blamed(&clock).contains("LANGFAST2API_SILENCE_TIMEOUT"));
+
+        let mut clock = RunClock::start(Deadlines { run: Duration::ZERO, ..LONG });
+        clock.note(&RunEvent::Text("a".to_owned()));
+        assert_eq!(clock.deadline(), clock.at_last());
+        assert!(blamed(&clock).contains("LANGFAST2API_RUN_TIMEOUT"));
+    }
+
+    #[test]
+    fn a_run_that_says_it_is_done_has_a_moment_from_then_on_and_fails_no_more() {
+        let mut clock = RunClock::start(LONG);
+        clock.note(&RunEvent::Ending(None));
+        let until = clock.deadline();
+        assert!(until <= Instant::now() + ENDING);
+        clock.note(&RunEvent::Text("a".to_owned()));
+        clock.note(&RunEvent::Ending(None));
+        assert_eq!(clock.deadline(), until, "the moment is not begun anew");
+        assert_eq!(clock.expire(), Ok(()));
+    }
+
+    #[test]
+    fn another_run_begins_anew() {
+        let mut clock = RunClock::start(Deadlines { first_event: Duration::ZERO, ..LONG });
+        clock.note(&RunEvent::Ending(None));
+        let again = clock.restart();
+        assert!(again.at_last() >= clock.at_last());
+        assert!(blamed(&again).contains("LANGFAST2API_FIRST_EVENT_TIMEOUT"));
+    }
+}
