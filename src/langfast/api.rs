@@ -396,3 +396,82 @@ impl Answer {
 fn is_plain_message(body: &str) -> bool {
     body.len() < 300 && !body.contains(['<', '{', '['])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(status: u16, body: &str) -> Failure {
+        Answer { status, retry_after: None, body: body.as_bytes().to_vec() }.into_failure()
+    }
+
+    /// The code and the message that are read from an answer's body.
+    fn read(body: &str) -> (Option<String>, Option<String>) {
+        let Failure::Status { code, message, .. } = failure(400, body) else { panic!("{body}") };
+        (code, message)
+    }
+
+    fn words(code: &str, message: &str) -> (Option<String>, Option<String>) {
+        (Some(code.to_owned()), Some(message.to_owned()))
+    }
+
+    #[test]
+    fn errors_are_read_in_the_shape_of_whoever_answers() {
+        // Supabase Auth, also as it was before it had codes; PostgREST; the function, both ways.
+        let auth = r#"{"code":400,"error_code":"invalid_credentials","msg":"Invalid login"}"#;
+        assert_eq!(read(auth), words("invalid_credentials", "Invalid login"));
+        let old = r#"{"error":"invalid_grant","error_description":"Invalid login"}"#;
+        assert_eq!(read(old), (None, Some("Invalid login".to_owned())));
+        let rest = r#"{"code":"PGRST301","details":null,"hint":null,"message":"JWT expired"}"#;
+        assert_eq!(read(rest), words("PGRST301", "JWT expired"));
+        let function = r#"{"error":{"code":"quota","message":"daily limit reached"}}"#;
+        assert_eq!(read(function), words("quota", "daily limit reached"));
+        let text = r#"{"error":"daily limit reached"}"#;
+        assert_eq!(read(text), (None, Some("daily limit reached".to_owned())));
+    }
+
+    #[test]
+    fn a_line_of_words_is_a_message_and_a_page_or_anything_else_is_none() {
+        assert_eq!(read("Too many requests"), (None, Some("Too many requests".to_owned())));
+        let long = "no ".repeat(200);
+        for body in ["", " ", "<html><h1>502 Bad Gateway</h1></html>", "[1]", "{", "{}", &long] {
+            assert_eq!(read(body), (None, None), "{body}");
+        }
+        let not_text = Answer { status: 502, retry_after: None, body: b"\xff\xfe".to_vec() };
+        let (code, message, retry_after) = (None, None, None);
+        let expected = Failure::Status { status: 502, code, message, retry_after };
+        assert_eq!(not_text.into_failure(), expected);
+    }
+
+    #[test]
+    fn what_an_answer_quotes_is_cleaned() {
+        let (code, message) =
+            read("{\"code\":\"a\\u001bb\",\"message\":\"one\\u0000\\u001b[31mtwo\"}");
+        for text in [code.unwrap(), message.unwrap()] {
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_status_and_the_wait_that_is_asked_for_are_passed_on() {
+        let answer = Answer { status: 429, retry_after: Some(7), body: Vec::new() };
+        let (code, message) = (None, None);
+        let expected = Failure::Status { status: 429, code, message, retry_after: Some(7) };
+        assert_eq!(answer.into_failure(), expected);
+    }
+
+    #[test]
+    fn a_run_request_is_repeated_only_if_it_cannot_have_arrived() {
+        let unreachable = Failure::Unreachable("refused".to_owned());
+        let broken = Failure::Broken("reset".to_owned());
+        let malformed = Failure::Malformed("it is not HTTP".to_owned());
+        for step in [Step::SignIn, Step::CreatePrompt, Step::StartRun] {
+            let does_no_harm = step != Step::StartRun;
+            assert!(may_repeat(step, &unreachable));
+            assert_eq!(may_repeat(step, &broken), does_no_harm);
+            assert_eq!(may_repeat(step, &failure(500, "")), does_no_harm);
+            assert!(!may_repeat(step, &failure(429, "")));
+            assert!(!may_repeat(step, &malformed));
+        }
+    }
+}

@@ -130,6 +130,7 @@ impl Drop for Runner {
 }
 
 /// Why a socket ended.
+#[derive(Debug, PartialEq)]
 enum End {
     /// It is not wanted any more, for this reason.
     Unwanted(&'static str),
@@ -352,4 +353,213 @@ fn is_refused(error: &Error) -> bool {
 fn is_about_rate(why: &str) -> bool {
     let why = why.to_ascii_lowercase();
     ["limit", "quota", "too many"].iter().any(|word| why.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use tungstenite::WebSocket;
+    use tungstenite::protocol::Role;
+
+    use super::*;
+    use crate::config::Account;
+    use crate::langfast::api::{Api, Started};
+    use crate::langfast::leases::Subscription;
+    use crate::langfast::store::{SavedSession, Store};
+    use crate::langfast::{RunEvent, wanted_always};
+    use crate::net::transport::Timeouts;
+
+    /// Longer than any test takes.
+    const LONG: Duration = Duration::from_secs(3600);
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A runner that would connect to `address`, where LangFast would be too.
+    fn runner(address: &str, idle: Duration) -> Runner {
+        let endpoint = Endpoint::parse(&format!("http://{address}")).unwrap();
+        let (dialer, vitals) = (Arc::new(Dialer::new(PATIENCE)), Arc::new(Upstream::default()));
+        let timeouts = Timeouts { call: PATIENCE, keep_warm: LONG };
+        let key = String::new();
+        let api =
+            Api::new(dialer.clone(), endpoint.clone(), key.clone(), key, timeouts, vitals.clone());
+        let store = Store::new("/dev/null/nowhere".into(), "test");
+        let session = Session::new(Arc::new(api), store, Account::default(), PATIENCE);
+        let config = RunnerConfig {
+            endpoint,
+            origin: String::new(),
+            handshake_timeout: PATIENCE,
+            idle,
+            answer_limit: 1 << 20,
+        };
+        Runner::new(config, dialer, Arc::new(session), Box::new(|| {}), vitals)
+    }
+
+    /// A joined socket, and its other end.
+    fn sockets() -> (Socket, WebSocket<TcpStream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let connection = Dialer::new(PATIENCE).dial(&Endpoint::parse(&url).unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let socket = WebSocket::from_raw_socket(connection, Role::Client, None);
+        (socket, WebSocket::from_raw_socket(peer, Role::Server, None))
+    }
+
+    fn grant(access_token: &str) -> Grant {
+        let session = SavedSession {
+            refresh_token: String::new(),
+            access_token: access_token.to_owned(),
+            expires_at: 0,
+            user_id: "user".to_owned(),
+            email: None,
+            prompt_id: None,
+            began_with: None,
+        };
+        Grant::of(&session, 3600)
+    }
+
+    fn open(ping_interval: u64) -> Open {
+        Open { ping_interval, ping_timeout: ping_interval }
+    }
+
+    /// Has the runner read what the peer sends, until the end of the socket. A lease is held meanwhile.
+    fn read(peer_sends: impl FnOnce(WebSocket<TcpStream>) + Send) -> End {
+        let runner = runner("127.0.0.1:1", LONG);
+        let _lease = Leases::lease(&runner.shared.leases, || Ok(())).unwrap();
+        let (mut socket, peer) = sockets();
+        std::thread::scope(|scope| {
+            scope.spawn(move || peer_sends(peer));
+            let silence = runner.shared.prepare(&mut socket, &open(1), &grant("token")).unwrap();
+            runner.shared.read(&mut socket, silence)
+        })
+    }
+
+    fn send(peer: &mut WebSocket<TcpStream>, frame: &str) {
+        peer.send(Message::text(frame)).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_ends_is_told_apart_by_how() {
+        let closed = |end: End| matches!(end, End::Lost(Loss::Closed, _));
+        for frame in ["1", "41"] {
+            // Engine.IO's close, and Socket.IO's disconnect.
+            assert!(closed(read(|mut peer| send(&mut peer, frame))), "{frame}");
+        }
+        assert!(closed(read(|mut peer| peer.close(None).unwrap())));
+        assert!(matches!(read(drop), End::Lost(Loss::Broken, _)));
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_for_as_long_as_its_pings_may_take_is_dead() {
+        let runner = runner("127.0.0.1:1", LONG);
+        let _lease = Leases::lease(&runner.shared.leases, || Ok(())).unwrap();
+        let (mut socket, _peer) = sockets();
+        let silence = runner.shared.prepare(&mut socket, &open(1), &grant("token")).unwrap();
+        assert_eq!(silence, SILENCE.0, "but not sooner than this");
+        let end = runner.shared.read(&mut socket, silence);
+        assert!(matches!(end, End::Lost(Loss::Silent, _)), "{end:?}");
+    }
+
+    #[test]
+    fn the_silence_that_is_borne_is_the_servers_own_within_bounds() {
+        let runner = runner("127.0.0.1:1", LONG);
+        for (ping, silence) in [(20_000, Duration::from_secs(40)), (u64::MAX, SILENCE.1)] {
+            let (mut socket, _peer) = sockets();
+            let borne = runner.shared.prepare(&mut socket, &open(ping), &grant("token")).unwrap();
+            assert_eq!(borne, silence);
+            assert!(runner.is_connected());
+        }
+    }
+
+    #[test]
+    fn pings_are_answered_with_their_data_and_frames_that_mean_nothing_are_passed_over() {
+        let end = read(|mut peer| {
+            for frame in ["", "x", "4", "42", "42[7]", "42/other,[\"execution:chunk\",{}]", "2data"]
+            {
+                send(&mut peer, frame);
+            }
+            assert_eq!(peer.read().unwrap(), Message::text("3data"));
+            send(&mut peer, "1");
+        });
+        assert!(matches!(end, End::Lost(Loss::Closed, _)), "{end:?}");
+    }
+
+    #[test]
+    fn an_event_comes_to_the_run_that_it_names_and_what_only_grows_too() {
+        let runner = runner("127.0.0.1:1", LONG);
+        let subscribe = |id: &str| -> Subscription {
+            let lease = Leases::lease(&runner.shared.leases, || Ok(())).unwrap();
+            lease.subscribe(Started { run_id: id.to_owned(), job_id: format!("job {id}") })
+        };
+        let (one, two) = (subscribe("one"), subscribe("two"));
+        let (mut socket, _peer) = sockets();
+        let mut take = |id: &str, text: &str| {
+            let fields = format!(r#"{{"executionId":"job {id}","content":"{text}"}}"#);
+            let frame = format!(r#"42["execution:chunk",{fields}]"#);
+            assert_eq!(runner.shared.take(&mut socket, &frame), Ok(()));
+        };
+        take("one", "a");
+        take("two", "x");
+        take("one", "ab");
+        take("one", "abc");
+        let texts = |run: &Subscription| -> Vec<RunEvent> { run.events.try_iter().collect() };
+        let text = |text: &str| RunEvent::Text(text.to_owned());
+        assert_eq!(texts(&one), [text("a"), text("b"), text("c")]);
+        assert_eq!(texts(&two), [text("x")]);
+    }
+
+    #[test]
+    fn a_socket_that_nobody_needs_is_closed_when_it_has_been_idle_for_long_enough() {
+        let runner = runner("127.0.0.1:1", Duration::ZERO);
+        let (mut socket, _peer) = sockets();
+        let silence = runner.shared.prepare(&mut socket, &open(1), &grant("token")).unwrap();
+        assert_eq!(runner.shared.read(&mut socket, silence), End::Unwanted("nobody needs it"));
+        assert!(!runner.is_connected());
+    }
+
+    #[test]
+    fn who_waits_for_a_socket_that_cannot_be_had_is_told_why() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let runner = runner(&closed.to_string(), LONG);
+        let lease = runner.lease().unwrap();
+        let told = lease.connected("user", &wanted_always()).unwrap_err();
+        assert!(
+            matches!(&told, Error::Upstream { failure: Failure::Unreachable(_), .. }),
+            "{told}"
+        );
+        assert!(!runner.is_connected());
+    }
+
+    #[test]
+    fn a_token_that_was_refused_as_soon_as_it_was_new_is_not_exchanged_for_another() {
+        let runner = runner("127.0.0.1:1", LONG);
+        assert!(!runner.shared.was_refused_when_new(&grant("token")));
+        *runner.shared.refused.lock().unwrap() = Some(("token".to_owned(), Instant::now()));
+        assert!(runner.shared.was_refused_when_new(&grant("token")));
+        assert!(!runner.shared.was_refused_when_new(&grant("another")));
+        let past = Instant::now().checked_sub(NEW_TOKEN).unwrap();
+        *runner.shared.refused.lock().unwrap() = Some(("token".to_owned(), past));
+        assert!(!runner.shared.was_refused_when_new(&grant("token")), "it is not new any more");
+    }
+
+    #[test]
+    fn a_refusal_for_the_rate_is_no_refusal_of_the_token() {
+        let refused = |why: &str| {
+            is_refused(&Error::upstream(Step::Connect, Failure::Refused(why.to_owned())))
+        };
+        assert!(refused("jwt expired") && refused("Unauthorized"));
+        for why in ["Rate limit exceeded", "Too many connections", "daily QUOTA reached"] {
+            assert!(!refused(why), "{why}");
+        }
+        assert!(!is_refused(&Error::upstream(Step::Connect, Failure::Broken("reset".to_owned()))));
+    }
+
+    #[test]
+    fn who_waits_shortens_a_long_pause() {
+        let mut back_off = BackOff::default();
+        (0..20).for_each(|_| back_off.failed());
+        let pause = pause_of(&back_off);
+        assert!(pause.full > BACK_OFF);
+        assert_eq!(pause.hurried, BACK_OFF);
+    }
 }

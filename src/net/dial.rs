@@ -573,4 +573,101 @@ mod tests {
         assert_eq!(taken, open);
         assert!(Instant::now() < deadline, "and what follows has time, too");
     }
+
+    #[test]
+    fn addresses_are_told_without_their_port_as_a_list() {
+        let addresses: [SocketAddr; 2] =
+            ["192.0.2.1:443".parse().unwrap(), "[2001:db8::1]:443".parse().unwrap()];
+        assert_eq!(Addresses(&addresses).to_string(), "192.0.2.1, 2001:db8::1");
+        assert_eq!(Addresses(&addresses[..1]).to_string(), "192.0.2.1");
+    }
+
+    #[test]
+    fn the_schemes_own_port_is_left_out_of_urls_and_any_other_is_not() {
+        for (given, url) in [
+            ("https://a.example", "https://a.example/x"),
+            ("https://a.example:443/", "https://a.example/x"),
+            ("https://a.example:80", "https://a.example:80/x"),
+            ("http://[::1]:80", "http://[::1]/x"),
+            ("http://[::1]:443", "http://[::1]:443/x"),
+        ] {
+            assert_eq!(Endpoint::parse(given).unwrap().url("http", "/x"), url, "{given}");
+        }
+    }
+
+    fn dialer(proxy: Option<&str>) -> Dialer {
+        let proxy = proxy.map(|url| ureq::Proxy::new(url).unwrap());
+        Dialer { timeout: Duration::from_secs(20), proxy, tls: OnceLock::new() }
+    }
+
+    #[test]
+    fn with_a_proxy_the_tunnel_takes_the_place_of_name_and_connection() {
+        let (tls, plain) = ("https://a.example", "http://a.example");
+        let stages = |proxy, url| dialer(proxy).stages(&Endpoint::parse(url).unwrap());
+        assert_eq!(stages(None, tls), [Stage::Lookup, Stage::Connect, Stage::Tls]);
+        assert_eq!(stages(None, plain), [Stage::Lookup, Stage::Connect]);
+        let proxy = Some("http://127.0.0.1:3128");
+        assert_eq!(stages(proxy, tls), [Stage::Tunnel, Stage::Tls]);
+        assert_eq!(stages(proxy, plain), [Stage::Tunnel]);
+    }
+
+    /// Dials through a proxy that answers so; returns what the proxy was told, and what came of it.
+    fn dial_through(scheme_and_user: &str, answer: &str) -> (String, Result<(), String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = format!("{scheme_and_user}{}", listener.local_addr().unwrap());
+        let endpoint = Endpoint::parse("http://[2001:db8::1]:8080").unwrap();
+        std::thread::scope(|scope| {
+            let dialled = scope.spawn(|| dialer(Some(&proxy)).dial(&endpoint));
+            let (mut peer, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                assert_eq!(peer.read(&mut byte).unwrap(), 1);
+                head.push(byte[0]);
+            }
+            peer.write_all(answer.as_bytes()).unwrap();
+            drop(peer);
+            let dialled = dialled.join().unwrap().map(drop).map_err(|error| error.to_string());
+            (String::from_utf8(head).unwrap(), dialled)
+        })
+    }
+
+    #[test]
+    fn a_proxy_is_asked_for_a_tunnel_with_the_login_of_its_url() {
+        let (asked, dialled) = dial_through("http://us:er@", "HTTP/1.1 200 Established\r\n\r\n");
+        let target = "[2001:db8::1]:8080";
+        assert!(asked.starts_with(&format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n")));
+        assert!(asked.contains("\r\nProxy-Authorization: Basic dXM6ZXI=\r\n"), "{asked}");
+        assert_eq!(dialled, Ok(()));
+        let (asked, _) = dial_through("http://", "HTTP/1.1 200 Established\r\n\r\n");
+        assert!(!asked.contains("Proxy-Authorization"), "{asked}");
+    }
+
+    #[test]
+    fn a_proxy_that_gives_no_tunnel_is_blamed_in_words() {
+        let long = format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(20_000));
+        for (answer, words) in [
+            ("HTTP/1.1 407 Who?\r\n\r\n", "user and password"),
+            ("HTTP/1.1 403 No\r\n\r\n", "refused a tunnel to [2001:db8::1]:8080 (HTTP 403)"),
+            ("SSH-2.0-OpenSSH\r\n\r\n", "is not HTTP"),
+            ("HTTP/1.1 200 OK\r\n", "is not HTTP"),
+            ("", "is not HTTP"),
+            (&long, "is not HTTP"),
+        ] {
+            let told = dial_through("http://", answer).1.unwrap_err();
+            assert!(told.contains("the proxy 127.0.0.1:"), "{told}");
+            assert!(told.contains(words), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_speaks_something_else_than_http_is_not_connected_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = format!("https://{}", listener.local_addr().unwrap());
+        let endpoint = Endpoint::parse("http://a.example").unwrap();
+        let told = dialer(Some(&proxy)).dial(&endpoint).unwrap_err().to_string();
+        assert!(told.contains("only http:// proxies"), "{told}");
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err());
+    }
 }

@@ -311,3 +311,184 @@ impl Transport for DialTransport {
         matches!(self.connection, Some(Connection::Tls(_)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread::{self, ScopedJoinHandle};
+
+    use super::*;
+
+    /// Longer than any test takes.
+    const LONG: Duration = Duration::from_secs(3600);
+    /// How long a test waits for what should happen.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    type Called = Result<String, ureq::Error>;
+
+    fn server(keep_warm: Duration) -> (TcpListener, Arc<Connections>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let dialer = Arc::new(Dialer::new(PATIENCE));
+        let timeouts = Timeouts { call: PATIENCE, keep_warm };
+        (listener, Connections::new(dialer, Endpoint::parse(&url).unwrap(), timeouts))
+    }
+
+    fn accept(listener: &TcpListener) -> TcpStream {
+        let (peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer
+    }
+
+    fn is_nobody_waiting(listener: &TcpListener) -> bool {
+        listener.set_nonblocking(true).unwrap();
+        let accepted = listener.accept();
+        listener.set_nonblocking(false).unwrap();
+        matches!(accepted, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn get_while(connections: &Arc<Connections>, is_given_up: IsGivenUp) -> Called {
+        let url = connections.endpoint().url("http", "/");
+        connections.agent(is_given_up).get(url).call()?.body_mut().read_to_string()
+    }
+
+    fn get(connections: &Arc<Connections>) -> Called {
+        get_while(connections, Arc::new(|| false))
+    }
+
+    fn take_request(peer: &mut TcpStream) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            assert_eq!(peer.read(&mut byte).unwrap(), 1, "the connection is used");
+            head.push(byte[0]);
+        }
+    }
+
+    fn answer(peer: &mut TcpStream) {
+        peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    }
+
+    fn serve(peer: &mut TcpStream) {
+        take_request(peer);
+        answer(peer);
+    }
+
+    fn is_closed(mut peer: TcpStream) -> bool {
+        matches!(peer.read(&mut [0]), Ok(0))
+    }
+
+    fn is_ok(call: ScopedJoinHandle<'_, Called>) -> bool {
+        call.join().unwrap().unwrap() == "ok"
+    }
+
+    #[test]
+    fn a_connection_is_kept_for_the_next_call_and_until_the_idle_ones_are_closed() {
+        let (listener, connections) = server(LONG);
+        thread::scope(|scope| {
+            let first = scope.spawn(|| get(&connections));
+            let mut peer = accept(&listener);
+            serve(&mut peer);
+            assert!(is_ok(first));
+            let second = scope.spawn(|| get(&connections));
+            serve(&mut peer);
+            assert!(is_ok(second));
+            assert!(is_nobody_waiting(&listener));
+            connections.close_idle();
+            assert!(is_closed(peer));
+        });
+    }
+
+    #[test]
+    fn a_connection_in_use_while_the_idle_ones_are_closed_is_not_kept() {
+        let (listener, connections) = server(LONG);
+        thread::scope(|scope| {
+            let call = scope.spawn(|| get(&connections));
+            let mut peer = accept(&listener);
+            take_request(&mut peer);
+            connections.close_idle();
+            answer(&mut peer);
+            assert!(is_ok(call), "it is not cut off");
+            assert!(is_closed(peer));
+        });
+    }
+
+    #[test]
+    fn a_connection_made_ahead_is_the_next_calls() {
+        let (listener, connections) = server(LONG);
+        connections.connect_ahead().unwrap();
+        let mut peer = accept(&listener);
+        thread::scope(|scope| {
+            let call = scope.spawn(|| get(&connections));
+            serve(&mut peer);
+            assert!(is_ok(call));
+        });
+        assert!(is_nobody_waiting(&listener));
+    }
+
+    #[test]
+    fn a_connection_that_the_server_has_closed_or_that_is_too_old_is_not_used() {
+        for keep_warm in [LONG, Duration::ZERO] {
+            let (listener, connections) = server(keep_warm);
+            connections.connect_ahead().unwrap();
+            drop(accept(&listener));
+            thread::scope(|scope| {
+                let call = scope.spawn(|| get(&connections));
+                serve(&mut accept(&listener));
+                assert!(is_ok(call));
+            });
+        }
+    }
+
+    #[test]
+    fn only_so_many_idle_connections_are_kept_and_the_oldest_goes_first() {
+        let (listener, connections) = server(LONG);
+        let ahead = || {
+            connections.connect_ahead().unwrap();
+            accept(&listener)
+        };
+        let mut peers: Vec<_> = (0..=MOST_IDLE).map(|_| ahead()).collect();
+        assert!(is_closed(peers.remove(0)));
+        assert_eq!(connections.idle().connections.len(), MOST_IDLE);
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_stops_waiting_and_its_connection_is_not_kept() {
+        let (listener, connections) = server(LONG);
+        let gone = Arc::new(AtomicBool::new(false));
+        thread::scope(|scope| {
+            let asked = gone.clone();
+            let is_given_up = Arc::new(move || asked.load(Ordering::SeqCst));
+            let call = scope.spawn(|| get_while(&connections, is_given_up));
+            let mut peer = accept(&listener);
+            take_request(&mut peer);
+            gone.store(true, Ordering::SeqCst);
+            assert!(matches!(call.join().unwrap(), Err(ureq::Error::Timeout(_))));
+            assert!(is_closed(peer));
+        });
+    }
+
+    #[test]
+    fn a_kept_connection_heeds_the_call_that_uses_it_and_no_earlier_one() {
+        let (listener, connections) = server(LONG);
+        let first_is_gone = Arc::new(AtomicBool::new(false));
+        let (asked, second_asked) = crossbeam_channel::unbounded();
+        thread::scope(|scope| {
+            let gone = first_is_gone.clone();
+            let of_first = Arc::new(move || gone.load(Ordering::SeqCst));
+            let first = scope.spawn(|| get_while(&connections, of_first));
+            let mut peer = accept(&listener);
+            serve(&mut peer);
+            assert!(is_ok(first));
+            first_is_gone.store(true, Ordering::SeqCst);
+
+            let of_second = Arc::new(move || asked.send(()).is_err());
+            let second = scope.spawn(|| get_while(&connections, of_second));
+            take_request(&mut peer);
+            second_asked.recv_timeout(PATIENCE).unwrap();
+            answer(&mut peer);
+            assert!(is_ok(second));
+        });
+    }
+}

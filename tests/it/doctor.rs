@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::simulator::{Fault, Simulator, Step};
 use crate::support::{Directory, Start};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a doctor said.
 #[derive(Debug)]
@@ -106,6 +106,18 @@ fn a_run_is_made_when_it_is_asked_for() {
     assert_eq!(runs.len(), 1);
     let meta = &runs[0]["prompt_meta"];
     assert_eq!((&meta["model"], &meta["max_completion_tokens"]), (&"gpt-5".into(), &16.into()));
+}
+
+#[test]
+fn a_run_that_says_it_is_done_without_its_last_text_works_as_it_does_for_clients() {
+    let simulator = Simulator::builder().literal_socket().start();
+    let done = r#"42["completion_finished",{"jobId":"$JOB"}]"#;
+    let raw = done.replace('"', "%22");
+    simulator.turn(json!({"text": "one two", "sim": format!("lost=last raw={raw}")}));
+    let diagnosis = doctor(Start::new(&simulator.url()), &["--run"]);
+    assert_eq!(diagnosis.state("run"), "ok", "{diagnosis:?}");
+    let message = diagnosis.step("run")["message"].as_str().unwrap();
+    assert!(message.contains("1 pieces of text"), "{message}");
 }
 
 #[test]
