@@ -38,9 +38,7 @@ impl Process {
             .args(["--listen", "127.0.0.1:0", "--supabase-url", &url, "--runner-url", &url])
             .arg("--state-dir")
             .arg(directory.path.join("state"))
-            .args(flags)
-            // So that its private socket can be found.
-            .env("RUNTIME_DIRECTORY", &directory.path);
+            .args(flags);
         Process::start(command, directory)
     }
 
@@ -93,12 +91,6 @@ impl Process {
     /// Lets `VmHWM` begin anew, at the present resident memory.
     pub fn reset_peak(&self) {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("it is our child");
-    }
-
-    /// The gateway's private socket, if it is where it is looked for.
-    pub fn private_socket(&self) -> Option<PathBuf> {
-        let entries = fs::read_dir(&self.directory.path).ok()?.flatten();
-        entries.map(|entry| entry.path().join("http")).find(|path| path.exists())
     }
 
     fn read(&self, name: &str) -> String {
