@@ -32,7 +32,6 @@ mod accept;
 pub mod answer;
 mod attend;
 pub mod body;
-pub mod budget;
 mod connection;
 mod exchange;
 pub mod head;
@@ -41,7 +40,7 @@ mod refusal;
 mod socket;
 pub mod sse;
 
-use self::budget::Budget;
+use crate::budget::Budget;
 use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
 use crate::observe::heartbeat::Heartbeat;
 use accept::Acceptor;

@@ -17,6 +17,7 @@
 //! config       settings and secrets
 //! observe      the log, counters, heartbeats, the service manager
 //! chat         neutral words, and what is done to text: tools, stop texts, JSON, schemas, tokens, models
+//! budget       the memory that the bodies of all requests may take together
 //! error        what can go wrong, and what clients are told
 //! escape       one reader of `\uXXXX`
 //! sync         the primitives by which threads wait
@@ -25,7 +26,7 @@
 //! # The way of one request body
 //!
 //! 1. [`http`]: a connection's thread reads the head, and `server::admission` lets it in by that alone;
-//! 2. `http::pace` and [`http::budget`]: the body is read, as fast as it must come, within the memory
+//! 2. `http::pace` and [`budget`]: the body is read, as fast as it must come, within the memory
 //!    that all bodies have;
 //! 3. `server::tickets`: the request waits, while a ticket with its number goes through tiny_http;
 //! 4. `server::workers`: a worker gets the ticket, fetches the request, and asks `server::service`;
@@ -46,6 +47,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod budget;
 pub mod chat;
 pub mod cli;
 pub mod completions;

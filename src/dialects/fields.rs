@@ -5,10 +5,10 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use crate::budget::Body;
 use crate::dialects::json::{self, Unread};
 use crate::error::Error;
 use crate::escape::utf16_unit;
-use crate::http::budget::Body;
 
 /// A body, or an object within it; without a field by default.
 #[derive(Default)]

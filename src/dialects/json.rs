@@ -7,7 +7,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Error, Map, Number, Value};
 
-use crate::http::budget::{Full, Share};
+use crate::budget::{Full, Share};
 
 /// What a value costs besides its text, in bytes. Lists and maps double when they grow, and the old
 /// half is still there while the new one is filled.
@@ -195,7 +195,7 @@ impl<'de> Visitor<'de> for Build<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::budget::Budget;
+    use crate::budget::Budget;
     use proptest::prelude::*;
 
     fn read(json: &str, known: &[&str], limit: usize) -> Result<Value, Unread> {

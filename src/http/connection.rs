@@ -15,8 +15,8 @@ use super::pace::Pace;
 use super::refusal::refusal;
 use super::socket::{ClientSocket, Stopped, wait};
 use super::{Look, Shared, Slot};
+use crate::budget::{Body, Whole};
 use crate::error::Error;
-use crate::http::budget::{Body, Whole};
 use crate::observe::logger;
 
 /// Bytes of a refused request's body that are read over to keep the connection.

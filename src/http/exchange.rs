@@ -10,8 +10,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::socket::{ClientSocket, Signal, Stopped};
 use super::{Head, Shared};
+use crate::budget::Body;
 use crate::error::Error;
-use crate::http::budget::Body;
 
 /// A 1xx answer that a client must read over (RFC 9110, 15.2); one that has gone resets instead.
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

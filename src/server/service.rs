@@ -8,6 +8,7 @@ use super::admission::envelope;
 use super::permits::Permit;
 use super::route::{Route, speaks_anthropic};
 use super::{metrics, page, probe};
+use crate::budget::Body;
 use crate::chat::models::Models;
 use crate::completions::{Completions, Record, Reply};
 use crate::dialects::Call;
@@ -16,7 +17,6 @@ use crate::dialects::openai::{legacy, request, response, responses};
 use crate::error::{Error, Step};
 use crate::http::Head;
 use crate::http::answer::Answer;
-use crate::http::budget::Body;
 use crate::observe::vitals::{Ended, UnderWay, Vitals};
 use crate::server::access::Access;
 

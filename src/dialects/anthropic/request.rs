@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use super::response::Message;
 use super::tools;
+use crate::budget::Body;
 use crate::chat::{
     ChatRequest, ResponseFormat, Role, Sampling, ToolCall, ToolResult, Turn, find_call,
 };
 use crate::dialects::Call;
 use crate::dialects::fields::{Fields, wrong_type};
 use crate::error::Error;
-use crate::http::budget::Body;
 
 /// Anthropic's code for a conversation that the server cannot keep. The SDKs' tool runners, which ask
 /// for that first, send all of it when they see this.

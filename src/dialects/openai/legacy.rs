@@ -9,11 +9,11 @@ use super::response::{
     Identity, UsageObject, chunk_head, put, put_done, put_end, put_error, put_string, put_usage,
     to_json,
 };
+use crate::budget::Body;
 use crate::chat::{ChatRequest, FinishReason, Role, Sampling, ToolCall, Tools, Turn, Usage};
 use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::dialects::{Call, Choice, Dialect, Ending, Start};
 use crate::error::Error;
-use crate::http::budget::Body;
 use crate::http::sse::EventStream;
 
 /// The fields of a body that are read.

@@ -4,11 +4,11 @@ use serde_json::{Map, Value};
 
 use super::response::{ChatAnswer, Identity};
 use super::tools;
+use crate::budget::Body;
 use crate::chat::{ChatRequest, ResponseFormat, Role, Sampling, Turn};
 use crate::dialects::Call;
 use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::error::Error;
-use crate::http::budget::Body;
 
 /// Most answers that one request may ask for.
 pub(super) const MOST_CHOICES: u64 = 8;

@@ -13,11 +13,11 @@ use serde_json::{Map, Value, json};
 
 use super::request;
 use super::response::Identity;
+use crate::budget::Body;
 use crate::chat::{ChatRequest, ResponseFormat, Sampling};
 use crate::dialects::Call;
 use crate::dialects::fields::{Fields, missing};
 use crate::error::Error;
-use crate::http::budget::Body;
 use answer::ResponseAnswer;
 
 /// What to do instead of referring to something that is not stored.
