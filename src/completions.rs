@@ -19,7 +19,7 @@ use crate::chat::usage::estimate_prompt;
 use crate::chat::{ChatRequest, FinishReason, Prompt, ResponseFormat, Usage};
 use crate::completions::choices::{ChoiceEvent, Choices, Never, Next, Starting};
 use crate::completions::reader::{Part, Reader, add_part};
-use crate::dialects::{Call, Choice, Dialect, Ending, Start};
+use crate::dialects::{Call, Choice, Dialect, Ending, Events, Start};
 use crate::error::{Error, Failure, Step};
 use crate::http::answer::Answer;
 use crate::http::sse::EventStream;
@@ -453,6 +453,20 @@ impl Reply {
     }
 }
 
+/// Here the dialects meet the way that answers travel; neither knows the other.
+impl Events for EventStream<'_> {
+    fn put(&mut self, name: Option<&str>, data: &dyn Fn(&mut Vec<u8>)) {
+        match name {
+            Some(name) => self.named_event(name, data),
+            None => self.event(data),
+        }
+    }
+
+    fn keep_alive(&mut self) {
+        self.comment();
+    }
+}
+
 /// A choice of which nothing has come yet.
 fn unwritten() -> Choice {
     let ending = Ending { reason: FinishReason::Stop, stop: None };
@@ -462,7 +476,7 @@ fn unwritten() -> Choice {
 /// Tells a part of a choice that has made `calls` calls so far.
 fn tell(
     dialect: &mut dyn Dialect,
-    events: &mut EventStream<'_>,
+    events: &mut dyn Events,
     at: usize,
     calls: &mut usize,
     part: Part,

@@ -10,12 +10,12 @@
 //! cli          everything besides serving: login, doctor, models, completions, the man page
 //! server       who is let in, tiny_http's tickets and worker threads, routes, the page, the metrics
 //! completions  the story of a call for text: runs started, their events merged, read and answered
-//! dialects     what each API says: openai (chat, text completions, responses), anthropic
 //! http         the front door: connections, heads, bodies, refusals, answers, Server-Sent Events
 //! langfast     the way to LangFast: session, prompt, runs, the socket and its packets
 //! net          connections to the outside: names, TCP, proxies, TLS, roots of trust
 //! config       settings and secrets
 //! observe      the log, counters, heartbeats, the service manager
+//! dialects     what each API says: openai (chat, text completions, responses), anthropic
 //! chat         neutral words, and what is done to text: tools, stop texts, JSON, schemas, tokens, models
 //! budget       the memory that the bodies of all requests may take together
 //! error        what can go wrong, and what clients are told
@@ -42,7 +42,7 @@
 //! 3. the run's crossbeam channel brings it to the thread that writes the answer;
 //! 4. [`completions::choices`]: the runs of a request as one sequence, with their deadlines;
 //! 5. [`completions::reader`]: text, or part of a tool call ([`chat::tools`]), cut at stop texts;
-//! 6. [`dialects::openai::response`] and its like: an event in the client's dialect;
+//! 6. [`dialects::openai::response`] and its like: put into [`dialects::Events`] in the client's words;
 //! 7. [`http::sse`], [`http::answer`]: framed, and written to the client's own socket as one chunk.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -74,6 +74,17 @@ fn no_room_knows_one_above_it() {
     assert!(upwards.is_empty(), "imports run one way, and these do not:\n{}", upwards.join("\n"));
 }
 
+/// Whatever their order: each could be changed for another without touching the other.
+#[test]
+fn dialects_and_the_way_their_events_travel_do_not_know_each_other() {
+    for (path, text) in sources() {
+        let (room, known) = (room_of(&path), known(&text));
+        for (one, other) in [("dialects", "http"), ("http", "dialects")] {
+            assert!(room != one || !known.contains(other), "{} knows {other}", path.display());
+        }
+    }
+}
+
 #[test]
 fn every_room_says_what_it_may_not_know() {
     for (path, text) in sources() {

@@ -6,9 +6,8 @@ use serde_json::{Map, Value, json};
 use super::request::THREAD_UNSUPPORTED;
 use crate::chat::models::{Model, Models};
 use crate::chat::{FinishReason, ToolCall, Usage};
-use crate::dialects::{Choice, Dialect, Ending, Start};
+use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
-use crate::http::sse::EventStream;
 
 /// A message's look, whole or as a stream of events. There is one choice.
 pub struct Message {
@@ -53,23 +52,23 @@ impl Message {
         }
     }
 
-    fn begin_block(&mut self, events: &mut EventStream<'_>, content_block: &Block<'_>) {
+    fn begin_block(&mut self, events: &mut dyn Events, content_block: &Block<'_>) {
         let index = self.blocks;
         self.blocks += 1;
         put(events, &Event::ContentBlockStart { index, content_block });
     }
 
     /// Puts in a piece of the block that was begun last.
-    fn delta(&self, events: &mut EventStream<'_>, delta: Delta<'_>) {
+    fn delta(&self, events: &mut dyn Events, delta: Delta<'_>) {
         put(events, &Event::ContentBlockDelta { index: self.blocks - 1, delta });
     }
 
     /// Puts in the end of the block that was begun last.
-    fn end_block(&self, events: &mut EventStream<'_>) {
+    fn end_block(&self, events: &mut dyn Events) {
         put(events, &Event::ContentBlockStop { index: self.blocks - 1 });
     }
 
-    fn end_text(&mut self, events: &mut EventStream<'_>) {
+    fn end_text(&mut self, events: &mut dyn Events) {
         if std::mem::take(&mut self.in_text) {
             self.end_block(events);
         }
@@ -77,12 +76,12 @@ impl Message {
 }
 
 impl Dialect for Message {
-    fn begin(&mut self, events: &mut EventStream<'_>, start: &Start) {
+    fn begin(&mut self, events: &mut dyn Events, start: &Start) {
         let usage = Usage { prompt_tokens: start.prompt_tokens, completion_tokens: 0 };
         put(events, &Event::MessageStart { message: self.object(&[], None, &usage) });
     }
 
-    fn text(&mut self, events: &mut EventStream<'_>, _: usize, text: &str) {
+    fn text(&mut self, events: &mut dyn Events, _: usize, text: &str) {
         if !self.in_text {
             self.begin_block(events, &Block::Text { text: "" });
             self.in_text = true;
@@ -90,7 +89,7 @@ impl Dialect for Message {
         self.delta(events, Delta::TextDelta { text });
     }
 
-    fn call_begin(&mut self, events: &mut EventStream<'_>, _: usize, _: usize, call: &ToolCall) {
+    fn call_begin(&mut self, events: &mut dyn Events, _: usize, _: usize, call: &ToolCall) {
         self.end_text(events);
         let input = Map::new();
         self.begin_block(
@@ -99,30 +98,30 @@ impl Dialect for Message {
         );
     }
 
-    fn call_arguments(&mut self, events: &mut EventStream<'_>, _: usize, _: usize, piece: &str) {
+    fn call_arguments(&mut self, events: &mut dyn Events, _: usize, _: usize, piece: &str) {
         self.delta(events, Delta::InputJsonDelta { partial_json: piece });
     }
 
-    fn call_end(&mut self, events: &mut EventStream<'_>, _: usize, _: usize) {
+    fn call_end(&mut self, events: &mut dyn Events, _: usize, _: usize) {
         self.end_block(events);
     }
 
-    fn finish(&mut self, events: &mut EventStream<'_>, _: usize, ending: &Ending) {
+    fn finish(&mut self, events: &mut dyn Events, _: usize, ending: &Ending) {
         self.end_text(events);
         self.ending = Some(ending.clone());
     }
 
-    fn end(&mut self, events: &mut EventStream<'_>, usage: &Usage) {
+    fn end(&mut self, events: &mut dyn Events, usage: &Usage) {
         let delta = self.ending.as_ref().into();
         put(events, &Event::MessageDelta { delta, usage: usage.into() });
         put(events, &Event::MessageStop);
     }
 
-    fn fail(&mut self, events: &mut EventStream<'_>, error: &Error) {
+    fn fail(&mut self, events: &mut dyn Events, error: &Error) {
         put(events, &Event::Error { error: error.into() });
     }
 
-    fn keep_alive(&mut self, events: &mut EventStream<'_>) {
+    fn keep_alive(&mut self, events: &mut dyn Events) {
         put(events, &Event::Ping);
     }
 
@@ -255,8 +254,8 @@ enum Delta<'a> {
     InputJsonDelta { partial_json: &'a str },
 }
 
-fn put(events: &mut EventStream<'_>, event: &Event<'_>) {
-    events.named_event(event.name(), |out| {
+fn put(events: &mut dyn Events, event: &Event<'_>) {
+    events.put(Some(event.name()), &|out| {
         serde_json::to_writer(out, event).expect("a Vec takes everything");
     });
 }

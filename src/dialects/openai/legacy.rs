@@ -12,9 +12,8 @@ use super::response::{
 use crate::budget::Body;
 use crate::chat::{ChatRequest, FinishReason, Role, Sampling, ToolCall, Tools, Turn, Usage};
 use crate::dialects::fields::{Fields, missing, wrong_type};
-use crate::dialects::{Call, Choice, Dialect, Ending, Start};
+use crate::dialects::{Call, Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
-use crate::http::sse::EventStream;
 
 /// The fields of a body that are read.
 const FIELDS: &[&str] = &[
@@ -116,12 +115,12 @@ impl TextAnswer {
 
     fn chunk(
         &self,
-        events: &mut EventStream<'_>,
+        events: &mut dyn Events,
         choice: usize,
         text: &str,
         reason: Option<FinishReason>,
     ) {
-        events.event(|out| {
+        events.put(None, &|out| {
             out.extend_from_slice(self.head.as_bytes());
             put(out, format_args!(r#"{{"index":{choice},"text":"#));
             put_string(out, text);
@@ -131,33 +130,33 @@ impl TextAnswer {
 }
 
 impl Dialect for TextAnswer {
-    fn begin(&mut self, events: &mut EventStream<'_>, _: &Start) {
+    fn begin(&mut self, events: &mut dyn Events, _: &Start) {
         for (choice, echo) in self.echoes.iter().enumerate() {
             self.chunk(events, choice, echo, None);
         }
     }
 
-    fn text(&mut self, events: &mut EventStream<'_>, choice: usize, text: &str) {
+    fn text(&mut self, events: &mut dyn Events, choice: usize, text: &str) {
         self.chunk(events, choice, text, None);
     }
 
     /// Text completions have no tools, so none is called.
-    fn call_begin(&mut self, _: &mut EventStream<'_>, _: usize, _: usize, _: &ToolCall) {}
+    fn call_begin(&mut self, _: &mut dyn Events, _: usize, _: usize, _: &ToolCall) {}
 
-    fn call_arguments(&mut self, _: &mut EventStream<'_>, _: usize, _: usize, _: &str) {}
+    fn call_arguments(&mut self, _: &mut dyn Events, _: usize, _: usize, _: &str) {}
 
-    fn finish(&mut self, events: &mut EventStream<'_>, choice: usize, ending: &Ending) {
+    fn finish(&mut self, events: &mut dyn Events, choice: usize, ending: &Ending) {
         self.chunk(events, choice, "", Some(ending.reason));
     }
 
-    fn end(&mut self, events: &mut EventStream<'_>, usage: &Usage) {
+    fn end(&mut self, events: &mut dyn Events, usage: &Usage) {
         if self.include_usage {
             put_usage(events, &self.head, usage);
         }
         put_done(events);
     }
 
-    fn fail(&mut self, events: &mut EventStream<'_>, error: &Error) {
+    fn fail(&mut self, events: &mut dyn Events, error: &Error) {
         put_error(events, error);
     }
 

@@ -6,9 +6,8 @@ use serde::Serialize;
 
 use crate::chat::models::{Model, Models};
 use crate::chat::{FinishReason, ToolCall, Usage};
-use crate::dialects::{Choice, Dialect, Ending, Start};
+use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
-use crate::http::sse::EventStream;
 
 /// What every chunk of an answer, or the whole answer, says of itself.
 #[derive(Clone, Debug)]
@@ -148,12 +147,12 @@ impl ChatAnswer {
 
     fn chunk(
         &self,
-        events: &mut EventStream<'_>,
+        events: &mut dyn Events,
         choice: usize,
         reason: Option<FinishReason>,
-        delta: impl FnOnce(&mut Vec<u8>),
+        delta: impl Fn(&mut Vec<u8>),
     ) {
-        events.event(|out| {
+        events.put(None, &|out| {
             out.extend_from_slice(self.head.as_bytes());
             put(out, format_args!(r#"{{"index":{choice},"delta":"#));
             delta(out);
@@ -187,7 +186,7 @@ impl ChatAnswer {
 }
 
 impl Dialect for ChatAnswer {
-    fn begin(&mut self, events: &mut EventStream<'_>, start: &Start) {
+    fn begin(&mut self, events: &mut dyn Events, start: &Start) {
         // Whether there will be text beside calls is not known yet.
         let content = if self.calls == Calls::None { r#""""# } else { "null" };
         for choice in 0..start.choices {
@@ -200,7 +199,7 @@ impl Dialect for ChatAnswer {
         }
     }
 
-    fn text(&mut self, events: &mut EventStream<'_>, choice: usize, text: &str) {
+    fn text(&mut self, events: &mut dyn Events, choice: usize, text: &str) {
         self.chunk(events, choice, None, |out| {
             out.extend_from_slice(br#"{"content":"#);
             put_string(out, text);
@@ -210,7 +209,7 @@ impl Dialect for ChatAnswer {
 
     fn call_begin(
         &mut self,
-        events: &mut EventStream<'_>,
+        events: &mut dyn Events,
         choice: usize,
         index: usize,
         call: &ToolCall,
@@ -231,7 +230,7 @@ impl Dialect for ChatAnswer {
 
     fn call_arguments(
         &mut self,
-        events: &mut EventStream<'_>,
+        events: &mut dyn Events,
         choice: usize,
         index: usize,
         piece: &str,
@@ -253,18 +252,18 @@ impl Dialect for ChatAnswer {
         });
     }
 
-    fn finish(&mut self, events: &mut EventStream<'_>, choice: usize, ending: &Ending) {
+    fn finish(&mut self, events: &mut dyn Events, choice: usize, ending: &Ending) {
         self.chunk(events, choice, Some(ending.reason), |out| out.extend_from_slice(b"{}"));
     }
 
-    fn end(&mut self, events: &mut EventStream<'_>, usage: &Usage) {
+    fn end(&mut self, events: &mut dyn Events, usage: &Usage) {
         if self.include_usage {
             put_usage(events, &self.head, usage);
         }
         put_done(events);
     }
 
-    fn fail(&mut self, events: &mut EventStream<'_>, error: &Error) {
+    fn fail(&mut self, events: &mut dyn Events, error: &Error) {
         put_error(events, error);
     }
 
@@ -305,13 +304,13 @@ impl Dialect for ChatAnswer {
 }
 
 /// Puts the last event of a complete stream.
-pub(super) fn put_done(events: &mut EventStream<'_>) {
-    events.event(|out| out.extend_from_slice(b"[DONE]"));
+pub(super) fn put_done(events: &mut dyn Events) {
+    events.put(None, &|out| out.extend_from_slice(b"[DONE]"));
 }
 
 /// Puts the event of a stream that breaks off; none but it comes last.
-pub(super) fn put_error(events: &mut EventStream<'_>, error: &Error) {
-    events.event(|out| out.extend_from_slice(error.body().as_bytes()));
+pub(super) fn put_error(events: &mut dyn Events, error: &Error) {
+    events.put(None, &|out| out.extend_from_slice(error.body().as_bytes()));
 }
 
 /// What every chunk of a stream begins with; the dialect's own fields and `"choices":[` follow.
@@ -335,9 +334,9 @@ pub(super) fn put_end(out: &mut Vec<u8>, reason: Option<&str>, include_usage: bo
 }
 
 /// Puts the chunk that holds the usage and no choice.
-pub(super) fn put_usage(events: &mut EventStream<'_>, head: &str, usage: &Usage) {
+pub(super) fn put_usage(events: &mut dyn Events, head: &str, usage: &Usage) {
     let usage = to_json(&UsageObject::from(usage));
-    events.event(|out| put(out, format_args!("{head}],\"usage\":{usage}}}")));
+    events.put(None, &|out| put(out, format_args!("{head}],\"usage\":{usage}}}")));
 }
 
 pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {

@@ -10,9 +10,8 @@ use serde_json::{Map, Value};
 use super::tools::{self, Origin};
 use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::openai::response::{Identity, put, put_string, to_json};
-use crate::dialects::{Choice, Dialect, Ending, Start};
+use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
-use crate::http::sse::EventStream;
 
 const TEXT_DELTA: &str = "response.output_text.delta";
 const TEXT_DONE: &str = "response.output_text.done";
@@ -321,28 +320,23 @@ impl ResponseAnswer {
     }
 
     /// Puts an event in; `fields` writes its own fields, a comma before each.
-    fn event(
-        &mut self,
-        events: &mut EventStream<'_>,
-        name: &str,
-        fields: impl FnOnce(&mut Vec<u8>),
-    ) {
+    fn event(&mut self, events: &mut dyn Events, name: &str, fields: impl Fn(&mut Vec<u8>)) {
         let sequence = self.sequence;
         self.sequence += 1;
-        events.named_event(name, |out| {
+        events.put(Some(name), &|out| {
             put(out, format_args!(r#"{{"type":"{name}","sequence_number":{sequence}"#));
             fields(out);
             out.push(b'}');
         });
     }
 
-    fn response_event(&mut self, events: &mut EventStream<'_>, name: &str, stage: &Stage<'_>) {
+    fn response_event(&mut self, events: &mut dyn Events, name: &str, stage: &Stage<'_>) {
         let response = self.response(stage, &self.told);
         self.event(events, name, |out| put(out, format_args!(r#","response":{response}"#)));
     }
 
     /// Begins an item.
-    fn begin_item(&mut self, events: &mut EventStream<'_>, item: Item) {
+    fn begin_item(&mut self, events: &mut dyn Events, item: Item) {
         let at = self.count;
         let json = item.json(Status::InProgress);
         self.event(events, "response.output_item.added", |out| {
@@ -362,7 +356,7 @@ impl ResponseAnswer {
     }
 
     /// Tells a piece of the open item.
-    fn delta(&mut self, events: &mut EventStream<'_>, piece: &str) {
+    fn delta(&mut self, events: &mut dyn Events, piece: &str) {
         let Some(Open { item, delta }) = &mut self.open else { return };
         item.text.push_str(piece);
         if item.is_custom() {
@@ -372,7 +366,7 @@ impl ResponseAnswer {
         let name = if item.call.is_some() { ARGUMENTS_DELTA } else { TEXT_DELTA };
         let sequence = self.sequence;
         self.sequence += 1;
-        events.named_event(name, |out| {
+        events.put(Some(name), &|out| {
             out.extend_from_slice(delta.as_bytes());
             put_string(out, piece);
             put(out, format_args!(r#","sequence_number":{sequence}}}"#));
@@ -380,7 +374,7 @@ impl ResponseAnswer {
     }
 
     /// Ends the open item, if there is one.
-    fn end_item(&mut self, events: &mut EventStream<'_>, reason: FinishReason) {
+    fn end_item(&mut self, events: &mut dyn Events, reason: FinishReason) {
         let Some(Open { item, .. }) = self.open.take() else { return };
         let at = self.count;
         let place = format!(r#","item_id":"{}","output_index":{at}"#, item.id);
@@ -424,31 +418,31 @@ impl ResponseAnswer {
 
 /// There is one choice only.
 impl Dialect for ResponseAnswer {
-    fn begin(&mut self, events: &mut EventStream<'_>, _: &Start) {
+    fn begin(&mut self, events: &mut dyn Events, _: &Start) {
         for name in ["response.created", "response.in_progress"] {
             self.response_event(events, name, &Stage::InProgress);
         }
     }
 
-    fn text(&mut self, events: &mut EventStream<'_>, _: usize, text: &str) {
+    fn text(&mut self, events: &mut dyn Events, _: usize, text: &str) {
         if self.open.is_none() {
             self.begin_item(events, Item::message());
         }
         self.delta(events, text);
     }
 
-    fn call_begin(&mut self, events: &mut EventStream<'_>, _: usize, _: usize, call: &ToolCall) {
+    fn call_begin(&mut self, events: &mut dyn Events, _: usize, _: usize, call: &ToolCall) {
         self.end_item(events, FinishReason::ToolCalls);
         let item = Item::call(call, &self.origins);
         self.begin_item(events, item);
     }
 
     // A call's item is ended by what follows it: only that shows whether it was cut.
-    fn call_arguments(&mut self, events: &mut EventStream<'_>, _: usize, _: usize, piece: &str) {
+    fn call_arguments(&mut self, events: &mut dyn Events, _: usize, _: usize, piece: &str) {
         self.delta(events, piece);
     }
 
-    fn finish(&mut self, events: &mut EventStream<'_>, _: usize, ending: &Ending) {
+    fn finish(&mut self, events: &mut dyn Events, _: usize, ending: &Ending) {
         if self.open.is_none() && self.count == 0 {
             self.begin_item(events, Item::message());
         }
@@ -456,12 +450,12 @@ impl Dialect for ResponseAnswer {
         self.ending = Some(ending.reason);
     }
 
-    fn end(&mut self, events: &mut EventStream<'_>, usage: &Usage) {
+    fn end(&mut self, events: &mut dyn Events, usage: &Usage) {
         let stage = Stage::Ended(self.ending.unwrap_or(FinishReason::Stop), usage);
         self.response_event(events, &format!("response.{}", stage.status()), &stage);
     }
 
-    fn fail(&mut self, events: &mut EventStream<'_>, error: &Error) {
+    fn fail(&mut self, events: &mut dyn Events, error: &Error) {
         self.response_event(events, "response.failed", &Stage::Failed(error));
     }
 
