@@ -8,6 +8,8 @@ pub mod anthropic;
 pub mod fields;
 pub mod json;
 pub mod openai;
+#[cfg(test)]
+pub(crate) mod stories;
 
 use crate::chat::{ChatRequest, FinishReason, ToolCall, Usage};
 use crate::error::Error;

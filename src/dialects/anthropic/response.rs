@@ -366,3 +366,219 @@ pub fn model_list(models: &Models) -> String {
 pub fn model(model: &Model, asked: &str) -> String {
     to_json(&ModelObject { id: asked, ..ModelObject::from(model) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialects::stories::{
+        Step, Story, Told, any_story, arguments, call, failure, finish, text,
+    };
+    use proptest::prelude::*;
+
+    fn message() -> Message {
+        Message { id: "msg_1".to_owned(), ..Message::new("a \"model\"") }
+    }
+
+    const BEGIN: &str = concat!(
+        r#"message_start {"type":"message_start","message":{"id":"msg_1","type":"message","#,
+        r#""role":"assistant","model":"a \"model\"","content":[],"stop_reason":null,"#,
+        r#""stop_sequence":null,"usage":{"input_tokens":7,"cache_creation_input_tokens":0,"#,
+        r#""cache_read_input_tokens":0,"output_tokens":0,"service_tier":"standard"}}}"#
+    );
+    const PING: &str = r#"ping {"type":"ping"}"#;
+    const STOP: &str = r#"message_stop {"type":"message_stop"}"#;
+
+    fn block_start(index: usize, block: &str) -> String {
+        format!(
+            r#"content_block_start {{"type":"content_block_start","index":{index},"content_block":{block}}}"#
+        )
+    }
+
+    fn delta(index: usize, delta: &str) -> String {
+        format!(
+            r#"content_block_delta {{"type":"content_block_delta","index":{index},"delta":{delta}}}"#
+        )
+    }
+
+    fn block_stop(index: usize) -> String {
+        format!(r#"content_block_stop {{"type":"content_block_stop","index":{index}}}"#)
+    }
+
+    fn message_delta(reason: &str, sequence: &str) -> String {
+        let stop = format!(r#"{{"stop_reason":"{reason}","stop_sequence":{sequence}}}"#);
+        let usage = concat!(
+            r#"{"input_tokens":7,"cache_creation_input_tokens":0,"#,
+            r#""cache_read_input_tokens":0,"output_tokens":3}"#
+        );
+        format!(r#"message_delta {{"type":"message_delta","delta":{stop},"usage":{usage}}}"#)
+    }
+
+    #[test]
+    fn a_text_is_one_block_of_deltas_and_pings_are_events() {
+        let steps = [text("\"é\n"), Step::KeepAlive, text("b"), finish(FinishReason::Length)];
+        assert_eq!(
+            Story::of(steps).lines(&mut message()),
+            [
+                BEGIN.to_owned(),
+                block_start(0, r#"{"type":"text","text":""}"#),
+                delta(0, r#"{"type":"text_delta","text":"\"é\n"}"#),
+                PING.to_owned(),
+                delta(0, r#"{"type":"text_delta","text":"b"}"#),
+                block_stop(0),
+                message_delta("max_tokens", "null"),
+                STOP.to_owned(),
+            ]
+        );
+    }
+
+    fn calling() -> Story {
+        Story::of([
+            text("Look:"),
+            call("weather"),
+            arguments("{\"a\":"),
+            arguments("1}"),
+            Step::CallEnd,
+            call("time"),
+            Step::CallEnd,
+            finish(FinishReason::ToolCalls),
+        ])
+    }
+
+    #[test]
+    fn calls_are_blocks_behind_the_text() {
+        let tool_use = |name: &str| {
+            format!(r#"{{"type":"tool_use","id":"toolu_{name}","name":"{name}","input":{{}}}}"#)
+        };
+        assert_eq!(
+            calling().lines(&mut message()),
+            [
+                BEGIN.to_owned(),
+                block_start(0, r#"{"type":"text","text":""}"#),
+                delta(0, r#"{"type":"text_delta","text":"Look:"}"#),
+                block_stop(0),
+                block_start(1, &tool_use("weather")),
+                delta(1, r#"{"type":"input_json_delta","partial_json":"{\"a\":"}"#),
+                delta(1, r#"{"type":"input_json_delta","partial_json":"1}"}"#),
+                block_stop(1),
+                block_start(2, &tool_use("time")),
+                block_stop(2),
+                message_delta("tool_use", "null"),
+                STOP.to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_answer_has_no_block() {
+        assert_eq!(
+            Story::of([finish(FinishReason::Stop)]).lines(&mut message()),
+            [BEGIN.to_owned(), message_delta("end_turn", "null"), STOP.to_owned()]
+        );
+    }
+
+    #[test]
+    fn why_it_ended_is_said_in_anthropics_words_streamed_and_whole() {
+        for (reason, stop, name) in [
+            (FinishReason::Stop, None, "end_turn"),
+            (FinishReason::Stop, Some("END"), "stop_sequence"),
+            (FinishReason::Length, None, "max_tokens"),
+            (FinishReason::ContentFilter, None, "refusal"),
+            (FinishReason::ToolCalls, None, "tool_use"),
+        ] {
+            let ending = Ending { reason, stop: stop.map(str::to_owned) };
+            let story = Story::of([text("a"), Step::Finish(ending)]);
+            let sequence = json!(stop);
+            let told = story.lines(&mut message());
+            assert_eq!(told[told.len() - 2], message_delta(name, &sequence.to_string()));
+            let whole = message().whole(&story.whole(), &Usage::default());
+            let whole: Value = serde_json::from_str(&whole).unwrap();
+            assert_eq!((&whole["stop_reason"], &whole["stop_sequence"]), (&json!(name), &sequence));
+        }
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_ends_with_an_error() {
+        let told = Story::of([text("a")]).broken_off().lines(&mut message());
+        assert_eq!(told.len(), 4);
+        let text = json!(failure().to_string());
+        let error = format!(r#"{{"type":"overloaded_error","message":{text}}}"#);
+        assert_eq!(told[3], format!(r#"error {{"type":"error","error":{error}}}"#));
+    }
+
+    #[test]
+    fn a_whole_message_is_its_blocks() {
+        let usage = Usage { prompt_tokens: 7, completion_tokens: 3 };
+        let whole = concat!(
+            r#"{"id":"msg_1","type":"message","role":"assistant","model":"a \"model\"","content":["#,
+            r#"{"type":"text","text":"Look:"},"#,
+            r#"{"type":"tool_use","id":"toolu_weather","name":"weather","input":{"a":1}},"#,
+            r#"{"type":"tool_use","id":"toolu_time","name":"time","input":{"INVALID_JSON":""}}],"#,
+            r#""stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":7,"#,
+            r#""cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":3,"#,
+            r#""service_tier":"standard"}}"#
+        );
+        assert_eq!(message().whole(&calling().whole(), &usage), whole);
+    }
+
+    /// The blocks that a stream adds up to, as a client puts them together.
+    fn assembled(events: &[Value]) -> Vec<Value> {
+        let (mut blocks, mut json, mut is_open) = (Vec::new(), String::new(), false);
+        for event in events {
+            let kind = event["type"].as_str().unwrap();
+            if kind.starts_with("content_block") {
+                let index = blocks.len() - usize::from(kind != "content_block_start");
+                assert_eq!(event["index"], index, "one block after the other");
+                assert_eq!(is_open, kind != "content_block_start", "{event}");
+            }
+            match kind {
+                "content_block_start" => blocks.push(event["content_block"].clone()),
+                "content_block_delta" => match event["delta"]["text"].as_str() {
+                    Some(text) => {
+                        assert!(!text.is_empty());
+                        let block = &mut blocks.last_mut().unwrap()["text"];
+                        *block = json!(block.as_str().unwrap().to_owned() + text);
+                    }
+                    None => json += event["delta"]["partial_json"].as_str().unwrap(),
+                },
+                "content_block_stop" if !json.is_empty() => {
+                    blocks.last_mut().unwrap()["input"] = serde_json::from_str(&json).unwrap();
+                    json.clear();
+                }
+                _ => {}
+            }
+            is_open = matches!(kind, "content_block_start" | "content_block_delta")
+                || (is_open && kind == "ping");
+        }
+        blocks
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_streamed_adds_up_to_the_whole_message(story in any_story(1, true)) {
+            let event = |told: Told| {
+                let Told::Event(Some(name), data) = told else { panic!("{told:?}") };
+                let data: Value = serde_json::from_str(&data).expect("JSON");
+                assert_eq!(data["type"], name);
+                data
+            };
+            let events: Vec<Value> =
+                story.told(&mut message()).into_iter().map(event).collect();
+            let kinds: Vec<&str> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
+            let once = |kind: &str| kinds.iter().filter(|other| **other == kind).count() == 1;
+            prop_assert!(kinds[0] == "message_start" && once("message_start"));
+            let Some(usage) = story.usage else {
+                prop_assert!(kinds.ends_with(&["error"]) && once("error"));
+                prop_assert!(!kinds.contains(&"message_delta"));
+                return Ok(());
+            };
+            prop_assert!(kinds.ends_with(&["message_delta", "message_stop"]));
+            prop_assert!(once("message_delta") && once("message_stop"));
+            let whole: Value =
+                serde_json::from_str(&message().whole(&story.whole(), &usage)).unwrap();
+            prop_assert_eq!(json!(assembled(&events)), whole["content"].clone());
+            let last = &events[events.len() - 2];
+            prop_assert_eq!(&last["delta"]["stop_reason"], &whole["stop_reason"]);
+            prop_assert_eq!(&last["usage"]["output_tokens"], &whole["usage"]["output_tokens"]);
+        }
+    }
+}

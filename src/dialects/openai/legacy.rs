@@ -192,3 +192,118 @@ impl Dialect for TextAnswer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialects::openai::response::tests::{chunks, identity, reason};
+    use crate::dialects::stories::{Step, Story, any_story, failure, finish, text};
+    use proptest::prelude::*;
+
+    fn answer(include_usage: bool, echoes: &[&str]) -> TextAnswer {
+        let echoes = echoes.iter().map(|echo| echo.to_string()).collect();
+        TextAnswer::new(identity("cmpl-1"), include_usage, echoes)
+    }
+
+    /// What every chunk begins with.
+    const HEAD: &str = r#"{"id":"cmpl-1","object":"text_completion","created":1700000000,"model":"a \"model\"","choices":["#;
+
+    fn chunk(choice: usize, text: &str, reason: &str) -> String {
+        format!(
+            r#"{HEAD}{{"index":{choice},"text":{text},"logprobs":null,"finish_reason":{reason}}}]}}"#
+        )
+    }
+
+    fn two_choices() -> Story {
+        Story::interleaved(
+            2,
+            [
+                (1, text("b")),
+                (0, text("\"é\n")),
+                (0, Step::KeepAlive),
+                (1, finish(FinishReason::Stop)),
+                (0, finish(FinishReason::Length)),
+            ],
+        )
+    }
+
+    #[test]
+    fn a_streams_events_are_chunks_of_its_choices_as_they_come_and_done() {
+        assert_eq!(
+            two_choices().lines(&mut answer(false, &[])),
+            [
+                chunk(1, r#""b""#, "null"),
+                chunk(0, r#""\"é\n""#, "null"),
+                "(keep-alive)".to_owned(),
+                chunk(1, r#""""#, r#""stop""#),
+                chunk(0, r#""""#, r#""length""#),
+                "[DONE]".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_echo_is_what_a_choices_text_begins_with_streamed_and_whole() {
+        let lines = two_choices().lines(&mut answer(false, &["one", "two"]));
+        assert_eq!(lines[..2], [chunk(0, r#""one""#, "null"), chunk(1, r#""two""#, "null")]);
+        let whole =
+            answer(false, &["one ", "two "]).whole(&two_choices().whole(), &Usage::default());
+        let whole: Value = serde_json::from_str(&whole).unwrap();
+        assert_eq!(whole["choices"][0]["text"], "one \"é\n");
+        assert_eq!(whole["choices"][1]["text"], "two b");
+    }
+
+    #[test]
+    fn usage_is_a_chunk_of_no_choice_and_null_in_all_others() {
+        let told = two_choices().lines(&mut answer(true, &["one", "two"]));
+        let (usage, others) = (&told[told.len() - 2], &told[..told.len() - 2]);
+        let chunks = others.iter().filter(|line| *line != "(keep-alive)");
+        assert!(chunks.clone().count() == 6);
+        assert!(chunks.into_iter().all(|line| line.ends_with(r#"],"usage":null}"#)), "{told:?}");
+        let begin = format!(r#"{HEAD}],"usage":{{"prompt_tokens":7,"completion_tokens":3,"#);
+        assert!(usage.starts_with(&begin), "{usage}");
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_ends_with_the_error_and_without_done() {
+        let told = Story::of([text("a")]).broken_off().lines(&mut answer(true, &[]));
+        assert_eq!(told.len(), 2);
+        assert_eq!(told[1], failure().body());
+    }
+
+    #[test]
+    fn a_whole_answer_has_its_fields_in_openais_order() {
+        let story = Story::of([text("Hi"), finish(FinishReason::Stop)]);
+        let usage = Usage { prompt_tokens: 7, completion_tokens: 3 };
+        let whole = answer(true, &[]).whole(&story.whole(), &usage);
+        let begin = concat!(
+            r#"{"id":"cmpl-1","object":"text_completion","created":1700000000,"#,
+            r#""model":"a \"model\"","choices":[{"index":0,"text":"Hi","logprobs":null,"#,
+            r#""finish_reason":"stop"}],"usage":{"prompt_tokens":7,"#
+        );
+        assert!(whole.starts_with(begin), "{whole}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_streamed_adds_up_to_what_was_told(story in any_story(4, false)) {
+            let told = story.told(&mut answer(false, &[]));
+            let mut texts = vec![String::new(); story.choices];
+            let mut ends = vec![None; story.choices];
+            for chunk in chunks(&told, &story) {
+                let choice = &chunk["choices"][0];
+                let at = choice["index"].as_u64().unwrap() as usize;
+                let text = choice["text"].as_str().unwrap();
+                prop_assert_eq!(ends[at], None, "nothing comes behind a choice's end");
+                ends[at] = choice["finish_reason"].as_str().map(reason);
+                prop_assert_eq!(text.is_empty(), ends[at].is_some());
+                texts[at].push_str(text);
+            }
+            for (choice, (text, end)) in story.whole().iter().zip(texts.into_iter().zip(ends)) {
+                prop_assert_eq!(&choice.text, &text);
+                prop_assert_eq!(choice.ending.reason, end.unwrap_or(FinishReason::Stop));
+                prop_assert!(end.is_some() || story.usage.is_none());
+            }
+        }
+    }
+}

@@ -380,3 +380,281 @@ pub fn model_list(models: &Models) -> String {
 pub fn model(model: &Model, asked: &str) -> String {
     to_json(&ModelObject { id: asked, ..ModelObject::from(model) })
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::dialects::stories::{
+        Step, Story, Told, any_story, arguments, call, failure, finish, text,
+    };
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    pub fn identity(id: &str) -> Identity {
+        Identity { id: id.to_owned(), created: 1_700_000_000, model: "a \"model\"".to_owned() }
+    }
+
+    fn answer(include_usage: bool, calls: Calls) -> ChatAnswer {
+        ChatAnswer::new(identity("chatcmpl-1"), include_usage, calls)
+    }
+
+    /// What every chunk begins with.
+    const HEAD: &str = r#"{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"a \"model\"","service_tier":"default","choices":["#;
+
+    /// The lines of an answer, without the head that chunks have in common.
+    fn lines(story: &Story, mut answer: ChatAnswer) -> Vec<String> {
+        let rest = |line: String| line.strip_prefix(HEAD).map(str::to_owned).unwrap_or(line);
+        story.lines(&mut answer).into_iter().map(rest).collect()
+    }
+
+    /// A chunk without its head.
+    fn chunk(choice: usize, delta: &str, reason: &str) -> String {
+        format!(
+            r#"{{"index":{choice},"delta":{delta},"logprobs":null,"finish_reason":{reason}}}]}}"#
+        )
+    }
+
+    const BEGIN: &str = r#"{"role":"assistant","content":"","refusal":null}"#;
+    const BEGIN_WITH_TOOLS: &str = r#"{"role":"assistant","content":null,"refusal":null}"#;
+
+    #[test]
+    fn a_streams_events_are_chunks_of_its_choices_as_they_come_and_done() {
+        let story = Story::interleaved(
+            2,
+            [
+                (1, text("b")),
+                (0, text("\"é\n")),
+                (0, Step::KeepAlive),
+                (1, finish(FinishReason::Stop)),
+                (0, text("a")),
+                (0, finish(FinishReason::Length)),
+            ],
+        );
+        assert_eq!(
+            lines(&story, answer(false, Calls::None)),
+            [
+                chunk(0, BEGIN, "null"),
+                chunk(1, BEGIN, "null"),
+                chunk(1, r#"{"content":"b"}"#, "null"),
+                chunk(0, r#"{"content":"\"é\n"}"#, "null"),
+                "(keep-alive)".to_owned(),
+                chunk(1, "{}", r#""stop""#),
+                chunk(0, r#"{"content":"a"}"#, "null"),
+                chunk(0, "{}", r#""length""#),
+                "[DONE]".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn usage_is_a_chunk_of_no_choice_and_null_in_all_others() {
+        let story = Story::of([text("a"), finish(FinishReason::ContentFilter)]);
+        let told = lines(&story, answer(true, Calls::None));
+        let (last, others) = told.split_last_chunk::<2>().map(|(o, l)| (l, o)).unwrap();
+        assert!(others.iter().all(|line| line.ends_with(r#"],"usage":null}"#)), "{others:?}");
+        assert!(others[2].contains(r#""finish_reason":"content_filter"}],"#), "{others:?}");
+        let usage = concat!(
+            r#"],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10,"#,
+            r#""prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"#,
+            r#""completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,"#,
+            r#""accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}"#
+        );
+        assert_eq!(last, &[usage, "[DONE]"]);
+    }
+
+    fn calling() -> Story {
+        Story::of([
+            text("Look:"),
+            call("weather"),
+            arguments("{\"a\":"),
+            arguments("1}"),
+            Step::CallEnd,
+            call("time"),
+            arguments("{}"),
+            Step::CallEnd,
+            finish(FinishReason::ToolCalls),
+        ])
+    }
+
+    #[test]
+    fn calls_are_numbered_and_their_arguments_come_in_pieces() {
+        let begun = |index: usize, name: &str| {
+            let function = format!(r#""function":{{"name":"{name}","arguments":""}}"#);
+            let id = format!(r#""id":"call_{name}","type":"function""#);
+            chunk(0, &format!(r#"{{"tool_calls":[{{"index":{index},{id},{function}}}]}}"#), "null")
+        };
+        let piece = |index: usize, piece: &str| {
+            let function = format!(r#""function":{{"arguments":"{piece}"}}"#);
+            chunk(0, &format!(r#"{{"tool_calls":[{{"index":{index},{function}}}]}}"#), "null")
+        };
+        assert_eq!(
+            lines(&calling(), answer(false, Calls::Tools)),
+            [
+                chunk(0, BEGIN_WITH_TOOLS, "null"),
+                chunk(0, r#"{"content":"Look:"}"#, "null"),
+                begun(0, "weather"),
+                piece(0, r#"{\"a\":"#),
+                piece(0, "1}"),
+                begun(1, "time"),
+                piece(1, "{}"),
+                chunk(0, "{}", r#""tool_calls""#),
+                "[DONE]".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_call_as_clients_of_2023_know_it_is_a_function_call() {
+        let steps = [call("weather"), arguments("{\"a\":1}"), Step::CallEnd];
+        let story = Story::of(steps.into_iter().chain([finish(FinishReason::ToolCalls)]));
+        let begun = r#"{"function_call":{"name":"weather","arguments":""}}"#;
+        assert_eq!(
+            lines(&story, answer(false, Calls::Function)),
+            [
+                chunk(0, BEGIN_WITH_TOOLS, "null"),
+                chunk(0, begun, "null"),
+                chunk(0, r#"{"function_call":{"arguments":"{\"a\":1}"}}"#, "null"),
+                chunk(0, "{}", r#""function_call""#),
+                "[DONE]".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_ends_with_the_error_and_without_done() {
+        let story = Story::of([text("a")]).broken_off();
+        let told = lines(&story, answer(true, Calls::None));
+        assert_eq!(told.len(), 3);
+        assert_eq!(told[2], failure().body());
+        assert!(told[2].starts_with(r#"{"error":{"message":"#), "{}", told[2]);
+    }
+
+    /// The message and the reason of a whole answer's only choice.
+    fn message(story: &Story, calls: Calls) -> (Value, Value) {
+        let usage = Usage { prompt_tokens: 7, completion_tokens: 3 };
+        let whole = answer(false, calls).whole(&story.whole(), &usage);
+        let mut whole: Value = serde_json::from_str(&whole).unwrap();
+        let choice = whole["choices"][0].take();
+        assert_eq!((&choice["index"], &choice["logprobs"]), (&json!(0), &Value::Null));
+        (choice["message"].clone(), choice["finish_reason"].clone())
+    }
+
+    #[test]
+    fn a_whole_answer_has_its_fields_in_openais_order() {
+        let story = Story::of([text("Hi"), finish(FinishReason::Stop)]);
+        let usage = Usage { prompt_tokens: 7, completion_tokens: 3 };
+        let whole = answer(true, Calls::None).whole(&story.whole(), &usage);
+        let begin = concat!(
+            r#"{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"#,
+            r#""model":"a \"model\"","choices":[{"index":0,"message":{"role":"assistant","#,
+            r#""content":"Hi","refusal":null,"annotations":[]},"logprobs":null,"#,
+            r#""finish_reason":"stop"}],"usage":{"prompt_tokens":7,"completion_tokens":3,"#,
+            r#""total_tokens":10,"#
+        );
+        assert!(whole.starts_with(begin), "{whole}");
+        assert!(whole.ends_with(r#"}},"service_tier":"default"}"#), "{whole}");
+    }
+
+    #[test]
+    fn a_whole_message_that_calls_has_content_only_if_there_is_text() {
+        let (with_text, reason) = message(&calling(), Calls::Tools);
+        assert_eq!((&with_text["content"], &reason), (&json!("Look:"), &json!("tool_calls")));
+        let weather = json!({"name": "weather", "arguments": "{\"a\":1}"});
+        let expected = json!({"id": "call_weather", "type": "function", "function": weather});
+        assert_eq!(with_text["tool_calls"][0], expected);
+        assert_eq!(with_text["tool_calls"].as_array().unwrap().len(), 2);
+
+        let silent = Story::of(calling().steps.into_iter().skip(1).map(|(_, step)| step));
+        let (message, reason) = message(&silent, Calls::Function);
+        assert_eq!((&message["content"], &reason), (&Value::Null, &json!("function_call")));
+        assert_eq!(message["function_call"], weather);
+        assert_eq!(message.get("tool_calls"), None);
+    }
+
+    /// The chunks of a stream, checked for how it ends.
+    pub fn chunks(told: &[Told], story: &Story) -> Vec<Value> {
+        let events = told.iter().filter_map(|told| match told {
+            Told::Event(name, data) => {
+                assert_eq!(*name, None);
+                Some(data.as_str())
+            }
+            Told::KeepAlive => None,
+        });
+        let mut events: Vec<&str> = events.collect();
+        let last = events.pop().unwrap();
+        match story.usage {
+            Some(_) => assert_eq!(last, "[DONE]"),
+            None => assert_eq!(last, failure().body()),
+        }
+        events.iter().map(|data| serde_json::from_str(data).expect("JSON")).collect()
+    }
+
+    /// The choices that a stream adds up to, as a client puts them together.
+    fn assembled(chunks: &[Value], choices: usize) -> Vec<Option<Choice>> {
+        let mut assembled: Vec<Option<Choice>> = vec![None; choices];
+        let mut finished = vec![false; choices];
+        for chunk in chunks {
+            let [choice] = &chunk["choices"].as_array().unwrap()[..] else { panic!("{chunk}") };
+            let at = choice["index"].as_u64().unwrap() as usize;
+            assert!(!finished[at], "nothing comes behind a choice's end: {chunk}");
+            let delta = &choice["delta"];
+            if delta["role"] == "assistant" {
+                assert_eq!(assembled[at], None, "the role comes once and first");
+                let ending = Ending { reason: FinishReason::Stop, stop: None };
+                assembled[at] = Some(Choice { text: String::new(), calls: Vec::new(), ending });
+                continue;
+            }
+            let whole = assembled[at].as_mut().expect("the role comes first");
+            if let Some(text) = delta["content"].as_str() {
+                assert!(!text.is_empty() && whole.calls.is_empty(), "{chunk}");
+                whole.text.push_str(text);
+            }
+            if let Some(call) = delta.pointer("/tool_calls/0") {
+                add_call(&mut whole.calls, call);
+            }
+            if let Some(name) = choice["finish_reason"].as_str() {
+                finished[at] = true;
+                whole.ending.reason = reason(name);
+            }
+        }
+        assembled
+    }
+
+    fn add_call(calls: &mut Vec<ToolCall>, call: &Value) {
+        let arguments = call["function"]["arguments"].as_str().unwrap();
+        let index = call["index"].as_u64().unwrap() as usize;
+        if let Some(id) = call["id"].as_str() {
+            assert_eq!(index, calls.len());
+            let name = call["function"]["name"].as_str().unwrap().to_owned();
+            calls.push(ToolCall { id: id.to_owned(), name, arguments: String::new() });
+        }
+        assert_eq!(index + 1, calls.len(), "one call after the other");
+        calls[index].arguments.push_str(arguments);
+    }
+
+    pub fn reason(name: &str) -> FinishReason {
+        let all = [
+            FinishReason::Stop,
+            FinishReason::Length,
+            FinishReason::ContentFilter,
+            FinishReason::ToolCalls,
+        ];
+        all.into_iter().find(|reason| reason.name() == name).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_streamed_adds_up_to_what_was_told(story in any_story(4, true), usage: bool) {
+            let told = story.told(&mut answer(usage, Calls::Tools));
+            let mut chunks = chunks(&told, &story);
+            if let (true, Some(told)) = (usage, story.usage) {
+                let last = chunks.pop().unwrap();
+                prop_assert_eq!(&last["choices"], &json!([]));
+                prop_assert_eq!(&last["usage"]["prompt_tokens"], &json!(told.prompt_tokens));
+            }
+            prop_assert!(chunks.iter().all(|chunk| chunk.get("usage").is_some() == usage));
+            let whole: Vec<_> = story.whole().into_iter().map(Some).collect();
+            prop_assert_eq!(assembled(&chunks, story.choices), whole);
+        }
+    }
+}

@@ -475,3 +475,343 @@ impl Dialect for ResponseAnswer {
         self.response(&Stage::Ended(ending.reason, usage), &output.join(","))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialects::openai::response::tests::identity;
+    use crate::dialects::stories::{
+        Step, Story, Told, any_story, arguments, call, failure, finish, text,
+    };
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    /// An answer that repeats one field, may call `weather`, and `time` as a custom tool of a namespace.
+    fn answer() -> ResponseAnswer {
+        let echo = Map::from_iter([("user".to_owned(), json!("u"))]);
+        let custom = Origin {
+            called: "time".to_owned(),
+            name: "clock".to_owned(),
+            namespace: Some("space".to_owned()),
+            is_custom: true,
+        };
+        ResponseAnswer::new(identity("resp_1"), echo, vec![custom])
+    }
+
+    /// What clients get, with what is new each time made the same: ids of items by their output's
+    /// index, and the time.
+    fn lines(story: &Story) -> Vec<String> {
+        let lines = story.lines(&mut answer());
+        let items: Vec<String> = lines.iter().filter_map(|line| added_id(line)).collect();
+        let same = |line: String| {
+            let line = items.iter().enumerate().fold(line, |line, (at, id)| {
+                line.replace(&format!(r#""{id}""#), &format!(r#""item_{at}""#))
+            });
+            without_time(&line)
+        };
+        lines.into_iter().map(same).collect()
+    }
+
+    /// The id of the item that an event adds.
+    fn added_id(line: &str) -> Option<String> {
+        let event: Value = serde_json::from_str(line.split_once(' ')?.1).ok()?;
+        let is_added = event["type"] == "response.output_item.added";
+        is_added.then(|| event["item"]["id"].as_str().unwrap().to_owned())
+    }
+
+    fn without_time(line: &str) -> String {
+        let Some((before, rest)) = line.split_once(r#""completed_at":"#) else {
+            return line.to_owned();
+        };
+        let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        format!(r#"{before}"completed_at":{rest}"#)
+    }
+
+    /// An event of these fields, which begin with a comma.
+    fn event(name: &str, sequence: usize, fields: &str) -> String {
+        format!(r#"{name} {{"type":"{name}","sequence_number":{sequence}{fields}}}"#)
+    }
+
+    fn response(name: &str, sequence: usize, middle: &str, output: &str) -> String {
+        let head = r#""id":"resp_1","object":"response","created_at":1700000000"#;
+        let tail = format!(r#""user":"u","output":[{output}]"#);
+        event(name, sequence, &format!(r#","response":{{{head},{middle},{tail}}}"#))
+    }
+
+    fn begun() -> [String; 2] {
+        let middle = concat!(
+            r#""status":"in_progress","completed_at":null,"error":null,"#,
+            r#""incomplete_details":null,"model":"a \"model\"","usage":null"#
+        );
+        [
+            response("response.created", 0, middle, ""),
+            response("response.in_progress", 1, middle, ""),
+        ]
+    }
+
+    const USAGE: &str = concat!(
+        r#""model":"a \"model\"","usage":{"input_tokens":7,"#,
+        r#""input_tokens_details":{"cache_write_tokens":0,"cached_tokens":0},"output_tokens":3,"#,
+        r#""output_tokens_details":{"reasoning_tokens":0},"total_tokens":10}"#
+    );
+
+    fn completed(sequence: usize, output: &str) -> String {
+        let middle = format!(
+            r#""status":"completed","completed_at":,"error":null,"incomplete_details":null,{USAGE}"#
+        );
+        response("response.completed", sequence, &middle, output)
+    }
+
+    fn part(text: &str) -> String {
+        format!(r#"{{"type":"output_text","text":{text},"annotations":[],"logprobs":[]}}"#)
+    }
+
+    fn message(status: &str, content: &str) -> String {
+        format!(
+            r#"{{"type":"message","id":"item_0","status":"{status}","role":"assistant","content":[{content}]}}"#
+        )
+    }
+
+    fn added(sequence: usize, index: usize, item: &str) -> String {
+        let fields = format!(r#","output_index":{index},"item":{item}"#);
+        event("response.output_item.added", sequence, &fields)
+    }
+
+    fn done(sequence: usize, index: usize, item: &str) -> String {
+        let fields = format!(r#","output_index":{index},"item":{item}"#);
+        event("response.output_item.done", sequence, &fields)
+    }
+
+    const PLACE: &str = r#""item_id":"item_0","output_index":0"#;
+
+    fn text_delta(sequence: usize, text: &str) -> String {
+        format!(
+            r#"{TEXT_DELTA} {{"type":"{TEXT_DELTA}",{PLACE},"content_index":0,"logprobs":[],"delta":{text},"sequence_number":{sequence}}}"#
+        )
+    }
+
+    /// The events of a text from its first delta's number on, and the item.
+    fn text_done(sequence: usize, text: &str, status: &str) -> ([String; 3], String) {
+        let item = message(status, &part(text));
+        let fields = format!(r#",{PLACE},"content_index":0,"logprobs":[],"text":{text}"#);
+        let ended = format!(r#",{PLACE},"content_index":0,"part":{}"#, part(text));
+        let events = [
+            event(TEXT_DONE, sequence, &fields),
+            event("response.content_part.done", sequence + 1, &ended),
+            done(sequence + 2, 0, &item),
+        ];
+        (events, item)
+    }
+
+    fn text_begun() -> [String; 2] {
+        let empty = format!(r#",{PLACE},"content_index":0,"part":{}"#, part(r#""""#));
+        [added(2, 0, &message("in_progress", "")), event("response.content_part.added", 3, &empty)]
+    }
+
+    #[test]
+    fn a_text_is_told_as_an_item_and_again_at_its_end() {
+        let told = lines(&Story::of([
+            text("\"é\n"),
+            Step::KeepAlive,
+            text("b"),
+            finish(FinishReason::Stop),
+        ]));
+        let (ended, item) = text_done(6, r#""\"é\nb""#, "completed");
+        let mut expected = Vec::from_iter(begun().into_iter().chain(text_begun()));
+        expected.extend([
+            text_delta(4, r#""\"é\n""#),
+            "(keep-alive)".to_owned(),
+            text_delta(5, r#""b""#),
+        ]);
+        expected.extend(ended);
+        expected.push(completed(9, &item));
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_text_that_is_cut_is_incomplete_and_so_is_its_response() {
+        for (reason, name) in [
+            (FinishReason::Length, "max_output_tokens"),
+            (FinishReason::ContentFilter, "content_filter"),
+        ] {
+            let told = lines(&Story::of([text("a"), finish(reason)]));
+            let (ended, item) = text_done(5, r#""a""#, "incomplete");
+            assert_eq!(told[5..8], ended);
+            let middle = format!(
+                r#""status":"incomplete","completed_at":null,"error":null,"incomplete_details":{{"reason":"{name}"}},{USAGE}"#
+            );
+            assert_eq!(told[8..], [response("response.incomplete", 8, &middle, &item)]);
+        }
+    }
+
+    #[test]
+    fn an_empty_answer_is_an_empty_message() {
+        let told = lines(&Story::of([finish(FinishReason::Stop)]));
+        let (ended, item) = text_done(4, r#""""#, "completed");
+        let mut expected = Vec::from_iter(begun().into_iter().chain(text_begun()));
+        expected.extend(ended);
+        expected.push(completed(7, &item));
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn the_arguments_of_a_function_come_in_pieces_and_again_at_their_end() {
+        let told = lines(&Story::of([
+            call("weather"),
+            arguments("{\"a\":"),
+            arguments("1}"),
+            Step::CallEnd,
+            finish(FinishReason::ToolCalls),
+        ]));
+        let item = |status: &str, arguments: &str| {
+            format!(
+                r#"{{"type":"function_call","id":"item_0","status":"{status}","call_id":"call_weather","name":"weather","arguments":"{arguments}"}}"#
+            )
+        };
+        let piece = |sequence: usize, piece: &str| {
+            format!(
+                r#"{ARGUMENTS_DELTA} {{"type":"{ARGUMENTS_DELTA}",{PLACE},"delta":"{piece}","sequence_number":{sequence}}}"#
+            )
+        };
+        let whole = item("completed", r#"{\"a\":1}"#);
+        let mut expected = Vec::from(begun());
+        expected.extend([
+            added(2, 0, &item("in_progress", "")),
+            piece(3, r#"{\"a\":"#),
+            piece(4, "1}"),
+            event(ARGUMENTS_DONE, 5, &format!(r#",{PLACE},"arguments":"{{\"a\":1}}""#)),
+            done(6, 0, &whole),
+            completed(7, &whole),
+        ]);
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn the_input_of_a_custom_tool_is_told_whole_and_under_the_tools_own_name() {
+        let told = lines(&Story::of([
+            call("time"),
+            arguments("{\"input\":\"a"),
+            arguments("\\nb\"}"),
+            Step::CallEnd,
+            finish(FinishReason::ToolCalls),
+        ]));
+        let item = |input: &str| {
+            format!(
+                r#"{{"type":"custom_tool_call","id":"item_0","call_id":"call_time","name":"clock","namespace":"space","input":"{input}"}}"#
+            )
+        };
+        let whole = item(r"a\nb");
+        let mut expected = Vec::from(begun());
+        expected.extend([
+            added(2, 0, &item("")),
+            event(INPUT_DELTA, 3, &format!(r#",{PLACE},"delta":"a\nb""#)),
+            event(INPUT_DONE, 4, &format!(r#",{PLACE},"input":"a\nb""#)),
+            done(5, 0, &whole),
+            completed(6, &whole),
+        ]);
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_response_that_fails_says_so_and_holds_the_items_that_were_complete() {
+        let told = lines(&Story::of([text("a"), call("weather"), arguments("{")]).broken_off());
+        let (_, item) = text_done(5, r#""a""#, "completed");
+        let error = json!({"code": "server_error", "message": failure().to_string()});
+        let middle = format!(
+            r#""status":"failed","completed_at":null,"error":{error},"incomplete_details":null,"model":"a \"model\"","usage":null"#
+        );
+        assert_eq!(told.last(), Some(&response("response.failed", 10, &middle, &item)));
+        assert_eq!(told.len(), 11);
+    }
+
+    #[test]
+    fn codes_that_clients_act_on_are_passed_on_and_no_others() {
+        let code = |error: Error| ErrorObject::from(&error).code;
+        assert_eq!(code(Error::invalid("input", "no")), "invalid_prompt");
+        assert_eq!(code(Error::CutShort), "server_error");
+    }
+
+    #[test]
+    fn a_call_that_is_cut_is_incomplete_unless_its_arguments_are_whole() {
+        for (piece, status) in [("{\"a\":1}", "completed"), ("{\"a\":", "incomplete")] {
+            let story = Story::of([
+                call("weather"),
+                arguments(piece),
+                Step::CallEnd,
+                finish(FinishReason::Length),
+            ]);
+            let whole = answer().whole(&story.whole(), &Usage::default());
+            let whole: Value = serde_json::from_str(&whole).unwrap();
+            assert_eq!(whole["output"][0]["status"], status);
+            let told = lines(&story);
+            let last = told.last().unwrap().split_once(' ').unwrap().1;
+            let last: Value = serde_json::from_str(last).unwrap();
+            assert_eq!(last["response"]["output"][0]["status"], status);
+        }
+    }
+
+    /// Takes out of a response what is new each time.
+    fn anonymous(mut response: Value) -> Value {
+        response["completed_at"].take();
+        for item in response["output"].as_array_mut().unwrap() {
+            assert!(!item["id"].take().is_null());
+        }
+        response
+    }
+
+    /// The text, arguments or input that the deltas of each item add up to.
+    fn added_up(events: &[Value]) -> Vec<String> {
+        let mut items = Vec::<String>::new();
+        for event in events {
+            let kind = event["type"].as_str().unwrap();
+            if kind == "response.output_item.added" {
+                assert_eq!(event["output_index"], items.len());
+                items.push(String::new());
+            }
+            if let Some(delta) = event["delta"].as_str() {
+                assert_eq!(event["output_index"], items.len() - 1, "one item after the other");
+                items.last_mut().unwrap().push_str(delta);
+            }
+        }
+        items
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_streamed_adds_up_to_the_whole_response(story in any_story(1, true)) {
+            let event = |told: Told| match told {
+                Told::KeepAlive => None,
+                Told::Event(name, data) => {
+                    let data: Value = serde_json::from_str(&data).expect("JSON");
+                    assert_eq!(Some(data["type"].as_str().unwrap()), name.as_deref());
+                    Some(data)
+                }
+            };
+            let told = story.told(&mut answer());
+            let events: Vec<Value> = told.into_iter().filter_map(event).collect();
+            for (at, event) in events.iter().enumerate() {
+                prop_assert_eq!(&event["sequence_number"], &json!(at));
+            }
+            let ends = events.iter().filter(|event| {
+                event["response"]["status"].as_str().is_some_and(|status| status != "in_progress")
+            });
+            prop_assert_eq!(ends.count(), 1);
+            let last = events.last().unwrap();
+            let Some(usage) = story.usage else {
+                prop_assert_eq!(&last["type"], &json!("response.failed"));
+                return Ok(());
+            };
+            let whole = answer().whole(&story.whole(), &usage);
+            let whole: Value = serde_json::from_str(&whole).unwrap();
+            let content = |item: &Value| {
+                let text = item.pointer("/content/0/text");
+                let text = text.or(item.get("arguments")).or(item.get("input"));
+                text.and_then(Value::as_str).unwrap().to_owned()
+            };
+            let contents: Vec<String> =
+                whole["output"].as_array().unwrap().iter().map(content).collect();
+            prop_assert_eq!(added_up(&events), contents);
+            prop_assert_eq!(anonymous(last["response"].clone()), anonymous(whole));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! For unit tests: answers to be told in a dialect, and what a client would get of them.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use crate::chat::{FinishReason, ToolCall, Usage};
+use crate::dialects::{Choice, Dialect, Ending, Events, Start};
+use crate::error::Error;
+
+/// What a client gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// An event: its name, if it has one, and its data.
+    Event(Option<String>, String),
+    /// A sign of life that is no event.
+    KeepAlive,
+}
+
+impl Told {
+    /// The data on one line, behind the name if there is one.
+    pub fn line(&self) -> String {
+        match self {
+            Told::Event(Some(name), data) => format!("{name} {data}"),
+            Told::Event(None, data) => data.clone(),
+            Told::KeepAlive => "(keep-alive)".to_owned(),
+        }
+    }
+}
+
+/// Keeps the events that are put in, in their order.
+#[derive(Default)]
+pub struct Kept(pub Vec<Told>);
+
+impl Events for Kept {
+    fn put(&mut self, name: Option<&str>, data: &dyn Fn(&mut Vec<u8>)) {
+        // What an event is written behind has been framed already.
+        let before = b"data: ";
+        let mut buffer = before.to_vec();
+        data(&mut buffer);
+        let data = buffer.strip_prefix(before).expect("data is appended");
+        let data = String::from_utf8(data.to_vec()).expect("data is text");
+        assert!(!data.is_empty() && !data.contains(['\n', '\r']), "data is one line: {data:?}");
+        self.0.push(Told::Event(name.map(str::to_owned), data));
+    }
+
+    fn keep_alive(&mut self) {
+        self.0.push(Told::KeepAlive);
+    }
+}
+
+/// A step of a choice.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Text(String),
+    CallBegin(ToolCall),
+    Arguments(String),
+    CallEnd,
+    Finish(Ending),
+    /// Of no choice.
+    KeepAlive,
+}
+
+pub fn text(text: &str) -> Step {
+    Step::Text(text.to_owned())
+}
+
+/// The call `call_<name>` of the tool of this name.
+pub fn call(name: &str) -> Step {
+    Step::CallBegin(ToolCall {
+        id: format!("call_{name}"),
+        name: name.to_owned(),
+        arguments: String::new(),
+    })
+}
+
+pub fn arguments(piece: &str) -> Step {
+    Step::Arguments(piece.to_owned())
+}
+
+pub fn finish(reason: FinishReason) -> Step {
+    Step::Finish(Ending { reason, stop: None })
+}
+
+/// An answer as it is told: the steps of its choices, interleaved.
+#[derive(Clone, Debug)]
+pub struct Story {
+    /// How many choices there are.
+    pub choices: usize,
+    /// The steps, each with its choice.
+    pub steps: Vec<(usize, Step)>,
+    /// `None`: behind the steps it breaks off.
+    pub usage: Option<Usage>,
+}
+
+/// What an answer breaks off with.
+pub fn failure() -> Error {
+    Error::Overloaded("no \"room\"\n".to_owned())
+}
+
+impl Story {
+    /// A complete answer of one choice.
+    pub fn of(steps: impl IntoIterator<Item = Step>) -> Story {
+        Story::interleaved(1, steps.into_iter().map(|step| (0, step)))
+    }
+
+    /// A complete answer of several choices.
+    pub fn interleaved(choices: usize, steps: impl IntoIterator<Item = (usize, Step)>) -> Story {
+        let usage = Usage { prompt_tokens: 7, completion_tokens: 3 };
+        Story { choices, steps: steps.into_iter().collect(), usage: Some(usage) }
+    }
+
+    /// The same, broken off behind all steps.
+    pub fn broken_off(self) -> Story {
+        Story { usage: None, ..self }
+    }
+
+    /// What a client gets of it.
+    pub fn told(&self, dialect: &mut dyn Dialect) -> Vec<Told> {
+        let mut kept = Kept::default();
+        let mut calls = vec![0; self.choices];
+        dialect.begin(&mut kept, &Start { choices: self.choices, prompt_tokens: 7 });
+        for (at, step) in &self.steps {
+            let call_index = calls[*at];
+            match step {
+                Step::Text(text) => dialect.text(&mut kept, *at, text),
+                Step::CallBegin(call) => dialect.call_begin(&mut kept, *at, call_index, call),
+                Step::Arguments(piece) => dialect.call_arguments(&mut kept, *at, call_index, piece),
+                Step::CallEnd => {
+                    dialect.call_end(&mut kept, *at, call_index);
+                    calls[*at] += 1;
+                }
+                Step::Finish(ending) => dialect.finish(&mut kept, *at, ending),
+                Step::KeepAlive => dialect.keep_alive(&mut kept),
+            }
+        }
+        match &self.usage {
+            Some(usage) => dialect.end(&mut kept, usage),
+            None => dialect.fail(&mut kept, &failure()),
+        }
+        kept.0
+    }
+
+    /// What a client gets of it, a line for each event.
+    pub fn lines(&self, dialect: &mut dyn Dialect) -> Vec<String> {
+        self.told(dialect).iter().map(Told::line).collect()
+    }
+
+    /// Its choices as a whole; those that have no end yet have ended with [`FinishReason::Stop`].
+    pub fn whole(&self) -> Vec<Choice> {
+        let ending = Ending { reason: FinishReason::Stop, stop: None };
+        let empty = Choice { text: String::new(), calls: Vec::new(), ending };
+        let mut choices = vec![empty; self.choices];
+        for (at, step) in &self.steps {
+            let choice = &mut choices[*at];
+            match step {
+                Step::Text(text) => choice.text.push_str(text),
+                Step::CallBegin(call) => choice.calls.push(call.clone()),
+                Step::Arguments(piece) => {
+                    choice.calls.last_mut().unwrap().arguments.push_str(piece);
+                }
+                Step::Finish(ending) => choice.ending = ending.clone(),
+                Step::CallEnd | Step::KeepAlive => {}
+            }
+        }
+        choices
+    }
+}
+
+/// Any answer of up to `most` choices, with or without calls, whole or broken off.
+pub fn any_story(most: usize, with_calls: bool) -> impl Strategy<Value = Story> {
+    let choices = prop::collection::vec(any_choice(with_calls), 1..=most);
+    let order = prop::collection::vec(any::<u8>(), 32);
+    let usage = (any::<u32>(), any::<u32>());
+    (choices, order, usage, prop::option::of(any::<Index>())).prop_map(
+        |(choices, order, (prompt, completion), cut)| {
+            let count = choices.len();
+            let mut story = Story::interleaved(count, interleaved(choices, &order));
+            let (prompt_tokens, completion_tokens) = (prompt.into(), completion.into());
+            story.usage = Some(Usage { prompt_tokens, completion_tokens });
+            if let Some(cut) = cut {
+                let length = cut.index(story.steps.len() + 1);
+                story.steps.truncate(length);
+                story = story.broken_off();
+            }
+            story
+        },
+    )
+}
+
+/// Merges the steps of several choices, with signs of life between them, as `order` has it.
+fn interleaved(choices: Vec<Vec<Step>>, order: &[u8]) -> Vec<(usize, Step)> {
+    let mut queues: Vec<_> =
+        choices.into_iter().enumerate().map(|(at, steps)| (at, steps.into_iter())).collect();
+    let mut merged = Vec::new();
+    for picked in order.iter().cycle() {
+        if queues.is_empty() {
+            break;
+        }
+        if picked % 8 == 0 {
+            merged.push((0, Step::KeepAlive));
+        }
+        let next = usize::from(picked / 8) % queues.len();
+        let (at, steps) = &mut queues[next];
+        match steps.next() {
+            Some(step) => merged.push((*at, step)),
+            None => drop(queues.remove(next)),
+        }
+    }
+    merged
+}
+
+fn any_choice(with_calls: bool) -> impl Strategy<Value = Vec<Step>> {
+    let texts = prop::collection::vec("(?s).{1,6}", 0..4);
+    let calls = prop::collection::vec(any_call(), if with_calls { 0..3 } else { 0..1 });
+    let reasons = vec![FinishReason::Stop, FinishReason::Length, FinishReason::ContentFilter];
+    (texts, calls, prop::sample::select(reasons)).prop_map(|(texts, calls, reason)| {
+        let has_calls = !calls.is_empty();
+        let mut steps: Vec<Step> = texts.into_iter().map(Step::Text).collect();
+        steps.extend(calls.into_iter().flatten());
+        steps.push(finish(if has_calls { FinishReason::ToolCalls } else { reason }));
+        steps
+    })
+}
+
+/// A call with arguments that are JSON, in pieces.
+fn any_call() -> impl Strategy<Value = Vec<Step>> {
+    let name = prop::sample::select(&["weather", "time"][..]);
+    (name, any::<u16>(), "(?s).{0,6}", 1..6usize).prop_map(|(name, id, value, size)| {
+        let id = format!("call_{id}");
+        let call = ToolCall { id, name: name.to_owned(), arguments: String::new() };
+        let json: Vec<char> = serde_json::json!({ "input": value }).to_string().chars().collect();
+        let pieces = json.chunks(size).map(|piece| Step::Arguments(piece.iter().collect()));
+        std::iter::once(Step::CallBegin(call)).chain(pieces).chain([Step::CallEnd]).collect()
+    })
+}
