@@ -456,10 +456,7 @@ impl Reply {
 /// Here the dialects meet the way that answers travel; neither knows the other.
 impl Events for EventStream<'_> {
     fn put(&mut self, name: Option<&str>, data: &dyn Fn(&mut Vec<u8>)) {
-        match name {
-            Some(name) => self.named_event(name, data),
-            None => self.event(data),
-        }
+        self.event(name, data);
     }
 
     fn keep_alive(&mut self) {
@@ -501,4 +498,78 @@ fn check_json(choices: &mut [Choice], format: &ResponseFormat) -> Option<Verdict
 /// A write can only fail because nobody reads any more.
 fn sent<T>(result: io::Result<T>) -> Result<T, Error> {
     result.map_err(|_| Error::ClientGone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::ToolCall;
+    use crate::dialects::openai::response::{Calls, ChatAnswer, Identity};
+    use crate::dialects::stories::{Kept, Told};
+    use serde_json::{Value, json};
+
+    #[test]
+    fn parts_are_told_in_the_dialect_with_the_calls_of_each_choice_numbered() {
+        let mut dialect = ChatAnswer::new(Identity::new("chatcmpl-", "m"), false, Calls::Tools);
+        let (mut kept, mut calls) = (Kept::default(), [0; 2]);
+        let call = |name: &str| {
+            let (id, arguments) = (format!("call_{name}"), String::new());
+            Part::CallBegin(ToolCall { id, name: name.to_owned(), arguments })
+        };
+        for (at, part) in [
+            (0, Part::Text("a".to_owned())),
+            (0, call("b")),
+            (1, call("c")),
+            (0, Part::Arguments("{}".to_owned())),
+            (0, Part::CallEnd),
+            (0, call("d")),
+            (1, Part::CallEnd),
+            (0, Part::Arguments("[]".to_owned())),
+            (0, Part::CallEnd),
+        ] {
+            tell(&mut dialect, &mut kept, at, &mut calls[at], part);
+        }
+        assert_eq!(calls, [2, 1]);
+        let told = kept.0.iter().map(|told| {
+            let Told::Event(None, data) = told else { panic!("{told:?}") };
+            let chunk: Value = serde_json::from_str(data).unwrap();
+            let choice = &chunk["choices"][0];
+            let call = &choice["delta"]["tool_calls"][0];
+            let function = &call["function"];
+            json!([choice["index"], call["index"], function["name"], function["arguments"]])
+        });
+        let expected = [
+            json!([0, null, null, null]),
+            json!([0, 0, "b", ""]),
+            json!([1, 0, "c", ""]),
+            json!([0, 0, null, "{}"]),
+            json!([0, 1, "d", ""]),
+            json!([0, 1, null, "[]"]),
+        ];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn of_the_json_of_several_choices_the_worst_counts_and_calls_are_none() {
+        let text = |text: &str| Choice { text: text.to_owned(), ..unwritten() };
+        let (id, name, arguments) = ("call_1".to_owned(), "a".to_owned(), "{".to_owned());
+        let call = Choice { calls: vec![ToolCall { id, name, arguments }], ..unwritten() };
+        let check = |choices: &mut [Choice]| {
+            check_json(choices, &ResponseFormat::JsonObject).map(Verdict::name)
+        };
+        assert_eq!(check(&mut [call.clone()]), None);
+        assert_eq!(check(&mut [text("{}"), call.clone()]), Some("valid"));
+        let mut mended = [text("{}"), text("```json\n{\"a\": 1}\n```")];
+        assert_eq!(check(&mut mended), Some("repaired"));
+        assert_eq!(mended[1].text, "{\"a\": 1}");
+        assert_eq!(check(&mut [text("no"), text("{}")]), Some("not-json"));
+    }
+
+    #[test]
+    fn a_write_fails_only_because_the_client_has_gone() {
+        for kind in [io::ErrorKind::TimedOut, io::ErrorKind::BrokenPipe] {
+            assert_eq!(sent::<()>(Err(kind.into())), Err(Error::ClientGone));
+        }
+        assert_eq!(sent(Ok(true)), Ok(true));
+    }
 }

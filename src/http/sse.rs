@@ -5,6 +5,9 @@ use std::io;
 
 use crate::http::answer::{Answer, Stream};
 
+/// One line end only: with two, some clients see an empty event.
+const COMMENT: &[u8] = b": keep-alive\n";
+
 /// An answer as a stream of events. What is put in is sent at the next flush, in one write.
 pub struct EventStream<'a> {
     stream: Stream<'a>,
@@ -19,27 +22,14 @@ impl<'a> EventStream<'a> {
         EventStream { stream: answer.stream("text/event-stream; charset=utf-8") }
     }
 
-    /// Puts an event in; `data` must write one line.
-    pub fn event(&mut self, data: impl FnOnce(&mut Vec<u8>)) {
-        let buffer = self.stream.buffer();
-        buffer.extend_from_slice(b"data: ");
-        data(buffer);
-        buffer.extend_from_slice(b"\n\n");
+    /// Puts an event in, with its name if it has one; `data` must append one line.
+    pub fn event(&mut self, name: Option<&str>, data: impl FnOnce(&mut Vec<u8>)) {
+        put_event(self.stream.buffer(), name, data);
     }
 
-    /// Puts an event with a name in; `data` must write one line.
-    pub fn named_event(&mut self, name: &str, data: impl FnOnce(&mut Vec<u8>)) {
-        let buffer = self.stream.buffer();
-        for part in ["event: ", name, "\n"] {
-            buffer.extend_from_slice(part.as_bytes());
-        }
-        self.event(data);
-    }
-
-    /// Puts a comment in, which clients pass over: it shows proxies that the stream is alive. One
-    /// line end only: with two, some clients see an empty event.
+    /// Puts a comment in, which clients pass over: it shows proxies that the stream is alive.
     pub fn comment(&mut self) {
-        self.stream.buffer().extend_from_slice(b": keep-alive\n");
+        self.stream.buffer().extend_from_slice(COMMENT);
     }
 
     /// Sends what has been put in; false if that is nothing.
@@ -64,5 +54,31 @@ impl<'a> EventStream<'a> {
     /// When the client has gone.
     pub fn break_off(self) -> io::Result<()> {
         self.stream.finish_connection()
+    }
+}
+
+fn put_event(buffer: &mut Vec<u8>, name: Option<&str>, data: impl FnOnce(&mut Vec<u8>)) {
+    if let Some(name) = name {
+        for part in ["event: ", name, "\n"] {
+            buffer.extend_from_slice(part.as_bytes());
+        }
+    }
+    buffer.extend_from_slice(b"data: ");
+    data(buffer);
+    buffer.extend_from_slice(b"\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_its_name_its_data_and_an_empty_line_behind_what_is_there() {
+        let mut buffer = Vec::new();
+        put_event(&mut buffer, Some("ping"), |data| data.extend_from_slice(b"{}"));
+        buffer.extend_from_slice(COMMENT);
+        put_event(&mut buffer, None, |data| data.extend_from_slice(b"[DONE]"));
+        let expected = "event: ping\ndata: {}\n\n: keep-alive\ndata: [DONE]\n\n";
+        assert_eq!(String::from_utf8(buffer).unwrap(), expected);
     }
 }

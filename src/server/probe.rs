@@ -25,7 +25,7 @@ pub fn send(answer: &mut Answer) -> io::Result<()> {
         if at > 0 {
             sleep(INTERVAL);
         }
-        events.event(|data| data.extend_from_slice(format!("{{\"event\":{at}}}").as_bytes()));
+        events.event(None, |data| data.extend_from_slice(format!("{{\"event\":{at}}}").as_bytes()));
         events.flush()?;
     }
     events.finish()
