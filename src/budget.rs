@@ -1,5 +1,5 @@
-//! The memory that the bodies of all requests may take together, with what is made of them: however
-//! many large requests come at once, the server stays within it.
+//! The memory that all request bodies share, with what is parsed from them: the server stays within
+//! it however many large requests come at once.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -7,8 +7,8 @@ use std::time::Instant;
 use crate::error::Error;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// Bytes of a body that cost nothing: connections are bounded, and small requests are not to wait for
-/// large ones.
+/// Bytes of each body that are not counted, so that small requests do not wait for large ones. The
+/// limit on connections bounds them.
 const FREE: usize = 16 * 1024;
 
 /// A number of bytes, of which shares are taken and given back.
@@ -19,12 +19,12 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget of which nothing is taken yet. Bytes.
+    /// Creates a budget of `limit` bytes, of which nothing is taken.
     pub fn new(limit: usize) -> Arc<Budget> {
         Arc::new(Budget { limit, used: Mutex::new(0), freed: Condvar::new() })
     }
 
-    /// Bytes that are taken now.
+    /// Returns the bytes that are taken now.
     pub fn used(&self) -> usize {
         *self.lock()
     }
@@ -34,24 +34,24 @@ impl Budget {
     }
 }
 
-/// A part of a budget. It is given back when this is dropped.
+/// Part of a budget, given back on drop.
 pub struct Share {
-    /// `None`: there is no limit.
+    /// `None` if the share is unlimited.
     budget: Option<Arc<Budget>>,
     bytes: usize,
 }
 
-/// A share cannot grow.
+/// The reason that a share cannot grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// There would have been room if others had not taken it.
+    /// Others hold the bytes at the moment.
     ForNow,
-    /// It is more than the whole budget, of these bytes.
+    /// It would exceed the whole budget, whose limit is given in bytes.
     Never(usize),
 }
 
 impl From<Full> for Error {
-    /// What the client of the request is told.
+    /// Returns the error for the client of the request.
     fn from(full: Full) -> Error {
         match full {
             Full::ForNow => {
@@ -75,15 +75,16 @@ impl Share {
         Share { budget: Some(budget.clone()), bytes: 0 }
     }
 
-    /// A share of nothing that is limited.
+    /// A share that can grow without limit.
     fn unlimited() -> Share {
         Share { budget: None, bytes: 0 }
     }
 
-    /// Takes as many bytes more, waiting until `deadline` for others to give some back.
+    /// Takes `more` further bytes, waiting until `deadline` for others to give some back; without a
+    /// deadline it does not wait.
     ///
     /// # Errors
-    /// It is more than there is.
+    /// See [`Full`].
     pub fn grow(&mut self, more: usize, deadline: Option<Instant>) -> Result<(), Full> {
         let Some(budget) = &self.budget else { return Ok(()) };
         if self.bytes.saturating_add(more) > budget.limit {
@@ -108,7 +109,7 @@ impl Share {
         }
         *budget.lock() -= less;
         self.bytes -= less;
-        // Whoever waits may want any number of bytes: each has to look.
+        // Each waiter wants its own number of bytes, so all must look.
         budget.freed.notify_all();
     }
 }
@@ -119,12 +120,12 @@ impl Drop for Share {
     }
 }
 
-/// How long a body is.
+/// What is known of a body's length.
 #[derive(Clone, Copy, Debug)]
 pub enum Whole {
-    /// As many bytes.
+    /// The exact length, in bytes.
     Known(usize),
-    /// Not known yet.
+    /// Only the most bytes that it may have.
     AtMost(usize),
 }
 
@@ -135,37 +136,37 @@ pub struct Body {
 }
 
 impl Body {
-    /// An empty one.
+    /// An empty body.
     pub fn new(budget: &Arc<Budget>) -> Body {
         Body { bytes: Vec::new(), share: Share::of(budget) }
     }
 
-    /// What there is of it.
+    /// Returns the bytes read so far.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// What there is of it, and the share that what is made of it can be taken from.
+    /// Returns the bytes read so far, and the share, from which memory for parsed values is taken.
     pub fn parts(&mut self) -> (&[u8], &mut Share) {
         (&self.bytes, &mut self.share)
     }
 
-    /// Where to add to it, as far as [`Body::make_room`] has made room.
+    /// The buffer to append to, within the room that [`Body::make_room`] has made.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Makes room for `more` bytes in a body that is known to have `whole` bytes, or may have up to as
-    /// many. Waits until `deadline` for other bodies to end; but one that has taken a share already does
-    /// not wait for more, because two that did could wait for each other.
+    /// Makes room for `more` bytes in a body of the length `whole`. Waits until `deadline` for
+    /// other bodies to end, but only for the first share: two bodies that both hold one could wait
+    /// for each other.
     ///
     /// # Errors
-    /// There is no room in the budget.
+    /// See [`Full`].
     pub fn make_room(&mut self, more: usize, whole: Whole, deadline: Instant) -> Result<(), Full> {
         let (length, room) = (self.bytes.len(), self.bytes.capacity());
         let capacity = match whole {
             Whole::Known(whole) => whole,
-            // By doubling, so that a body is moved a few times only.
+            // Doubling moves a body only a few times.
             Whole::AtMost(most) if length + more > room => (length + more).max(2 * room).min(most),
             Whole::AtMost(_) => room,
         };
@@ -179,7 +180,7 @@ impl Body {
         Ok(())
     }
 
-    /// Gives back the room behind the body's end.
+    /// Gives back the capacity behind the body's end.
     pub fn trim(&mut self) {
         let room = self.bytes.capacity();
         self.bytes.shrink_to_fit();
@@ -187,14 +188,14 @@ impl Body {
         self.share.shrink(less.min(self.share.bytes));
     }
 
-    /// Lets go of the bytes and keeps the share, for what has been made of them.
+    /// Frees the bytes and keeps the share for the values parsed from them.
     pub fn into_share(self) -> Share {
         self.share
     }
 }
 
 impl From<Vec<u8>> for Body {
-    /// One that nothing limits.
+    /// A body that counts against no budget.
     fn from(bytes: Vec<u8>) -> Body {
         Body { bytes, share: Share::unlimited() }
     }
@@ -283,7 +284,7 @@ mod tests {
 
 #[cfg(all(test, feature = "interleavings"))]
 mod interleavings {
-    //! Time stands still here: whoever waits does so until there is room.
+    //! No timeout passes in these tests: a waiter waits until there is room.
 
     use super::*;
     use shuttle::thread;

@@ -1,9 +1,10 @@
-//! The client-facing side. It accepts connections, reads one whole request at a time under limits and
-//! deadlines, refuses what is not well-formed, and only then hands it over to those behind the
+//! The HTTP server that clients connect to: it accepts connections and reads each request whole,
+//! within limits and deadlines. Malformed requests are refused here; the others are handed to the
 //! [`Gate`]. It is the one place that knows when a client has gone.
 //!
-//! Enters: bytes of clients. Leaves: sound requests as [`Exchange`]s, and the bytes of their answers, which
-//! take no way back through here: a hop less for each token. It may not know what a URL or a body means.
+//! Enters: bytes of clients. Leaves: well-formed requests as [`Exchange`]s. Answers do not come
+//! back through a connection's thread: who answers writes to the client's socket, which saves a hop
+//! for each token. It may not know what a URL or a body means.
 //!
 //! ```text
 //! accept ─▶ connection ─▶ head ─▶ gate ─▶ body ─▶ gate ─▶ attend ◀─ over
@@ -11,11 +12,11 @@
 //!             └────────────────── next request ──────────────┘
 //! ```
 //!
-//! The front and who answers share an [`Exchange`]: the one who answers holds it as a [`Turn`], writes
-//! to the client's own socket with [`Exchange::write`], learns when the client has gone, and says with
-//! [`Exchange::finish`] that the answer is complete. The exchange is over when the turn is dropped. An
-//! answer that ends without having been finished is cut by a reset, so that no client takes a part for
-//! the whole.
+//! The connection's thread and the thread that answers share an [`Exchange`]. The answering thread
+//! holds it as a [`Turn`], writes to the client's socket with [`Exchange::write`], learns when the
+//! client has gone, and declares the answer complete with [`Exchange::finish`]. Dropping the turn
+//! ends the exchange. An answer that ends without `finish` is cut by a connection reset, so that no
+//! client takes a part for the whole.
 
 use std::io;
 use std::net::TcpListener;
@@ -50,27 +51,28 @@ pub use exchange::{ClientNews, Exchange, Turn};
 pub use head::{BodyLength, Head};
 pub use refusal::{reason_phrase, refusal};
 
-/// What a client may take of us. The defaults are in brackets.
+/// Limits on what clients may use of the server. Defaults are in parentheses.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at once (1024); one more is told 503. See [`connections_for`].
+    /// Most open connections (1024); a further client gets a 503. See [`connections_for`].
     pub connections: usize,
-    /// Bytes of a request's head (16 KiB), which is also what may be read ahead of a request.
+    /// Most bytes of a request's head (16 KiB); also the most bytes read ahead of a request.
     pub head_bytes: usize,
-    /// Header fields of a request (100).
+    /// Most header fields of a request (100).
     pub headers: usize,
-    /// Bytes of a request's body (16 MiB).
+    /// Most bytes of a request's body (16 MiB).
     pub body_bytes: usize,
-    /// Bytes of all bodies together, with what is made of them (64 MiB). See [`Budget`].
+    /// Most bytes for all bodies together, including what is parsed from them (64 MiB). See
+    /// [`Budget`].
     pub body_memory: usize,
-    /// From the first byte of a head to its end (10 s).
+    /// Longest time from the first byte of a head to its end (10 s).
     pub head_deadline: Duration,
-    /// Bytes a second (1024) that a body must bring, once it has had `head_deadline` to begin. What
-    /// came faster is credit for at most that long.
+    /// Least bytes a second of a body (1024), after a grace of `head_deadline`. Faster bytes earn
+    /// credit for at most that time.
     pub body_rate: u32,
-    /// How long a connection may wait for its first or next request (75 s).
+    /// Longest wait of a connection for its first or next request (75 s).
     pub idle: Duration,
-    /// How long a client may take to make room for 16 KiB of its answer (30 s).
+    /// Longest time for a client to make room for 16 KiB of its answer (30 s).
     pub write_stall: Duration,
 }
 
@@ -90,84 +92,83 @@ impl Default for Limits {
     }
 }
 
-/// How a refusal looks to a client.
+/// The form of a refusal for a particular client.
 #[derive(Clone)]
 pub struct Look {
-    /// How the error is worded.
+    /// Writes the error as the body, in the client's dialect.
     pub envelope: Envelope,
     /// Header fields besides those that every refusal has.
     pub fields: Vec<(&'static str, String)>,
 }
 
 impl Default for Look {
-    /// The look where nothing is known of the client.
+    /// OpenAI's error object and no extra fields, for clients of which nothing is known.
     fn default() -> Look {
         Look { envelope: DEFAULT_ENVELOPE, fields: Vec::new() }
     }
 }
 
-/// Those behind the front: they decide whether a request is let in, and answer it.
+/// The application behind the HTTP server: decides whether a request is let in, and answers it.
 pub trait Gate: Send + Sync {
-    /// Asked when the head has been read and is well-formed, before any of the body is:
-    /// authorisation, routes.
+    /// Checks a well-formed head before any of its body is read: authorisation, routes.
     ///
     /// # Errors
-    /// What the client is told.
+    /// The request is refused; the client is sent this error.
     fn admit(&self, head: &Head) -> Result<(), Error>;
 
-    /// Takes a request that has been read whole, and has somebody answer it. Clients that are slow
-    /// with their bodies keep nobody from work, because only this takes somebody.
+    /// Takes over a request that has been read whole, and assigns somebody to answer it. A client
+    /// that sends its body slowly occupies nobody, because nobody is assigned before this call.
     ///
     /// # Errors
-    /// What the client is told: there is nobody to answer.
+    /// Nobody can answer; the client is sent this error.
     fn hand_over(&self, exchange: &Arc<Exchange>) -> Result<(), Error>;
 
-    /// Told that an exchange that was handed over has waited [`TAKEN_WITHIN`] for somebody to take it,
-    /// for the `tries`-th time.
+    /// Called when an exchange that was handed over has not been taken for another
+    /// [`TAKEN_WITHIN`]; `tries` counts these calls from 1.
     ///
     /// # Errors
-    /// What the client is told: nobody will answer.
+    /// Nobody will answer; the client is sent this error.
     fn is_overdue(&self, exchange: &Arc<Exchange>, tries: u32) -> Result<(), Error>;
 
-    /// Told that nobody waits for this answer any more: it has ended, or its client has gone.
+    /// Called when nobody waits for this answer any more: it has ended, or its client has gone.
     fn forget(&self, exchange: &Exchange);
 
-    /// How a refusal looks to the client that sent this head.
+    /// Returns the form of a refusal for the client that sent this head.
     fn look(&self, _: &Head) -> Look {
         Look::default()
     }
 
-    /// Told of each request that is refused, by the gate or by the front itself; there is no head if
-    /// it was not well-formed.
+    /// Called for each request that is refused, by the gate or by the server itself. The head is
+    /// `None` if it was not well-formed, or if no exchange could be opened.
     fn note_refusal(&self, _head: Option<&Head>, _error: &Error) {}
 
-    /// Told how many connections are open, whenever that changes.
+    /// Called with the number of open connections whenever it changes.
     fn note_connections(&self, _open: usize) {}
 
-    /// Told of each client that is turned away because no more connections can be had.
+    /// Called for each client that is turned away because no more connections are possible.
     fn note_turned_away(&self) {}
 }
 
-/// How long an exchange that was handed over may wait for somebody to take it before
-/// [`Gate::is_overdue`] is told.
+/// Longest wait of an exchange that was handed over for somebody to take it; after each such time
+/// [`Gate::is_overdue`] is called.
 pub const TAKEN_WITHIN: Duration = Duration::from_secs(3);
 
 /// A socket to accept clients on.
 #[derive(Debug)]
 pub enum Listener {
-    /// On a TCP port.
+    /// A TCP port.
     Tcp(TcpListener),
-    /// On a Unix socket, for a proxy on the same machine.
+    /// A Unix socket, for a proxy on the same machine.
     Unix(UnixListener),
 }
 
 impl Listener {
-    /// A client and its address.
+    /// Accepts one client; returns its socket and its address for logs.
     fn accept(&self) -> io::Result<(ClientSocket, String)> {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
-                // Fails only if the client has left, which is found out soon enough.
+                // It fails only if the client has left, which the first read or write reports.
                 let _ = stream.set_nodelay(true);
                 Ok((stream.into(), peer.to_string()))
             }
@@ -185,7 +186,7 @@ impl AsFd for Listener {
     }
 }
 
-/// The running front. Dropping it is [`Front::stop_accepting`] and [`Front::close_all`].
+/// The running HTTP server. Dropping it calls [`Front::close_all`] and [`Front::stop_accepting`].
 pub struct Front {
     shared: Arc<Shared>,
     acceptors: Mutex<Vec<JoinHandle<()>>>,
@@ -193,10 +194,10 @@ pub struct Front {
 }
 
 impl Front {
-    /// Starts a thread per listener.
+    /// Starts an accept thread for each listener.
     ///
     /// # Errors
-    /// For want of descriptors or threads.
+    /// No descriptor or thread is available.
     pub fn start(
         listeners: Vec<Listener>,
         gate: Arc<dyn Gate>,
@@ -223,27 +224,27 @@ impl Front {
         Ok(front)
     }
 
-    /// Connections that are open now.
+    /// Returns the number of open connections.
     pub fn connections(&self) -> usize {
         *self.shared.connections()
     }
 
-    /// Those of the accept loops.
+    /// Returns the heartbeats of the accept threads.
     pub fn heartbeats(&self) -> &[Arc<Heartbeat>] {
         &self.heartbeats
     }
 
-    /// Closes the listeners and the idle connections at once. Running exchanges go on, and their
-    /// connections end with them. The listeners are closed when this returns.
+    /// Closes the listeners and the idle connections. Exchanges under way go on; their connections
+    /// close after them. When this returns, the listeners are closed.
     pub fn stop_accepting(&self) {
         self.shared.stop.raise();
         for acceptor in self.acceptors().drain(..) {
-            // A panic of it has been reported where it happened.
+            // A panic of the thread has been reported where it happened.
             let _ = acceptor.join();
         }
     }
 
-    /// Waits until all connections have ended; false when the deadline came first.
+    /// Waits until all connections have ended; false if the deadline passed first.
     pub fn wait_idle(&self, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
         let connections = self.shared.connections();
@@ -251,8 +252,8 @@ impl Front {
         *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
     }
 
-    /// Ends every connection, whatever it is doing; answers that are not complete are cut. Does not
-    /// wait: see [`Front::wait_idle`].
+    /// Ends every connection, even in the middle of an answer, which is then cut. Returns at once:
+    /// see [`Front::wait_idle`].
     pub fn close_all(&self) {
         self.shared.stop.raise();
         self.shared.close.raise();
@@ -270,20 +271,20 @@ impl Drop for Front {
     }
 }
 
-/// What all threads of the front know.
+/// State that all threads of the HTTP server share.
 struct Shared {
     limits: Limits,
-    /// What all bodies take together.
+    /// The memory that all request bodies share.
     bodies: Arc<Budget>,
-    /// The id of the exchange that was begun last.
+    /// The id of the latest exchange.
     last_id: AtomicU64,
     gate: Arc<dyn Gate>,
-    /// Raised when no new request is to be waited for.
+    /// Raised when connections must not wait for further requests.
     stop: Signal,
-    /// Raised when every connection is to end.
+    /// Raised when every connection must end.
     close: Signal,
     connections: Mutex<usize>,
-    /// Told whenever a connection has ended.
+    /// Notified whenever a connection has ended.
     ended: Condvar,
 }
 
@@ -297,7 +298,7 @@ impl Shared {
     }
 }
 
-/// A connection's place among those allowed, given back when it is dropped.
+/// One of the connections that the limit allows; dropping it frees the place.
 struct Slot(Arc<Shared>);
 
 impl Slot {
@@ -322,18 +323,21 @@ impl Drop for Slot {
     }
 }
 
-/// Raises the soft limit of open descriptors to the hard one and returns what then holds.
+/// Raises the soft limit on open descriptors to the hard limit, and returns the limit that now
+/// applies.
 pub fn raise_descriptor_limit() -> u64 {
     let hard = getrlimit(Resource::Nofile).maximum;
-    // If it is refused, the old limit holds.
+    // If this fails, the old limit stays.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// How many connections so many descriptors are enough for, at least one. An active exchange takes
-/// three: the client's, the signal that it is over, and one to LangFast. All count as active.
+/// Returns how many connections this many descriptors are enough for, at least one. An active
+/// exchange uses three: the client's socket, the signal for its end, and one to LangFast. All
+/// connections are assumed active.
 pub fn connections_for(descriptors: u64) -> usize {
-    /// Listeners, log, state file, tiny_http's, the connection to the runner, and some to spare.
+    /// Descriptors for listeners, log, state file, tiny_http and the connection to the runner, with
+    /// some to spare.
     const OTHERS: u64 = 64;
     const PER_EXCHANGE: u64 = 3;
     let connections = descriptors.saturating_sub(OTHERS) / PER_EXCHANGE;

@@ -1,4 +1,4 @@
-//! Accepting clients: a loop that no error ends.
+//! The accept loop, which no error ends.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -19,25 +19,25 @@ use super::{Listener, Look, Shared, Slot};
 use crate::error::Error;
 use crate::observe::heartbeat::Heartbeat;
 
-/// Clients that the kernel keeps waiting for us, if `net.core.somaxconn` allows it.
+/// Length of the kernel's queue of clients to accept, capped by `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
-/// Stack of a connection's thread, in bytes; some 8 KiB are used. glibc keeps 40 MiB of ended threads'
-/// stacks with what they have touched: the larger they are, the fewer it keeps.
+/// Stack of a connection's thread, in bytes; about 8 KiB are used. glibc caches up to 40 MiB of
+/// ended threads' stacks with the pages they touched: the larger each stack, the fewer it caches.
 const STACK: usize = 512 * 1024;
-/// Between two tries when accepting fails.
+/// Pause between two tries when accepting fails.
 const BACK_OFF: Duration = Duration::from_millis(50);
-/// For the request of a client that is turned away: the answer looks as it asks for, and it must have
-/// been read lest it resets the answer.
+/// Longest wait for the request of a client that is turned away. The refusal takes the form that
+/// this request asks for, and unread bytes would reset the connection before the client reads it.
 const LAST_LOOK: Duration = Duration::from_millis(5);
-/// After so long without a client the loop turns all the same, to show that it does.
+/// Longest wait for a client, after which the loop reports its heartbeat again.
 const TURN: Duration = Duration::from_secs(5);
-/// Between two warnings.
+/// Least time between two warnings.
 const QUIET: Duration = Duration::from_secs(10);
 
 pub struct Acceptor {
     listener: Listener,
     shared: Arc<Shared>,
-    /// A descriptor to give up when there are no more, so that clients can be told.
+    /// A spare descriptor, given up when there are no others, so that a client can still be told.
     reserve: Option<File>,
     last_warning: Option<Instant>,
     heartbeat: Arc<Heartbeat>,
@@ -49,15 +49,16 @@ impl Acceptor {
         shared: Arc<Shared>,
         heartbeat: Arc<Heartbeat>,
     ) -> io::Result<Acceptor> {
-        // A client may leave between being reported and being accepted.
+        // A client may leave between poll and accept; accept must not block then.
         ioctl_fionbio(&listener, true)?;
-        // std asks for a queue of 128; beyond it a client of a burst waits a second for its next try.
+        // std asks for a queue of 128; clients of a burst beyond it would wait a second for their
+        // next try.
         listen(&listener, BACKLOG)?;
         let reserve = spare_descriptor();
         Ok(Acceptor { listener, shared, reserve, last_warning: None, heartbeat })
     }
 
-    /// Accepts until the front is stopped.
+    /// Accepts clients until the server is stopped.
     pub fn run(mut self) {
         while self.await_client() {
             match self.listener.accept() {
@@ -90,7 +91,7 @@ impl Acceptor {
         }
     }
 
-    /// Tells a client at once that it cannot be served.
+    /// Sends a client a 503 and ends its connection.
     fn turn_away(&mut self, socket: &ClientSocket, why: String) {
         self.warn(&why);
         self.shared.gate.note_turned_away();
@@ -101,7 +102,8 @@ impl Acceptor {
         socket.end_writing();
     }
 
-    /// How the answer to a client that is turned away is to look, if its request is there.
+    /// Returns the form of the refusal for a client that is turned away; the default one if its
+    /// request has not arrived.
     fn last_look(&self, socket: &ClientSocket) -> Look {
         let limits = &self.shared.limits;
         let mut request = Vec::with_capacity(limits.head_bytes);
@@ -111,8 +113,8 @@ impl Acceptor {
         head.map_or_else(Look::default, |head| self.shared.gate.look(&head))
     }
 
-    /// Gets over an error: with the reserve descriptor one client can be told, else it is time that
-    /// helps.
+    /// Handles a failed accept. With the spare descriptor one client can be told; if even that
+    /// fails, waits.
     fn get_over(&mut self, error: &io::Error) {
         self.reserve = None;
         match self.listener.accept() {
@@ -125,7 +127,7 @@ impl Acceptor {
         self.reserve = spare_descriptor();
     }
 
-    /// Warns, though not about every client.
+    /// Warns, at most once in [`QUIET`].
     fn warn(&mut self, what: &str) {
         if self.last_warning.is_none_or(|at| at.elapsed() > QUIET) {
             warn!("clients are turned away: {what}");

@@ -1,6 +1,7 @@
-//! The answer to one request as HTTP/1.1: its head, and its body whole or as a stream.
+//! Writes the answer to one request as HTTP/1.1: its head, then its body whole or as a stream.
 //!
-//! Written by hand, straight to the client: tiny_http's `respond` holds back 8 KiB of a stream.
+//! It writes directly to the client's socket, because tiny_http's `respond` holds back 8 KiB of a
+//! stream.
 
 use std::io;
 use std::sync::Arc;
@@ -8,24 +9,24 @@ use std::sync::Arc;
 use crate::error::{Envelope, Error};
 use crate::http::{Exchange, Turn, reason_phrase};
 
-/// A body of up to so many bytes is copied behind its head, to go out in one write.
+/// Largest body, in bytes, that is copied behind its head so that both go out in one write.
 const ONE_WRITE: usize = 16 * 1024;
 
 /// The answer to an exchange.
 pub struct Answer {
     exchange: Arc<Exchange>,
-    /// The exchange is over when it is dropped.
+    /// The turn to answer; dropping it ends the exchange.
     turn: Option<Turn>,
     /// Header fields besides those that every answer has.
     fields: Vec<(&'static str, String)>,
     /// The status, once the head has been written.
     status: Option<u16>,
-    /// Bytes of body written.
+    /// Bytes of the body written so far.
     bytes: u64,
 }
 
 impl Answer {
-    /// An answer that has not begun.
+    /// Creates an answer of which nothing has been written.
     pub fn new(turn: Turn) -> Answer {
         let exchange = turn.clone();
         Answer { exchange, turn: Some(turn), fields: Vec::new(), status: None, bytes: 0 }
@@ -36,30 +37,30 @@ impl Answer {
         self.turn = None;
     }
 
-    /// The exchange that is answered.
+    /// The exchange that is being answered.
     pub fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
     }
 
-    /// The status, once the answer has begun.
+    /// The status; `None` until the head is made.
     pub fn status(&self) -> Option<u16> {
         self.status
     }
 
-    /// Bytes of body written so far.
+    /// Returns the bytes of the body written so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Adds a header field.
+    /// Adds a header field; for use before the head is written.
     pub fn field(&mut self, name: &'static str, value: impl Into<String>) {
         self.fields.push((name, value.into()));
     }
 
-    /// Answers with a whole body.
+    /// Writes the answer with a complete body.
     ///
     /// # Errors
-    /// When the client has gone.
+    /// The client has gone.
     pub fn whole(&mut self, status: u16, content_type: &str, body: &str) -> io::Result<()> {
         self.field("Content-Type", content_type);
         self.field("Content-Length", body.len().to_string());
@@ -77,10 +78,10 @@ impl Answer {
         Ok(())
     }
 
-    /// Answers without a body (204).
+    /// Writes the answer without a body (204).
     ///
     /// # Errors
-    /// When the client has gone.
+    /// The client has gone.
     pub fn empty(&mut self, status: u16) -> io::Result<()> {
         let head = self.head(status);
         self.exchange.write(&head)?;
@@ -88,18 +89,18 @@ impl Answer {
         Ok(())
     }
 
-    /// Answers with JSON.
+    /// Writes the answer with JSON as its body.
     ///
     /// # Errors
-    /// When the client has gone.
+    /// The client has gone.
     pub fn json(&mut self, status: u16, body: &str) -> io::Result<()> {
         self.whole(status, "application/json", body)
     }
 
-    /// Answers with an error, as its [`Error::report`] has it and in the dialect's envelope.
+    /// Writes an error: status and fields come from [`Error::report`], the body from `envelope`.
     ///
     /// # Errors
-    /// When the client has gone.
+    /// The client has gone.
     pub fn error(&mut self, error: &Error, envelope: Envelope) -> io::Result<()> {
         let report = error.report();
         if let Error::WrongMethod { allow, .. } = error {
@@ -119,7 +120,7 @@ impl Answer {
     /// Begins a streamed body; nothing is sent before the first [`Stream::flush`].
     pub fn stream(&mut self, content_type: &str) -> Stream<'_> {
         self.field("Content-Type", content_type);
-        // HTTP/1.0 knows no chunks: there the end of the connection ends the body.
+        // HTTP/1.0 has no chunks: there the end of the connection ends the body.
         let chunked = self.exchange.head.minor_version > 0;
         if chunked {
             self.field("Transfer-Encoding", "chunked");
@@ -143,7 +144,7 @@ impl Answer {
         for (name, value) in &self.fields {
             line(name, value);
         }
-        // The one is OpenAI's name for it, the other Anthropic's.
+        // OpenAI's name for the field, and Anthropic's.
         line("x-request-id", &self.exchange.request_id);
         line("request-id", &self.exchange.request_id);
         line("openai-processing-ms", &took.to_string());
@@ -155,29 +156,29 @@ impl Answer {
     }
 }
 
-/// Room for a chunk's size, at most eight hexadecimal digits, and CRLF.
+/// Bytes kept free for a chunk's size line: at most eight hexadecimal digits, and CRLF.
 const ROOM: usize = 10;
 
-/// A streamed body. What is put into it is sent at the next flush, as one chunk in one write.
+/// A streamed body. Each flush sends what the buffer holds as one chunk in one write.
 pub struct Stream<'a> {
     answer: &'a mut Answer,
     chunked: bool,
-    /// Length of the answer's head, until it has been sent.
+    /// Length of the answer's head at the start of the buffer; 0 once it has been sent.
     head: usize,
-    /// The head, [`ROOM`], and what is to be sent.
+    /// The head, then [`ROOM`] bytes, then the data for the next flush.
     buffer: Vec<u8>,
 }
 
 impl Stream<'_> {
-    /// Where to put what is to be sent, at the end.
+    /// The buffer, to whose end data for the next flush is appended.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
-    /// Sends what has been put in; false if that is nothing.
+    /// Sends the buffer, and the head before the first data; false if there was nothing to send.
     ///
     /// # Errors
-    /// When the client has gone.
+    /// The client has gone.
     pub fn flush(&mut self) -> io::Result<bool> {
         let is_empty = self.buffer.len() == self.head + ROOM;
         if self.head == 0 && is_empty {
@@ -186,20 +187,21 @@ impl Stream<'_> {
         self.send(b"").map(|()| true)
     }
 
-    /// Sends what has been put in and ends the body, in one write: the answer is complete.
+    /// Sends the buffer and the end of the body in one write: the answer is complete.
     ///
     /// # Errors
-    /// When the client has gone.
+    /// The client has gone.
     pub fn finish(mut self) -> io::Result<()> {
         self.send(if self.chunked { b"0\r\n\r\n" } else { b"" })?;
         self.answer.exchange.finish();
         Ok(())
     }
 
-    /// As [`Stream::finish`], and ends the client's connection: what it was told is not the whole.
+    /// Sends the buffer and the end of the body, and closes the client's connection: the client has
+    /// not been sent all of the answer.
     ///
     /// # Errors
-    /// When the client has gone.
+    /// The client has gone.
     pub fn finish_connection(self) -> io::Result<()> {
         self.answer.exchange.end_connection();
         self.finish()
@@ -213,7 +215,7 @@ impl Stream<'_> {
             self.buffer.extend_from_slice(b"\r\n");
         }
         self.buffer.extend_from_slice(end);
-        // The head moves up to the chunk's size, and that to its data.
+        // The head moves right, up to the chunk's size line, which moves up to the data.
         let begin = ROOM - size.len();
         self.buffer.copy_within(..self.head, begin);
         self.buffer[begin + self.head..self.head + ROOM].copy_from_slice(size.as_bytes());

@@ -1,5 +1,5 @@
-//! Attending to a client while somebody else answers it: whether it is still there, and whether somebody
-//! has taken its request at all.
+//! Watches a client while another thread answers it: whether the client is still there, and whether
+//! anybody has taken its request.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 
 const LOST: PollFlags = PollFlags::ERR.union(PollFlags::HUP).union(PollFlags::NVAL);
 
-/// Who is attended to.
+/// The watch over one client during one exchange.
 pub struct Attendance<'a> {
     pub client: &'a ClientSocket,
     pub exchange: &'a OpenExchange,
@@ -21,26 +21,26 @@ pub struct Attendance<'a> {
     pub close: &'a Signal,
 }
 
-/// What has happened.
+/// An event that the watch waits for.
 enum News {
-    /// The client has gone, or has to go.
+    /// The client has gone, or all connections are being closed.
     Lost,
-    /// The client sends no more.
+    /// The client has ended its sending side.
     HalfClosed,
-    /// Who has taken the exchange is done.
+    /// The answering thread has dropped its turn.
     Over,
-    /// The time is up in which somebody should have taken it.
+    /// The time in which somebody should have taken the exchange has passed.
     Overdue,
 }
 
 impl Attendance<'_> {
-    /// Attends until the exchange is over, its client has gone, or nobody will answer it. Nothing is
-    /// read from the client: what it still sends is its next request's.
+    /// Watches until the exchange is over, its client has gone, or nobody will answer it. Reads
+    /// nothing: further bytes of the client belong to its next request.
     ///
     /// # Errors
-    /// Nobody has taken it, and nobody will; the client is to be told.
+    /// Nobody will answer; the client must be sent this error.
     pub fn run(self) -> Result<ExchangeEnd, Error> {
-        // That the client is lost is reported unasked.
+        // The loss of the client (`LOST`) is reported by the kernel without being asked for.
         let mut of_client = PollFlags::RDHUP;
         let mut tries = 0;
         let mut overdue = Some(Instant::now() + TAKEN_WITHIN);
@@ -59,7 +59,8 @@ impl Attendance<'_> {
                 News::Overdue => {
                     tries += 1;
                     if let Err(error) = self.gate.is_overdue(self.exchange, tries) {
-                        // Whoever takes it now comes too late, or has just been in time.
+                        // Taking it here closes the race with a worker: one that comes now is too
+                        // late.
                         if self.exchange.take().is_some() {
                             return Err(error);
                         }
@@ -78,7 +79,8 @@ impl Attendance<'_> {
         ];
         let is_in_time = wait(&mut fds, overdue);
         let [client, over, close] = fds.map(|fd| fd.revents());
-        // What is complete is not cut because the client, or everybody, has to go in this moment.
+        // Over comes first: an answer that is complete is not cut because its client goes in the
+        // same moment.
         if !over.is_empty() {
             News::Over
         } else if client.intersects(LOST) || !close.is_empty() {
@@ -88,7 +90,7 @@ impl Attendance<'_> {
         } else if !is_in_time && overdue.is_some_and(|at| Instant::now() >= at) {
             News::Overdue
         } else {
-            // Nothing can be waited for: the kernel has no memory.
+            // `poll` itself failed: the kernel has no memory.
             News::Lost
         }
     }

@@ -1,23 +1,23 @@
-//! Request bodies, pure: bytes in, the body out (RFC 9112, sections 6 and 7).
+//! Decoding of request bodies, without I/O: bytes in, the body out (RFC 9112, sections 6 and 7).
 
 use super::BodyLength;
 use crate::error::Error;
 
-/// Bytes of a line with a chunk's size, extensions included. Nobody is known to send extensions.
+/// Most bytes of a chunk-size line, extensions included. No client is known to send extensions.
 const SIZE_LINE: usize = 256;
-/// Bytes of all trailer fields; they are read over.
+/// Most bytes of all trailer fields, which are skipped.
 const TRAILERS: usize = 4096;
 
-/// Takes a body out of the bytes of a connection, whatever pieces they arrive in.
+/// Decodes one body from the bytes of a connection, however they are split.
 pub struct Decoder {
     state: State,
     chunked: bool,
-    /// Bytes that the body may have, and that its chunks have announced.
+    /// Most bytes of the body; a chunk that exceeds it is refused by its size line.
     limit: usize,
     announced: usize,
-    /// The part of a line that has arrived.
+    /// The part of the current line that has arrived.
     line: Vec<u8>,
-    /// Bytes that trailers may still take.
+    /// Bytes that trailer fields may still use.
     trailers: usize,
 }
 
@@ -25,17 +25,17 @@ pub struct Decoder {
 enum State {
     /// At the line with a chunk's size.
     Size,
-    /// Within data, of which so many bytes are to come.
+    /// Within data of which this many bytes are missing.
     Data(usize),
     /// At the CRLF after a chunk's data.
     DataEnd,
-    /// At a trailer, or the empty line that ends them.
+    /// At a trailer field, or at the empty line that ends them.
     Trailer,
     Done,
 }
 
 impl Decoder {
-    /// `limit` is the most bytes that a body may have.
+    /// Creates a decoder for a body of at most `limit` bytes.
     pub fn new(length: BodyLength, limit: usize) -> Decoder {
         let (state, chunked) = match length {
             BodyLength::Known(0) => (State::Done, false),
@@ -45,13 +45,13 @@ impl Decoder {
         Decoder { state, chunked, limit, announced: 0, line: Vec::new(), trailers: TRAILERS }
     }
 
-    /// Whether the whole body has been taken.
+    /// True once the whole body has been decoded.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Takes what belongs to the body from the start of `bytes`, adds its data to `body`, and tells
-    /// how many bytes that were. Fails with [`Error::BadHttp`].
+    /// Consumes what belongs to the body from the start of `bytes`, appends its data to `body`, and
+    /// returns the number of bytes consumed. Fails with [`Error::BadHttp`].
     pub fn feed(&mut self, bytes: &[u8], body: &mut Vec<u8>) -> Result<usize, Error> {
         let mut rest = bytes;
         while !rest.is_empty() && !self.is_done() {
@@ -100,7 +100,7 @@ impl Decoder {
         if self.announced <= self.limit { Ok(size) } else { Err(too_large(self.limit)) }
     }
 
-    /// Takes a line without its CRLF, or keeps the part of it that is there.
+    /// Returns the next line without its CRLF; `None` if it is not complete, and its part is kept.
     fn take_line(&mut self, rest: &mut &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let longest = match self.state {
             State::Size => SIZE_LINE,
@@ -125,7 +125,7 @@ impl Decoder {
     }
 }
 
-/// Reads up to 16 hexadecimal digits, which an extension may follow. An extension means nothing here.
+/// Reads a chunk's size: 1 to 16 hexadecimal digits, then perhaps an extension, which is ignored.
 fn chunk_size(line: &[u8]) -> Result<u64, Error> {
     let digits = line.split(|&byte| byte == b';').next().unwrap_or_default();
     let append = |size: u64, &digit| Some(size << 4 | u64::from(char::from(digit).to_digit(16)?));
@@ -137,7 +137,7 @@ fn bad_chunk() -> Error {
     Error::BadHttp { status: 400, message: "The chunks of the body are malformed".to_owned() }
 }
 
-/// The refusal of a body of more than `limit` bytes.
+/// Returns the error for a body of more than `limit` bytes.
 pub fn too_large(limit: usize) -> Error {
     let message = format!("The body is larger than {limit} bytes");
     Error::BadHttp { status: 413, message }

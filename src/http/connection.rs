@@ -1,4 +1,4 @@
-//! One client's connection: request after request until it ends.
+//! One client's connection: serves request after request until the connection ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,20 +19,20 @@ use crate::budget::{Body, Whole};
 use crate::error::Error;
 use crate::observe::logger;
 
-/// Bytes of a refused request's body that are read over to keep the connection.
+/// Most bytes of a refused request's body that are read and dropped to keep the connection.
 const READ_OVER: usize = 64 * 1024;
 
-/// How long a client is listened to after our last word. Closing while it sends would reset the
-/// connection, and it could lose the answer.
+/// How long the client is read from after the last answer. Closing while it still sends would reset
+/// the connection, and the client could lose the answer.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Why a request is not served.
+/// The reason that a request is not served.
 enum NotServed {
-    /// The client has gone, or is to go without a word.
+    /// The client has gone, or the connection is closed without an answer.
     Gone,
-    /// It is told why; then the connection ends.
+    /// The client is sent the error; then the connection ends.
     Refused(Error),
-    /// The same, and the refusal has been noted with the request's head.
+    /// As `Refused`, but the gate has already been told of it.
     Noted(Error),
 }
 
@@ -46,17 +46,17 @@ impl From<Error> for NotServed {
 enum AfterRequest {
     Request,
     Close,
-    /// Closes at once, by a reset if an answer was cut.
+    /// Closes without reading further; the socket is reset if an answer was cut.
     Drop,
 }
 
 pub struct Connection {
     socket: Arc<ClientSocket>,
     peer: String,
-    /// What has been read and belongs to no request yet, at most `head_bytes`.
+    /// Bytes that have been read and belong to no request yet, at most `head_bytes`.
     buffer: Vec<u8>,
     shared: Arc<Shared>,
-    /// The connection's place among those allowed.
+    /// Dropping it frees the connection's place.
     _slot: Slot,
 }
 
@@ -70,7 +70,7 @@ impl Connection {
         Connection { socket, peer, buffer: Vec::new(), shared, _slot: slot }
     }
 
-    /// Serves the connection to its end.
+    /// Serves requests until the connection ends.
     pub fn serve(mut self) {
         loop {
             match self.serve_request() {
@@ -113,7 +113,8 @@ impl Connection {
         self.write(&refusal).map_or(AfterRequest::Drop, |()| AfterRequest::Close)
     }
 
-    /// The story of a request once its head has been read.
+    /// Reads the body of a request whose head has been read, has it answered, and returns what
+    /// comes next.
     fn exchange(&mut self, mut head: Head, request_id: String) -> Result<AfterRequest, NotServed> {
         let _lines = logger::concerning(&request_id);
         head.keep_alive &= !self.shared.stop.is_raised();
@@ -127,7 +128,7 @@ impl Connection {
         }
         let accepted = Instant::now();
         let body = self.read_body(&head).map_err(|stop| self.noted(stop, &head))?;
-        // An answer may take minutes; what was read ahead stays, the room for more does not.
+        // An answer may take minutes: bytes read ahead stay, spare capacity is freed.
         self.buffer.shrink_to_fit();
         let request = Request {
             head,
@@ -154,8 +155,8 @@ impl Connection {
         }
     }
 
-    /// Refuses a request by its head. The connection can go on if little of a body is to be read
-    /// over and the client does not wait for leave to send it.
+    /// Refuses a request by its head. The connection stays open if the body is short and already on
+    /// its way, that is, if the client does not wait for `100 Continue`.
     fn turn_down(
         &mut self,
         head: &Head,
@@ -172,11 +173,11 @@ impl Connection {
         }
         let look = self.shared.gate.look(head);
         self.write(&refusal(&error, &look, request_id, head.method != "HEAD", true))?;
-        // If that fails, there is nothing more to say: the answer has been given.
+        // If reading fails, the client gets nothing further: it has its answer.
         self.read_body(head).map(|_| AfterRequest::Request).map_err(|_| NotServed::Gone)
     }
 
-    /// Notes a refusal while there is a head to note it with.
+    /// Reports a refusal with the request's head, which is not known further up.
     fn noted(&self, stop: NotServed, head: &Head) -> NotServed {
         let NotServed::Refused(error) = stop else { return stop };
         self.note_refusal(Some(head), &error);
@@ -188,7 +189,7 @@ impl Connection {
         self.shared.gate.note_refusal(head, error);
     }
 
-    /// Reads up to the end of the next head; what follows it stays in the buffer.
+    /// Reads a head; bytes behind it stay in the buffer.
     fn read_head(&mut self) -> Result<Head, NotServed> {
         self.await_request()?;
         let deadline = Instant::now() + self.shared.limits.head_deadline;
@@ -200,14 +201,15 @@ impl Connection {
                 return Ok(head);
             }
             if let Err(stopped) = self.read_more(deadline) {
-                // Nothing but the empty line that some clients send after a body is no request.
+                // Some clients send an empty line after a body; if nothing follows it, there is no
+                // request to refuse.
                 let nothing = self.buffer.trim_ascii().is_empty();
                 return Err(if nothing { NotServed::Gone } else { self.late_head(stopped) });
             }
         }
     }
 
-    /// Waits for the first byte of a request, unless it is there.
+    /// Waits for the first byte of a request; returns at once if the buffer holds one.
     fn await_request(&mut self) -> Result<(), NotServed> {
         if !self.buffer.is_empty() {
             return Ok(());
@@ -215,13 +217,13 @@ impl Connection {
         self.buffer = Vec::new(); // An idle connection keeps no memory.
         let mut fds = [PollFd::new(&*self.socket, PollFlags::IN), self.shared.stop.poll_fd()];
         wait(&mut fds, Some(Instant::now() + self.shared.limits.idle));
-        // A request that has arrived is served even if the front is being stopped.
+        // A request that has arrived is served even while the server is stopping.
         if fds[0].revents().is_empty() { Err(NotServed::Gone) } else { Ok(()) }
     }
 
-    /// Reads and decodes a body, which must keep up with the least rate all the time: whatever
-    /// length a client announces, it cannot stay by sending next to nothing. If the memory for bodies
-    /// is all taken, it waits for as long as the client might take.
+    /// Reads and decodes a body. It must arrive at the least rate throughout, whatever its length,
+    /// so that no client can stay by sending next to nothing. If the memory for bodies is in use,
+    /// it waits for some until the client's own deadline.
     fn read_body(&mut self, head: &Head) -> Result<Body, NotServed> {
         let limits = &self.shared.limits;
         let whole = match head.body {
@@ -254,15 +256,15 @@ impl Connection {
         stop(stopped, format!("The request's body came at less than {rate} bytes a second"))
     }
 
-    /// Hands the request over and attends to the client until it is answered.
+    /// Hands the request over and watches the client until the exchange is over.
     ///
     /// # Errors
     /// Nobody will answer.
     fn have_answered(&self, exchange: &OpenExchange) -> Result<ExchangeEnd, Error> {
         let shared = &self.shared;
         shared.gate.hand_over(exchange)?;
-        // From here on the connection may hold a part of an answer, and must not end as if it were
-        // the whole, not even by a panic.
+        // From here on part of an answer may have been written. If this thread ends, even by a
+        // panic, a reset keeps the client from taking that part for the whole.
         self.socket.reset_on_close(true);
         let (client, gate, close) = (&*self.socket, &*shared.gate, &shared.close);
         let end = Attendance { client, exchange, gate, close }.run();
@@ -272,7 +274,7 @@ impl Connection {
         end
     }
 
-    /// Says that nothing more will come, and waits a moment for the client to see it and to end.
+    /// Ends the sending side, and reads for a moment so that the client can see the end and close.
     fn linger(&mut self) {
         self.socket.end_writing();
         let deadline = Instant::now() + LINGER;
@@ -286,7 +288,7 @@ impl Connection {
         }
     }
 
-    /// Reads what there is room for in the buffer.
+    /// Reads until the buffer holds `head_bytes` at most; returns the number of bytes read.
     fn read_more(&mut self, deadline: Instant) -> Result<usize, Stopped> {
         let room = self.shared.limits.head_bytes.saturating_sub(self.buffer.len());
         self.buffer.reserve_exact(room);
@@ -299,7 +301,7 @@ impl Connection {
     }
 }
 
-/// A client that is late is told so; one that has gone is not.
+/// Returns a 408 for a client that is late; nothing is sent to one that has gone.
 fn stop(stopped: Stopped, message: String) -> NotServed {
     match stopped {
         Stopped::Late => NotServed::Refused(Error::BadHttp { status: 408, message }),
@@ -307,14 +309,15 @@ fn stop(stopped: Stopped, message: String) -> NotServed {
     }
 }
 
-/// One line a refused request, as served ones have theirs; of what is no request, where it is from.
+/// Logs one line for a refused request, as for a served one; without a head only its origin is
+/// known.
 fn log_refusal(peer: &str, head: Option<&Head>, error: &Error) {
     let what =
         head.map_or_else(|| "-".to_owned(), |head| format!("{} {}", head.method, head.path()));
     info!(status = error.report().status, error = error.cause(), peer; "{what}");
 }
 
-/// The client's own id, if it is fit to be logged and sent back.
+/// Returns the client's own request id if it is fit for logs and headers, else a new one.
 fn request_id(head: &Head) -> String {
     let sane = |id: &&str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);

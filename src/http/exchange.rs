@@ -1,4 +1,4 @@
-//! An exchange: one request and its answer, as the front and the worker share it.
+//! One request and its answer, shared by the connection's thread and the thread that answers.
 
 use std::io;
 use std::ops::Deref;
@@ -13,87 +13,89 @@ use super::{Head, Shared};
 use crate::budget::Body;
 use crate::error::Error;
 
-/// A 1xx answer that a client must read over (RFC 9110, 15.2); one that has gone resets instead.
+/// An interim answer, which every client must skip (RFC 9110, 15.2). Writing it finds out whether a
+/// client that has ended its side is still there: if not, its machine answers with a reset.
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What the front has seen of a client during its exchange.
+/// News about a client during its exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientNews {
-    /// The client will send nothing more. It may still read, or it may have gone: writing something
-    /// finds out. Told once.
+    /// The client will send nothing more. It may still read or have gone: only a write finds out.
+    /// Sent once.
     HalfClosed,
 }
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeEnd {
-    /// The client has the whole answer.
+    /// The whole answer has been written.
     Complete,
-    /// Nobody gave an answer; the client has been sent nothing.
+    /// The exchange ended before any of the answer was written.
     Silent,
-    /// The answer ended too soon.
+    /// The answer ended before it was complete.
     Cut,
-    /// The client has gone, or has to go: all connections are being closed.
+    /// The client has gone, or all connections are being closed.
     Gone,
 }
 
 /// One request and its answer.
 pub struct Exchange {
-    /// Tells it from all others of this process.
+    /// Unique within this process.
     pub id: u64,
     /// The client's head.
     pub head: Head,
-    /// The client's own `x-request-id` if it is sane, else a new one.
+    /// The client's own `x-request-id` if it is fit for logs and headers, else a new one.
     pub request_id: String,
     /// The client's address, for logs; `unix` if it came over a Unix socket.
     pub peer: String,
-    /// When the request was let in: its head had been read, its body had not.
+    /// When the request was let in: after its head was read, before its body.
     pub accepted: Instant,
-    /// Until it is taken.
+    /// The body, until [`Exchange::take_body`] takes it.
     body: Mutex<Option<Body>>,
     client: Arc<ClientSocket>,
-    /// Whether the client has been sent any of the answer; held while it is written to.
+    /// True once the answer has begun. [`OpenExchange::probe`] holds the lock while it writes, so
+    /// that its bytes precede the answer.
     begun: Mutex<bool>,
     shared: Arc<Shared>,
     news: Receiver<ClientNews>,
-    /// Whether somebody has taken it, to answer it.
+    /// True once somebody has taken the exchange to answer it.
     taken: AtomicBool,
     finished: AtomicBool,
     last: AtomicBool,
     gone: AtomicBool,
-    /// Raised when who has taken it is done.
+    /// Raised when the [`Turn`] is dropped.
     over: Signal,
 }
 
 impl Exchange {
-    /// Whether the client has gone, for those who cannot wait for its news.
+    /// True if the client has gone; for threads that cannot wait on [`Exchange::news`].
     pub fn client_has_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
     }
 
-    /// Takes the exchange, to answer it; `None` if somebody has done so before. The exchange is over
-    /// when the turn is dropped.
+    /// Takes the exchange to answer it; `None` if it is already taken. Dropping the turn ends the
+    /// exchange.
     pub fn take(self: &Arc<Exchange>) -> Option<Turn> {
         let is_first = !self.taken.swap(true, Ordering::AcqRel);
         is_first.then(|| Turn(self.clone()))
     }
 
-    /// Whether somebody has taken it.
+    /// True if somebody has taken the exchange.
     pub fn is_taken(&self) -> bool {
         self.taken.load(Ordering::Acquire)
     }
 
-    /// Takes the request's body; an empty one if it has been taken before.
+    /// Takes the request's body; empty if it was taken before.
     pub fn take_body(&self) -> Body {
         let mut body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
         body.take().unwrap_or_else(|| Vec::new().into())
     }
 
-    /// Writes a part of the answer to the client, all of it; waits for a client that is slow, but not
-    /// for one that takes no more.
+    /// Writes all of `bytes` to the client. Waits for a slow client, but not for one that has
+    /// stopped reading.
     ///
     /// # Errors
-    /// When the client has gone, takes nothing, or all connections are being closed.
+    /// The client has gone or reads nothing, or all connections are being closed.
     pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
         *self.begun() = true;
         let written =
@@ -108,24 +110,25 @@ impl Exchange {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// News of the client. Disconnected means that it has gone: nobody reads the answer any more.
+    /// Returns the channel of news about the client. It is disconnected when the client has gone
+    /// and nobody reads the answer any more.
     pub fn news(&self) -> &Receiver<ClientNews> {
         &self.news
     }
 
-    /// Asks the front to end the client's connection behind this answer, whatever its head says.
+    /// Closes the client's connection after this answer, even if its head announced keep-alive.
     pub fn end_connection(&self) {
         self.last.store(true, Ordering::Release);
     }
 
-    /// Tells the front that the answer is complete. To be called after its last byte has been
-    /// written and before the turn is dropped; an answer that ends without it is cut.
+    /// Declares the answer complete. Call it after the last byte has been written and before the
+    /// turn is dropped; an answer that ends without it is cut.
     pub fn finish(&self) {
         self.finished.store(true, Ordering::Release);
     }
 }
 
-/// The right, and the duty, to answer an exchange. Dropping it, also by a panic, ends the exchange.
+/// The right and the duty to answer an exchange. Dropping it ends the exchange, also in a panic.
 pub struct Turn(Arc<Exchange>);
 
 impl Deref for Turn {
@@ -142,7 +145,7 @@ impl Drop for Turn {
     }
 }
 
-/// A request that has been read, and who sent it.
+/// A request that has been read whole, and its client.
 pub(super) struct Request {
     pub head: Head,
     pub body: Body,
@@ -152,17 +155,18 @@ pub(super) struct Request {
     pub client: Arc<ClientSocket>,
 }
 
-/// The front's side of an exchange. Dropping it tells who answers that the client has gone.
+/// The connection's side of an exchange. Dropping it tells the answering thread that the client has
+/// gone.
 pub struct OpenExchange {
     exchange: Arc<Exchange>,
     client: Sender<ClientNews>,
 }
 
 impl OpenExchange {
-    /// Opens an exchange.
+    /// Opens an exchange for a request.
     ///
     /// # Errors
-    /// There is no descriptor left.
+    /// No descriptor is left.
     pub(super) fn new(request: Request, shared: &Arc<Shared>) -> Result<OpenExchange, Error> {
         let over = Signal::new().map_err(|error| {
             Error::Overloaded(format!("no more requests can be taken at the moment ({error})"))
@@ -188,17 +192,17 @@ impl OpenExchange {
         Ok(OpenExchange { exchange, client })
     }
 
-    /// Raised once who has taken the exchange is done.
+    /// The signal that is raised when the [`Turn`] is dropped.
     pub(super) fn over(&self) -> &Signal {
         &self.exchange.over
     }
 
-    /// Whether the connection can serve another request behind this answer.
+    /// True if the connection can serve another request after this answer.
     pub fn keeps_alive(&self) -> bool {
         self.exchange.head.keep_alive && !self.exchange.last.load(Ordering::Acquire)
     }
 
-    /// How the answer stands, once the exchange is over.
+    /// Returns how the exchange ended; meaningful only once its turn has been dropped.
     pub fn end(&self) -> ExchangeEnd {
         match (*self.exchange.begun(), self.exchange.finished.load(Ordering::Acquire)) {
             (true, true) => ExchangeEnd::Complete,
@@ -207,17 +211,18 @@ impl OpenExchange {
         }
     }
 
-    /// Finds out whether a client that has ended its side is still there: by writing to it, here while
-    /// there is no answer yet, by the worker in the middle of one. False if it has gone; a client that
-    /// is found out later resets the connection.
+    /// Tests by a write whether a client that has ended its side is still there: here before the
+    /// answer has begun, later by the answer itself. False if the client has gone. If this write
+    /// cannot tell yet, the client's reset of the connection does.
     pub fn probe(&self) -> bool {
-        // Who holds the lock is writing.
+        // Whoever holds the lock is about to write, which tests the client as well.
         let Ok(begun) = self.exchange.begun.try_lock() else { return true };
         let mute = *begun || self.exchange.head.minor_version == 0;
         mute || self.exchange.client.write(PROBE) == Ok(PROBE.len())
     }
 
-    /// Passes news on. Never waits: there is only one piece of news, and the channel has room for it.
+    /// Sends news to the answering thread. Never blocks: news comes at most once, and the channel
+    /// has room for one.
     pub fn tell(&self, news: ClientNews) {
         let _ = self.client.try_send(news);
     }

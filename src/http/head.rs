@@ -1,7 +1,9 @@
-//! Request heads, pure: bytes in, a [`Head`] or a refusal out (RFC 9112, sections 2 to 6).
+//! Parsing of request heads, without I/O: bytes in, a [`Head`] or a refusal out (RFC 9112, sections
+//! 2 to 6).
 //!
-//! What proxies and servers have been seen to read in two ways is refused, not repaired: the next
-//! request on a connection begins where this one ends, and both sides must agree on where that is.
+//! Constructs that proxies and servers are known to read in different ways are refused, not
+//! repaired: the next request on a connection begins where this one ends, and both sides must agree
+//! on where that is.
 
 use httparse::{Header, Request};
 
@@ -12,7 +14,7 @@ use crate::error::Error;
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
-    /// `Content-Length`, or 0 where there is none. Bytes; see [`Head::check_size`].
+    /// From `Content-Length`, in bytes; 0 without one. Not limited yet: see [`Head::check_size`].
     Known(usize),
     /// `Transfer-Encoding: chunked`.
     Chunked,
@@ -23,22 +25,22 @@ pub enum BodyLength {
 pub struct Head {
     /// The method as sent: case matters.
     pub method: String,
-    /// Path and query as sent, printable ASCII; `*` only with OPTIONS.
+    /// Path and query as sent, printable ASCII; `*` only for OPTIONS.
     pub target: String,
     /// The x of HTTP/1.x: 0 or 1.
     pub minor_version: u8,
-    /// Whether the connection can serve another request after this one. Never with HTTP/1.0. When
+    /// True if the connection can serve another request after this one; never for HTTP/1.0. If
     /// false, the answer must say `Connection: close`.
     pub keep_alive: bool,
-    /// How long the body is.
+    /// How the end of the body is found.
     pub body: BodyLength,
-    /// `Expect: 100-continue`; the front answers it.
+    /// True if the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
     headers: Vec<(String, String)>,
 }
 
 impl Head {
-    /// Parses a whole head, up to and with its empty line, as [`Scan`] delimits it. Fails with
+    /// Parses a whole head, including its empty line, as [`Scan`] finds it. Fails with
     /// [`Error::BadHttp`].
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Error> {
         let mut fields = vec![httparse::EMPTY_HEADER; limits.headers];
@@ -65,18 +67,18 @@ impl Head {
         Ok(head)
     }
 
-    /// The first field of that name, which must be given in lower case.
+    /// Returns the first field of this name, which must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(field, _)| field == name).map(|(_, value)| &**value)
     }
 
-    /// All fields of that name, in order. Bytes that are not UTF-8 have become U+FFFD.
+    /// Returns all fields of this name in order. Bytes that are not UTF-8 have become U+FFFD.
     pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.headers.iter().filter(move |(field, _)| field == name).map(|(_, value)| &**value)
     }
 
-    /// The quality from 0 to 1 that `Accept` gives a media type by its name; `None` if it does not name
-    /// it, whatever its ranges with `*` may take.
+    /// Returns the quality, 0 to 1, that `Accept` states for exactly this media type; `None` if
+    /// only a range with `*` covers it.
     pub fn accepts(&self, media_type: &str) -> Option<f32> {
         let mut ranges =
             self.header("accept")?.split(',').map(|range| range.split(';').map(str::trim));
@@ -89,12 +91,12 @@ impl Head {
         Some(quality.unwrap_or(1.0))
     }
 
-    /// The target without its query.
+    /// Returns the target without its query.
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// Refuses a body that is announced as larger than the limit.
+    /// Refuses a body whose announced length exceeds the limit.
     pub fn check_size(&self, limits: &Limits) -> Result<(), Error> {
         match self.body {
             BodyLength::Known(length) if length > limits.body_bytes => {
@@ -104,7 +106,7 @@ impl Head {
         }
     }
 
-    /// RFC 9112, 3.2: exactly one, though HTTP/1.0 may do without.
+    /// Requires exactly one Host field, or at most one for HTTP/1.0 (RFC 9112, 3.2).
     fn check_host(&self) -> Result<(), Error> {
         match self.headers("host").count() {
             1 => Ok(()),
@@ -114,7 +116,8 @@ impl Head {
         }
     }
 
-    /// RFC 9112, 6.3, without the choices that it leaves.
+    /// Determines how the end of the body is found (RFC 9112, 6.3), refusing wherever the RFC
+    /// leaves a choice.
     fn body_length(&self) -> Result<BodyLength, Error> {
         let encodings: Vec<&str> = self.headers("transfer-encoding").collect();
         let lengths: Vec<&str> = self.headers("content-length").collect();
@@ -141,7 +144,7 @@ impl Head {
         if !expectations.all(|value| value.eq_ignore_ascii_case("100-continue")) {
             return Err(bad(417, "The only expectation known here is 100-continue"));
         }
-        // RFC 9110, 10.1.1: a 100 would confuse an HTTP/1.0 client.
+        // RFC 9110, 10.1.1: an HTTP/1.0 client does not know `100 Continue`.
         Ok(self.minor_version == 1)
     }
 
@@ -152,22 +155,23 @@ impl Head {
     }
 }
 
-/// Finds the end of a head in bytes that arrive in pieces, and what is wrong with it as soon as that
-/// can be told, so that a client need not run into a deadline.
+/// Finds the end of a head in bytes that arrive in pieces. A fault is reported as soon as it is
+/// visible, so that the client need not wait for the deadline.
 #[derive(Default)]
 pub struct Scan {
-    /// How many bytes have been looked at.
+    /// Number of bytes already examined.
     at: usize,
-    /// How long the current line is so far.
+    /// Length of the current line so far.
     line: usize,
-    /// Complete lines that were not empty.
+    /// Number of complete lines that were not empty.
     lines: usize,
-    /// Empty lines before the request line.
+    /// Number of empty lines before the request line.
     blank: usize,
 }
 
 impl Scan {
-    /// Goes on in `bytes`, which begin with those of the last call. Some is where the head ends.
+    /// Continues in `bytes`, which begin with those of the previous call. `Some` is the offset
+    /// behind the head.
     pub fn find_end(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Error> {
         let window = &bytes[..bytes.len().min(limits.head_bytes)];
         while let Some(&byte) = window.get(self.at) {
@@ -197,7 +201,7 @@ impl Scan {
         }
     }
 
-    /// Takes note of the end of a line; true if that is the end of the head.
+    /// Counts the end of a line; true if it ends the head.
     fn end_line(&mut self) -> Result<bool, Error> {
         let empty = std::mem::take(&mut self.line) == 0;
         match (empty, self.lines) {
@@ -214,7 +218,7 @@ impl Scan {
     }
 }
 
-/// The answer to a TLS handshake, whose first byte can begin no request.
+/// The message for a TLS handshake, whose first byte cannot begin a request.
 const TLS_HINT: &str = "This port speaks plain HTTP, and this is a TLS handshake: use http://, or a \
                         proxy that ends TLS in front of it";
 
@@ -238,14 +242,14 @@ fn unparsable(error: httparse::Error, bytes: &[u8]) -> Error {
     }
 }
 
-/// Whether the request line is one but for its version of HTTP, which is not spoken here.
+/// True if the request line is well-formed except for an HTTP version that is not supported.
 fn names_a_version(bytes: &[u8]) -> bool {
     let line = bytes.trim_ascii_start().split(|&byte| byte == b'\r').next().unwrap_or_default();
     let version = line.split(|&byte| byte == b' ').nth(2).unwrap_or_default();
     matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'])
 }
 
-/// RFC 9112, 3.2: the path and query of whichever form was sent.
+/// Returns path and query of a target in origin or absolute form (RFC 9112, 3.2).
 fn origin_form(method: &str, target: &str) -> Result<String, Error> {
     let not_a_path = || bad(400, "The target is not a path");
     let origin = match target.split_once("://") {
@@ -262,7 +266,8 @@ fn origin_form(method: &str, target: &str) -> Result<String, Error> {
     if known && origin.is_ascii() { Ok(origin) } else { Err(not_a_path()) }
 }
 
-/// RFC 9110, 8.6: digits and nothing else.
+/// Parses a Content-Length: digits and nothing else (RFC 9110, 8.6). Too large for `usize` counts
+/// as its maximum.
 fn content_length(value: &str) -> Result<usize, Error> {
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     match value.parse::<u64>() {

@@ -1,30 +1,30 @@
-//! How long a client may take to send a body.
+//! The deadline for a request's body, which moves as bytes arrive.
 
 use std::time::{Duration, Instant};
 
-/// The time that a body has left: some to begin with, and more for each byte that arrives, up to as much
-/// as at the beginning. However fast the first megabytes came, a client cannot stay by sending next to
-/// nothing from then on.
+/// A moving deadline: a body starts with some time, and each byte that arrives adds to it, up to
+/// the initial time. So a client cannot stay by sending next to nothing, however fast its first
+/// megabytes came.
 pub struct Pace {
-    /// The most that may be left at any time.
+    /// The initial time, and the most that may be left at any moment.
     grace: Duration,
-    /// Bytes a second.
+    /// Least rate, in bytes a second.
     rate: u32,
     deadline: Instant,
 }
 
 impl Pace {
-    /// A body begins now; it must bring `rate` bytes a second, after `grace`.
+    /// Starts now; the body must bring `rate` bytes a second after the first `grace`.
     pub fn new(grace: Duration, rate: u32) -> Pace {
         Pace { grace, rate: rate.max(1), deadline: Instant::now() + grace }
     }
 
-    /// When the next byte has to be there at the latest.
+    /// Returns the time by which the next byte must arrive.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Counts bytes that have arrived.
+    /// Extends the deadline for bytes that have arrived.
     pub fn note(&mut self, bytes: usize) {
         let earned = Duration::from_secs_f64(bytes as f64 / f64::from(self.rate));
         let most = Instant::now() + self.grace;

@@ -1,4 +1,4 @@
-//! Answers that the front gives by itself: a status, and why.
+//! Refusals that the HTTP server writes by itself, without a worker.
 
 use std::fmt::Write;
 
@@ -7,8 +7,8 @@ use ::http::StatusCode;
 use super::Look;
 use crate::error::Error;
 
-/// A refusal as bytes: head and error object, as its client understands them. Without `keep_alive` it
-/// says `Connection: close`. `with_body` is false in answer to HEAD.
+/// Returns a refusal as bytes: head and error object, in the form `look`. Without `keep_alive` it
+/// says `Connection: close`; `with_body` is false for HEAD.
 pub fn refusal(
     error: &Error,
     look: &Look,
@@ -53,7 +53,7 @@ pub fn refusal(
     head.into_bytes()
 }
 
-/// The words that go with a status; `Unknown` with one that has none.
+/// Returns the standard reason phrase of a status; `Unknown` if it has none.
 pub fn reason_phrase(status: u16) -> &'static str {
     let known = StatusCode::from_u16(status).ok();
     known.and_then(|status| status.canonical_reason()).unwrap_or("Unknown")

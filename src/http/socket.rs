@@ -1,6 +1,7 @@
-//! Stream sockets of either family, and waiting for them with deadlines that nothing prolongs.
+//! Client sockets, TCP or Unix, and waiting for them with deadlines that incoming bytes do not
+//! extend.
 //!
-//! No call blocks by itself: all waiting is done in [`wait`], where a [`Signal`] can end it.
+//! No socket call blocks: all waiting happens in [`wait`], where a [`Signal`] can end it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -10,10 +11,10 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{self, Errno};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 
-/// Bytes that a client has to make room for in time.
+/// Bytes that a client must make room for within each stall time.
 const PIECE: usize = 16 * 1024;
 
-/// Why nothing more can be read or written.
+/// The reason that reading or writing ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// The deadline passed.
@@ -22,23 +23,24 @@ pub enum Stopped {
     Gone,
 }
 
-/// Waits until a descriptor has something to report; false when the deadline came first.
+/// Waits until one of the descriptors is ready; false if the deadline passed first or `poll`
+/// failed.
 pub fn wait(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> bool {
     loop {
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        // A deadline further away than the kernel can count is none.
+        // A deadline beyond the kernel's range counts as none.
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(fds, timeout.as_ref()) {
             Err(Errno::INTR) => {}
             Ok(0) if left != Some(Duration::ZERO) => {}
             Ok(ready) => return ready > 0,
-            // No memory for the call: no better than a deadline that has passed.
+            // The kernel has no memory: treated as a passed deadline.
             Err(_) => return false,
         }
     }
 }
 
-/// Raised once and for all; wakes every thread that waits for it.
+/// A one-way flag that wakes every thread waiting for it; it is never lowered.
 pub struct Signal(OwnedFd);
 
 impl Signal {
@@ -47,7 +49,7 @@ impl Signal {
     }
 
     pub fn raise(&self) {
-        // It can only fail when the counter is full: then the signal has long been raised.
+        // It fails only if the counter is full, and then the signal has long been raised.
         let _ = io::write(&self.0, &1u64.to_ne_bytes());
     }
 
@@ -55,7 +57,7 @@ impl Signal {
         wait(&mut [self.poll_fd()], Some(Instant::now()))
     }
 
-    /// Reports IN once the signal is raised.
+    /// A poll entry that reports IN once the signal is raised.
     pub fn poll_fd(&self) -> PollFd<'_> {
         PollFd::new(&self.0, PollFlags::IN)
     }
@@ -77,18 +79,18 @@ impl AsFd for ClientSocket {
 }
 
 impl ClientSocket {
-    /// Appends what has arrived, as far as the spare capacity goes, which must not be empty. 0 is
-    /// the end, `AGAIN` means that nothing has arrived.
+    /// Appends bytes that have arrived to the spare capacity of `into`, which must not be empty. 0
+    /// is the end of the stream; `AGAIN` means that nothing has arrived.
     pub fn read(&self, into: &mut Vec<u8>) -> io::Result<usize> {
         recv(&self.0, spare_capacity(into), RecvFlags::DONTWAIT).map(|(read, _)| read)
     }
 
-    /// Writes what there is room for now; `AGAIN` if there is none.
+    /// Writes as many bytes as there is room for; `AGAIN` if there is none.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
     }
 
-    /// Waits until something has arrived, then reads it. At least one byte, or it has stopped.
+    /// Waits until something has arrived and reads it; returns at least 1.
     pub fn read_by(
         &self,
         into: &mut Vec<u8>,
@@ -105,7 +107,8 @@ impl ClientSocket {
         }
     }
 
-    /// Writes all of it, as long as the other side makes room for [`PIECE`] within each `stall`.
+    /// Writes all of `bytes`. The other side must make room for [`PIECE`] bytes within each
+    /// `stall`.
     pub fn write_paced(
         &self,
         mut bytes: &[u8],
@@ -142,14 +145,14 @@ impl ClientSocket {
         }
     }
 
-    /// Tells the other side that nothing more will come.
+    /// Ends the sending side: the other side reads the end of the stream.
     pub fn end_writing(&self) {
-        // It fails only if the other side has ended already.
+        // It fails only if the other side has already closed.
         let _ = shutdown(&self.0, Shutdown::Write);
     }
 
-    /// Whether closing the socket, even by a panic or the end of the process, is to reset the
-    /// connection, so that what was sent does not look complete. Unix sockets know no reset.
+    /// Sets whether closing the socket resets the connection, also in a panic or when the process
+    /// ends, so that a partial answer does not look complete. Unix sockets have no reset.
     pub fn reset_on_close(&self, reset: bool) {
         let _ = sockopt::set_socket_linger(&self.0, reset.then_some(Duration::ZERO));
     }

@@ -1,14 +1,15 @@
-//! Server-Sent Events: an event is `data: <one line>` and an empty line, in some dialects with its
-//! name before it, and nothing else; OpenAI's clients fail on `id:`, `retry:` or an event without data.
+//! Server-Sent Events. An event is `data: <one line>` and an empty line, in some dialects preceded
+//! by its name. Nothing else is sent: OpenAI's clients fail on `id:`, `retry:` or an event without
+//! data.
 
 use std::io;
 
 use crate::http::answer::{Answer, Stream};
 
-/// One line end only: with two, some clients see an empty event.
+/// A comment has one line end only: after two, some clients see an empty event.
 const COMMENT: &[u8] = b": keep-alive\n";
 
-/// An answer as a stream of events. What is put in is sent at the next flush, in one write.
+/// An answer as a stream of events. Events are collected and sent by the next flush, in one write.
 pub struct EventStream<'a> {
     stream: Stream<'a>,
 }
@@ -22,36 +23,36 @@ impl<'a> EventStream<'a> {
         EventStream { stream: answer.stream("text/event-stream; charset=utf-8") }
     }
 
-    /// Puts an event in, with its name if it has one; `data` must append one line.
+    /// Adds an event, with its name if it has one; `data` must append one line.
     pub fn event(&mut self, name: Option<&str>, data: impl FnOnce(&mut Vec<u8>)) {
         put_event(self.stream.buffer(), name, data);
     }
 
-    /// Puts a comment in, which clients pass over: it shows proxies that the stream is alive.
+    /// Adds a comment, which clients skip, to show proxies that the stream is alive.
     pub fn comment(&mut self) {
         self.stream.buffer().extend_from_slice(COMMENT);
     }
 
-    /// Sends what has been put in; false if that is nothing.
+    /// Sends what has been added; false if there was nothing.
     ///
     /// # Errors
-    /// When the client has gone.
+    /// The client has gone.
     pub fn flush(&mut self) -> io::Result<bool> {
         self.stream.flush()
     }
 
-    /// Sends what has been put in and ends a complete answer.
+    /// Sends what has been added and ends a complete answer.
     ///
     /// # Errors
-    /// When the client has gone.
+    /// The client has gone.
     pub fn finish(self) -> io::Result<()> {
         self.stream.finish()
     }
 
-    /// Sends what has been put in and ends an answer that is not complete.
+    /// Sends what has been added and ends an answer that is not complete.
     ///
     /// # Errors
-    /// When the client has gone.
+    /// The client has gone.
     pub fn break_off(self) -> io::Result<()> {
         self.stream.finish_connection()
     }
