@@ -1,15 +1,15 @@
-//! The running server: who is let in, and who answers. It is the only user of tiny_http.
+//! The running server: lets requests in and answers them. It is the only user of tiny_http.
 //!
-//! Enters: a request that [`crate::http`] has read. Leaves: its answer, by the routes of `service`. It
-//! may know every room but [`crate::cli`].
+//! Enters: a request that [`crate::http`] has read. Leaves: its answer, by the routes of `service`.
+//! It may know every room but [`crate::cli`].
 //!
 //! ```text
 //! front ─▶ admission ─▶ tickets ─▶ line ─▶ tiny_http ─▶ workers ─▶ service
 //! ```
 //!
-//! `front` hands over a request that it has read. The request waits in `tickets`, while a ticket that
-//! names it goes through tiny_http to a worker; the worker fetches the request and answers on the
-//! client's own socket.
+//! The front hands over a request that it has read. The request waits in `tickets`, while a ticket
+//! with its number goes through tiny_http to a worker; the worker fetches the request by the number
+//! and answers on the client's own socket.
 
 pub mod access;
 mod admission;
@@ -39,30 +39,30 @@ use crate::http::{Front, Limits, Listener};
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::manager::Health;
 
-/// How much the server does at once.
+/// Limits on the work that the server does at the same time.
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
-    /// Of the connections.
+    /// Limits on connections and their requests.
     pub front: Limits,
-    /// Requests that are worked on at once.
+    /// Most requests that are worked on at the same time.
     pub requests: usize,
-    /// Called when a burst of requests is over.
+    /// Called when a burst of answers is over, to free its memory.
     pub after_burst: fn(),
 }
 
 /// The running server. Dropping it ends all connections.
 pub struct Server {
-    /// The clients' side.
+    /// The side that accepts and reads clients.
     pub front: Front,
     workers: Arc<Workers>,
     tickets: Arc<Tickets>,
 }
 
 impl Server {
-    /// Starts to serve on `listeners`.
+    /// Starts serving on `listeners`.
     ///
     /// # Errors
-    /// When a thread or a descriptor cannot be had.
+    /// No thread or descriptor is available.
     pub fn start(
         listeners: Vec<Listener>,
         service: Arc<Service>,
@@ -75,7 +75,7 @@ impl Server {
         Ok(Server { front, workers, tickets })
     }
 
-    /// How the server is, for its watchdog.
+    /// Returns the checks of the server for its watchdog.
     pub fn health(&self) -> ServerHealth {
         let mut heartbeats = self.front.heartbeats().to_vec();
         heartbeats.push(self.workers.service().completions.langfast.heartbeat());
@@ -84,8 +84,8 @@ impl Server {
     }
 }
 
-/// How the server is: whether its accept loops, LangFast's runner and the way to the workers go on. A
-/// server that is busy, even one that turns clients away, is not stuck.
+/// Reports for the watchdog whether the accept loops, LangFast's runner and the way to the workers
+/// make progress. A busy server is not stuck, even one that turns clients away.
 pub struct ServerHealth {
     heartbeats: Vec<Arc<Heartbeat>>,
     workers: Arc<Workers>,
@@ -121,7 +121,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
 
-    /// A server with nothing behind it.
+    /// Starts a server whose LangFast cannot be reached.
     fn start() -> (Server, SocketAddr) {
         let args = ["langfast2api", "--state-dir", "/nowhere", "--origin", "http://127.0.0.1:1"];
         let matches = Cli::definition().try_get_matches_from(args).unwrap();

@@ -1,10 +1,10 @@
-//! Who may come in: API keys, the names the server answers to when there are none, and the origins
-//! whose pages may call it.
+//! The access rules: API keys, the host names that the server answers to without keys, and the
+//! origins whose pages may call it.
 //!
-//! A browser carries a page's request to any address, also to a server that only this machine reaches,
-//! and lets the page start what it cannot read the answer of. So a request that a foreign page has
-//! made is refused, with or without keys, unless the operator has allowed the page's origin. Programs
-//! that are no browsers send neither `Origin` nor `Sec-Fetch-Site`, and do not notice.
+//! A browser sends a page's request to any address, even to a server that only this machine
+//! reaches, and even if the page may not read the answer. So a request from a foreign page is
+//! refused, with or without keys, unless the operator has allowed the page's origin. Programs other
+//! than browsers send neither `Origin` nor `Sec-Fetch-Site` and are not affected.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,21 +17,21 @@ use crate::http::Head;
 /// A key of fewer characters than this is warned of.
 const SHORT_KEY: usize = 16;
 
-/// The rules.
+/// The rules by which requests are let in.
 #[derive(Clone, Default)]
 pub struct Access {
     keys: Vec<String>,
-    /// Names in `Host` that are let in without a key; `None` lets every name in.
+    /// Host names that are let in without a key; `None` lets every name in.
     hosts: Option<Vec<String>>,
     origins: Vec<Allowed>,
 }
 
-/// An origin whose pages may call.
+/// An allowed origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Allowed {
-    /// Every one.
+    /// Every origin.
     Any,
-    /// This one, as browsers write it.
+    /// This origin, as browsers write it.
     Origin(String),
 }
 
@@ -72,23 +72,23 @@ impl Access {
         Ok(())
     }
 
-    /// Whether every page of the web may have requests answered: all origins are allowed, and no key is
-    /// asked for.
+    /// True if every page of the web may have requests answered: all origins are allowed, and no
+    /// key is needed.
     pub fn is_open_to_the_web(&self) -> bool {
         !self.has_keys() && self.origins.contains(&Allowed::Any)
     }
 
-    /// Whether a key is asked for.
+    /// True if requests need a key.
     pub fn has_keys(&self) -> bool {
         !self.keys.is_empty()
     }
 
-    /// One of the keys, for requests of the program's own.
+    /// Returns one of the keys, for the program's own requests.
     pub fn any_key(&self) -> Option<&str> {
         self.keys.first().map(String::as_str)
     }
 
-    /// Refuses an address that other machines reach, if no key is asked for.
+    /// Refuses to listen on an address that other machines reach unless keys are set.
     ///
     /// # Errors
     /// [`BadSetting`] says what to set.
@@ -103,21 +103,21 @@ impl Access {
         )))
     }
 
-    /// Lets in, without a key, only requests for a local name, an IP address, or one of these names.
+    /// Without keys, restricts requests to local names, IP addresses, and `names`.
     ///
-    /// A page on the web can make its own name mean 127.0.0.1 (DNS rebinding) and would be let in
-    /// otherwise; what it cannot do is to send another name than its own.
+    /// A web page can make its own name resolve to 127.0.0.1 (DNS rebinding) and would be let in
+    /// otherwise; it cannot send any other name than its own.
     pub fn allow_hosts(&mut self, names: &[String]) {
         self.hosts = Some(names.iter().map(|name| name.to_ascii_lowercase()).collect());
     }
 
-    /// Refuses a request for a name that the server does not answer to.
+    /// Refuses a request for a host name that the server does not answer to.
     ///
     /// # Errors
     /// [`Error::Forbidden`] says which setting allows the name.
     pub fn check_host(&self, head: &Head) -> Result<(), Error> {
         let Some(names) = self.hosts.as_ref().filter(|_| !self.has_keys()) else { return Ok(()) };
-        // HTTP/1.0 has no Host, and no browser speaks it.
+        // HTTP/1.0 allows requests without Host, and no browser speaks it.
         let Some(host) = head.header("host") else { return Ok(()) };
         let name = host_name(host).to_ascii_lowercase();
         let is_local = name == "localhost" || name.ends_with(".localhost");
@@ -130,11 +130,11 @@ impl Access {
         )))
     }
 
-    /// Refuses a request that a page of another origin has made, unless the origin is allowed.
+    /// Refuses a request from a page of another origin, unless that origin is allowed.
     ///
-    /// Browsers tell by two fields that pages cannot change: `Origin`, and, to addresses that they
-    /// trust (`https`, `localhost`, `127.0.0.1`), `Sec-Fetch-Site`. A link that somebody follows to the
-    /// server is no page's request: it comes as a navigation, which changes nothing here.
+    /// Browsers identify the page in two fields that it cannot change: `Origin`, and, for addresses
+    /// that they trust (`https`, `localhost`, `127.0.0.1`), `Sec-Fetch-Site`. Following a link to
+    /// the server is not a page's request: it comes as a navigation, which changes nothing here.
     ///
     /// # Errors
     /// [`Error::Forbidden`] says which setting allows the origin.
@@ -161,7 +161,7 @@ impl Access {
         )))
     }
 
-    /// Whether a page of this origin may have sent the request: it is allowed, or the server's own.
+    /// True if a page of this origin may have sent the request: it is allowed, or the server's own.
     fn may_call(&self, head: &Head, origin: &str) -> bool {
         let own = match head.header("sec-fetch-site") {
             Some("same-origin") => true,
@@ -178,8 +178,8 @@ impl Access {
         })
     }
 
-    /// Refuses a request without a key, or with wrong ones only, if keys are set. A key comes as
-    /// `Authorization: Bearer KEY`, `x-api-key: KEY` (Anthropic's) or `api-key: KEY` (Azure's).
+    /// Refuses a request that brings no valid key, if keys are set. A key comes as `Authorization:
+    /// Bearer KEY`, `x-api-key: KEY` (Anthropic's) or `api-key: KEY` (Azure's).
     ///
     /// # Errors
     /// [`Error::Unauthorized`].
@@ -194,25 +194,25 @@ impl Access {
                  `x-api-key: KEY` or `api-key: KEY`",
             ));
         }
-        // All are compared, whole, so that the time taken tells nothing of the keys.
+        // All pairs are compared, and whole, so that the time taken reveals nothing of the keys.
         let pairs = given.iter().flat_map(|given| self.keys.iter().map(move |key| (given, key)));
         let equal = pairs.map(|(given, key)| key.as_bytes().ct_eq(given.as_bytes()));
         let any = equal.fold(subtle::Choice::from(0), |any, one| any | one);
         if any.into() { Ok(()) } else { Err(Error::Unauthorized("Incorrect API key provided")) }
     }
 
-    /// Whether the request comes from a page of an allowed origin.
+    /// True if the request comes from a page of an allowed origin.
     pub fn comes_from_allowed_page(&self, head: &Head) -> bool {
         head.header("origin").is_some_and(|origin| self.allows(origin))
     }
 
-    /// The header fields that let the page that asked read an answer, whatever its status; empty if
+    /// Returns the header fields that let the calling page read an answer of any status; empty if
     /// no origin is allowed.
     pub fn cors_fields(&self, head: &Head) -> Vec<(&'static str, String)> {
         if self.origins.is_empty() {
             return Vec::new();
         }
-        // For caches: the answer to one origin is not that to another.
+        // Tells caches that the answer depends on the origin.
         let mut fields = vec![("Vary", "Origin".to_owned())];
         if let Some(origin) = head.header("origin").filter(|origin| self.allows(origin)) {
             fields.push(("Access-Control-Allow-Origin", origin.to_owned()));
@@ -222,8 +222,8 @@ impl Access {
     }
 }
 
-/// The fields of answers that a page's script may read, besides those that it always may: what this
-/// program sends, and what OpenAI's and Anthropic's SDKs look for.
+/// Header fields of answers that a page's script may read besides the standard ones: those that
+/// this program sends, and those that OpenAI's and Anthropic's SDKs look for.
 const EXPOSED: &str = "x-request-id, request-id, openai-processing-ms, x-should-retry, retry-after, \
                        retry-after-ms, x-langfast2api-ignored, x-langfast2api-json, \
                        x-langfast2api-tools, allow, www-authenticate";
@@ -324,8 +324,8 @@ impl Keys {
     }
 }
 
-/// All keys that a request brings: clients that are told of one in their settings may send another
-/// beside it that is meant for somebody else.
+/// Returns all keys in a request. A client that is given a key may send it beside another one that
+/// is meant for a different server.
 fn given_keys(head: &Head) -> impl Iterator<Item = &str> {
     let bearer = head.headers("authorization").filter_map(|value| {
         let (scheme, key) = value.trim().split_once(' ')?;
@@ -335,7 +335,7 @@ fn given_keys(head: &Head) -> impl Iterator<Item = &str> {
     bearer.chain(own.map(str::trim)).filter(|key| !key.is_empty())
 }
 
-/// Whether an origin is that of the name and port that the request was sent to.
+/// True if an origin is the name and port that the request was sent to.
 fn is_own(head: &Head, origin: &str) -> bool {
     let authority = origin.split_once("://").map(|(_, authority)| authority);
     let host = head.header("host").map(str::trim);
@@ -343,7 +343,7 @@ fn is_own(head: &Head, origin: &str) -> bool {
         && authority.map(str::to_ascii_lowercase) == host.map(str::to_ascii_lowercase)
 }
 
-/// Whether somebody has opened the URL in a window of its own, by a link or otherwise.
+/// True if somebody opened the URL in a window of its own, by a link or otherwise.
 fn is_navigation(head: &Head) -> bool {
     let is = |name: &str, value: &str| head.header(name).is_none_or(|found| found == value);
     ["GET", "HEAD"].contains(&&*head.method)
@@ -351,12 +351,12 @@ fn is_navigation(head: &Head) -> bool {
         && is("sec-fetch-dest", "document")
 }
 
-/// Whether an origin is fit to be repeated in a message.
+/// True if an origin is fit to be repeated in a message.
 fn is_presentable(origin: &str) -> bool {
     origin.len() <= 100 && origin.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// The name in a `Host` field, without a port and brackets.
+/// Returns the name in a `Host` field, without port and brackets.
 fn host_name(host: &str) -> &str {
     let host = host.trim();
     match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -481,7 +481,7 @@ mod tests {
             "Sec-Fetch-Site: none|",
             "Sec-Fetch-Site: same-origin|",
             "Origin: http://localhost|Sec-Fetch-Site: same-origin|",
-            // A proxy in front may have changed the name that the browser asked for.
+            // A proxy in front may have changed the host name that the browser asked for.
             "Origin: https://api.example|Sec-Fetch-Site: same-origin|",
             "Sec-Fetch-Site: cross-site|Sec-Fetch-Mode: navigate|Sec-Fetch-Dest: document|",
         ] {

@@ -1,4 +1,4 @@
-//! Who and what is let in.
+//! Decides which requests are let in, by their heads.
 
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use crate::dialects::anthropic;
 use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
 use crate::http::{Exchange, Gate, Head, Look};
 
-/// Lets requests in: those that have a route, and for which there is a worker.
+/// Lets a request in if its host, origin, key, route and media type are right, and hands it to a
+/// worker.
 pub struct Admission {
-    /// Those that do the work.
+    /// The threads that answer.
     pub workers: Arc<Workers>,
-    /// The way to them.
+    /// The way from a request to a worker.
     pub tickets: Arc<Tickets>,
 }
 
@@ -24,7 +25,7 @@ impl Gate for Admission {
         access.check_origin(head)?;
         let unknown = || Error::NoSuchUrl(format!("{} {}", head.method, head.path()));
         let route = Route::find(head.path()).ok_or_else(unknown)?;
-        // A preflight carries no key; it is answered for the origins that were allowed alone.
+        // A preflight carries no key; it is answered only for origins that are allowed.
         let is_preflight = head.method == "OPTIONS" && access.comes_from_allowed_page(head);
         if !is_preflight && !route.allows(&head.method) {
             return Err(Error::WrongMethod { method: head.method.clone(), allow: route.methods() });
@@ -69,13 +70,13 @@ impl Gate for Admission {
     }
 }
 
-/// How errors look to the client that sent this head.
+/// Returns how errors are written for the client that sent this head.
 pub fn envelope(head: &Head) -> Envelope {
     if speaks_anthropic(head) { anthropic::envelope } else { DEFAULT_ENVELOPE }
 }
 
-/// Refuses a body that is declared as something other than plain JSON. One that is not declared is
-/// taken for it.
+/// Refuses a body that is declared as something other than plain JSON. Without a declaration it is
+/// taken for JSON.
 fn check_media(head: &Head) -> Result<(), Error> {
     let refuse = |message: String| Err(Error::BadHttp { status: 415, message });
     if let Some(encoding) = head.header("content-encoding") {

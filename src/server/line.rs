@@ -1,9 +1,9 @@
-//! The private line to tiny_http: one connection, on which `front` sends nothing but tickets.
+//! The private line to tiny_http: one connection that carries nothing but tickets.
 //!
-//! tiny_http has no limits and deadlines of its own, its accept loop ends for good at the first error,
-//! and it panics where no thread can be had for a further connection. So there is no further connection:
-//! when this one has been accepted the listener is closed, and nobody else, not even another process
-//! of this user, can reach tiny_http.
+//! tiny_http has no limits and deadlines, its accept loop ends for good at the first error, and it
+//! panics if it cannot start a thread for a further connection. So there is no further connection:
+//! once this one is accepted, the listener is closed, and nobody else, not even another process of
+//! this user, can reach tiny_http.
 
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
@@ -15,30 +15,30 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
 
-/// How long tiny_http may take to hand out the first ticket, and to notice that its listener is closed.
+/// Longest wait for the first ticket, and for tiny_http to notice that its listener is closed.
 const OPENED_WITHIN: Duration = Duration::from_secs(5);
-/// How long writing a ticket may block. tiny_http's thread does nothing but read them.
+/// Longest time that writing a ticket may block. tiny_http's thread does nothing but read them.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
-/// The first ticket, which is nobody's.
+/// The first ticket, which belongs to no request.
 const NOBODY: u64 = 0;
 
 /// A tiny_http server and the only connection to it.
 pub struct Line {
-    /// Never dropped: it would look for the path of its listener, which has none, and panic. What stays
-    /// of a line that was replaced is some hundred bytes.
+    /// Never dropped: dropping would look up the path of the listener, which has none, and panic. A
+    /// replaced line leaves some hundred bytes behind.
     http: ManuallyDrop<tiny_http::Server>,
     connection: Mutex<UnixStream>,
-    /// When a ticket came out last.
+    /// When the latest ticket came out.
     last_called: Mutex<Instant>,
 }
 
 impl Line {
-    /// Opens a line, and returns when a first ticket has gone through it.
+    /// Opens a line, and returns once a first ticket has passed through it.
     ///
     /// # Errors
-    /// A descriptor or a thread cannot be had.
+    /// No descriptor or thread is available.
     pub fn open() -> io::Result<Line> {
-        // An abstract name needs no directory, and no file that somebody might remove.
+        // An abstract socket name needs no directory, and no file that somebody might remove.
         let name = format!("langfast2api-{}", uuid::Uuid::new_v4());
         let address = SocketAddr::from_abstract_name(name)?;
         let listener = UnixListener::bind_addr(&address)?;
@@ -61,7 +61,7 @@ impl Line {
         }
     }
 
-    /// Sends a ticket, the only content of a request.
+    /// Sends a ticket, as the path of a request that has nothing else.
     ///
     /// # Errors
     /// tiny_http does not read any more.
@@ -73,35 +73,35 @@ impl Line {
     /// Waits for the next ticket; `None` if none comes in time.
     ///
     /// # Errors
-    /// The listener has been closed. tiny_http says so once.
+    /// The listener has been closed. tiny_http reports this once.
     pub fn next(&self, within: Duration) -> Result<Option<u64>, Ended> {
         let Some(request) = self.http.recv_timeout(within).map_err(|_| Ended)? else {
             return Ok(None);
         };
         *self.last_called.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let ticket = request.url().strip_prefix('/').and_then(|ticket| ticket.parse().ok());
-        // Nothing is said on the line: the answer goes straight to the client.
+        // tiny_http must not answer on the line: the answer goes directly to the client.
         drop(request.into_writer());
         Ok(ticket)
     }
 
-    /// How long ago a ticket came out last.
+    /// Returns the time since the latest ticket came out.
     pub fn silence(&self) -> Duration {
         self.last_called.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    /// Has tiny_http read no more of what is sent, as when its thread has ended.
+    /// Makes sending fail, as when tiny_http's thread has ended.
     #[cfg(test)]
     pub fn break_off(&self) {
         self.connection().shutdown(std::net::Shutdown::Both).unwrap();
     }
 
-    /// Has what is sent get lost, as when tiny_http's thread is stuck.
+    /// Makes sent tickets disappear, as when tiny_http's thread is stuck.
     #[cfg(test)]
     pub fn get_stuck(&self) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         *self.connection() = ours;
-        // It stays open, and nobody reads it.
+        // The other end stays open, and nobody reads it.
         std::mem::forget(theirs);
     }
 
@@ -110,7 +110,7 @@ impl Line {
     }
 }
 
-/// tiny_http accepts no more.
+/// tiny_http has stopped accepting connections.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ended;
 

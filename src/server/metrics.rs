@@ -1,7 +1,8 @@
-//! `/metrics`: what the server knows of its own doings, as Prometheus reads it.
+//! `/metrics`: the server's counters and state, in Prometheus' formats.
 //!
-//! The registry is made anew for each scrape: counters are handles, and what is only known now (the
-//! process's memory, the session's end) is left out when it is not known.
+//! Each scrape builds a new registry. Counters are handles, so this is cheap; values that are only
+//! known at this moment (the process's memory, the session's expiry) are left out when they are not
+//! known.
 
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text, text};
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -19,11 +20,11 @@ use crate::observe::vitals::Vitals;
 const OPENMETRICS: &str = "application/openmetrics-text";
 const OPENMETRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Answers with all metrics, in OpenMetrics' format for who prefers it and in Prometheus' older text
-/// format for anybody else.
+/// Answers with all metrics, in OpenMetrics' format if the client prefers it, else in Prometheus'
+/// older text format.
 ///
 /// # Errors
-/// When the client has gone.
+/// The client has gone.
 pub fn send(answer: &mut Answer, vitals: &Vitals, langfast: &LangFast) -> std::io::Result<()> {
     let registry = registry(vitals, langfast);
     let is_openmetrics = prefers_openmetrics(&answer.exchange().head);
@@ -78,7 +79,7 @@ struct Identity {
     kind: &'static str,
 }
 
-/// How we stand with LangFast now. Whose account it is is not told.
+/// Adds the state of the connection to LangFast, without the account's name.
 fn register_langfast(langfast: &LangFast, registry: &mut Registry) {
     let is_connected = langfast.runner().is_connected();
     registry.register(
@@ -116,7 +117,7 @@ mod tests {
             let head = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{accept}\r\n");
             prefers_openmetrics(&Head::parse(head.as_bytes(), &Limits::default()).unwrap())
         };
-        // As Prometheus 2.42 and 3 have it.
+        // Sent by Prometheus 2.42 and by 3.
         assert!(prefers(
             "Accept: application/openmetrics-text;version=1.0.0,\
              application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n"

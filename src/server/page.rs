@@ -1,5 +1,5 @@
-//! The page that browsers get at `/`, and what it asks the server for. It is one document with its
-//! style and script inside, so that nothing else has to be let in or kept.
+//! The page that browsers get at `/`, and the JSON that it asks the server for. It is one document
+//! with its style and script inline, so that its policy can forbid everything else.
 
 use serde_json::json;
 
@@ -13,18 +13,18 @@ const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/script.js");
 
-/// Whether the page is what a request for `/` wants: browsers ask for `text/html` by name, and
-/// programs for anything.
+/// True if a request for `/` asks for the page: browsers name `text/html` in `Accept`, programs
+/// accept anything.
 pub fn is_wanted(head: &Head) -> bool {
     let html = head.accepts("text/html").unwrap_or(0.0);
     html > 0.0 && html >= head.accepts("text/plain").unwrap_or(0.0)
 }
 
-/// Answers with the page. Its policy lets its own script and style run and nothing else: a nonce, new
-/// for each answer, names them.
+/// Answers with the page. Its Content-Security-Policy allows only its own script and style, by a
+/// nonce that is new for each answer.
 ///
 /// # Errors
-/// When the client has gone.
+/// The client has gone.
 pub fn send(answer: &mut Answer) -> std::io::Result<()> {
     let nonce = uuid::Uuid::new_v4().simple().to_string();
     let policy = format!(
@@ -42,7 +42,7 @@ pub fn send(answer: &mut Answer) -> std::io::Result<()> {
     answer.whole(200, "text/html; charset=utf-8", &page)
 }
 
-/// How the server is, as JSON. Whose account it uses is not told.
+/// Returns the server's state as JSON, without the account that it uses.
 pub fn status(vitals: &Vitals, langfast: &LangFast) -> String {
     let session = match langfast.session().present() {
         Some(grant) if grant.email.is_some() => "account",
@@ -55,7 +55,7 @@ pub fn status(vitals: &Vitals, langfast: &LangFast) -> String {
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": vitals.uptime().as_secs(),
         "session": session,
-        // Why the last sign-in failed: requests fail alike.
+        // Why the last sign-in failed, if it did: requests would fail the same way.
         "problem": langfast.session().failure().map(|error| error.to_string()),
         "socket": if langfast.runner().is_connected() { "connected" } else { "closed" },
         "under_way": vitals.under_way(),
@@ -65,7 +65,7 @@ pub fn status(vitals: &Vitals, langfast: &LangFast) -> String {
     .to_string()
 }
 
-/// What each model accepts, as JSON.
+/// Returns what each model accepts, as JSON.
 pub fn models(models: &Models) -> String {
     let accepted: Vec<Accepted> = models.accepted().collect();
     serde_json::to_string(&accepted).expect("texts always serialise")

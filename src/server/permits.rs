@@ -1,4 +1,4 @@
-//! How many requests are worked on at once, and how many threads there have to be for them.
+//! The limit on requests under way, and the number of worker threads that they need.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -7,42 +7,42 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// How long a request waits for a permit: one whose client has just got its last byte becomes free in a
-/// moment, and that client may go on at once.
+/// Longest wait of a request for a permit. A client that has just read its last byte may send the
+/// next request before the permit of the previous one is given back.
 const PERMIT_WITHIN: Duration = Duration::from_millis(250);
-/// Workers that stay.
+/// Workers that stay when there is nothing to do.
 const LEAST_WORKERS: usize = 1;
 
-/// The permits, and the worker threads that they promise.
+/// Permits for requests under way, and the count of worker threads for them.
 pub struct Permits {
     most: usize,
     count: Mutex<Count>,
-    /// Told when a permit has been given back and somebody waits for one.
+    /// Notified when a permit is given back while somebody waits for one.
     freed: Condvar,
-    /// Told the number of threads, and of those that have something to do, whenever they change.
+    /// Called with the numbers of threads and of busy ones whenever one of them changes.
     note: Box<dyn Fn(usize, usize) + Send + Sync>,
 }
 
 #[derive(Default)]
 struct Count {
     threads: usize,
-    /// Requests that have or will have a worker.
+    /// Requests that occupy or will occupy a worker.
     busy: usize,
-    /// Requests under way.
+    /// Requests under way, including those whose answer is being written.
     permits: usize,
-    /// Requests that wait for a permit.
+    /// Requests that are waiting for a permit.
     waiting: usize,
 }
 
-/// The right to be worked on, and to a worker, so that no request waits for one in a queue. Held by who
-/// answers, until the answer has been written.
+/// Permission for one request to be worked on, with a worker for it, so that it never queues for a
+/// worker. Held until the answer has been written; dropping it gives both back.
 pub struct Permit {
     permits: Arc<Permits>,
     has_worker: bool,
 }
 
 impl Permit {
-    /// Lets the worker take another request; the permit stays.
+    /// Releases the worker for another request; the permit stays.
     pub fn let_worker_go(&mut self) {
         if std::mem::take(&mut self.has_worker) {
             let mut count = self.permits.count();
@@ -64,23 +64,23 @@ impl Drop for Permit {
 }
 
 impl Permits {
-    /// Permits for `most` requests at once, at least one. `note` is told how many threads there are,
-    /// and how many of them are busy, whenever that changes.
+    /// Creates permits for `most` requests at the same time, at least one. `note` is called with
+    /// the numbers of threads and of busy ones whenever one of them changes.
     pub fn new(most: usize, note: impl Fn(usize, usize) + Send + Sync + 'static) -> Arc<Permits> {
         let (count, freed) = (Mutex::default(), Condvar::new());
         Arc::new(Permits { most, count, freed, note: Box::new(note) })
     }
 
-    /// Permits that are taken now.
+    /// Returns the number of permits that are taken.
     pub fn taken(&self) -> usize {
         self.count().permits
     }
 
-    /// Takes a permit, and has a worker started with `spawn` if all are busy. Waits a moment if all
-    /// permits are taken.
+    /// Takes a permit, and calls `spawn` to start a worker if all are busy. If all permits are
+    /// taken, waits a moment for one.
     ///
     /// # Errors
-    /// All permits are taken, or no thread can be made.
+    /// All permits are taken, or no thread can be started.
     pub fn take(
         self: &Arc<Permits>,
         spawn: impl FnOnce() -> io::Result<()>,
@@ -114,7 +114,8 @@ impl Permits {
         Ok(count)
     }
 
-    /// Takes a worker off the count if more than `spare` have nothing to do: true if it has to end.
+    /// Removes a worker from the count if more than `spare` are idle; true if the calling worker
+    /// must end.
     pub fn may_end(&self, spare: usize) -> bool {
         let mut count = self.count();
         let ends = count.threads > (count.busy + spare).max(LEAST_WORKERS);
@@ -136,7 +137,7 @@ impl Permits {
 
 #[cfg(all(test, feature = "interleavings"))]
 mod interleavings {
-    //! Time stands still here: a request that waits does so until a permit is free.
+    //! No timeout passes in these tests: a request waits until a permit is free.
 
     use super::*;
     use shuttle::thread;

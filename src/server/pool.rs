@@ -1,5 +1,5 @@
-//! Threads that are kept a while for the next job. A job never waits for one: if none is free, another
-//! is started.
+//! A pool of threads that never queues a job: if no thread is free, another is started. Idle
+//! threads stay a while for further jobs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, SendError, Sender, TrySendError, bounded};
 
-/// For so long threads that are ending may still hold memory.
+/// Delay before `after_burst`, so that exiting threads have released their memory.
 const TEAR_DOWN: Duration = Duration::from_millis(200);
 
-/// What a thread does.
+/// The work of a thread until it is free again.
 pub type Job = Box<dyn FnOnce() + Send>;
 
-/// The threads.
+/// Threads that run jobs, each at once.
 pub struct Pool {
     name: &'static str,
     stack: usize,
     idle: Duration,
-    /// Called when half of the threads of a burst have ended.
+    /// Called each time that half of the threads have ended.
     after_burst: fn(),
     jobs: (Sender<Job>, Receiver<Job>),
     size: Mutex<Size>,
@@ -27,24 +27,26 @@ pub struct Pool {
 #[derive(Default)]
 struct Size {
     threads: usize,
-    /// The most that there have been since the last time that half of them had ended.
+    /// The most threads since the last call of `after_burst`.
     most: usize,
 }
 
 impl Pool {
-    /// A pool without a thread. Threads of this name have so many bytes of stack, and end when they have
-    /// had no job for `idle`; whenever half of them have ended, `after_burst` is called.
+    /// Creates a pool without threads. They are called `name`, have `stack` bytes of stack, and end
+    /// after `idle` without a job; each time that half of them have ended, `after_burst` is called.
     pub fn new(name: &'static str, stack: usize, idle: Duration, after_burst: fn()) -> Arc<Pool> {
         let size = Mutex::default();
         Arc::new(Pool { name, stack, idle, after_burst, jobs: bounded(0), size })
     }
 
-    /// Has a thread do `job`; the caller does it if no thread can be made. A panic ends the job alone.
+    /// Runs `job` on a thread of the pool, or on the caller's if none can be started. A panic ends
+    /// only the job.
     pub fn run(self: &Arc<Pool>, job: Job) {
-        // The channel holds nothing: it takes what a thread is waiting for.
+        // The channel has no room: it accepts a job only if a thread is waiting.
         let Err(TrySendError::Full(job)) = self.jobs.0.try_send(job) else { return };
         let job = match self.add_thread() {
-            // Straight to the new thread: by the channel, another caller's job could get there first.
+            // The job goes directly to the new thread: on the shared channel, another caller's job
+            // could reach the thread first.
             Ok(first) => match first.send(job) {
                 Ok(()) => return,
                 Err(SendError(job)) => job,
@@ -57,7 +59,7 @@ impl Pool {
         do_job(job);
     }
 
-    /// A further thread, and where to send its first job.
+    /// Starts a thread, and returns the channel for its first job.
     fn add_thread(self: &Arc<Pool>) -> std::io::Result<Sender<Job>> {
         let pool = self.clone();
         let (first, job) = bounded(1);
@@ -74,7 +76,7 @@ impl Pool {
         Ok(first)
     }
 
-    /// A thread's life.
+    /// Runs a thread of the pool: takes jobs until it has been idle for too long.
     fn work(&self) {
         while let Ok(job) = self.jobs.1.recv_timeout(self.idle) {
             do_job(job);
@@ -91,7 +93,7 @@ impl Pool {
 }
 
 fn do_job(job: Job) {
-    // The panic itself is reported where it happens.
+    // The panic hook has reported the panic.
     let _ = catch_unwind(AssertUnwindSafe(job));
 }
 
@@ -133,7 +135,7 @@ mod tests {
         let threads: std::collections::HashSet<ThreadId> = start.iter().take(10).collect();
         assert_eq!(threads.len(), 10);
         drop(finish);
-        // A thread that has just finished is free in a moment.
+        // A thread that has just finished becomes free a moment later.
         let reused = std::iter::repeat_with(|| thread_of_a_job(&pool));
         assert!(reused.take(10_000).any(|thread| threads.contains(&thread)));
     }
@@ -158,7 +160,8 @@ mod tests {
                 for number in 0..JOBS {
                     let began = start.recv_timeout(Duration::from_secs(5));
                     if began.is_err() {
-                        // Those who wait would wait for ever, and nobody would be told.
+                        // Otherwise the jobs would wait for ever, and the failure would not be
+                        // seen.
                         drop(finish);
                         panic!("only {number} of {JOBS} jobs have begun");
                     }

@@ -1,5 +1,5 @@
-//! A short stream of evenly spaced events, which says nothing and costs nothing: by how they arrive,
-//! the doctor sees whether something on the way holds answers back.
+//! The doctor's probe: a short stream of evenly spaced events that costs nothing. Their arrival
+//! times show the doctor whether something on the way holds answers back.
 
 use std::io;
 use std::thread::sleep;
@@ -8,17 +8,17 @@ use std::time::Duration;
 use crate::http::answer::Answer;
 use crate::http::sse::EventStream;
 
-/// Its path below the server's root.
+/// The path of the stream below the server's root.
 pub const PATH: &str = "/v1/doctor/stream";
-/// So many events are sent.
+/// Number of events in the stream.
 pub const EVENTS: usize = 5;
-/// One every so often.
+/// Time between two events.
 pub const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Answers with the stream.
 ///
 /// # Errors
-/// When the client has gone.
+/// The client has gone.
 pub fn send(answer: &mut Answer) -> io::Result<()> {
     let mut events = EventStream::begin(answer);
     for at in 0..EVENTS {
@@ -31,8 +31,8 @@ pub fn send(answer: &mut Answer) -> io::Result<()> {
     events.finish()
 }
 
-/// Whether the stream was held back, by when its pieces arrived: then they come in one burst, or in
-/// two if a beginning was let through. A network's hiccup joins a few of the five at most.
+/// True if the arrival times show that the stream was held back: its pieces came in one burst, or
+/// in two if a beginning was let through. A delay in the network joins only a few of the five.
 pub fn was_held_back(arrivals: &[Duration]) -> bool {
     let mut bursts = 0;
     let mut last = None;

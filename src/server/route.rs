@@ -1,11 +1,11 @@
-//! What URLs and methods mean.
+//! The routes: which URLs and methods the server knows.
 
 use percent_encoding::percent_decode_str;
 
 use super::probe;
 use crate::http::Head;
 
-/// What a URL means.
+/// The resource that a URL names.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
     Root,
@@ -26,8 +26,8 @@ pub enum Route {
 }
 
 impl Route {
-    /// The route of a path, as forgiving as clients need it: a doubled slash, one at the end, and a
-    /// missing `/v1` are put up with.
+    /// Returns the route of a path, tolerant of what clients write: a doubled slash, one at the
+    /// end, and a missing `/v1`.
     pub fn find(path: &str) -> Option<Route> {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let is_versioned = parts.first() == Some(&"v1");
@@ -59,7 +59,8 @@ impl Route {
         }
     }
 
-    /// Its name, whatever the client wrote.
+    /// Returns the route's canonical path, whatever form the client wrote; used as a label in
+    /// metrics.
     pub fn name(&self) -> &'static str {
         match self {
             Route::Root => "/",
@@ -80,7 +81,7 @@ impl Route {
         }
     }
 
-    /// The methods it may be asked by, as `Allow` names them.
+    /// The allowed methods, as the `Allow` header lists them.
     pub fn methods(&self) -> &'static str {
         match self {
             Route::Pulse => "GET",
@@ -94,18 +95,19 @@ impl Route {
         }
     }
 
-    /// Whether a key is asked for, if keys are set.
+    /// True if the route needs a key when keys are set.
     pub fn is_protected(&self) -> bool {
         !matches!(self, Route::Root | Route::Health | Route::Ready)
     }
 
-    /// Whether it may be asked by this method.
+    /// True if the route allows this method.
     pub fn allows(&self, method: &str) -> bool {
         self.methods().split(", ").any(|allowed| allowed == method)
     }
 }
 
-/// Whether a client is one of Anthropic's: by the URL, or by the header field that they all send.
+/// True if the client speaks Anthropic's API: by the URL, or by the header field that all its
+/// clients send.
 pub fn speaks_anthropic(head: &Head) -> bool {
     let route = Route::find(head.path());
     matches!(route, Some(Route::Messages | Route::CountTokens))

@@ -1,4 +1,4 @@
-//! What each route answers.
+//! The service behind the routes: what each route answers.
 
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,22 +20,23 @@ use crate::http::answer::Answer;
 use crate::observe::vitals::{Ended, UnderWay, Vitals};
 use crate::server::access::Access;
 
-/// What the server answers from.
+/// Everything that answers are made from.
 pub struct Service {
-    /// The models, replaced as a whole when they are read again.
+    /// The models, replaced as a whole when models.json is read again.
     pub models: RwLock<Arc<Models>>,
-    /// Chat completions.
+    /// Calls to models.
     pub completions: Completions,
-    /// Who may come in.
+    /// The access rules: keys, hosts and origins.
     pub access: Access,
-    /// What is known of the server's doings.
+    /// The server's counters.
     pub vitals: Arc<Vitals>,
-    /// Whether the metrics may be read without a key.
+    /// True if `/metrics` needs no key.
     pub open_metrics: bool,
 }
 
 impl Service {
-    /// Answers a request, but for the reply to a call, whose runs are only started.
+    /// Answers a request. For a call to a model only its runs are started, and the reply is
+    /// returned for another thread to write.
     pub fn answer(
         &self,
         mut body: Body,
@@ -105,7 +106,7 @@ impl Service {
             Route::Pulse => probe::send(answer),
             Route::Metrics => metrics::send(answer, &self.vitals, &self.completions.langfast),
             Route::Ready => match self.completions.langfast.session().failure() {
-                // Requests would fail alike until somebody acts or the next one succeeds.
+                // Requests would fail the same way until somebody acts or a sign-in succeeds.
                 Some(failure) => return Err(failure),
                 None => answer.json(200, OK),
             },
@@ -114,7 +115,7 @@ impl Service {
         written.map(|()| None).map_err(|_| Error::ClientGone)
     }
 
-    /// Starts the runs of a call, which was read from `body`.
+    /// Starts the runs of a call that was parsed from `body`.
     fn begin(
         &self,
         models: &Arc<Models>,
@@ -123,13 +124,14 @@ impl Service {
         answer: &mut Answer,
         record: &mut Record,
     ) -> Result<(Reply, UnderWay), Error> {
-        // What was made of the body counts in its place.
+        // The bytes are freed, and the values parsed from them count in their place.
         let _share = body.into_share();
         let under_way = self.vitals.begin_answer(call.stream);
         Ok((self.completions.create(models, call, answer, record)?, under_way))
     }
 
-    /// Tells what went wrong if nothing has been told yet, gives the permit back, and notes how it went.
+    /// Ends a request: answers with the error if nothing has been answered, gives the permit back,
+    /// and counts and logs the outcome.
     pub fn finish(
         &self,
         mut answer: Answer,
@@ -138,11 +140,11 @@ impl Service {
         permit: Permit,
     ) {
         if let (Err(error), None) = (&result, answer.status()) {
-            // If this fails the client has gone, and cannot be told.
+            // This fails only if the client has gone and cannot be told.
             let envelope = envelope(&answer.exchange().head);
             let _ = answer.error(error, envelope);
         }
-        // The client may go on at once; it is not to be kept from it by the log.
+        // The exchange ends before the request is logged, so that the client can go on at once.
         drop(permit);
         answer.end();
         count_request(&self.vitals, &answer, record, result.as_ref().err());
@@ -150,13 +152,13 @@ impl Service {
     }
 }
 
-/// Answers a preflight: whatever headers the page wants to send (SDKs send many) it may.
+/// Answers a preflight, allowing whatever header fields the page asks for, since SDKs send many.
 fn preflight(answer: &mut Answer, head: &Head, route: &Route) -> io::Result<()> {
     answer.field("Access-Control-Allow-Methods", route.methods());
     if let Some(wanted) = head.header("access-control-request-headers") {
         answer.field("Access-Control-Allow-Headers", wanted);
     }
-    // Asked by browsers that tell pages of the Internet from those of the local network.
+    // Chrome asks this where a page of the Internet calls an address of the local network.
     if head.header("access-control-request-private-network") == Some("true") {
         answer.field("Access-Control-Allow-Private-Network", "true");
     }
@@ -187,11 +189,11 @@ fn count_request(vitals: &Vitals, answer: &Answer, record: &Record, error: Optio
     });
 }
 
-/// One line a request: what it was and how it went, nothing of what was said.
+/// Logs one line for a request: its route, result and times, and nothing of its contents.
 fn log_request(answer: &Answer, record: &Record, error: Option<&Error>) {
     let exchange = answer.exchange();
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    // An open page asks every few seconds, and Prometheus does.
+    // An open status page and Prometheus ask every few seconds.
     let is_routine =
         matches!(exchange.head.path(), "/status" | "/metrics") && answer.status() == Some(200);
     log::log!(
@@ -206,7 +208,7 @@ fn log_request(answer: &Answer, record: &Record, error: Option<&Error>) {
         step = error.and_then(Error::step).map(Step::name);
         "{} {}",
         exchange.head.method,
-        // The query may hold what nobody should read.
+        // The query is left out: it may hold secrets.
         exchange.head.path(),
     );
 }

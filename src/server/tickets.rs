@@ -1,5 +1,5 @@
-//! How a request gets to a worker: tiny_http hands out a ticket, and the ticket's exchange and permit
-//! are fetched from here.
+//! The way from a request to a worker: tiny_http delivers a ticket, a number, and the worker
+//! fetches the request's exchange and permit from here.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,10 +11,11 @@ use super::permits::Permit;
 use crate::error::Error;
 use crate::http::{Exchange, TAKEN_WITHIN, Turn};
 
-/// A request is given up that has not been taken after as many times [`TAKEN_WITHIN`].
+/// How often [`Tickets::look_after`] tries to help a request, once in each [`TAKEN_WITHIN`]; the
+/// next call gives it up.
 const MOST_TRIES: u32 = 5;
 
-/// The requests that wait for their tickets to come out, and the line that these are on.
+/// The requests that wait for a worker, and the line through tiny_http that carries their tickets.
 pub struct Tickets {
     waiting: Mutex<HashMap<u64, Waiting>>,
     line: RwLock<Arc<Line>>,
@@ -24,12 +25,12 @@ struct Waiting {
     exchange: Arc<Exchange>,
     permit: Permit,
     since: Instant,
-    /// Where its ticket is.
+    /// The line on which its ticket was sent last.
     line: Arc<Line>,
 }
 
 impl Tickets {
-    /// Opens the line.
+    /// Opens the first line.
     ///
     /// # Errors
     /// See [`Line::open`].
@@ -37,15 +38,15 @@ impl Tickets {
         Ok(Tickets { waiting: Mutex::default(), line: RwLock::new(Arc::new(Line::open()?)) })
     }
 
-    /// The line that tickets come out of now.
+    /// Returns the line that tickets are sent on now.
     pub fn line(&self) -> Arc<Line> {
         self.line.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has a request wait, and sends its ticket.
+    /// Lets a request wait, and sends its ticket.
     ///
     /// # Errors
-    /// There is no line; the request does not wait.
+    /// No line works; the request does not wait.
     pub fn put(&self, exchange: &Arc<Exchange>, permit: Permit) -> Result<(), Error> {
         let (line, since) = (self.line(), Instant::now());
         let waiting = Waiting { exchange: exchange.clone(), permit, since, line: line.clone() };
@@ -60,23 +61,24 @@ impl Tickets {
         })
     }
 
-    /// Fetches what a ticket stands for; `None` if its client has left, or it came out before.
+    /// Takes the request of a ticket; `None` if its client has left, or the ticket has come out
+    /// before.
     pub fn call(&self, ticket: u64) -> Option<(Turn, Permit)> {
         let waiting = self.waiting().remove(&ticket)?;
         Some((waiting.exchange.take()?, waiting.permit))
     }
 
-    /// Looks after a request that has waited for long: if the line is stuck, it is replaced, and the
-    /// ticket sent once more.
+    /// Helps a request that has waited for long: replaces a line that is stuck, and sends the
+    /// ticket again.
     ///
     /// # Errors
-    /// There is no line, or even that has not helped; the request does not wait any more.
+    /// No line works, or too many tries have not helped; the request does not wait any more.
     pub fn look_after(&self, ticket: u64, tries: u32) -> Result<(), Error> {
         let Some(line) = self.waiting().get(&ticket).map(|waiting| waiting.line.clone()) else {
             return Ok(());
         };
         let is_current = Arc::ptr_eq(&line, &self.line());
-        // A line that hands out others' tickets is slow, not stuck.
+        // A line that delivers other requests' tickets is slow, not stuck.
         let done = match is_current && line.silence() < TAKEN_WITHIN {
             true => Ok(()),
             false => {
@@ -94,19 +96,19 @@ impl Tickets {
         })
     }
 
-    /// Nobody waits for this request any more.
+    /// Removes a request that nobody waits for any more.
     pub fn forget(&self, ticket: u64) {
         let forgotten = self.waiting().remove(&ticket);
         drop(forgotten);
     }
 
-    /// How long the oldest request has been waiting. There is a worker for each: waiting for long means
-    /// that the way to them is blocked.
+    /// Returns how long the oldest request has been waiting. Each has a worker of its own, so a
+    /// long wait means that the way to the workers is blocked.
     pub fn longest_wait(&self) -> Option<Duration> {
         self.waiting().values().map(|waiting| waiting.since.elapsed()).max()
     }
 
-    /// Sends a ticket on the line that there is now, if its request still waits.
+    /// Sends a ticket on the present line if its request still waits.
     fn send_again(&self, ticket: u64) -> io::Result<()> {
         let line = self.line();
         match self.waiting().get_mut(&ticket) {
@@ -116,7 +118,7 @@ impl Tickets {
         line.send(ticket)
     }
 
-    /// Opens another line in place of `broken`, unless somebody has done so already.
+    /// Opens another line if `broken` is still in use.
     fn replace(&self, broken: &Arc<Line>, why: &str) -> io::Result<()> {
         let mut line = self.line.write().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&line, broken) {

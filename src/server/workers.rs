@@ -1,4 +1,4 @@
-//! The threads that tiny_http hands requests to.
+//! The threads that take requests from tiny_http.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,24 +14,25 @@ use crate::http::answer::Answer;
 use crate::observe::logger;
 use crate::server::pool::Pool;
 
-/// A worker that has had nothing to do for this long ends, if it is not needed: of all threads it has
-/// touched the most of its stack.
+/// Idle time after which a worker that is not needed ends. It is short because workers touch more
+/// of their stacks than any other threads.
 const WORKER_IDLE: Duration = Duration::from_secs(1);
-/// A writer too. Longer, so that when the last of a burst ends, and memory is given back, the workers'
-/// has become free.
+/// Idle time after which a writer ends. It is longer than the workers', so that their memory is
+/// already free when the end of the last writers triggers its return.
 const WRITER_IDLE: Duration = Duration::from_secs(10);
-/// When more than so many have nothing to do, those that have just got free end at once.
+/// Most idle workers; those that become idle beyond this number end at once.
 const MOST_SPARE: usize = 32;
-/// A thread's stack: enough for a TLS handshake and for JSON as deep as serde_json reads it, also
-/// without optimisation; only what is touched takes memory. As for `front`'s threads, the larger it is,
-/// the fewer does glibc keep of those that have ended.
+/// Stack of a worker or writer, in bytes: enough for a TLS handshake and for JSON as deep as
+/// serde_json reads it, even in a debug build. Only touched pages take memory. glibc caches ended
+/// threads' stacks up to a total size: the larger each, the fewer it caches.
 const STACK: usize = 2 * 1024 * 1024;
 
-/// The worker threads: as many as there are requests that have not got their runs yet, kept a while for
-/// the next ones.
+/// The worker threads. There is one for each request whose run has not started yet; idle ones stay
+/// a while for the next requests.
 ///
-/// Starting a run goes deep into HTTP and TLS, and the stack that this has touched stays the thread's.
-/// So the answers, which may take minutes, are written by threads of their own, which stay small.
+/// Starting a run goes deep into HTTP and TLS, and the stack pages that this touches stay with the
+/// thread. Answers may take minutes, so they are written by other threads, the writers, which stay
+/// small.
 pub struct Workers {
     tickets: Arc<Tickets>,
     service: Arc<Service>,
@@ -40,8 +41,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Workers for the requests of these tickets, of which `most` are worked on at once. `after_burst`
-    /// is called when many threads have ended.
+    /// Creates workers for the requests of `tickets`, of which `most` are worked on at the same
+    /// time. `after_burst` is called each time that half of the writers have ended.
     pub fn new(
         tickets: Arc<Tickets>,
         service: Arc<Service>,
@@ -54,20 +55,20 @@ impl Workers {
         Arc::new(Workers { tickets, service, permits, writers })
     }
 
-    /// What they answer from.
+    /// The service that answers the requests.
     pub fn service(&self) -> &Service {
         &self.service
     }
 
-    /// Requests under way.
+    /// Returns the number of requests under way.
     pub fn requests(&self) -> usize {
         self.permits.taken()
     }
 
-    /// A permit for one request, and a worker for it.
+    /// Takes a permit for one request, and starts a worker if all are busy.
     ///
     /// # Errors
-    /// All permits are taken, or no thread can be made.
+    /// All permits are taken, or no thread can be started.
     pub fn permit(workers: &Arc<Workers>) -> Result<Permit, Error> {
         workers.permits.take(|| {
             let own = workers.clone();
@@ -76,12 +77,12 @@ impl Workers {
         })
     }
 
-    /// A worker's life.
+    /// Runs a worker thread: takes tickets until it is no longer needed.
     fn work(&self) {
         loop {
             let spare = match self.tickets.line().next(WORKER_IDLE) {
                 Ok(Some(ticket)) => {
-                    // The panic itself is reported where it happens; here it ends one request.
+                    // The panic hook has reported the panic; here it ends one request.
                     let _ = catch_unwind(AssertUnwindSafe(|| self.work_on(ticket)));
                     MOST_SPARE
                 }
@@ -94,7 +95,7 @@ impl Workers {
     }
 
     fn work_on(&self, ticket: u64) {
-        // The client may have gone already.
+        // Otherwise the client has gone already.
         if let Some((turn, permit)) = self.tickets.call(ticket) {
             self.answer(turn, permit);
         }

@@ -1,5 +1,5 @@
-//! The process, under the names that all of Prometheus' client libraries give it. What the kernel does
-//! not tell (no `/proc`) is left out.
+//! Metrics of the process, under the names that all of Prometheus' client libraries use. Values
+//! that the kernel does not provide (no `/proc`) are left out.
 
 use std::time::UNIX_EPOCH;
 
@@ -36,7 +36,7 @@ pub fn register(vitals: &Vitals, registry: &mut Registry) {
     registry.register_with_unit("process_start_time", "Unix time", Unit::Seconds, started);
 }
 
-/// A figure of `/proc/self/status`; memory is in KiB there.
+/// Returns a number from `/proc/self/status`; memory is in KiB there.
 fn figure(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
@@ -44,7 +44,7 @@ fn figure(status: &str, name: &str) -> Option<u64> {
 
 fn open_descriptors() -> Option<u64> {
     let all = std::fs::read_dir("/proc/self/fd").ok()?.count();
-    // One was only open to look.
+    // One descriptor is the open directory itself.
     Some(all.saturating_sub(1) as u64)
 }
 
