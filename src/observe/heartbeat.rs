@@ -1,15 +1,17 @@
-//! Heartbeats: how a thread that turns is told from one that is stuck.
+//! Heartbeats, which tell a thread that makes progress from one that is stuck.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A thread's word that it will be heard of again. It costs a look at the clock.
+/// The time by which a thread must report again; later means stuck. A report costs one reading of
+/// the clock.
 #[derive(Debug)]
 pub struct Heartbeat {
-    /// Whose it is, for people to read.
+    /// The thread's name, for messages.
     name: String,
-    /// When it is due, in milliseconds since [`EPOCH`]; [`NEVER`] while the thread rests.
+    /// When the next report is due, in milliseconds since [`EPOCH`]; [`NEVER`] while the thread
+    /// rests.
     due: AtomicU64,
 }
 
@@ -17,25 +19,26 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 const NEVER: u64 = u64::MAX;
 
 impl Heartbeat {
-    /// The heartbeat of a thread that rests yet.
+    /// Creates the heartbeat of a thread that has not started: it rests.
     pub fn new(name: impl Into<String>) -> Heartbeat {
         Heartbeat { name: name.into(), due: AtomicU64::new(NEVER) }
     }
 
-    /// Beats; the next beat will come within this time.
+    /// Reports, and promises the next report within `next`.
     pub fn beat(&self, next: Duration) {
         self.due.store(millis(EPOCH.elapsed().saturating_add(next)), Ordering::Relaxed);
     }
 
-    /// Until the next beat none is due: the thread ends, or waits for what may take any time.
+    /// Suspends the duty to report until the next [`Heartbeat::beat`]: the thread ends, or waits
+    /// for something that may take any time.
     pub fn rest(&self) {
         self.due.store(NEVER, Ordering::Relaxed);
     }
 
-    /// Whether the beat has come, or may still.
+    /// Checks that the thread has reported in time.
     ///
     /// # Errors
-    /// That it is stuck, in words, if the beat is more than `grace` late.
+    /// The report is more than `grace` late; the message says which thread is stuck.
     pub fn check(&self, grace: Duration) -> Result<(), String> {
         let due = self.due.load(Ordering::Relaxed);
         let late = Duration::from_millis(millis(EPOCH.elapsed()).saturating_sub(due));
@@ -43,7 +46,7 @@ impl Heartbeat {
     }
 }
 
-/// Less than [`NEVER`] for the next half a billion years.
+/// Returns milliseconds, less than [`NEVER`] for the next half a billion years.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(NEVER)
 }

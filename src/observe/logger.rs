@@ -1,7 +1,8 @@
-//! The log: one line a record on standard error, of this program's own modules only. Other crates'
-//! records may hold what a log must not (tungstenite's hold whole messages), so none is let through.
+//! The log: one line for each record, on standard error, from this program's own modules only.
+//! Other crates' records may hold what a log must not (tungstenite's hold whole messages), so all
+//! of them are dropped.
 //!
-//! A line about a request carries its id: whoever works on one says so with [`concerning`].
+//! Lines about a request carry its id: code that works on a request calls [`concerning`].
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -17,7 +18,7 @@ use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use log::{Level, Record};
 use serde_json::{Map, Value as Json};
 
-/// How lines are to be written.
+/// The setting for the form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// `journal` if systemd's journal reads standard error, else `text`.
@@ -31,7 +32,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// How lines are written.
+/// The form of log lines, once [`LogFormat::Auto`] is resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
     Text { in_colour: bool },
@@ -39,14 +40,15 @@ enum Style {
     Json,
 }
 
-/// Chosen once, by [`start`].
+/// The style in use, set once by [`start`].
 static STYLE: OnceLock<Style> = OnceLock::new();
 
 thread_local! {
     static REQUEST_ID: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Starts logging as `levels` says: a level, or a list of `module=level`. Panics are logged too.
+/// Starts logging with the filter `levels`: a level, or a list of `module=level`. Panics are logged
+/// too.
 pub fn start(levels: &str, format: LogFormat) {
     let style = *STYLE.get_or_init(|| Style::choose(format));
     Builder::new()
@@ -63,13 +65,14 @@ pub fn start(levels: &str, format: LogFormat) {
     std::panic::set_hook(Box::new(log_panic));
 }
 
-/// A line that is there whatever is logged (where the server listens, what ended it): its words alone
-/// for people, a line of the log where a machine reads it.
+/// Formats a line that is printed whatever the log's level (where the server listens, what ended
+/// it): only its words for people, a line of the log for machines.
 pub fn bare_line(level: Level, words: &str) -> String {
     match STYLE.get() {
         None | Some(Style::Text { .. }) => format!("{words}\n"),
         Some(style) => {
-            // One expression: before Rust 1.89 what `format_args!` borrows does not outlive its statement.
+            // A single expression: before Rust 1.89 the borrow in `format_args!` does not outlive
+            // its statement.
             style.line(
                 &Record::builder().level(level).args(format_args!("{words}")).build(),
                 "",
@@ -79,16 +82,16 @@ pub fn bare_line(level: Level, words: &str) -> String {
     }
 }
 
-/// While the value lives, what this thread logs carries a request's id.
+/// Adds a request's id to all that this thread logs, until the returned value is dropped.
 #[must_use]
 pub fn concerning(request_id: &str) -> Concerning {
     Concerning { before: REQUEST_ID.replace(Some(request_id.to_owned())), thread: PhantomData }
 }
 
-/// See [`concerning`].
+/// Restores the thread's previous request id on drop; see [`concerning`].
 pub struct Concerning {
     before: Option<String>,
-    /// It belongs to its thread.
+    /// Makes the type `!Send`: it must be dropped on the thread that made it.
     thread: PhantomData<*const ()>,
 }
 
@@ -98,19 +101,20 @@ impl Drop for Concerning {
     }
 }
 
-/// The request that this thread works on.
+/// Returns the id of the request that this thread works on.
 fn request_id() -> Option<String> {
     REQUEST_ID.with_borrow(Clone::clone)
 }
 
-/// Says where, and not what: a panic's words may quote a prompt (those of a bad slice do).
+/// Logs where a panic happened but not its message, which may quote a prompt (that of a bad slice
+/// does).
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map_or("an unknown place".to_owned(), ToString::to_string);
     let thread = std::thread::current();
     log::error!("a panic at {place} in the thread `{}`", thread.name().unwrap_or("unnamed"));
 }
 
-/// A record's module within this program; `None` if it is another crate's.
+/// Returns a record's module within this program; `None` if it is another crate's.
 fn own_module(target: &str) -> Option<&str> {
     let rest = target.strip_prefix(env!("CARGO_PKG_NAME"))?;
     if rest.is_empty() { Some("main") } else { rest.strip_prefix("::") }
@@ -130,7 +134,7 @@ impl Style {
         }
     }
 
-    /// A record as a line, its end included.
+    /// Formats a record as a line, including the line end.
     fn line(self, record: &Record<'_>, module: &str, request_id: Option<&str>) -> String {
         let level = record.level();
         match self {
@@ -145,15 +149,15 @@ impl Style {
     }
 }
 
-/// systemd passes on which file its journal reads (`JOURNAL_STREAM`), so that a redirected standard
-/// error is known from one that it still reads.
+/// True if standard error goes to systemd's journal. systemd states in `JOURNAL_STREAM` which file
+/// the journal reads, so that a redirected standard error is recognised.
 fn is_read_by_the_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(file) = rustix::fs::fstat(stderr()) else { return false };
     stream == format!("{}:{}", file.st_dev, file.st_ino)
 }
 
-/// The syslog priority of a level.
+/// Returns the syslog priority of a level.
 fn priority(level: Level) -> u8 {
     match level {
         Level::Error => 3,
@@ -163,7 +167,7 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// What begins and ends a level's colour.
+/// Returns the escape sequences that begin and end a level's colour.
 fn colours(level: Level) -> (&'static str, &'static str) {
     let on = match level {
         Level::Error => "\x1b[31m",
@@ -174,7 +178,7 @@ fn colours(level: Level) -> (&'static str, &'static str) {
     (on, "\x1b[0m")
 }
 
-/// The record's words and fields on one line, whatever is in them.
+/// Formats the record's words and fields as one line; control characters are escaped.
 fn words(record: &Record<'_>, request_id: Option<&str>) -> String {
     let mut line = record.args().to_string();
     for (name, value) in fields(record).iter().filter(|(_, value)| !value.is_null()) {
@@ -213,10 +217,10 @@ fn json(record: &Record<'_>, module: &str, request_id: Option<&str>) -> String {
     Json::Object(line).to_string()
 }
 
-/// The record's fields, in their order.
+/// Returns the record's fields in their order.
 fn fields(record: &Record<'_>) -> Map<String, Json> {
     let mut fields = Fields::default();
-    // The visitor fails nowhere.
+    // This visitor never fails.
     let _ = record.key_values().visit(&mut fields);
     fields.0
 }
@@ -264,7 +268,7 @@ impl<'v> VisitValue<'v> for AsJson {
     }
 }
 
-/// `langfast=debug` means this program's module of that name.
+/// Puts this program's name before bare modules: `langfast=debug` means its own module `langfast`.
 fn with_full_names(levels: &str) -> String {
     let full = |part: &str| match part.split_once('=') {
         Some((module, level)) if !module.starts_with(env!("CARGO_PKG_NAME")) => {
@@ -275,7 +279,7 @@ fn with_full_names(levels: &str) -> String {
     levels.split(',').map(full).collect::<Vec<_>>().join(",")
 }
 
-/// The time as RFC 3339, in UTC, to the millisecond.
+/// Returns the time as RFC 3339, in UTC, to the millisecond.
 fn timestamp() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }

@@ -1,6 +1,6 @@
-//! The service manager, which is systemd (the only user of sd-notify): it is told when the server is
-//! ready, reloads and stops, and every now and then how it goes and that nothing is stuck. Without
-//! `NOTIFY_SOCKET` nobody is told anything.
+//! Messages to the service manager, which is systemd (the only use of sd-notify): that the server
+//! is ready, reloads or stops, and at intervals its status and that nothing is stuck. Without
+//! `NOTIFY_SOCKET` nothing is sent.
 
 use std::io;
 use std::thread;
@@ -8,27 +8,28 @@ use std::time::Duration;
 
 use sd_notify::{NotifyState, notify, watchdog_enabled};
 
-/// How often it is told how it goes, if it keeps no watchdog.
+/// Interval between status messages if systemd runs no watchdog for the service.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// What the server knows of itself.
+/// The server's own view of its state.
 pub trait Health: Send + 'static {
-    /// Says in words what is stuck, if something is. Late is what is late by more than `grace`.
+    /// Checks that nothing is stuck, allowing delays of up to `grace`.
     ///
     /// # Errors
-    /// What is stuck.
+    /// A message that says what is stuck.
     fn check(&self, grace: Duration) -> Result<(), String>;
 
-    /// How it goes, in a line.
+    /// Returns the state of the server in one line.
     fn status(&self) -> String;
 }
 
-/// The listeners are served.
+/// Reports that the listeners are served.
 pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// Settings are being read again, until [`ready`]. With the time, as `Type=notify-reload` wants it.
+/// Reports that settings are being read again, until [`ready`]. It includes the time, as
+/// `Type=notify-reload` requires.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -36,16 +37,16 @@ pub fn reloading() {
     }
 }
 
-/// The server is about to end, within `limit`, whatever the manager's own limit is.
+/// Reports that the server will end within `limit`, which replaces the manager's own limit.
 pub fn stopping(limit: Duration) {
     let limit = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
     tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(limit)]);
 }
 
-/// Tells how it goes for as long as the process runs.
+/// Starts a thread that reports status and watchdog messages as long as the process runs.
 ///
 /// # Errors
-/// When no thread can be had.
+/// No thread can be started.
 pub fn keep_telling(health: impl Health) -> io::Result<()> {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
@@ -59,12 +60,12 @@ pub fn keep_telling(health: impl Health) -> io::Result<()> {
     thread::Builder::new().name("watchdog".to_owned()).spawn(tick).map(drop)
 }
 
-/// The watchdog lives as long as it hears that nothing is stuck.
+/// Reports to systemd's watchdog as long as nothing is stuck.
 struct Watchdog<P> {
     health: P,
-    /// After so long without a word the manager ends the server and starts it anew.
+    /// Time without a message after which the manager restarts the server.
     patience: Duration,
-    /// How many times in a row something has been found stuck.
+    /// How many checks in a row have found something stuck.
     found_stuck: u32,
     status: String,
 }
@@ -74,12 +75,12 @@ impl<P: Health> Watchdog<P> {
         Watchdog { health, patience, found_stuck: 0, status: String::new() }
     }
 
-    /// Looks once, and tells.
+    /// Checks once, and reports the result.
     fn tick(&mut self, tell: &mut dyn FnMut(&str)) {
         let stuck = self.health.check(self.patience / 2).err();
         self.found_stuck = if stuck.is_some() { self.found_stuck + 1 } else { 0 };
         let status = match stuck {
-            // One time may be this whole process's pause: the machine slept.
+            // A single late check may come from a pause of the whole process: the machine slept.
             Some(why) if self.found_stuck > 1 => {
                 if self.found_stuck == 2 {
                     log::error!("{why}; the service manager is not told that all is well");
@@ -92,14 +93,15 @@ impl<P: Health> Watchdog<P> {
             }
         };
         if status != self.status {
-            // A line each: what follows the first would be an order of its own.
+            // Control characters become blanks: systemd takes each line as an assignment of its
+            // own.
             tell(&format!("STATUS={}", status.replace(char::is_control, " ")));
             self.status = status;
         }
     }
 }
 
-/// The server serves on if nobody listens.
+/// Sends messages to systemd. A failure is only logged: the server serves on without it.
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = notify(states) {
         log::warn!("the service manager cannot be told: {error}");

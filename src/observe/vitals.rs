@@ -1,10 +1,10 @@
-//! What the server knows of its own doings: counts and times, nothing of what was said. All its
-//! counters stand here, each with the words that Prometheus is given for it (`server::metrics`); the
-//! page shows a few.
+//! The server's counters and times, without any text of a request or an answer. Each counter is
+//! defined here with its description for Prometheus (`server::metrics`); the status page shows a
+//! few.
 //!
-//! Labels are taken from short lists of our own (routes, models.json, causes), never from a request, so
-//! that no client can make as many series as it likes. They are looked up once a request; what every
-//! token costs is an atomic addition or two.
+//! Label values come from short lists of our own (routes, models.json, causes), never from a
+//! request, so that no client can create series at will. They are looked up once for each request;
+//! each token costs only an atomic addition or two.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,27 +25,27 @@ pub use upstream::{Loss, Upstream};
 use crate::chat::Usage;
 use crate::error::Error;
 
-/// So many of the latest times to the first token are kept.
+/// Number of latest times to the first token that are kept.
 const RECENT: usize = 60;
 
-/// Upper bounds of a request's duration. Seconds.
+/// Bucket bounds, in seconds, for the duration of a request.
 const REQUEST: [f64; 13] =
     [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
-/// Of the time to an answer's first text.
+/// Bucket bounds, in seconds, for the time to the first text.
 const FIRST_TOKEN: [f64; 14] =
     [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
-/// Of the time between two writes of a stream.
+/// Bucket bounds, in seconds, for the time between two writes of a stream.
 const GAP: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Stands for a route, model or step where there is none.
+/// Label value where there is no route, model or step.
 const NONE: &str = "none";
-/// Stands for whatever is on none of our lists.
+/// Label value for a model that is not in models.json.
 const OTHER: &str = "other";
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// The signs of life, since the start.
+/// The server's counters since its start.
 #[derive(Debug)]
 pub struct Vitals {
     started: Instant,
@@ -68,9 +68,9 @@ pub struct Vitals {
 
 #[derive(Debug, Default)]
 struct Recent {
-    /// How many answers have had a first token.
+    /// Number of answers that have had a first token.
     count: u64,
-    /// The latest of their times, the newest last.
+    /// The latest times to the first token, the newest last.
     first_tokens: VecDeque<Duration>,
 }
 
@@ -132,8 +132,8 @@ impl Default for Vitals {
             workers: Gauge::default(),
             busy_workers: Gauge::default(),
         };
-        // "None under way" is a figure too, and a series that began with its first event would hide that
-        // event from `increase()`.
+        // These series exist from the start, because a series that begins with its first event
+        // hides that event from `increase()`; and 0 answers under way is a value too.
         OfAnswer::BOTH.iter().for_each(|kind| drop(vitals.answers.get_or_create(kind)));
         let overloaded = Error::Overloaded(String::new()).cause();
         drop(vitals.errors.get_or_create(&OfError { cause: overloaded, step: NONE }));
@@ -141,7 +141,7 @@ impl Default for Vitals {
     }
 }
 
-/// An answer under way; it has ended when this is dropped.
+/// An answer under way; dropping it counts the answer out.
 pub struct UnderWay(Gauge);
 
 impl Drop for UnderWay {
@@ -150,7 +150,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// How evenly a stream goes out.
+/// Measures the times between the writes of one stream.
 pub struct Pace {
     gaps: Histogram,
     last: Option<Instant>,
@@ -165,38 +165,38 @@ impl Pace {
     }
 }
 
-/// A request that has been answered, or whose client has gone.
+/// The outcome of a request that has been answered, or whose client has gone.
 pub struct Ended<'a> {
-    /// The route's own name, if the request had a route.
+    /// The route's canonical path; `None` if the URL has no route.
     pub route: Option<&'static str>,
-    /// models.json's name of the model, if it was found there.
+    /// The model's name in models.json; `None` if it is not there.
     pub model: Option<&'a str>,
-    /// The answer's status, if it has begun.
+    /// The answer's status; `None` if no answer has begun.
     pub status: Option<u16>,
-    /// From the end of its head on.
+    /// Time from the end of the request's head to the end of its answer.
     pub took: Duration,
-    /// From the end of its head to the answer's first text.
+    /// Time from the end of the request's head to the answer's first text.
     pub first_text: Option<Duration>,
     /// Estimated tokens.
     pub usage: Option<Usage>,
     /// Bytes of the answer's body.
     pub sent: u64,
-    /// What kept the client from its answer, or from the whole of it.
+    /// The error that kept the client from its answer, or from part of it.
     pub error: Option<&'a Error>,
 }
 
 impl Vitals {
-    /// Time since the start.
+    /// Returns the time since the server's start.
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// When the program was started.
+    /// Returns when the server was started.
     pub fn started_at(&self) -> SystemTime {
         self.started_at
     }
 
-    /// Counts an answer in.
+    /// Counts an answer in; it is counted out when the returned value is dropped.
     pub fn begin_answer(&self, is_stream: bool) -> UnderWay {
         let [stream, whole] = &OfAnswer::BOTH;
         let gauge = self.answers.get_or_create_owned(if is_stream { stream } else { whole });
@@ -204,26 +204,26 @@ impl Vitals {
         UnderWay(gauge)
     }
 
-    /// Answers that are under way.
+    /// Returns the number of answers under way.
     pub fn under_way(&self) -> usize {
         let count = |kind| usize::try_from(self.answers.get_or_create(kind).get()).unwrap_or(0);
         OfAnswer::BOTH.iter().map(count).sum()
     }
 
-    /// Where the pace of one stream of this model's is noted.
+    /// Returns a measure for the pace of one stream of this model.
     pub fn pace(&self, model: &str) -> Pace {
         let gaps = self.gaps.get_or_create_owned(&OfModel { model: model.to_owned() });
         Pace { gaps, last: None }
     }
 
-    /// Counts a request that a worker has had.
+    /// Counts a request that a worker has handled.
     pub fn note_request(&self, ended: &Ended<'_>) {
         let model = match (ended.model, ended.error) {
             (Some(model), _) => model,
             (None, Some(Error::NoSuchModel(_))) => OTHER,
             (None, _) => NONE,
         };
-        // One that has not begun has no reader: the client has gone.
+        // Without a status no answer has begun, since the client has gone.
         let status = ended.status.unwrap_or_else(|| Error::ClientGone.report().status);
         let route = ended.route.unwrap_or(NONE);
         self.count(route, model, status, ended.error);
@@ -239,7 +239,8 @@ impl Vitals {
         }
     }
 
-    /// Counts a request that was refused before a worker had it, with its route if it is known.
+    /// Counts a request that was refused before a worker took it; `route` is `None` if it is
+    /// unknown.
     pub fn note_refusal(&self, route: Option<&'static str>, error: &Error) {
         self.count(route.unwrap_or(NONE), NONE, error.report().status, Some(error));
     }
@@ -263,7 +264,8 @@ impl Vitals {
         recent.first_tokens.push_back(took);
     }
 
-    /// How many answers have had a first token, and the latest of their times, the newest last.
+    /// Returns the number of answers that have had a first token, and the latest times to it, the
+    /// newest last.
     pub fn first_tokens(&self) -> (u64, Vec<Duration>) {
         let recent = self.recent();
         (recent.count, recent.first_tokens.iter().copied().collect())
@@ -273,22 +275,22 @@ impl Vitals {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the body of a request.
+    /// Adds the size of a request's body.
     pub fn note_received(&self, bytes: usize) {
         self.received.inc_by(bytes as u64);
     }
 
-    /// Notes how many connections are open.
+    /// Sets the number of open connections.
     pub fn note_connections(&self, open: usize) {
         self.connections.set(figure(open));
     }
 
-    /// Counts a client that was turned away before it had asked for anything.
+    /// Counts a client that was turned away when it connected.
     pub fn note_turned_away(&self) {
         self.turned_away.inc();
     }
 
-    /// Notes how many workers there are, and how many of them have a request.
+    /// Sets the number of workers, and of those that have a request.
     pub fn note_workers(&self, all: usize, busy: usize) {
         self.workers.set(figure(all));
         self.busy_workers.set(figure(busy));

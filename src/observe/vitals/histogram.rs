@@ -1,5 +1,5 @@
-//! A histogram of durations that costs two atomic additions an observation: the one that
-//! prometheus-client brings takes a lock, and every token of every stream is observed.
+//! A histogram of durations that costs two atomic additions for each observation.
+//! prometheus-client's own takes a lock, and every token of every stream is observed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// Durations counted by size. A clone is another handle on the same counts.
+/// Counts of durations by size. A clone is another handle to the same counts.
 #[derive(Clone, Debug)]
 pub struct Histogram(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
-    /// Upper bounds in seconds, inclusive, the least first.
+    /// Upper bounds in seconds, inclusive, in ascending order.
     bounds: &'static [f64],
-    /// One for each bound, and one for what is longer.
+    /// One count for each bound, and one for longer durations.
     counts: Box<[AtomicU64]>,
     nanos: AtomicU64,
 }
 
 impl Histogram {
-    /// An empty one with these upper bounds in seconds, the least first.
+    /// Creates an empty histogram with these upper bounds, in seconds and ascending order.
     pub fn new(bounds: &'static [f64]) -> Histogram {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::default()).collect();
         Histogram(Arc::new(Counts { bounds, counts, nanos: AtomicU64::default() }))
     }
 
-    /// Counts one.
+    /// Counts a duration.
     pub fn observe(&self, took: Duration) {
         let seconds = took.as_secs_f64();
         let at = self.0.bounds.partition_point(|bound| *bound < seconds);
@@ -44,8 +44,8 @@ impl TypedMetric for Histogram {
 }
 
 impl EncodeMetric for Histogram {
-    /// What is observed meanwhile may be in the counts and not in the sum yet; the counts are
-    /// consistent among themselves.
+    /// Encodes the counts, which are consistent with each other. An observation during the call may
+    /// be missing from the sum.
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let bounds = self.0.bounds.iter().copied().chain([f64::INFINITY]);
         let counts = self.0.counts.iter().map(|count| count.load(Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! What is counted of the way to LangFast.
+//! Counters of the calls to LangFast and of its socket.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use prometheus_client::registry::{Registry, Unit};
 use super::histogram::Histogram;
 use crate::error::{Error, Failure, Step};
 
-/// Upper bounds of an upstream call's duration. Seconds.
+/// Bucket bounds, in seconds, for the duration of a call.
 const CALL: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// The outcome of a call for which LangFast's limits or its quota were too low.
+/// The outcome of a call that LangFast refused for its rate limit or quota.
 const TOO_MANY: &str = "429";
 
-/// The counts, since the start.
+/// The counters since the server's start.
 #[derive(Debug)]
 pub struct Upstream {
     calls: Family<Call, Counter>,
@@ -41,12 +41,12 @@ struct OfCause {
     cause: &'static str,
 }
 
-/// Why a socket was lost.
+/// The reason that a socket was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// The server closed it.
+    /// LangFast closed it.
     Closed,
-    /// The server's pings stayed away.
+    /// LangFast's pings stayed away.
     Silent,
     /// The connection broke.
     Broken,
@@ -70,7 +70,8 @@ impl Default for Upstream {
             connects: Counter::default(),
             losses: Family::default(),
         };
-        // A series that began with its first event would hide that event from `increase()`.
+        // These series exist from the start: one that begins with its first event hides it from
+        // `increase()`.
         for loss in [Loss::Closed, Loss::Silent, Loss::Broken] {
             drop(upstream.losses.get_or_create(&OfCause { cause: loss.name() }));
         }
@@ -83,14 +84,14 @@ impl Default for Upstream {
 }
 
 impl Upstream {
-    /// Counts an attempt at a step, by what became of it.
+    /// Counts an attempt at a step by its result.
     pub fn note_call<T>(&self, step: Step, result: &Result<T, Error>, took: Duration) {
         let step = step.name();
         self.calls.get_or_create(&Call { step, outcome: outcome(result) }).inc();
         self.durations.get_or_create(&OfStep { step }).observe(took);
     }
 
-    /// Counts a socket that has been connected and joined.
+    /// Counts a socket that has been connected and has joined.
     pub fn note_connect(&self) {
         self.connects.inc();
     }
