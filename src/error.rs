@@ -1,5 +1,5 @@
-//! Errors by cause, and the one place that turns a cause into what a client is told: HTTP status,
-//! OpenAI's `type` and `code`, and whether trying again makes sense.
+//! Errors by cause, and the single place that maps a cause to what the client receives: HTTP
+//! status, OpenAI's `type` and `code`, and whether a retry makes sense.
 //!
 //! A message says what happened, where, and what to do. It may quote LangFast, never a secret.
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// The steps of the way to LangFast, as messages and logs name them.
+/// The steps of a request to LangFast, as messages and logs name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// `POST /auth/v1/…`: sign up, log in, refresh.
@@ -24,7 +24,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// What the step does, to be read after "LangFast failed to" or the like.
+    /// Returns the step as a verb phrase, for use after "LangFast failed to" and the like.
     pub fn name(self) -> &'static str {
         match self {
             Step::SignIn => "sign in",
@@ -36,131 +36,131 @@ impl Step {
     }
 }
 
-/// What went wrong at a step.
+/// The failure of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No connection: DNS, TCP, TLS or a proxy. The text says which.
+    /// No connection was made: DNS, TCP, TLS or a proxy failed. The text says which.
     Unreachable(String),
-    /// A connection ended before the whole answer had come.
+    /// A connection ended before the whole answer had arrived.
     Broken(String),
-    /// A deadline passed; `setting` is the one that sets it.
+    /// A deadline passed.
     TimedOut {
         /// Name of the environment variable that sets the deadline.
         setting: &'static str,
-        /// The deadline.
+        /// The time that was allowed.
         limit: Duration,
     },
-    /// An HTTP status other than success, with LangFast's own words if there were any.
+    /// LangFast answered with an HTTP status other than success.
     Status {
         /// The HTTP status.
         status: u16,
-        /// LangFast's error code, if it gave one.
+        /// LangFast's error code, if it sent one.
         code: Option<String>,
-        /// LangFast's own words, cleaned.
+        /// LangFast's own words, cleaned by [`clean`], if it sent any.
         message: Option<String>,
-        /// Seconds of its `Retry-After`.
+        /// Seconds from `Retry-After`.
         retry_after: Option<u64>,
     },
-    /// An answer that is not what the protocol says.
+    /// LangFast's answer does not follow the known protocol.
     Malformed(String),
-    /// LangFast said no in so many words (a failed run, a refused Socket.IO CONNECT).
+    /// LangFast refused in words: a failed run, a rejected Socket.IO CONNECT.
     Refused(String),
-    /// This program's own limit, not LangFast's.
+    /// A limit of this program was exceeded, not LangFast's.
     OverLimit(String),
-    /// The answer's text was revised after some of it had been sent in a stream.
+    /// LangFast changed text that had already been sent in a stream.
     Revised,
-    /// Somebody has to act before it can work again; the text says how.
+    /// An operator must act before it can work again; the text says how.
     NeedsOperator(String),
-    /// We keep away on our own account; try again after so many seconds.
+    /// This program makes no calls to LangFast for a while, to spare it.
     HoldOff {
-        /// Why.
+        /// Why it makes none.
         message: String,
-        /// Seconds to wait.
+        /// Seconds until the next try.
         seconds: u64,
     },
 }
 
-/// Everything that can keep a client from its answer.
+/// Every reason that a client may not get its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The request is wrong. `param` names the field.
+    /// The request is invalid.
     Invalid {
-        /// What is wrong with it.
+        /// What is wrong with the field.
         message: String,
-        /// The field, as `messages[0].role`.
+        /// The field, such as `messages[0].role`.
         param: Option<String>,
         /// OpenAI's error code.
         code: Option<&'static str>,
     },
-    /// No key, or a wrong one.
+    /// The API key is missing or wrong.
     Unauthorized(&'static str),
-    /// The request is understood and not allowed.
+    /// The request is understood but not allowed.
     Forbidden(String),
-    /// No such model.
+    /// The model does not exist; holds its name.
     NoSuchModel(String),
-    /// No such URL; holds method and path.
+    /// The URL does not exist; holds method and path.
     NoSuchUrl(String),
-    /// The URL exists, the method does not.
+    /// The URL exists, but not for this method.
     WrongMethod {
-        /// The method that was asked for.
+        /// The method of the request.
         method: String,
-        /// The methods that exist, as `Allow` lists them.
+        /// The allowed methods, as the `Allow` header lists them.
         allow: &'static str,
     },
-    /// The request as HTTP is wrong: refused by its status before anything reads it.
+    /// The request is malformed or too large as HTTP, and refused before its JSON is parsed.
     BadHttp {
-        /// 400, 408, 411, 413, 414, 415, 417, 431, 501 or 505.
+        /// The HTTP status: 400, 408, 413, 414, 415, 417, 431, 501 or 505.
         status: u16,
-        /// What is wrong.
+        /// What is wrong with the request.
         message: String,
     },
-    /// LangFast, or the way there.
+    /// A step of the request to LangFast failed.
     Upstream {
-        /// Where.
+        /// The step that failed.
         step: Step,
-        /// What.
+        /// How it failed.
         failure: Failure,
     },
-    /// More at once than the settings allow, or than the machine gives.
+    /// More work is under way than the settings or the machine allow; the text says which limit.
     Overloaded(String),
-    /// The server is being stopped; nothing was started for this request.
+    /// The server is stopping, and nothing was started for this request.
     ShuttingDown,
-    /// The server is being stopped, and the request's run was started, or may have been.
+    /// The server is stopping, and the request's run has been or may have been started.
     CutShort,
-    /// The client has left; nobody reads this.
+    /// The client has gone; nobody reads the answer.
     ClientGone,
-    /// Our fault.
+    /// A fault of this program.
     Internal(String),
 }
 
-/// What an error looks like to a client.
+/// The mapping of an error to what clients receive.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Report {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
     /// OpenAI's `type`.
     pub kind: &'static str,
     /// OpenAI's `code`.
     pub code: Option<&'static str>,
-    /// Seconds for `Retry-After`.
+    /// Seconds for the `Retry-After` header.
     pub retry_after: Option<u64>,
-    /// `x-should-retry`, where the SDKs' own rule would do harm.
+    /// Value of the `x-should-retry` header; `None` where the SDKs' own rule is right.
     pub should_retry: Option<bool>,
 }
 
-/// How an error looks to a client: a body, as JSON, in answer to the request of this id.
+/// Writes an error as a JSON body in a client's dialect, for the request of this id.
 pub type Envelope = fn(&Error, request_id: &str) -> String;
 
-/// How it looks where nothing is known of the client: [`Error::body`].
+/// OpenAI's error object ([`Error::body`]), for clients of which nothing is known.
 pub const DEFAULT_ENVELOPE: Envelope = |error, _| error.body();
 
 impl Error {
-    /// A 400 that names the field.
+    /// Returns a 400 that names the field.
     pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Error {
         Error::Invalid { message: message.into(), param: Some(param.into()), code: None }
     }
 
-    /// A 400 for a field that is understood but cannot be served.
+    /// Returns a 400 for a field that is understood but cannot be served.
     pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Error {
         Error::Invalid {
             message: message.into(),
@@ -169,12 +169,13 @@ impl Error {
         }
     }
 
-    /// Shorthand for a failure at a step.
+    /// Returns the error for a failed step.
     pub fn upstream(step: Step, failure: Failure) -> Error {
         Error::Upstream { step, failure }
     }
 
-    /// The cause in one word, for logs and metrics: no text of a client or of LangFast in it.
+    /// Returns the cause as one word for logs and metrics, without any text of a client or of
+    /// LangFast.
     pub fn cause(&self) -> &'static str {
         match self {
             Error::Invalid { .. } => "invalid_request",
@@ -192,7 +193,7 @@ impl Error {
         }
     }
 
-    /// The step at which LangFast failed, if that was it.
+    /// Returns the step that failed, if the cause is LangFast.
     pub fn step(&self) -> Option<Step> {
         match self {
             Error::Upstream { step, .. } => Some(*step),
@@ -200,7 +201,7 @@ impl Error {
         }
     }
 
-    /// The mapping from cause to status, type and code: the only one.
+    /// Maps the cause to status, type, code and retry headers. No other place does.
     pub fn report(&self) -> Report {
         let invalid = |status, code| Report {
             status,
@@ -232,14 +233,14 @@ impl Error {
             Error::ClientGone => Report { kind: "server_error", ..invalid(499, None) },
             Error::Internal(_) => Report {
                 kind: "server_error",
-                // Whatever has failed here, a run may have been started before.
+                // Whatever failed, a run may already have been started.
                 should_retry: Some(false),
                 ..invalid(500, None)
             },
         }
     }
 
-    /// The error object that OpenAI's clients parse, as one line of JSON:
+    /// Returns the error object that OpenAI's clients parse, as one line of JSON:
     /// `{"error":{"message","type","param","code"}}`, always with all four keys.
     pub fn body(&self) -> String {
         #[derive(Serialize)]
@@ -282,8 +283,8 @@ impl Failure {
     }
 
     fn report(&self, step: Step) -> Report {
-        // Once the run request is under way the run may exist, and each costs a request of the quota:
-        // an SDK must not repeat it by itself.
+        // From here on the run may exist, and each run costs a request of the quota: an SDK must
+        // not retry by itself.
         let may_have_started = matches!(step, Step::StartRun | Step::Run);
         let report = |status, kind, code| Report {
             status,
@@ -321,7 +322,7 @@ impl Failure {
     }
 }
 
-/// What LangFast's HTTP status means to our client.
+/// Maps an HTTP status of LangFast to a report for the client.
 fn status_report(
     status: u16,
     words: &str,
@@ -331,7 +332,7 @@ fn status_report(
     match status {
         402 => quota(report),
         403 | 429 if speaks_of_quota(words) => quota(report),
-        // Refused for its rate, so not started: the SDKs may come back after the time LangFast asks for.
+        // Refused for its rate, so not started: SDKs may retry after the time that LangFast states.
         429 => Report {
             retry_after: Some(retry_after.unwrap_or(1).max(1)),
             should_retry: None,
@@ -344,7 +345,7 @@ fn status_report(
     }
 }
 
-/// What LangFast's words mean to our client. The models' errors reach us as OpenAI words them.
+/// Maps a message of LangFast to a report for the client. Models' errors arrive in OpenAI's words.
 fn refusal_report(
     message: &str,
     report: impl Fn(u16, &'static str, Option<&'static str>) -> Report,
@@ -374,7 +375,7 @@ fn refusal_report(
     }
 }
 
-/// A quota is spent: trying again is of no use for hours.
+/// Returns the report for a spent quota, for which a retry is of no use for hours.
 fn quota(report: impl Fn(u16, &'static str, Option<&'static str>) -> Report) -> Report {
     Report {
         should_retry: Some(false),
@@ -471,7 +472,7 @@ fn write_failure(f: &mut fmt::Formatter<'_>, step: Step, failure: &Failure) -> f
 
 impl std::error::Error for Error {}
 
-/// Makes words that came from LangFast fit to be shown: one line, at most 400 characters, no control
+/// Makes text from LangFast fit to be shown: one line, at most 400 characters, no control
 /// characters, and nothing that looks like an access token.
 pub fn clean(words: &str) -> String {
     let mut out = String::new();

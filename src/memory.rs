@@ -1,12 +1,12 @@
-//! What the program asks of the C library's allocator: the one place with `unsafe`, three calls without a
+//! Settings of the C library's allocator. It is the one place with `unsafe`: two calls without a
 //! pointer in them.
 //!
-//! glibc gives each thread that allocates a heap of its own, and gives memory back to the system only from
-//! a heap's end. A burst of a thousand streams left 60 MB behind that way, with less than 1 MB of it in
-//! use. With one heap, emptied when a burst is over, it is 2 MB. Other C libraries give back by
-//! themselves.
+//! glibc gives each thread that allocates a heap of its own, and returns memory to the system only
+//! from a heap's end. A burst of a thousand streams left 60 MB behind that way, with less than 1 MB
+//! of it in use. With one heap, trimmed after a burst, it is 2 MB. Other C libraries return memory
+//! by themselves.
 
-/// Prepares the allocator; to be called before any thread is started.
+/// Limits glibc to one heap. Call it before any thread is started.
 pub fn set_up() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -18,11 +18,11 @@ pub fn set_up() {
     }
 }
 
-/// Gives memory that is free back to the system.
+/// Returns free memory to the system.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // SAFETY: takes the allocator's own locks, and touches only what is free.
+        // SAFETY: takes the allocator's own locks, and touches only free memory.
         #[allow(unsafe_code)]
         unsafe {
             libc::malloc_trim(0);

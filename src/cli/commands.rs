@@ -1,4 +1,4 @@
-//! The small commands besides serving: login, logout, whoami, models.
+//! The small commands: login, logout, whoami and models.
 
 use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
 
@@ -7,11 +7,11 @@ use crate::langfast::{Credentials, Session};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Signs in with the user's own account and keeps the session. Asks on the terminal; from a pipe it
-/// reads the address and the password, a line each, or the refresh token alone.
+/// Signs in with the user's own account and keeps the session. Prompts on a terminal; from a pipe
+/// it reads the address and the password, a line each, or only the refresh token.
 ///
 /// # Errors
-/// When nothing could be read, LangFast refuses, or the session cannot be kept.
+/// Nothing could be read, LangFast refuses, or the session cannot be kept.
 pub fn login(session: &Session, by_refresh_token: bool) -> Result<()> {
     let credentials = if by_refresh_token {
         Credentials::RefreshToken(ask_secret("Refresh token: ")?)
@@ -32,10 +32,10 @@ pub fn login(session: &Session, by_refresh_token: bool) -> Result<()> {
     tell(&outlook.warnings)
 }
 
-/// Forgets the kept session.
+/// Deletes the kept session.
 ///
 /// # Errors
-/// When the session file cannot be written.
+/// The session file cannot be written.
 pub fn logout(session: &Session) -> Result<()> {
     match session.log_out()? {
         Some(who) => say(&format!("Signed out: {who}")),
@@ -43,11 +43,11 @@ pub fn logout(session: &Session) -> Result<()> {
     }
 }
 
-/// Says whose session is kept, how long its access token lasts, and what a server with the present
-/// settings will do. Asks LangFast nothing.
+/// Prints whose session is kept, how long its access token lasts, and what a server with the
+/// present settings will do. It makes no call to LangFast.
 ///
 /// # Errors
-/// When the session file cannot be read.
+/// The session file cannot be read.
 pub fn whoami(session: &Session) -> Result<()> {
     let outlook = session.outlook();
     let server = outlook.change.map(|change| format!(". The server will {change}"));
@@ -69,10 +69,10 @@ fn tell(warnings: &[String]) -> Result<()> {
     warnings.iter().try_for_each(|warning| say(&format!("Note: {warning}")))
 }
 
-/// Lists the models with what each accepts: a table for people, or JSON.
+/// Lists the models with what each accepts, as a table for people or as JSON.
 ///
 /// # Errors
-/// When standard output takes no more.
+/// Standard output cannot be written.
 pub fn models(models: &Models, json: bool) -> Result<()> {
     let accepted: Vec<Accepted> = models.accepted().collect();
     if json {
@@ -112,7 +112,7 @@ fn ask(question: &str) -> Result<String> {
     not_empty(question, line)
 }
 
-/// Asks without echo on a terminal.
+/// Asks for a line, without echo on a terminal.
 fn ask_secret(question: &str) -> Result<String> {
     if stdin().is_terminal() {
         return not_empty(question, rpassword::prompt_password(question)?);
@@ -130,7 +130,7 @@ fn not_empty(question: &str, answer: String) -> Result<String> {
 /// Prints a line on standard output.
 ///
 /// # Errors
-/// When it takes no more.
+/// Standard output cannot be written.
 pub fn say(line: &str) -> Result<()> {
     Ok(writeln!(stdout(), "{line}")?)
 }

@@ -1,7 +1,7 @@
-//! `langfast2api doctor`: what works and what does not, step by step, and what to do about it.
+//! `langfast2api doctor`: checks step by step what works, and says how to mend what does not.
 //!
-//! It goes the server's own way, with the server's own parts ([`crate::langfast`]) and its session. A
-//! step that needs another that failed is skipped: it would only say the same again.
+//! It uses the server's own parts ([`crate::langfast`]) and its session. A step that depends on one
+//! that failed is skipped, because it would only report the same failure again.
 
 mod door;
 mod outside;
@@ -18,11 +18,11 @@ use report::{Outcome, Report};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Examines, reports on standard output, and says with which code to exit
-/// ([`crate::config::EXIT_CODES`]); warnings are no failures.
+/// Runs all checks, prints the report on standard output, and returns the exit code
+/// ([`crate::config::EXIT_CODES`]); warnings do not count as failures.
 ///
 /// # Errors
-/// When standard output takes no more.
+/// Standard output cannot be written.
 pub fn examine(settings: &Settings, examination: &Examination) -> Result<ExitCode> {
     let mut report = Report::new(examination.json);
     let mut checked = None;

@@ -1,5 +1,5 @@
-//! What is made of the command line's definition: shell completions (the only user of clap_complete)
-//! and the man page (of clap_mangen and roff). `--help` is made of the same.
+//! Shell completions (the only use of clap_complete) and the man page (of clap_mangen and roff).
+//! Both are generated from the definition of the command line, as is `--help`.
 
 use std::io::{self, Write, stdout};
 
@@ -13,18 +13,18 @@ use crate::config::{Cli, EXIT_CODES};
 /// Prints the completions for a shell.
 ///
 /// # Errors
-/// When standard output takes no more.
+/// Standard output cannot be written.
 pub fn completions(shell: Shell) -> io::Result<()> {
-    // Written at once: clap_complete panics when a write fails.
+    // Written from a buffer, because clap_complete panics when a write fails.
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::definition(), env!("CARGO_PKG_NAME"), &mut text);
     stdout().write_all(&text)
 }
 
-/// Prints the man page, the commands' options included.
+/// Prints the man page, including the options of each command.
 ///
 /// # Errors
-/// When standard output takes no more.
+/// Standard output cannot be written.
 pub fn man_page() -> io::Result<()> {
     let mut definition = Cli::definition().disable_help_subcommand(true);
     definition.build();
@@ -40,7 +40,7 @@ pub fn man_page() -> io::Result<()> {
     stdout().write_all(&page)
 }
 
-/// clap_mangen's lists every option, without what it takes.
+/// Returns a short synopsis. clap_mangen's own lists every option without its values.
 fn synopsis(definition: &Command) -> Roff {
     let mut section = Roff::new();
     section.control("SH", ["SYNOPSIS"]);
