@@ -1,8 +1,9 @@
-//! The neutral words that every dialect and LangFast's side translate to and from: a chat request,
-//! what a run gives back, and why it ended; and what is done to text whatever it came in.
+//! The neutral model of a chat that dialects and LangFast's side translate to and from: request,
+//! output of a run, finish reason. And the processing of text that all dialects share.
 //!
-//! Enters: words of a conversation. Leaves: words that LangFast's models take, and what their texts mean.
-//! It may know neither the JSON of a dialect nor LangFast's, and no socket.
+//! Enters: a conversation as neutral values. Leaves: messages that LangFast's models accept, and
+//! the meaning of the models' text. It may know neither a dialect's JSON nor LangFast's, and no
+//! socket.
 
 pub mod json_mode;
 pub mod models;
@@ -15,21 +16,21 @@ use serde_json::Value;
 
 use crate::error::Error;
 
-/// Who speaks.
+/// The author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Instructions, as models up to gpt-4.1 take them.
+    /// Instructions, for models up to gpt-4.1.
     System,
-    /// Instructions, as the reasoning models take them.
+    /// Instructions, for the reasoning models.
     Developer,
-    /// The person.
+    /// The person who asks.
     User,
-    /// The model.
+    /// The model that answers.
     Assistant,
 }
 
 impl Role {
-    /// The word that LangFast and OpenAI both use.
+    /// Returns the role's name, which is the same for LangFast and OpenAI.
     pub fn name(self) -> &'static str {
         match self {
             Role::System => "system",
@@ -40,57 +41,57 @@ impl Role {
     }
 }
 
-/// A text that somebody says: all that LangFast knows.
+/// A text with its author; LangFast knows no other kind of message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Who speaks.
+    /// The author.
     pub role: Role,
-    /// The text; parts have been joined.
+    /// The text, with the parts of the client's message joined.
     pub content: String,
 }
 
-/// One turn of a conversation as clients know it. LangFast knows no tools: [`crate::chat::tools`] makes
-/// messages of the turns.
+/// One turn of a conversation as clients send it. LangFast knows no tools: [`crate::chat::tools`]
+/// turns calls and results into messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// A text.
+    /// A text from any role.
     Message(Message),
-    /// What the model said and the tools that it called, never none.
+    /// The model's turn with at least one tool call.
     Calls {
-        /// What it said before it called; mostly empty.
+        /// The model's text before the calls; mostly empty.
         text: String,
-        /// The calls, in their order.
+        /// The calls in their order.
         calls: Vec<ToolCall>,
     },
-    /// What a tool gave back for one call.
+    /// A tool's result for one call.
     Result(ToolResult),
 }
 
 impl Turn {
-    /// A text that somebody says.
+    /// Creates a turn that is only text.
     pub fn message(role: Role, content: impl Into<String>) -> Turn {
         Turn::Message(Message { role, content: content.into() })
     }
 
-    /// The text that somebody says, if that is all of it.
+    /// Returns the message; `None` if the turn is calls or a result.
     pub fn into_message(self) -> Option<Message> {
         if let Turn::Message(message) = self { Some(message) } else { None }
     }
 }
 
-/// A call of a tool, by the model.
+/// The model's call of a tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolCall {
-    /// What its result refers to it by.
+    /// The id by which the result refers to the call.
     pub id: String,
     /// The tool's name.
     pub name: String,
-    /// JSON, as the model wrote it: it may be invalid.
+    /// The arguments as the model wrote them: meant to be JSON, perhaps invalid.
     pub arguments: String,
 }
 
 impl ToolCall {
-    /// An id for a new call.
+    /// Returns a random id for a new call.
     pub fn new_id() -> String {
         std::iter::once("call_".to_owned())
             .chain((0..24).map(|_| fastrand::alphanumeric().to_string()))
@@ -98,20 +99,20 @@ impl ToolCall {
     }
 }
 
-/// What a tool gave back.
+/// A tool's result for one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolResult {
-    /// The call's id.
+    /// The id of the call.
     pub call_id: String,
-    /// The tool's name, if the client says it; else that of the call counts.
+    /// The tool's name, if the client sent it; else the name in the call applies.
     pub name: Option<String>,
-    /// The text: data from outside, which nobody vouches for.
+    /// The result's text: untrusted data from outside.
     pub text: String,
-    /// Whether the tool says that it failed.
+    /// True if the client marked the result as a failure.
     pub is_error: bool,
 }
 
-/// The call of this id, in the turns so far: the latest, if clients use ids again.
+/// Returns the latest call with this id in `turns`; clients may reuse ids.
 pub fn find_call<'a>(turns: &'a [Turn], id: &str) -> Option<&'a ToolCall> {
     turns.iter().rev().find_map(|turn| match turn {
         Turn::Calls { calls, .. } => calls.iter().find(|call| call.id == id),
@@ -122,38 +123,38 @@ pub fn find_call<'a>(turns: &'a [Turn], id: &str) -> Option<&'a ToolCall> {
 /// A tool that the model may call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tool {
-    /// Its name, unique in a request.
+    /// The tool's name, unique within a request.
     pub name: String,
-    /// What it does, for the model to read.
+    /// The tool's purpose, for the model to read.
     pub description: Option<String>,
-    /// JSON Schema of its arguments, which are an object. `None`: it takes none.
+    /// JSON Schema of the arguments object; `None` if the tool takes no arguments.
     pub parameters: Option<Value>,
-    /// Whether the arguments have to keep to the schema.
+    /// True if the arguments must match the schema.
     pub strict: bool,
 }
 
-/// Whether the model has to call a tool.
+/// The client's demand on whether the model calls a tool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ToolChoice {
-    /// As it sees fit.
+    /// The model decides.
     #[default]
     Auto,
-    /// It must not.
+    /// The model must not call a tool.
     None,
-    /// It must call one.
+    /// The model must call at least one tool.
     Required,
-    /// It must call this one.
+    /// The model must call the tool of this name.
     Named(String),
 }
 
-/// The tools of a request.
+/// The tools of a request and the rules for calling them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tools {
-    /// Mostly empty.
+    /// The tools that the model may call; mostly empty.
     pub list: Vec<Tool>,
-    /// Whether one has to be called.
+    /// The demand on whether one is called.
     pub choice: ToolChoice,
-    /// Whether one answer may hold several calls.
+    /// True if one answer may hold several calls.
     pub parallel: bool,
 }
 
@@ -163,28 +164,28 @@ impl Default for Tools {
     }
 }
 
-/// Most tools of a request, as OpenAI has it.
+/// Most tools in a request; OpenAI's limit.
 pub const MOST_TOOLS: usize = 128;
 
-/// What a dialect calls the fields that [`Tools::check`] complains of.
+/// A dialect's names for the fields that [`Tools::check`] complains of.
 #[derive(Clone, Copy, Debug)]
 pub struct ToolFields {
-    /// The list, as `tools`.
+    /// The list of tools, such as `tools`.
     pub list: &'static str,
-    /// A tool's name within it, as `function.name`.
+    /// A tool's name within the list, such as `function.name`.
     pub name: &'static str,
-    /// The choice, as `tool_choice`.
+    /// The tool choice, such as `tool_choice`.
     pub choice: &'static str,
-    /// Most characters of a name.
+    /// Most characters of a tool's name.
     pub longest_name: usize,
 }
 
 impl Tools {
-    /// Checks what all dialects want of tools: how many, their names, and that the one that is
-    /// chosen is there.
+    /// Checks the rules that all dialects share: the number of tools, their names, and that the
+    /// chosen tool exists.
     ///
     /// # Errors
-    /// [`Error::Invalid`], with the dialect's own name of the field as `param`.
+    /// [`Error::Invalid`], whose `param` is the dialect's name of the field.
     pub fn check(&self, fields: &ToolFields) -> Result<(), Error> {
         let ToolFields { list, choice, longest_name, .. } = *fields;
         if self.list.len() > MOST_TOOLS {
@@ -216,19 +217,20 @@ impl Tools {
     }
 }
 
-/// What form the answer has to have.
+/// The form that an answer must have.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ResponseFormat {
     /// Any text.
     Text,
     /// Any JSON object.
     JsonObject,
-    /// JSON of a schema: OpenAI's whole `response_format` object, passed on as it is.
+    /// JSON that fits a schema; holds OpenAI's whole `response_format` object, which is passed on
+    /// unchanged.
     JsonSchema(Value),
 }
 
 impl ResponseFormat {
-    /// The name that models.json lists it under.
+    /// Returns the name of the form in models.json.
     pub fn name(&self) -> &'static str {
         match self {
             ResponseFormat::Text => "text",
@@ -238,70 +240,72 @@ impl ResponseFormat {
     }
 }
 
-/// The settings of a run that a model may or may not take. `None` was not asked for.
+/// The optional settings of a run, which not every model takes. `None` means that the client did
+/// not set it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sampling {
-    /// Limit of the answer in tokens.
+    /// Most tokens of the answer.
     pub max_completion_tokens: Option<u64>,
-    /// 0 to 2.
+    /// From 0 to 2.
     pub temperature: Option<f64>,
-    /// 0 to 1.
+    /// From 0 to 1.
     pub top_p: Option<f64>,
-    /// −2 to 2.
+    /// From −2 to 2.
     pub presence_penalty: Option<f64>,
-    /// −2 to 2.
+    /// From −2 to 2.
     pub frequency_penalty: Option<f64>,
-    /// `minimal`, `low`, `medium`, `high`: as models.json lists them.
+    /// One of the values in models.json, such as `minimal`, `low`, `medium` or `high`.
     pub reasoning_effort: Option<String>,
-    /// `low`, `medium`, `high`: as models.json lists them.
+    /// One of the values in models.json, such as `low`, `medium` or `high`.
     pub verbosity: Option<String>,
     /// The form of the answer.
     pub response_format: Option<ResponseFormat>,
 }
 
-/// One chat request, whatever dialect it came in.
+/// One chat request, independent of the dialect it came in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatRequest {
-    /// The model's name as asked for; answers carry it back.
+    /// The model's name as the client wrote it; answers repeat it.
     pub model: String,
-    /// The conversation, never empty.
+    /// The conversation; never empty.
     pub turns: Vec<Turn>,
-    /// What the model may call.
+    /// The tools that the model may call.
     pub tools: Tools,
-    /// What the model may take.
+    /// The settings of the runs.
     pub sampling: Sampling,
-    /// Texts that end the answer; applied here, LangFast is not known to take them.
+    /// Texts that end the answer. They are applied here, because LangFast is not known to take
+    /// them.
     pub stop: Vec<String>,
-    /// How many answers, 1 to 8, each a run of its own.
+    /// Number of answers, 1 to 8; each is a run of its own.
     pub n: usize,
-    /// Fields that were asked for and will have no effect.
+    /// Names of fields that the client set and that have no effect.
     pub ignored: Vec<&'static str>,
 }
 
-/// What a run is given.
+/// The input of one run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
-    /// The conversation as plain text.
+    /// The conversation as plain messages.
     pub messages: Vec<Message>,
-    /// What the model may take.
+    /// The settings of the run.
     pub sampling: Sampling,
 }
 
-/// Why an answer ended.
+/// The reason that an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model was done, or a stop text came.
+    /// The model was done, or a stop text was reached.
     Stop,
     /// The token limit was reached.
     Length,
     /// The answer was withheld.
     ContentFilter,
-    /// It calls tools.
+    /// The answer calls tools.
     ToolCalls,
 }
 
 impl FinishReason {
-    /// OpenAI's word for it.
+    /// Returns OpenAI's word for the reason.
     pub fn name(self) -> &'static str {
         match self {
             FinishReason::Stop => "stop",
@@ -312,11 +316,11 @@ impl FinishReason {
     }
 }
 
-/// Tokens used: estimates ([`crate::chat::usage`]), since LangFast tells none.
+/// Estimated tokens of a request and its answers ([`crate::chat::usage`]); LangFast reports none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Of the conversation.
+    /// Tokens of the conversation.
     pub prompt_tokens: u64,
-    /// Of all answers together.
+    /// Tokens of all answers together.
     pub completion_tokens: u64,
 }

@@ -1,26 +1,26 @@
-//! Checks of whole answers that were asked for as JSON: models mostly keep to it, and nobody else
-//! tells when they did not.
+//! Checks of whole answers for which JSON was requested. Models mostly comply, and LangFast does
+//! not report when they did not.
 
 use serde_json::Value;
 
 use crate::chat::ResponseFormat;
 use crate::chat::schema::Schema;
 
-/// What is found, the worst last.
+/// The result of a check, in ascending order of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// It is as it was asked for.
+    /// The answer has the requested form.
     Valid,
-    /// It is, without the Markdown fence that the model had put around it.
+    /// The answer has the requested form once a Markdown fence around it is removed.
     Repaired,
-    /// It is JSON, but not of the schema.
+    /// The answer is JSON, but does not fit the schema.
     NotOfSchema,
-    /// It is not JSON, or no object.
+    /// The answer is not JSON, or not an object.
     NotJson,
 }
 
 impl Verdict {
-    /// The value of the answer's header `x-langfast2api-json`.
+    /// Returns the value for the header `x-langfast2api-json`.
     pub fn name(self) -> &'static str {
         match self {
             Verdict::Valid => "valid",
@@ -31,8 +31,8 @@ impl Verdict {
     }
 }
 
-/// Checks a text against the form that was asked for, and takes a fence away that stands around all
-/// of it. `None` if any text was asked for.
+/// Checks a text against the requested form, and removes a fence that encloses all of it. `None` if
+/// any text was requested.
 pub fn check(text: &mut String, format: &ResponseFormat) -> Option<Verdict> {
     let schema = match format {
         ResponseFormat::Text => return None,
@@ -59,7 +59,7 @@ pub fn check(text: &mut String, format: &ResponseFormat) -> Option<Verdict> {
     })
 }
 
-/// What stands in a Markdown fence, if nothing stands outside of it.
+/// Returns the contents of a Markdown fence that encloses the whole text.
 fn unfenced(text: &str) -> Option<&str> {
     let inside = text.trim().strip_prefix("```")?.strip_suffix("```")?;
     let (language, json) = inside.split_once('\n')?;

@@ -1,24 +1,26 @@
-//! JSON Schema, as far as OpenAI's structured outputs and tools take it: types, properties, items,
-//! enums, references, combinations and limits. Other keywords (`format`, `pattern`) are not checked.
+//! Validation by JSON Schema, as far as OpenAI's structured outputs and tools use it: types,
+//! properties, items, enums, references, combinations and limits. Other keywords (`format`,
+//! `pattern`) are not checked.
 
 use std::cell::Cell;
 
 use serde_json::{Map, Value};
 
-/// Deepest nesting that is followed; a schema may refer to itself.
+/// Deepest nesting that is checked, since a schema may refer to itself.
 const DEEPEST: usize = 100;
-/// Most comparisons of a value and a schema: references and combinations can multiply without end.
+/// Most comparisons of a value with a schema in one check, since references and combinations can
+/// multiply without end.
 const MOST_COMPARISONS: u32 = 100_000;
 
-/// A schema to hold values against.
+/// A schema that values are checked against.
 pub struct Schema<'a> {
     root: &'a Value,
     left: Cell<u32>,
 }
 
-/// Why a value does not fit, told from the inside out.
+/// The reason that a value does not fit, and where.
 struct Fault {
-    /// The innermost step first.
+    /// The path to the value, innermost step first.
     path: Vec<String>,
     why: String,
 }
@@ -35,13 +37,13 @@ impl Fault {
 }
 
 impl<'a> Schema<'a> {
-    /// This schema; whatever in it is not understood allows everything.
+    /// Creates a checker for this schema; parts of it that are not understood allow everything.
     pub fn new(root: &'a Value) -> Schema<'a> {
         Schema { root, left: Cell::new(MOST_COMPARISONS) }
     }
 
-    /// What keeps a value from fitting: place and reason, for people and models to read. `None` if
-    /// it fits.
+    /// Returns why a value does not fit, as place and reason for people and models to read; `None`
+    /// if it fits.
     pub fn fault(&self, value: &Value) -> Option<String> {
         self.left.set(MOST_COMPARISONS);
         let fault = self.check(self.root, value, 0).err()?;
@@ -49,7 +51,7 @@ impl<'a> Schema<'a> {
         Some(format!("${path} {}", fault.why))
     }
 
-    /// Whether a value fits.
+    /// True if a value fits.
     pub fn allows(&self, value: &Value) -> bool {
         self.fault(value).is_none()
     }
@@ -132,13 +134,13 @@ impl<'a> Schema<'a> {
         Ok(())
     }
 
-    /// The target of a reference within the schema.
+    /// Returns the target of a reference within the schema.
     fn find(&self, target: &Value) -> Option<&Value> {
         self.root.pointer(target.as_str()?.strip_prefix('#')?)
     }
 }
 
-/// The rules that look at nothing but the value itself.
+/// Checks the rules that concern only the value itself, not its parts.
 fn check_plain_rules(rules: &Map<String, Value>, value: &Value) -> Result<(), Fault> {
     if let Some(kind) = rules.get("type").filter(|kind| !is_of_type(kind, value)) {
         return Fault::new(format!("must be of type {kind}"));

@@ -1,24 +1,24 @@
-//! Stop texts: LangFast is not known to take them, so they are applied here, also where one comes in
-//! pieces.
+//! Stop texts. LangFast is not known to take them, so they are applied here, even if one arrives in
+//! several pieces.
 
-/// Passes an answer's text on until a stop text comes.
+/// Passes an answer's text on until a stop text appears.
 #[derive(Clone, Debug)]
 pub struct StopFilter {
     stops: Vec<String>,
-    /// The end of the text so far, as far as it may be the beginning of a stop text.
+    /// The end of the text so far that may be the beginning of a stop text.
     held_back: String,
-    /// The stop text that has come.
+    /// The stop text that was found.
     stopped: Option<String>,
 }
 
 impl StopFilter {
-    /// A filter for these texts; empty ones stop nothing.
+    /// Creates a filter for these texts; empty ones are ignored.
     pub fn new(stops: &[String]) -> StopFilter {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
         StopFilter { stops, held_back: String::new(), stopped: None }
     }
 
-    /// Takes further text and gives what of it may be passed on.
+    /// Takes further text and returns the text that can be passed on.
     pub fn push(&mut self, text: String) -> String {
         if self.stopped.is_some() {
             return String::new();
@@ -38,18 +38,19 @@ impl StopFilter {
         text
     }
 
-    /// Gives what was held back: the text has ended, and it was no stop text.
+    /// Ends the text, and returns what was held back, since it was no stop text.
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held_back)
     }
 
-    /// The stop text that has come.
+    /// Returns the stop text that was found.
     pub fn stopped(&self) -> Option<&str> {
         self.stopped.as_deref()
     }
 }
 
-/// Length of the longest end of `text` that `stop` begins with, short of all of `stop`.
+/// Returns the length of the longest end of `text` that is a beginning of `stop`, but not all of
+/// it.
 fn overlap(text: &str, stop: &str) -> usize {
     let longest = text.len().min(stop.len() - 1);
     let lengths = (1..=longest).rev();

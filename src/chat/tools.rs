@@ -1,10 +1,10 @@
-//! Tools for models that LangFast lets speak text only: the one place that makes plain text of tools,
-//! calls and results, and calls of text, for all dialects.
+//! Tool calls for models that LangFast restricts to text. This is the one place, for all dialects,
+//! that writes tools, calls and results as text, and finds calls in text.
 //!
-//! - [`plan`]: what a request's runs are given, and in which form calls are to be expected
-//! - `words`: the tools described, the history told
+//! - [`plan`]: the prompt of a request's runs, and the form in which calls are expected
+//! - `words`: descriptions of tools, and calls and results of earlier turns, as text
 //! - [`marked`]: calls between markers in a text; [`forced`]: calls as an answer of JSON
-//! - `cursor`, `object`: reading a text that comes in pieces
+//! - `cursor`, `object`: reading of text that arrives in pieces
 
 mod cursor;
 pub mod forced;
@@ -20,40 +20,40 @@ use crate::chat::{ChatRequest, Message, Prompt, Role, Tool, ToolCall, ToolChoice
 use marked::Marker;
 use words::Words;
 
-/// What a parser finds in a text: text first, then calls.
+/// A part of an answer as a parser finds it: first text, then calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// Text, never empty.
+    /// Answer text; never empty.
     Text(String),
-    /// A call begins.
+    /// The beginning of a call.
     Begin {
         /// The tool's name.
         name: String,
     },
-    /// A piece of the call's arguments, never empty.
+    /// A part of the call's arguments; never empty.
     Arguments(String),
-    /// The call has ended. Its arguments may be invalid.
+    /// The end of the call, whose arguments may be invalid.
     End,
-    /// The text has ended within the call.
+    /// The answer ended within the call.
     Cut {
-        /// The call as it was written, marker and all.
+        /// The call as the model wrote it, marker included.
         raw: String,
     },
 }
 
-/// In which form a model's calls come.
+/// The form in which a model writes calls.
 #[derive(Clone, Debug)]
 enum Form {
-    /// It has no tools.
+    /// The request offers no tools.
     None,
     Marked(Marker),
     Forced(forced::Form),
 }
 
-/// What a request's runs are given, and what to make of their text.
+/// The prompt for a request's runs, and how to read their text.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What the runs are given.
+    /// The input of each run.
     pub prompt: Prompt,
     form: Form,
     tools: Vec<Tool>,
@@ -61,7 +61,7 @@ pub struct Plan {
     must_call: bool,
 }
 
-/// Plans the runs of a request, and takes turns and tools out of it.
+/// Plans the runs of a request. The request's turns and tools are moved out of it.
 pub fn plan(request: &mut ChatRequest, model: &Model) -> Plan {
     let (turns, tools) = (std::mem::take(&mut request.turns), std::mem::take(&mut request.tools));
     let mut sampling = request.sampling.clone();
@@ -82,7 +82,8 @@ pub fn plan(request: &mut ChatRequest, model: &Model) -> Plan {
             let instructions = words.about_forced_call(&tools, &form);
             (Form::Forced(form), Some(format), instructions)
         }
-        // The model could not write a marker if it had to write JSON: that is asked for in words.
+        // `response_format` would force JSON and rule out markers, so the prompt asks for the
+        // format in words.
         None => {
             let wanted = sampling.response_format.as_ref();
             (Form::Marked(words.marker()), None, words.about_tools(&tools, wanted))
@@ -103,7 +104,7 @@ impl Plan {
         Plan { prompt, form: Form::None, tools: Vec::new(), parallel: true, must_call: false }
     }
 
-    /// A parser of one run's text; `None` where all of it is text.
+    /// Returns a parser for the text of one run; `None` if all of it is text.
     pub fn parser(&self) -> Option<Parser> {
         let names = self.tools.iter().map(|tool| tool.name.clone()).collect();
         match &self.form {
@@ -118,12 +119,13 @@ impl Plan {
         }
     }
 
-    /// Whether an answer without a call is not what was asked for.
+    /// True if an answer without a call does not satisfy the request.
     pub fn must_call(&self) -> bool {
         self.must_call
     }
 
-    /// What is wrong with a call's arguments, for the model to read; `None` if they are valid.
+    /// Returns what is wrong with a call's arguments, for the model to read; `None` if they are
+    /// valid.
     pub fn fault(&self, call: &ToolCall) -> Option<String> {
         let arguments = match serde_json::from_str::<Value>(&call.arguments) {
             Ok(arguments) if arguments.is_object() => arguments,
@@ -140,7 +142,7 @@ impl Plan {
         Some(format!("The arguments of {} do not fit their schema: {fault}.", call.name))
     }
 
-    /// What a run is given that is to mend the `reply` of another.
+    /// Returns the prompt for a run that corrects `reply`, whose call has the fault `fault`.
     pub fn repair(&self, reply: &str, fault: &str) -> Prompt {
         let mut prompt = self.prompt.clone();
         let form = "Write the tool call again, correctly and in the form that was asked for, and \
@@ -153,12 +155,12 @@ impl Plan {
     }
 }
 
-/// Whether a conversation has calls or results in it.
+/// True if a conversation contains calls or results.
 fn has_calls(turns: &[Turn]) -> bool {
     turns.iter().any(|turn| !matches!(turn, Turn::Message(_)))
 }
 
-/// Tells text and calls apart as they come, in the form that was asked for.
+/// Separates text and calls as an answer arrives, in the form that was planned.
 pub enum Parser {
     /// Calls between markers.
     Marked(marked::Parser),
@@ -167,7 +169,7 @@ pub enum Parser {
 }
 
 impl Parser {
-    /// Takes further text and adds what it is.
+    /// Parses further text and appends the pieces found.
     pub fn push(&mut self, text: &str, pieces: &mut Vec<Piece>) {
         match self {
             Parser::Marked(parser) => parser.push(text, pieces),
@@ -175,7 +177,7 @@ impl Parser {
         }
     }
 
-    /// Adds what was held back: the text has ended.
+    /// Ends the text, and appends what was held back.
     pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
         match self {
             Parser::Marked(parser) => parser.finish(pieces),
@@ -183,7 +185,7 @@ impl Parser {
         }
     }
 
-    /// Whether nothing that may follow is wanted.
+    /// True if no further text is wanted.
     pub fn is_done(&self) -> bool {
         match self {
             Parser::Marked(parser) => parser.is_done(),
@@ -191,7 +193,7 @@ impl Parser {
         }
     }
 
-    /// Whether there was something behind the calls.
+    /// True if something other than a call followed the calls, and was dropped.
     pub fn left_out(&self) -> bool {
         match self {
             Parser::Marked(parser) => parser.left_out(),
@@ -200,7 +202,7 @@ impl Parser {
     }
 }
 
-/// The pieces with neighbours of the same kind put together: what they are, however they came.
+/// Joins neighbouring pieces of the same kind, so that results do not depend on how text was split.
 #[cfg(test)]
 fn merged(pieces: Vec<Piece>) -> Vec<Piece> {
     let mut merged: Vec<Piece> = Vec::new();

@@ -1,64 +1,67 @@
-//! Token estimates for answers whose real usage LangFast does not tell.
+//! Token estimates, since LangFast does not report the real usage of its answers.
 //!
-//! What comes out is an estimate of what OpenAI's `o200k_base` tokenizer would count, made without
-//! its vocabulary of 200,000 entries. The text is cut into nearly the same pieces as there (words with
-//! the blank or sign before them, digits by three, runs of signs, white space), and each piece is
-//! given its expected number of tokens: at least one, and the more the less its letters look like
-//! those of common words. The costs were fitted by least squares to `o200k_base` over prose, code,
-//! data and 24 languages. On the texts of `tests/corpus`, which were not among those, it is 3 % off
-//! on average and 14 % at worst; for languages it was not fitted to, and for tables of rare
-//! characters, 20 to 40 % must be expected.
+//! The result estimates what OpenAI's `o200k_base` tokenizer would count, without its vocabulary of
+//! 200,000 entries. The text is cut into nearly the same pieces as there: words with the blank or
+//! sign before them, digits by three, runs of signs, white space. Each piece is given its expected
+//! number of tokens: at least one, and more the less its letters look like those of common words.
+//! The costs were fitted by least squares to `o200k_base` over prose, code, data and 24 languages.
+//! On the texts of `tests/corpus`, which were not among those, it is 3 % off on average and 14 % at
+//! worst; for languages it was not fitted to, and for tables of rare characters, 20 to 40 % must be
+//! expected.
 //!
-//! The pieces: `o200k_base` in
+//! The pieces are those of `o200k_base` in
 //! <https://github.com/openai/tiktoken/blob/main/tiktoken_ext/openai_public.py>.
 
-/// Costs are in hundredths of a token, so that sums are exact.
+/// One token in the unit of costs, hundredths of a token, which keeps sums exact.
 const TOKEN: i64 = 100;
 
-/// Every message stands in `<|start|>role<|message|>content<|end|>`: three tokens besides role and
-/// content. Source: `tokens_per_message` in OpenAI's cookbook, "How to count tokens with tiktoken".
+/// Tokens for each message besides role and content: it is wrapped as
+/// `<|start|>role<|message|>content<|end|>`. Source: `tokens_per_message` in OpenAI's cookbook,
+/// "How to count tokens with tiktoken".
 const PER_MESSAGE: u64 = 3;
 
-/// The role's name; each of OpenAI's is a single token. Same source.
+/// Tokens of a role's name; each of OpenAI's is a single token. Same source as [`PER_MESSAGE`].
 const PER_ROLE: u64 = 1;
 
-/// The answer is primed with `<|start|>assistant<|message|>`. Same source.
+/// Tokens that start the answer: `<|start|>assistant<|message|>`. Same source as [`PER_MESSAGE`].
 const REPLY_PRIMING: u64 = 3;
 
-/// The estimated tokens of a whole text.
+/// Returns the estimated tokens of a whole text.
 pub fn estimate_tokens(text: &str) -> u64 {
     let mut counter = TokenCounter::default();
     counter.push(text);
     counter.total()
 }
 
-/// The estimated tokens of a prompt, given as each message's role and content, with what OpenAI
-/// adds per message and for the reply.
+/// Returns the estimated tokens of a prompt, given as role and content of each message, with the
+/// tokens that OpenAI adds for each message and for the reply.
 pub fn estimate_prompt<'a>(messages: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
     let tokens = |(_role, content)| PER_MESSAGE + PER_ROLE + estimate_tokens(content);
     messages.map(tokens).sum::<u64>() + REPLY_PRIMING
 }
 
-/// Counts a text that arrives in parts: however it was cut, the total is that of the whole text.
+/// Counts the tokens of a text that arrives in parts. The total does not depend on the cuts.
 #[derive(Debug, Clone, Default)]
 pub struct TokenCounter {
-    /// The cost of all pieces that have ended.
+    /// The cost of all complete pieces.
     ended: i64,
     piece: Piece,
 }
 
-/// The piece that the next character may lengthen.
+/// The current piece, which the next character may extend.
 #[derive(Debug, Clone, Copy, Default)]
 enum Piece {
     #[default]
     None,
-    /// Letters, with the blank or sign that led them in. `row` and `upper` are the last letter's.
+    /// Letters, with the blank or sign before them. `row` and `upper` describe the last letter.
     Word { cost: i64, row: usize, upper: bool },
     /// One to three digits.
     Digits { cost: i64, len: u8 },
-    /// A run of signs: `single` if it is one sign and nothing else, `closed` after a line break.
+    /// A run of signs. `single` is true for one sign without a blank before it, `closed` after a
+    /// line break.
     Signs { cost: i64, last: char, single: bool, closed: bool },
-    /// White space: whether it has line breaks, how many blanks follow them, and the last blank.
+    /// White space: whether it has line breaks, the number of blanks after them, and the last
+    /// blank.
     Space { breaks: bool, blanks: u64, last: char },
 }
 
@@ -77,12 +80,12 @@ impl Piece {
 }
 
 impl TokenCounter {
-    /// Takes the text's next part.
+    /// Adds the next part of the text.
     pub fn push(&mut self, part: &str) {
         part.chars().for_each(|c| self.push_char(c));
     }
 
-    /// The estimated tokens of all parts so far, as if the text ended here.
+    /// Returns the estimated tokens of all parts so far, as if the text ended here.
     pub fn total(&self) -> u64 {
         ((self.ended + self.piece.cost() + TOKEN / 2) / TOKEN).unsigned_abs()
     }
@@ -170,7 +173,7 @@ impl TokenCounter {
         }
     }
 
-    /// Takes the one blank or sign that belongs to the word that begins now.
+    /// Removes and returns the blank or sign that belongs to the word that begins here.
     fn take_lead(&mut self) -> Option<char> {
         if let Piece::Signs { last, single: true, closed: false, .. } = self.piece {
             self.piece = Piece::None;
@@ -179,7 +182,7 @@ impl TokenCounter {
         self.take_blank()
     }
 
-    /// Takes the last blank out of the white space, since it belongs to what follows.
+    /// Removes and returns the last blank of the white space, which belongs to the next piece.
     fn take_blank(&mut self) -> Option<char> {
         match &mut self.piece {
             Piece::Space { blanks, last, .. } if *blanks > 0 => {
@@ -196,7 +199,7 @@ impl TokenCounter {
     }
 }
 
-/// Letters, and the marks that `is_alphabetic` leaves out but that join words.
+/// True for letters, and for the combining marks that `is_alphabetic` excludes.
 fn is_letter(c: char) -> bool {
     c.is_alphabetic()
         || matches!(c, '\u{300}'..='\u{36f}' | '\u{900}'..='\u{109f}' | '\u{1780}'..='\u{17ff}')
@@ -213,7 +216,7 @@ fn first_letter_cost(lead: Option<char>, c: char) -> i64 {
         }
 }
 
-/// The row and column of a Latin letter in `LETTER_PAIRS`; START for all others.
+/// Returns the row and column of a Latin letter in `LETTER_PAIRS`; `START` for all others.
 fn letter_row(c: char) -> usize {
     match c {
         'a'..='z' | 'A'..='Z' => usize::from(c as u8 | 0x20) - usize::from(b'a'),
@@ -232,7 +235,8 @@ const WORD_AFTER_SIGN: i64 = 45;
 const SIGN_AFTER_BLANK: i64 = 14;
 const DIGIT_NOT_ASCII: i64 = 78;
 
-/// A script's costs: to begin a word, after a blank or not, and per letter.
+/// The costs of a script's letters: to begin a word after a blank, to begin it bare, and for each
+/// letter.
 struct Script {
     after_blank: i64,
     bare: i64,
@@ -263,7 +267,7 @@ fn script(c: char) -> Script {
     Script { after_blank, bare, letter }
 }
 
-/// A sign's costs: as the first of a run, after another sign, after itself, and to lead in a word.
+/// The costs of a sign: as the first of a run, after another sign, after itself, and before a word.
 struct SignCosts {
     first: i64,
     next: i64,
@@ -284,14 +288,14 @@ fn sign_costs(c: char) -> SignCosts {
     SignCosts { first, next, again, lead }
 }
 
-/// Row of the Latin letters beyond a to z.
+/// Row and column of the Latin letters beyond a to z.
 const LATIN_BEYOND_ASCII: usize = 26;
 
-/// Row of the word's beginning, and of letters that are not Latin.
+/// Row for the beginning of a word, and for letters that are not Latin.
 const START: usize = 27;
 
-/// What a Latin letter (column: a to z, beyond) adds to a word's cost after another one (row: a to z,
-/// beyond, the word's beginning): `a` is −0.6 tokens, each letter further 0.1 more.
+/// The cost that a Latin letter (column: a to z, beyond) adds to a word after another one (row: a
+/// to z, beyond, the word's beginning). `a` is −0.6 tokens, each further letter 0.1 more.
 const LETTER_PAIRS: [[u8; 27]; 28] = [
     *b"kihfmiekkljefgnfnegdkhhffjm",
     *b"jnmkgolkmgkellioqgbjjnmphqp",
@@ -323,8 +327,8 @@ const LETTER_PAIRS: [[u8; 27]; 28] = [
     *b"mmkijmklonljkkomqjjkonlojpr",
 ];
 
-/// Chinese characters that are mostly part of a token of several characters; any other costs about
-/// one token by itself.
+/// Chinese characters that are mostly part of a token of several characters; any other one costs
+/// about one token.
 const MERGED_HAN: &str = "\
     一万三上下不且世业东个中串为主么义之事二于五些交产京人什今他代以们件价任企会但位住体何作\
     使供便保信修候先入全公共关其具内农决准出分则利别到制前力办功加务动助包化北区十华单印去参\

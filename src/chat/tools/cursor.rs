@@ -1,38 +1,38 @@
-//! Looking at the beginning of a text that may not all be there yet.
+//! Matching at the beginning of a text that may not have arrived completely.
 
-/// Why a text does not match: it never will, or it may when there is more of it.
+/// The reason that a text does not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// Whatever follows.
+    /// It cannot match, whatever follows.
     Never,
-    /// So far it does.
+    /// It matches so far; more text is needed.
     More,
 }
 
-/// Longest word behind the backticks of a Markdown fence, as `javascript`.
+/// Longest language name after a fence's backticks, such as `javascript`.
 const LONGEST_LANGUAGE: usize = 12;
-/// The three backticks.
+/// The backticks of a Markdown fence.
 pub const FENCE: &str = "```";
 
-/// A text, read from its beginning.
+/// A position in a text, which moves forward over matches.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a> {
-    /// What has not been read.
+    /// The text that has not been read.
     pub rest: &'a str,
 }
 
 impl<'a> Cursor<'a> {
-    /// At the beginning of `text`.
+    /// Starts at the beginning of `text`.
     pub fn new(text: &'a str) -> Cursor<'a> {
         Cursor { rest: text }
     }
 
-    /// Passes over white space.
+    /// Skips white space.
     pub fn blanks(&mut self) {
         self.rest = self.rest.trim_start();
     }
 
-    /// Passes over exactly this word.
+    /// Skips exactly this word.
     pub fn word(&mut self, word: &str) -> Result<(), Miss> {
         match self.rest.strip_prefix(word) {
             Some(rest) => self.rest = rest,
@@ -42,7 +42,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Passes over the first character, one of `these`.
+    /// Returns and skips the next character, which must be one of `these`.
     pub fn one_of(&mut self, these: &[char]) -> Result<char, Miss> {
         let c = self.rest.chars().next().ok_or(Miss::More)?;
         if !these.contains(&c) {
@@ -52,7 +52,8 @@ impl<'a> Cursor<'a> {
         Ok(c)
     }
 
-    /// Gives up to `most` bytes of `allowed` characters before `end`, and passes over them and it.
+    /// Returns the text before `end`, at most `most` bytes of `allowed` characters, and skips it
+    /// and `end`.
     pub fn until(
         &mut self,
         end: char,
@@ -71,7 +72,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Passes over white space and the opening of a Markdown fence, if there is one.
+    /// Skips white space and, if there is one, a Markdown fence with its language name.
     pub fn fence(&mut self) -> Result<(), Miss> {
         self.blanks();
         if !self.rest.starts_with('`') {

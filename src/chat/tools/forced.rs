@@ -1,5 +1,5 @@
-//! Calls as an answer of JSON: where a call is required and the model keeps to a schema, the schema is
-//! made of those of the tools, so that the arguments are valid by construction.
+//! Calls as an answer of JSON. Where a call is required and the model obeys a schema, the answer's
+//! schema is composed of the tools' schemas, so that the arguments are valid by construction.
 
 use serde_json::{Map, Value, json};
 
@@ -8,23 +8,23 @@ use super::cursor::{Cursor, Miss};
 use super::object::ObjectEnd;
 use crate::chat::{ResponseFormat, Tool, ToolChoice, Tools};
 
-/// Most bytes between the calls of a list, their names included.
+/// Most bytes before the arguments of a call that may still turn out to lead to a call.
 const MOST_HELD_BACK: usize = 400;
 
-/// What the JSON is.
+/// The form of the JSON answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// The arguments of this tool.
+    /// The answer is the arguments of this tool.
     Arguments {
         /// The tool's name.
         name: String,
     },
-    /// `{"calls":[{"name":…,"arguments":{…}},…]}`
+    /// The answer is `{"calls":[{"name":…,"arguments":{…}},…]}`.
     List,
 }
 
-/// The form of a required call, and the `response_format` that asks for it. `None` if a call is not
-/// required, or the tools' schemas cannot be put together.
+/// Returns the form of a required call, and the `response_format` that asks for it. `None` if no
+/// call is required, or the tools' schemas cannot be combined.
 pub fn form(tools: &Tools) -> Option<(Form, ResponseFormat)> {
     let one = match (&tools.choice, &tools.list[..]) {
         (ToolChoice::Named(name), list) => list.iter().find(|tool| tool.name == *name),
@@ -64,7 +64,7 @@ fn response_format(name: &str, schema: Value, strict: bool) -> ResponseFormat {
     ResponseFormat::JsonSchema(json!({"type": "json_schema", "json_schema": schema}))
 }
 
-/// An object that has these properties and no others.
+/// Returns the schema of an object with exactly these properties.
 fn closed_object(properties: Value) -> Value {
     let names: Vec<String> =
         properties.as_object().into_iter().flatten().map(|p| p.0.clone()).collect();
@@ -73,8 +73,8 @@ fn closed_object(properties: Value) -> Value {
     })
 }
 
-/// The schema of a tool's arguments; `None` if it is not one of an object, which the root of an
-/// answer has to be.
+/// Returns the schema of a tool's arguments; `None` if it is not an object's, which the root of an
+/// answer must be.
 fn parameters(tool: &Tool) -> Option<Value> {
     let mut schema = match &tool.parameters {
         None => return Some(closed_object(json!({}))),
@@ -88,8 +88,8 @@ fn parameters(tool: &Tool) -> Option<Value> {
     (rules.get("type")? == "object").then_some(schema)
 }
 
-/// Whether OpenAI takes a schema as strict: objects are closed and all their properties required, and
-/// no keyword is used that its constrained answers do not know.
+/// True if OpenAI accepts a schema as strict: objects are closed, all their properties are
+/// required, and no keyword is used that its structured outputs do not know.
 fn fits_strict(schema: &Value) -> bool {
     let Some(rules) = schema.as_object() else { return false };
     let unknown = ["allOf", "oneOf", "not", "if", "then", "else", "patternProperties", "default"];
@@ -115,8 +115,9 @@ fn fits_strict(schema: &Value) -> bool {
             .is_none_or(|schemas| schemas.iter().all(fits_strict))
 }
 
-/// A schema to stand within another: its definitions are moved to those of the whole, under names
-/// that begin with `prefix`. `None` if it refers to anything but its definitions.
+/// Prepares a schema to stand within another: its definitions move to `definitions`, the outer
+/// schema's, under names that begin with `prefix`. `None` if it refers to anything but its
+/// definitions.
 fn hoisted(mut schema: Value, prefix: &str, definitions: &mut Map<String, Value>) -> Option<Value> {
     let own = ["$defs", "definitions"].map(|place| schema.as_object_mut()?.remove(place));
     point_to(&mut schema, prefix)?;
@@ -155,34 +156,34 @@ fn point_to(schema: &mut Value, prefix: &str) -> Option<()> {
     Some(())
 }
 
-/// Reads calls from the JSON as it comes. What is not of the form is text.
+/// Parses calls from JSON as it arrives. Anything not in the form is text.
 pub struct Parser {
     form: Form,
     names: Vec<String>,
     parallel: bool,
     state: State,
-    /// What was read since the last call, or since the beginning.
+    /// Text read since the last call, or since the beginning.
     held_back: String,
-    /// The call under way, as it was written.
+    /// The current call as the model wrote it.
     raw: String,
-    /// Whether a call has ended.
+    /// True once a call has ended.
     called: bool,
     left_out: bool,
 }
 
 enum State {
-    /// What leads to the arguments of the next call.
+    /// Before the arguments of the next call.
     Lead,
-    /// Within a call's arguments.
+    /// Within the arguments of a call.
     Arguments(ObjectEnd),
-    /// It is no JSON of the form.
+    /// The answer is not in the form, and shown as text.
     Text,
-    /// Nothing more is wanted.
+    /// No further text is wanted.
     Done,
 }
 
 impl Parser {
-    /// A parser for calls of these tools.
+    /// Creates a parser for calls of the tools `names`; `parallel` allows more than one call.
     pub fn new(form: Form, names: Vec<String>, parallel: bool) -> Parser {
         Parser {
             form,
@@ -196,7 +197,7 @@ impl Parser {
         }
     }
 
-    /// Takes further text and adds what it is.
+    /// Parses further text and appends the pieces found.
     pub fn push(&mut self, text: &str, pieces: &mut Vec<Piece>) {
         let mut out = String::new();
         for c in text.chars() {
@@ -216,7 +217,7 @@ impl Parser {
         self.put_out(out, pieces);
     }
 
-    /// Adds what was held back: the text has ended.
+    /// Ends the text, and appends what was held back.
     pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
         let held_back = std::mem::take(&mut self.held_back);
         if let State::Arguments(_) = self.state {
@@ -227,12 +228,12 @@ impl Parser {
         self.state = State::Done;
     }
 
-    /// Whether nothing that may follow is wanted.
+    /// True if no further text is wanted.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
 
-    /// Whether there was something behind the calls.
+    /// True if text was dropped after the calls that does not look like the rest of the list.
     pub fn left_out(&self) -> bool {
         self.left_out
     }
@@ -265,7 +266,7 @@ impl Parser {
             }
             Err(Miss::More) if self.held_back.len() <= MOST_HELD_BACK => {}
             Err(_) if self.called => {
-                // The list ends behind the last call's closing brace.
+                // After the last call, only the end of the list is expected.
                 self.left_out = !self.held_back.trim_start().starts_with('}');
                 self.state = State::Done;
             }
@@ -276,7 +277,7 @@ impl Parser {
         }
     }
 
-    /// The name of the tool whose arguments begin with the last character held back.
+    /// Returns the name of the tool whose arguments begin with the last character held back.
     fn lead(&self) -> Result<String, Miss> {
         let mut cursor = Cursor::new(&self.held_back);
         if !self.called {

@@ -1,24 +1,24 @@
 //! Calls between markers in a text: `<call-NONCE name="tool">{…}</call-NONCE>`. The nonce is the
-//! request's own, so that nobody but the model knows how to write a call.
+//! request's own, so that only the model knows how to write a call.
 //!
-//! Models are taken as they are: a Markdown fence around a call or its arguments, single quotes, white
-//! space, further attributes, a missing end marker, and the namespace `functions.` that they know from
-//! OpenAI's own form are put up with. What begins like a call and is
-//! none (another name, no object behind the marker) stays text.
+//! The parser tolerates what models make of the form: a Markdown fence around a call or its
+//! arguments, single quotes, white space, further attributes, a missing end marker, and the
+//! namespace `functions.` from OpenAI's own form. Text that only begins like a call (another name,
+//! no object after the marker) stays text.
 
 use super::Piece;
 use super::cursor::{Cursor, Miss};
 use super::object::ObjectEnd;
 
-/// Most bytes of text that are held back while they may be the beginning of a call. Longer white
-/// space before a call than that is shown.
+/// Most bytes of text that are held back while they may begin a call. Of longer white space before
+/// a call, the beginning is shown.
 const MOST_HELD_BACK: usize = 300;
-/// Longest name of a tool.
+/// Longest name of a tool, in bytes.
 const LONGEST_NAME: usize = 128;
-/// What models that were taught OpenAI's own form may write before a name.
+/// The prefix that models trained on OpenAI's own form may put before a name.
 const NAMESPACE: &str = "functions.";
 
-/// What a call looks like in this request.
+/// The text around a call in this request.
 #[derive(Clone, Debug)]
 pub struct Marker {
     /// `<call-NONCE`
@@ -28,26 +28,26 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// The marker of a nonce.
+    /// Creates the marker with this nonce.
     pub fn new(nonce: &str) -> Marker {
         Marker { begin: format!("<call-{nonce}"), end: format!("</call-{nonce}>") }
     }
 
-    /// A call as the model is to write it.
+    /// Returns a call in the form that the model must write.
     pub fn call(&self, name: &str, arguments: &str) -> String {
         format!("{} name=\"{name}\">{arguments}{}", self.begin, self.end)
     }
 }
 
-/// Tells text and calls apart as they come.
+/// Separates text and calls as an answer arrives.
 pub struct Parser {
     marker: Marker,
     names: Vec<String>,
     parallel: bool,
     state: State,
-    /// What may be part of a marker, or not.
+    /// Text that may be part of a marker.
     held_back: String,
-    /// The call under way, as it was written.
+    /// The current call as the model wrote it.
     raw: String,
     left_out: bool,
 }
@@ -55,16 +55,16 @@ pub struct Parser {
 enum State {
     /// Before the first call.
     Text,
-    /// Within a call's arguments.
+    /// Within the arguments of a call.
     Arguments(ObjectEnd),
-    /// Behind a call: another may follow.
+    /// After a call; another may follow.
     Behind,
-    /// Nothing more is wanted.
+    /// No further text is wanted.
     Done,
 }
 
 impl Parser {
-    /// A parser for calls of these tools.
+    /// Creates a parser for calls of the tools `names`; `parallel` allows more than one call.
     pub fn new(marker: Marker, names: Vec<String>, parallel: bool) -> Parser {
         Parser {
             marker,
@@ -77,7 +77,7 @@ impl Parser {
         }
     }
 
-    /// Takes further text and adds what it is.
+    /// Parses further text and appends the pieces found.
     pub fn push(&mut self, text: &str, pieces: &mut Vec<Piece>) {
         let mut out = String::new();
         for c in text.chars() {
@@ -91,7 +91,7 @@ impl Parser {
         self.put_out(&mut out, pieces);
     }
 
-    /// Adds what was held back: the text has ended.
+    /// Ends the text, and appends what was held back.
     pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
         let mut out = std::mem::take(&mut self.held_back);
         match self.state {
@@ -105,13 +105,13 @@ impl Parser {
         self.state = State::Done;
     }
 
-    /// Whether nothing that may follow is wanted.
+    /// True if no further text is wanted.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
 
-    /// Whether there was something behind the calls. It was written without their results, so it is
-    /// guesswork, mostly of what they will be, and left out.
+    /// True if something other than a call followed the calls, and was dropped. The model wrote it
+    /// without their results, so it is guesswork, mostly about the results.
     pub fn left_out(&self) -> bool {
         self.left_out
     }
@@ -137,13 +137,13 @@ impl Parser {
             match self.lead(&self.held_back) {
                 Ok(name) => return self.begin(name, out, pieces),
                 Err(Miss::More) if self.held_back.len() <= MOST_HELD_BACK => return,
-                // What begins with the first character is no call, but one may begin behind it.
+                // No call begins at the first character, but one may begin after it.
                 Err(_) => out.push(self.held_back.remove(0)),
             }
         }
     }
 
-    /// Begins the call whose marker is held back, up to the opening brace.
+    /// Begins the call whose marker is held back, up to and including the opening brace.
     fn begin(&mut self, name: String, out: &mut String, pieces: &mut Vec<Piece>) {
         self.put_out(out, pieces);
         self.raw = std::mem::take(&mut self.held_back);
@@ -157,7 +157,8 @@ impl Parser {
         self.raw.push(c);
         self.held_back.push(c);
         if self.held_back == self.marker.end {
-            // Before the object's end: it is cut, but the call is over.
+            // The end marker comes before the object's end: the arguments are cut, but the call is
+            // over.
             self.held_back.clear();
             return self.end(out, pieces);
         }
@@ -165,7 +166,7 @@ impl Parser {
             return;
         }
         let held_back = std::mem::take(&mut self.held_back);
-        // Only the last character can be another marker's first.
+        // Only the last character can begin another marker.
         let again = self.marker.end.starts_with(c) && held_back.len() > c.len_utf8();
         let State::Arguments(object) = &mut self.state else { return };
         let taken = if again { &held_back[..held_back.len() - 1] } else { &held_back };
@@ -185,7 +186,8 @@ impl Parser {
         pieces.push(Piece::End);
     }
 
-    /// Behind a call there may be its end marker, fences, and another call; anything else ends it.
+    /// Handles a character after a call: the end marker, fences and another call may follow;
+    /// anything else ends the calls.
     fn take_behind(&mut self, c: char, pieces: &mut Vec<Piece>) {
         self.held_back.push(c);
         let mut cursor = Cursor::new(&self.held_back);
@@ -206,8 +208,8 @@ impl Parser {
         }
     }
 
-    /// The name of the tool that `text` begins to call, if it is a marker with all that leads to the
-    /// arguments, opening brace included.
+    /// Returns the name of the tool that `text` begins to call; it must be a complete marker up to
+    /// and including the opening brace of the arguments.
     fn lead(&self, text: &str) -> Result<String, Miss> {
         let mut cursor = Cursor::new(text);
         cursor.fence()?;
@@ -232,7 +234,7 @@ impl Parser {
     }
 }
 
-/// Passes over what may stand between a call's arguments and the next call.
+/// Skips what may stand between a call's arguments and the next call.
 fn skip_end(cursor: &mut Cursor<'_>, marker: &Marker) -> Result<(), Miss> {
     // A fence may be closed before the end marker, behind it, or both.
     cursor.fence()?;
@@ -243,7 +245,7 @@ fn skip_end(cursor: &mut Cursor<'_>, marker: &Marker) -> Result<(), Miss> {
     cursor.fence()
 }
 
-/// Whether a call's end is all that this is.
+/// True if `text` holds nothing but the end of a call, or a part of it.
 fn is_trimming(text: &str, marker: &Marker) -> bool {
     let mut cursor = Cursor::new(text);
     skip_end(&mut cursor, marker) == Err(Miss::More) || cursor.rest.is_empty()

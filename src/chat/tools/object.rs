@@ -1,19 +1,19 @@
-//! Where a JSON object ends that comes a character at a time.
+//! Finds the end of a JSON object that arrives a character at a time.
 
-/// Follows an object from its opening brace to the one that closes it. Whether what is between is
-/// JSON is for others to find out; strings are told from the rest, since braces in them do not count.
+/// Follows an object from its opening brace to the closing one. It does not check that the contents
+/// are JSON, but recognises strings, since braces in them do not count.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ObjectEnd {
-    /// Braces and brackets that are open.
+    /// Number of open braces and brackets.
     depth: usize,
     in_string: bool,
-    /// Behind a backslash in a string.
+    /// True directly after a backslash in a string.
     escaped: bool,
 }
 
 impl ObjectEnd {
-    /// Takes the next character and appends it to `out`; true if it closes the object. Models write
-    /// line breaks into strings as they are, which JSON does not allow: those are escaped.
+    /// Appends the next character to `out`; true if it closes the object. Models write raw line
+    /// breaks into strings, which JSON does not allow: those are escaped.
     pub fn push(&mut self, c: char, out: &mut String) -> bool {
         if self.in_string {
             self.push_in_string(c, out);

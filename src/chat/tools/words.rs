@@ -1,7 +1,7 @@
-//! Tools, calls and results in words, for the model to read.
+//! Tools, calls and results as text for the model.
 //!
-//! Whatever comes from outside stands between markers with a nonce that is new in each request: a
-//! tool's result can neither end its own block nor contain a call.
+//! Untrusted text stands between markers with a nonce that is new in each request: a tool's result
+//! can neither end its own block nor contain a call.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -11,18 +11,19 @@ use super::has_calls;
 use super::marked::Marker;
 use crate::chat::{Message, ResponseFormat, Role, ToolCall, ToolChoice, ToolResult, Tools, Turn};
 
-/// The words of one request.
+/// Writes the texts of one request.
 pub struct Words {
     nonce: String,
-    /// Whether the conversation has calls or results in it.
+    /// True if the conversation contains calls or results.
     has_history: bool,
 }
 
-/// By a call's id: its name, and which call of its message it is, from 1; 0 if it is the only one.
+/// For each call's id, the tool's name and the call's number within its message, from 1; 0 if it is
+/// the only one.
 type Called = HashMap<String, (String, usize)>;
 
 impl Words {
-    /// With a nonce that stands nowhere in the conversation.
+    /// Chooses a nonce that does not occur in the texts of the conversation.
     pub fn new(turns: &[Turn]) -> Words {
         loop {
             let nonce = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
@@ -32,12 +33,13 @@ impl Words {
         }
     }
 
-    /// What a call looks like.
+    /// Returns the marker of a call in this request.
     pub fn marker(&self) -> Marker {
         Marker::new(&self.nonce)
     }
 
-    /// The conversation as messages, with the instructions behind those that it begins with.
+    /// Returns the conversation as messages. `instructions` follow the system and developer
+    /// messages at its beginning.
     pub fn messages(&self, turns: Vec<Turn>, instructions: String) -> Vec<Message> {
         let mut messages: Vec<Message> = Vec::with_capacity(turns.len() + 1);
         let mut called = Called::new();
@@ -93,12 +95,12 @@ impl Words {
         format!("<result-{nonce} name=\"{name}\"{number}{error}>\n{text}\n</result-{nonce}>")
     }
 
-    /// What the model has to know of a history with calls when it cannot call now.
+    /// Returns the instructions for a history with calls when no tool can be called now.
     pub fn about_the_past(&self) -> String {
         format!("{}\nNo tool can be called now: answer in plain words.", self.about_history())
     }
 
-    /// How calls and results of earlier turns are told.
+    /// Returns the explanation of how earlier calls and results are written.
     fn about_history(&self) -> String {
         let (nonce, call) = (&self.nonce, self.marker().call("NAME", "{…}"));
         format!(
@@ -109,7 +111,8 @@ impl Words {
         )
     }
 
-    /// The tools, how to call them, and how to answer otherwise.
+    /// Returns the instructions that describe the tools, how to call them, and how to answer
+    /// otherwise.
     pub fn about_tools(&self, tools: &Tools, format: Option<&ResponseFormat>) -> String {
         let mut text = self.described(tools);
         let call = self.marker().call("NAME", "{\"ARGUMENT\": …}");
@@ -142,7 +145,7 @@ impl Words {
         text
     }
 
-    /// The tools, and that the answer has to be a call as JSON.
+    /// Returns the instructions that describe the tools and demand a call as JSON.
     pub fn about_forced_call(&self, tools: &Tools, form: &Form) -> String {
         let mut text = self.described(tools);
         match form {
@@ -183,8 +186,8 @@ impl Words {
     }
 }
 
-/// The form that an answer without calls has to have, in words: asked for by `response_format`, it
-/// would make calls impossible.
+/// Returns the required form of an answer without calls, in words. `response_format` cannot ask for
+/// it, because it would make calls impossible.
 fn about_format(format: Option<&ResponseFormat>) -> String {
     match format {
         None | Some(ResponseFormat::Text) => String::new(),
@@ -202,7 +205,7 @@ fn about_format(format: Option<&ResponseFormat>) -> String {
     }
 }
 
-/// A name as the value of an attribute; clients may send any in a history.
+/// Returns a name made fit for an attribute: clients may send any name in a history.
 fn attribute(name: &str) -> String {
     let allowed = |c: char| c.is_alphanumeric() || "_-.:/".contains(c);
     name.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
