@@ -11,7 +11,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 /// limit on connections bounds them.
 const FREE: usize = 16 * 1024;
 
-/// A number of bytes, of which shares are taken and given back.
+/// A limited number of bytes, of which bodies take shares and give them back.
 pub struct Budget {
     limit: usize,
     used: Mutex<usize>,
@@ -120,7 +120,7 @@ impl Drop for Share {
     }
 }
 
-/// What is known of a body's length.
+/// The length of a body, as far as its head states it.
 #[derive(Clone, Copy, Debug)]
 pub enum Whole {
     /// The exact length, in bytes.

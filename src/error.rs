@@ -73,7 +73,7 @@ pub enum Failure {
     NeedsOperator(String),
     /// This program makes no calls to LangFast for a while, to spare it.
     HoldOff {
-        /// Why it makes none.
+        /// The reason, for the client.
         message: String,
         /// Seconds until the next try.
         seconds: u64,

@@ -42,7 +42,7 @@ impl From<Error> for NotServed {
     }
 }
 
-/// What a connection does after a request.
+/// The next action of a connection after a request.
 enum AfterRequest {
     Request,
     Close,

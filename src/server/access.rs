@@ -233,7 +233,7 @@ impl Allowed {
         let origin = setting.trim().trim_end_matches('/').to_ascii_lowercase();
         match origin.as_str() {
             "*" => return Ok(Allowed::Any),
-            // What pages from files and sandboxed frames send.
+            // Browsers send this for pages from files and sandboxed frames.
             "null" => return Ok(Allowed::Origin(origin)),
             // What the windows of some desktop programs send; its slashes are trimmed above.
             "file:" => return Ok(Allowed::Origin("file://".to_owned())),

@@ -28,7 +28,7 @@ pub struct Line {
     /// replaced line leaves some hundred bytes behind.
     http: ManuallyDrop<tiny_http::Server>,
     connection: Mutex<UnixStream>,
-    /// When the latest ticket came out.
+    /// The time at which the latest ticket came out.
     last_called: Mutex<Instant>,
 }
 

@@ -34,7 +34,7 @@ struct Count {
     waiting: usize,
 }
 
-/// Permission for one request to be worked on, with a worker for it, so that it never queues for a
+/// The permission to work on one request, with a worker for it, so that it never queues for a
 /// worker. Held until the answer has been written; dropping it gives both back.
 pub struct Permit {
     permits: Arc<Permits>,
