@@ -14,7 +14,7 @@ use crate::config::{BadSetting, Settings};
 use crate::error::Error;
 use crate::http::Head;
 
-/// A key of fewer characters than this is warned of.
+/// Characters that a key needs to have lest the log warns of it.
 const SHORT_KEY: usize = 16;
 
 /// The rules by which requests are let in.
@@ -39,7 +39,7 @@ impl Access {
     /// Reads the rules that are set. Warns, in the log, of what is allowed and should not be.
     ///
     /// # Errors
-    /// When there are no keys where keys were set, or they cannot be read; or an origin can never match.
+    /// Keys are set and cannot be read, or none is among them; or an origin can never match.
     pub fn of(settings: &Settings) -> Result<Access, BadSetting> {
         let keys = match settings.api_keys()? {
             Some(found) => Keys::read(&found.text, &found.source)?,
@@ -57,7 +57,7 @@ impl Access {
         Ok(access)
     }
 
-    /// Returns rules that ask for one of `keys`, or for none if they are empty.
+    /// Returns rules that ask for one of `keys`, or for no key if there are none.
     pub fn new(keys: Keys) -> Access {
         Access { keys: keys.list, ..Access::default() }
     }
@@ -272,7 +272,7 @@ fn is_authority(authority: &str) -> bool {
 #[derive(Clone, Default)]
 pub struct Keys {
     list: Vec<String>,
-    /// What a person should know of them, without a word of theirs.
+    /// Warnings for people, which quote no key.
     pub warnings: Vec<String>,
 }
 
