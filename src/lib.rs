@@ -12,7 +12,7 @@
 //! completions  the story of a call for text: runs started, their events merged, read and answered
 //! http         the front door: connections, heads, bodies, refusals, answers, Server-Sent Events
 //! langfast     the way to LangFast: session, prompt, runs, the socket and its packets
-//! net          connections to the outside: names, TCP, proxies, TLS, roots of trust
+//! net          connections to the outside: names, TCP, proxies, TLS, roots of trust, what HTTP goes over
 //! config       settings and secrets
 //! observe      the log, counters, heartbeats, the service manager
 //! dialects     what each API says: openai (chat, text completions, responses), anthropic

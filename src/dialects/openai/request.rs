@@ -1,6 +1,6 @@
 //! The body of `POST /v1/chat/completions`, checked field by field: what is wrong is named.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::response::{ChatAnswer, Identity};
 use super::tools;
@@ -85,7 +85,7 @@ pub fn parse(body: &mut Body) -> Result<Call, Error> {
 /// The name of the model.
 pub(super) fn model(fields: &Fields) -> Result<String, Error> {
     let name = fields.string("model")?.filter(|model| !model.is_empty());
-    Ok(name.ok_or_else(|| missing("model"))?.to_owned())
+    Ok(name.ok_or_else(|| fields.missing("model"))?.to_owned())
 }
 
 /// What chat and text completions take alike.
@@ -132,7 +132,7 @@ pub(super) fn choices(fields: &Fields) -> Result<usize, Error> {
 }
 
 pub(super) fn stop(fields: &Fields) -> Result<Vec<String>, Error> {
-    let wrong = || wrong_type("stop", "a string or a list of up to 4 strings");
+    let wrong = || fields.wrong("stop", "a string or a list of up to 4 strings");
     match fields.get("stop") {
         None => Ok(Vec::new()),
         Some(Value::String(stop)) => Ok(vec![stop.clone()]),
@@ -186,9 +186,9 @@ fn without_effect(fields: &Fields) -> Result<Vec<&'static str>, Error> {
 
 fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
     let list = match fields.get("messages") {
-        None => return Err(missing("messages")),
+        None => return Err(fields.missing("messages")),
         Some(Value::Array(list)) => list,
-        Some(_) => return Err(wrong_type("messages", "a list")),
+        Some(_) => return Err(fields.wrong("messages", "a list")),
     };
     if list.is_empty() {
         return Err(Error::invalid("messages", "`messages` must hold at least one message"));
@@ -203,24 +203,21 @@ fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
 
 /// One message, behind those `before` it.
 fn turn(path: &str, value: &Value, before: &[Turn]) -> Result<Turn, Error> {
-    let Value::Object(message) = value else { return Err(wrong_type(path, "an object")) };
-    let role_path = format!("{path}.role");
-    let role = match message.get("role") {
-        None | Some(Value::Null) => return Err(missing(&role_path)),
-        Some(role) => role.as_str().ok_or_else(|| wrong_type(&role_path, "a string"))?,
-    };
-    let text = content(&format!("{path}.content"), message.get("content"))?;
+    let message = Fields::of(value, path)?;
+    let role = message.required_string("role")?;
+    let text = content(&message.path("content"), message.get("content"))?;
     let must_have = |text: Option<String>| {
-        text.ok_or_else(|| wrong_type(&format!("{path}.content"), "a string or a list of parts"))
+        text.ok_or_else(|| message.wrong("content", "a string or a list of parts"))
     };
     Ok(match role {
         "system" => Turn::message(Role::System, must_have(text)?),
         "developer" => Turn::message(Role::Developer, must_have(text)?),
         "user" => Turn::message(Role::User, must_have(text)?),
-        "assistant" => assistant(path, message, text.unwrap_or_default())?,
-        "tool" => Turn::Result(tools::result(path, message, text.unwrap_or_default(), before)?),
-        "function" => Turn::Result(tools::function_result(message, text.unwrap_or_default())),
+        "assistant" => assistant(&message, text.unwrap_or_default())?,
+        "tool" => Turn::Result(tools::result(&message, text.unwrap_or_default(), before)?),
+        "function" => Turn::Result(tools::function_result(&message, text.unwrap_or_default())),
         _ => {
+            let role_path = message.path("role");
             return Err(Error::Invalid {
                 message: format!(
                     "Invalid value for `{role_path}`: it must be system, developer, user, \
@@ -233,8 +230,8 @@ fn turn(path: &str, value: &Value, before: &[Turn]) -> Result<Turn, Error> {
     })
 }
 
-fn assistant(path: &str, message: &Map<String, Value>, text: String) -> Result<Turn, Error> {
-    let calls = tools::calls(path, message)?;
+fn assistant(message: &Fields, text: String) -> Result<Turn, Error> {
+    let calls = tools::calls(message)?;
     Ok(match calls.is_empty() {
         true => Turn::message(Role::Assistant, text),
         false => Turn::Calls { text, calls },
@@ -370,6 +367,56 @@ mod tests {
             ),
         ] {
             assert_eq!(param(fields.clone()), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn it_is_said_what_is_wrong_with_a_message_and_with_a_function() {
+        let turn = |turn: Value| json!({ "messages": [turn] });
+        let function =
+            |function: Value| json!({"tools": [{"type": "function", "function": function}]});
+        let invalid =
+            |what: &str, must: &str| format!("Invalid type for `{what}`: it must be {must}");
+        let missing = |what: &str| format!("Missing required parameter: `{what}`");
+        let (path, parts) = ("tools[0].function", "a string or a list of parts");
+        for (fields, words) in [
+            (turn(json!(7)), invalid("messages[0]", "an object")),
+            (turn(json!({"role": null})), missing("messages[0].role")),
+            (turn(json!({"role": 7})), invalid("messages[0].role", "a string")),
+            (turn(json!({"role": "user", "content": null})), invalid("messages[0].content", parts)),
+            (turn(json!({"role": "tool", "tool_call_id": 7})), missing("messages[0].tool_call_id")),
+            (
+                turn(json!({"role": "assistant", "tool_calls": 7})),
+                invalid("messages[0].tool_calls", "a list"),
+            ),
+            (
+                turn(json!({"role": "assistant", "tool_calls": [{"id": 7}]})),
+                missing("messages[0].tool_calls[0].id"),
+            ),
+            (
+                turn(json!({"role": "assistant", "function_call": {}})),
+                missing("messages[0].function_call.name"),
+            ),
+            (function(json!(7)), invalid(path, "an object")),
+            (function(json!({"name": null})), missing("tools[0].function.name")),
+            (function(json!({"name": 7})), invalid("tools[0].function.name", "a string")),
+            (
+                function(json!({"name": "f", "description": 7})),
+                invalid("tools[0].function.description", "a string"),
+            ),
+            (
+                function(json!({"name": "f", "strict": 7})),
+                invalid("tools[0].function.strict", "a boolean"),
+            ),
+            (
+                function(json!({"name": "f", "parameters": 7})),
+                invalid("tools[0].function.parameters", "a JSON Schema of type object"),
+            ),
+        ] {
+            let Err(Error::Invalid { message, .. }) = call(fields.clone()) else {
+                panic!("{fields}")
+            };
+            assert_eq!(message, words, "{fields}");
         }
     }
 

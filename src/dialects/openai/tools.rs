@@ -1,7 +1,7 @@
 //! The tools of a chat completion: `tools` and `tool_choice`, the `functions` and `function_call` of
 //! 2023, and the calls and results of a history.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::response::Calls;
 use crate::chat::{Tool, ToolCall, ToolChoice, ToolFields, ToolResult, Tools, Turn, find_call};
@@ -74,25 +74,16 @@ fn tool(at: usize, value: &Value) -> Result<Tool, Error> {
 }
 
 pub(super) fn function(path: &str, value: &Value) -> Result<Tool, Error> {
-    let Value::Object(function) = value else { return Err(wrong_type(path, "an object")) };
-    let field = |name: &str| function.get(name).filter(|value| !value.is_null());
-    let wrong = |name: &str, expected: &str| wrong_type(&format!("{path}.{name}"), expected);
-    let text = |name: &str| match field(name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(wrong(name, "a string")),
-    };
-    let parameters = match field("parameters") {
+    let function = Fields::of(value, path)?;
+    let parameters = match function.get("parameters") {
         None => None,
         Some(schema @ Value::Object(_)) => Some(schema.clone()),
-        Some(_) => return Err(wrong("parameters", "a JSON Schema of type object")),
+        Some(_) => return Err(function.wrong("parameters", "a JSON Schema of type object")),
     };
-    let strict = match field("strict") {
-        None => false,
-        Some(value) => value.as_bool().ok_or_else(|| wrong("strict", "a boolean"))?,
-    };
-    let name = text("name")?.ok_or_else(|| missing(&format!("{path}.name")))?;
-    Ok(Tool { name, description: text("description")?, parameters, strict })
+    let strict = function.boolean("strict")?.unwrap_or(false);
+    let name = function.required_string("name")?.to_owned();
+    let description = function.string("description")?.map(str::to_owned);
+    Ok(Tool { name, description, parameters, strict })
 }
 
 fn choice(fields: &Fields) -> Result<ToolChoice, Error> {
@@ -160,21 +151,15 @@ fn narrow(fields: &Fields, offered: &mut Tools) -> Result<(), Error> {
 }
 
 /// An assistant's calls of an earlier turn.
-pub fn calls(path: &str, message: &Map<String, Value>) -> Result<Vec<ToolCall>, Error> {
-    let field = |name: &str| message.get(name).filter(|value| !value.is_null());
-    if let Some(function) = field("function_call") {
-        let path = format!("{path}.function_call");
+pub fn calls(message: &Fields) -> Result<Vec<ToolCall>, Error> {
+    if let Some(function) = message.get("function_call") {
+        let path = message.path("function_call");
         let name = name_in(&path, function)?;
         let arguments = arguments(&path, function)?;
         // Results of functions name the function alone.
         return Ok(vec![ToolCall { id: name.clone(), name, arguments }]);
     }
-    let path = format!("{path}.tool_calls");
-    let list = match field("tool_calls") {
-        None => return Ok(Vec::new()),
-        Some(Value::Array(list)) => list,
-        Some(_) => return Err(wrong_type(&path, "a list")),
-    };
+    let path = message.path("tool_calls");
     let call = |(at, value): (usize, &Value)| {
         let path = format!("{path}[{at}]");
         let id = value.get("id").and_then(Value::as_str);
@@ -183,7 +168,7 @@ pub fn calls(path: &str, message: &Map<String, Value>) -> Result<Vec<ToolCall>, 
         let function = value.get("function").ok_or_else(|| missing(&path))?;
         Ok(ToolCall { id, name: name_in(&path, function)?, arguments: arguments(&path, function)? })
     };
-    list.iter().enumerate().map(call).collect()
+    message.list("tool_calls")?.iter().enumerate().map(call).collect()
 }
 
 fn arguments(path: &str, function: &Value) -> Result<String, Error> {
@@ -195,25 +180,19 @@ fn arguments(path: &str, function: &Value) -> Result<String, Error> {
 }
 
 /// What a tool gave back for a call that stands in the turns before.
-pub fn result(
-    path: &str,
-    message: &Map<String, Value>,
-    text: String,
-    before: &[Turn],
-) -> Result<ToolResult, Error> {
+pub fn result(message: &Fields, text: String, before: &[Turn]) -> Result<ToolResult, Error> {
     let field = |name: &str| message.get(name).and_then(Value::as_str).map(str::to_owned);
-    let param = format!("{path}.tool_call_id");
-    let call_id = field("tool_call_id").ok_or_else(|| missing(&param))?;
+    let call_id = field("tool_call_id").ok_or_else(|| message.missing("tool_call_id"))?;
     if find_call(before, &call_id).is_none() {
-        let message = "Messages of role `tool` must answer one of the `tool_calls` of a message \
-                       before them";
-        return Err(Error::invalid(&param, format!("{message}; none has this `tool_call_id`")));
+        let words = "Messages of role `tool` must answer one of the `tool_calls` of a message \
+                     before them; none has this `tool_call_id`";
+        return Err(Error::invalid(message.path("tool_call_id"), words));
     }
     Ok(ToolResult { call_id, name: field("name"), text, is_error: false })
 }
 
 /// What a function gave back, as clients of 2023 say it.
-pub fn function_result(message: &Map<String, Value>, text: String) -> ToolResult {
+pub fn function_result(message: &Fields, text: String) -> ToolResult {
     let name = message.get("name").and_then(Value::as_str).unwrap_or("function").to_owned();
     ToolResult { call_id: name.clone(), name: Some(name), text, is_error: false }
 }
