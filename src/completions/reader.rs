@@ -682,7 +682,6 @@ mod tests {
         assert_eq!(ending, ended(FinishReason::ToolCalls));
         assert_eq!(reader.verdict(), Some(Verdict::Repaired));
         assert!(reader.tokens() > first, "both runs count");
-        assert_eq!(reader.repair(FinishReason::Stop), None, "once is enough");
     }
 
     #[test]
@@ -694,6 +693,12 @@ mod tests {
         assert_eq!(parts, ["call weather", "arguments {\"place\":1}", "end"]);
         assert_eq!(ending, ended(FinishReason::ToolCalls));
         assert_eq!(reader.verdict(), Some(Verdict::InvalidArguments));
+
+        let (mut again, _, _) = mended(&plan, &wrong);
+        push(&mut again, &marked(&plan, "weather", "{\"place\":2}"));
+        assert_eq!(again.repair(FinishReason::Stop), None, "once is enough");
+        let (parts, _) = end(&mut again, FinishReason::Stop);
+        assert_eq!(parts, ["call weather", "arguments {\"place\":2}", "end"]);
 
         // A call that the first text ended within is text, as without a second run.
         let cut = &wrong[..wrong.find("1}").unwrap()];
@@ -718,20 +723,22 @@ mod tests {
 
     #[test]
     fn only_a_whole_text_with_a_fault_is_mended() {
-        let plan = plan(ToolChoice::Auto);
-        let (right, wrong) =
-            (marked(&plan, "time", "{}"), marked(&plan, "weather", "{\"place\":1}"));
-        let repair = |stops: &[&str], text: &str, reason| {
+        let repair = |choice: ToolChoice, arguments: Option<&str>, stops: &[&str], reason| {
+            let plan = plan(choice);
+            let call = arguments.map(|arguments| marked(&plan, "weather", arguments));
             let mut reader = reader(&plan, stops, true);
-            push(&mut reader, text);
+            push(&mut reader, &format!("Look: {}", call.unwrap_or_default()));
             reader.finish(&mut Vec::new());
-            reader.repair(reason)
+            reader.repair(reason).is_some()
         };
-        assert!(repair(&[], &wrong, FinishReason::Stop).is_some());
-        assert_eq!(repair(&[], &right, FinishReason::Stop), None);
-        assert_eq!(repair(&[], "Hi", FinishReason::Stop), None);
-        assert_eq!(repair(&[], &wrong, FinishReason::Length), None);
-        assert_eq!(repair(&["END"], &format!("END{wrong}"), FinishReason::Stop), None);
+        let (stop, length) = (FinishReason::Stop, FinishReason::Length);
+        let (right, wrong) = (Some("{\"place\":\"Oslo\"}"), Some("{\"place\":1}"));
+        assert!(repair(ToolChoice::Auto, wrong, &[], stop));
+        assert!(repair(ToolChoice::Required, None, &[], stop));
+        assert!(!repair(ToolChoice::Auto, right, &[], stop));
+        assert!(!repair(ToolChoice::Auto, None, &[], stop));
+        assert!(!repair(ToolChoice::Auto, wrong, &[], length));
+        assert!(!repair(ToolChoice::Required, None, &["ook"], stop));
     }
 
     // Final texts that are not what was streamed.
@@ -759,7 +766,10 @@ mod tests {
         let mut parts = Vec::new();
         assert_eq!(held.end(FinishReason::Stop, &mut parts), ended(FinishReason::ToolCalls));
         assert_eq!(words(parts), ["call time", "arguments {}", "end"]);
-        assert_eq!(revised(&mut reader(&plan, &[], false), &one, &other), None);
+        let same = marked(&plan, "time", "{\"a\":1}");
+        for other in [other.as_str(), &same] {
+            assert_eq!(revised(&mut reader(&plan, &[], false), &one, other), None);
+        }
         let longer = format!("{one}\n{other}");
         let more = ["call time", "arguments {}", "end"].map(str::to_owned);
         assert_eq!(revised(&mut reader(&plan, &[], false), &one, &longer), Some(more.into()));
@@ -789,6 +799,11 @@ mod tests {
         push(&mut second, "I am sorry.");
         assert!(!second.restart());
         assert_eq!(second.repair(FinishReason::Stop), None, "it is the second still");
+
+        let (mut second, _, _) = mended(&self::plan(ToolChoice::Required), "");
+        push(&mut second, "I am sorry.");
+        second.restart();
+        assert_eq!(read(&mut second, "I cannot.", FinishReason::Stop).0, ["text I cannot."]);
     }
 
     #[test]
