@@ -5,6 +5,7 @@
 //! with one, by its name. It may not know what a setting does.
 
 pub mod secrets;
+pub mod variables;
 
 use std::ffi::OsStr;
 use std::fmt;

@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 use langfast2api::cli::{check, commands, doctor, manual};
 use langfast2api::completions::Completions;
 use langfast2api::completions::choices::Never;
-use langfast2api::config::{BadSetting, Cli, Command, Settings};
+use langfast2api::config::{BadSetting, Cli, Command, Settings, variables};
 use langfast2api::http::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::{Deadlines, LangFast, Outlook};
 use langfast2api::observe::vitals::Vitals;
@@ -51,6 +51,9 @@ fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
+    if !matches!(cli.command, Some(Command::Completions { .. } | Command::Man)) {
+        variables::check()?;
+    }
     let settings = &cli.settings;
     let langfast = || LangFast::new(settings);
     match &cli.command {

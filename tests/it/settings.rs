@@ -55,6 +55,38 @@ fn a_setting_that_cannot_be_used_is_named() {
 }
 
 #[test]
+fn a_variable_that_is_misspelt_is_refused_and_the_nearest_is_named() {
+    for (name, nearest) in [
+        ("LANGFAST2API_API_KEY", "LANGFAST2API_API_KEYS?"),
+        ("LANGFAST2API_PASSWORT", "LANGFAST2API_PASSWORD?"),
+        ("LANGFAST2API_max_body", "LANGFAST2API_MAX_BODY?"),
+        ("LANGFAST2API_QQQQQQQQQQQQQQQQQQQQQQQ", "--help"),
+    ] {
+        for args in [&[][..], &["--check-config"], &["whoami"], &["models"], &["doctor"]] {
+            for value in ["x", ""] {
+                let start = Start::new("http://127.0.0.1:1").env(name, value).args(args);
+                let (status, output, log) = start.run();
+                assert_eq!(status.code(), Some(2), "{name} {args:?}");
+                assert!(log.contains(name) && log.contains(nearest), "{args:?}: {output}{log}");
+            }
+        }
+        for args in [&["--help"][..], &["--version"], &["completions", "bash"], &["man"]] {
+            let (status, ..) = Start::new("http://127.0.0.1:1").env(name, "x").args(args).run();
+            assert!(status.success(), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn variables_that_kubernetes_sets_for_a_service_of_this_name_are_passed_over() {
+    let start = Start::new("http://127.0.0.1:1")
+        .env("LANGFAST2API_PORT", "tcp://10.0.0.1:8000")
+        .env("LANGFAST2API_SERVICE_HOST", "10.0.0.1")
+        .arg("--check-config");
+    assert!(start.run().0.success());
+}
+
+#[test]
 fn models_are_read_again_on_sighup_and_a_bad_file_leaves_the_old_ones() {
     let directory = Directory::new();
     let file = directory.path().join("models.json");
