@@ -5,6 +5,6 @@
 //! nor what is said.
 
 pub mod dial;
-mod roots;
+pub mod roots;
 pub mod transport;
 pub mod waker;

@@ -19,6 +19,9 @@ use super::waker::Watch;
 /// What TLS is spoken with: native-tls takes OpenSSL on all systems that this program runs on.
 pub const TLS: &str = "openssl";
 
+/// Why a proxy of another kind is not used.
+const ONLY_HTTP: &str = "only http:// proxies are supported";
+
 /// Silence after which an idle connection is asked for a sign of life, and between two askings.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Askings without an answer after which it is given up.
@@ -54,6 +57,9 @@ impl Endpoint {
             return Err(bad("give scheme, host, port and path only"));
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| bad("no host"))?;
+        if !has_sound_port(&uri) {
+            return Err(bad("ports are 1 to 65535"));
+        }
         Ok(Endpoint {
             tls,
             host: host.trim_matches(['[', ']']).to_owned(),
@@ -79,6 +85,21 @@ impl Endpoint {
         format!("{scheme}{s}://{authority}{}{path}", self.base)
     }
 }
+
+/// Whether a URL has no port, or one that there can be: a larger number is passed over in silence by
+/// [`Uri::port_u16`].
+fn has_sound_port(uri: &Uri) -> bool {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let behind_host = authority.rsplit(['@', ']']).next().unwrap_or(authority);
+    match behind_host.split_once(':') {
+        Some((_, port)) => port.parse::<u16>().is_ok_and(|port| port > 0),
+        None => true,
+    }
+}
+
+/// The variables that may name a proxy, in the order in which ureq looks for one.
+const PROXY_VARIABLES: [&str; 6] =
+    ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
 /// Why there is no connection: which part failed, and what to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +152,27 @@ impl Dialer {
     /// names (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
     pub fn new(timeout: Duration) -> Dialer {
         Dialer { timeout, proxy: ureq::Proxy::try_from_env(), tls: OnceLock::new() }
+    }
+
+    /// Whether the proxy that the environment names can be used on the way to `endpoint`; nothing is
+    /// connected. ureq passes over a URL that it cannot read, and requests would go past the proxy.
+    ///
+    /// # Errors
+    /// Names the variable, and says what it takes; a password in it is left out.
+    pub fn check_proxy(&self, endpoint: &Endpoint) -> Result<(), String> {
+        let named = PROXY_VARIABLES.into_iter().find_map(|name| {
+            let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
+            Some((name, value.to_string_lossy().into_owned()))
+        });
+        let Some((name, value)) = named else { return Ok(()) };
+        let is_unused = self.proxy.is_some() && self.proxy_for(endpoint).is_none();
+        match proxy_fault(&value).filter(|_| !is_unused) {
+            Some(why) => {
+                let shown = value.rsplit('@').next().unwrap_or_default();
+                Err(format!("{name}: the proxy `{shown}` cannot be used: {why}"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The deadline of one connection.
@@ -216,6 +258,19 @@ impl Dialer {
             .get_or_init(|| roots::connector().map_err(|e| format!("TLS cannot be set up: {e}")))
             .as_ref()
             .map_err(Clone::clone)
+    }
+}
+
+/// Why a proxy's URL cannot be used.
+fn proxy_fault(url: &str) -> Option<&'static str> {
+    let Ok(proxy) = ureq::Proxy::new(url) else {
+        return Some("write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT");
+    };
+    match proxy.protocol() {
+        ureq::ProxyProtocol::Http if proxy.host().is_empty() => Some("it has no host"),
+        ureq::ProxyProtocol::Http if !has_sound_port(proxy.uri()) => Some("ports are 1 to 65535"),
+        ureq::ProxyProtocol::Http => None,
+        _ => Some(ONLY_HTTP),
     }
 }
 
@@ -330,7 +385,7 @@ fn connect_through(
     let name = format!("the proxy {}:{}", proxy.host(), proxy.port());
     let failed = |why: &dyn fmt::Display| DialError::Failed(format!("{name}: {why}"));
     if proxy.protocol() != ureq::ProxyProtocol::Http {
-        return Err(failed(&"only http:// proxies are supported"));
+        return Err(failed(&ONLY_HTTP));
     }
     let tcp = connect_tcp(proxy.host(), proxy.port(), deadline, &mut |_, _| {});
     let tcp = tcp.map_err(|e| failed(&e))?;
@@ -530,6 +585,9 @@ mod tests {
     fn what_is_no_endpoint_is_refused_in_words() {
         for url in ["", "example.com", "ftp://x", "https://", "https://u:p@h/", "https://h/?q"] {
             assert!(Endpoint::parse(url).is_err(), "{url}");
+        }
+        for url in ["https://h:99999", "https://h:0", "http://[::1]:65536/x"] {
+            assert!(Endpoint::parse(url).unwrap_err().contains("ports are 1 to 65535"), "{url}");
         }
     }
 

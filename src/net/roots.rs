@@ -1,7 +1,9 @@
 //! Whom TLS trusts: the root certificates of the system, or those of Mozilla that are built in where
 //! the system has none, as in an empty container.
 
+use std::env;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,26 @@ use native_tls::{Certificate, TlsConnector};
 
 /// What OpenSSL reads root certificates from, if they are set.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Whether the root certificates that somebody has named can be read.
+///
+/// # Errors
+/// Names the variable, and the file or directory that cannot be used.
+pub fn check_named() -> Result<(), String> {
+    VARIABLES.into_iter().filter_map(named_place).try_for_each(|(variable, path)| {
+        let bad = |why: &dyn Display| Err(format!("{variable}: {}: {why}", path.display()));
+        if variable == "SSL_CERT_DIR" {
+            // OpenSSL takes several, and passes over those that are not there.
+            let is_any_there = env::split_paths(&path).any(|path| fs::read_dir(path).is_ok());
+            return if is_any_there { Ok(()) } else { bad(&"there is no such directory to read") };
+        }
+        match File::open(&path) {
+            Ok(_) if path.is_dir() => bad(&"it is a directory; SSL_CERT_DIR takes those"),
+            Ok(_) => Ok(()),
+            Err(error) => bad(&error),
+        }
+    })
+}
 
 /// A connector with the trusted roots loaded. The built-in ones are taken only if the system has none
 /// and nobody has named others: they cost 4 ms, and whoever has named a file trusts that alone.
