@@ -1,13 +1,15 @@
 //! models.json: LangFast's own model records, and what each model accepts.
 
-use std::time::UNIX_EPOCH;
+mod records;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::time::UNIX_EPOCH;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
+use self::records::Record;
 use crate::chat::Role;
 
 /// The records that the binary carries, LangFast's as of October 2025.
@@ -89,34 +91,23 @@ pub struct Models {
     patterns: Vec<(String, usize)>,
 }
 
-/// Why a models.json or a list of aliases cannot be used.
+/// Why models cannot be used, in words.
 #[derive(Debug, PartialEq, Eq)]
-pub struct BadModels(String);
+pub enum BadModels {
+    /// The records: which one, and which of its fields.
+    File(String),
+    /// The aliases: which one.
+    Aliases(String),
+}
 
 impl fmt::Display for BadModels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let (BadModels::File(why) | BadModels::Aliases(why)) = self;
+        f.write_str(why)
     }
 }
 
 impl std::error::Error for BadModels {}
-
-#[derive(Deserialize)]
-struct Record {
-    slug: String,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    provider: Option<String>,
-    #[serde(default)]
-    status: Option<String>,
-    #[serde(default)]
-    versions: Option<Vec<String>>,
-    #[serde(default)]
-    parameters: Option<Map<String, Value>>,
-    #[serde(default)]
-    created_at: Option<String>,
-}
 
 impl Models {
     /// Reads a models.json and `asked=served` aliases. An asked one that ends in `*` means every name
@@ -125,47 +116,41 @@ impl Models {
     /// Records whose `status` is not `public` are left out: LangFast does not offer them.
     ///
     /// # Errors
-    /// When the file is not a list of records, holds no model, or an alias names none.
+    /// When the file is not a list of records, holds no model or one twice, or an alias names none or
+    /// stands twice.
     pub fn parse(json: &str, aliases: &[String]) -> Result<Models, BadModels> {
-        let records: Vec<Record> =
-            serde_json::from_str(json).map_err(|e| BadModels(format!("models.json: {e}")))?;
-        let list: Vec<Model> = records
-            .into_iter()
-            .filter(|record| record.status.as_deref().is_none_or(|status| status == "public"))
-            .map(Model::from)
-            .collect();
-        if list.is_empty() {
-            return Err(BadModels("models.json holds no public model".to_owned()));
+        let records = records::read(json).map_err(BadModels::File)?;
+        let public: Vec<Record> = records.into_iter().filter(Record::is_public).collect();
+        if public.is_empty() {
+            return Err(BadModels::File("there is no record of a public model in it".to_owned()));
         }
-        let mut by_name = HashMap::new();
-        for (at, model) in list.iter().enumerate() {
-            for version in &model.versions {
-                by_name.entry(version.clone()).or_insert(at);
-            }
-        }
-        // A model's own name wins over another's version.
-        by_name.extend(list.iter().enumerate().map(|(at, model)| (model.slug.clone(), at)));
-
+        let by_name = by_name(&public).map_err(BadModels::File)?;
+        let list = public.into_iter().map(Model::from).collect();
         let mut models = Models { list, by_name, aliases: HashMap::new(), patterns: Vec::new() };
-        for alias in aliases.iter().filter(|alias| !alias.is_empty()) {
-            models.add_alias(alias)?;
+        for alias in aliases.iter().filter(|alias| !alias.trim().is_empty()) {
+            models.add_alias(alias).map_err(BadModels::Aliases)?;
         }
-        // Of equal ones the last counts, as it does among other aliases.
-        models.patterns.reverse();
         models.patterns.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
         Ok(models)
     }
 
-    fn add_alias(&mut self, alias: &str) -> Result<(), BadModels> {
-        let bad = |why: &str| BadModels(format!("model alias `{alias}`: {why}"));
+    fn add_alias(&mut self, alias: &str) -> Result<(), String> {
+        let bad = |why: &str| format!("`{}`: {why}", alias.trim());
         let (asked, served) = alias.split_once('=').ok_or_else(|| bad("write ASKED=SERVED"))?;
-        let at = *self.by_name.get(served.trim()).ok_or_else(|| bad("no such model is served"))?;
-        match asked.trim() {
-            "" => return Err(bad("write ASKED=SERVED")),
-            pattern if pattern.ends_with('*') => self.patterns.push((pattern.to_owned(), at)),
-            asked => drop(self.aliases.insert(asked.to_owned(), at)),
+        let (asked, served) = (asked.trim(), served.trim());
+        let at = *self.by_name.get(served).ok_or_else(|| bad("no such model is served"))?;
+        if asked.is_empty() {
+            return Err(bad("write ASKED=SERVED"));
         }
-        Ok(())
+        let twice = match asked.ends_with('*') {
+            true => {
+                let twice = self.patterns.iter().any(|(pattern, _)| pattern == asked);
+                self.patterns.push((asked.to_owned(), at));
+                twice
+            }
+            false => self.aliases.insert(asked.to_owned(), at).is_some(),
+        };
+        if twice { Err(bad(&format!("`{asked}` stands in the list twice"))) } else { Ok(()) }
     }
 
     /// The model that `name` means: an alias, a slug, a dated version, or else whatever the longest
@@ -207,6 +192,32 @@ impl Models {
     }
 }
 
+/// Which record each name means. A model's own name wins over another's version.
+fn by_name(records: &[Record]) -> Result<HashMap<String, usize>, String> {
+    let mut by_name: HashMap<String, usize> = HashMap::new();
+    let mut slugs: HashMap<&str, usize> = HashMap::new();
+    for (at, record) in records.iter().enumerate() {
+        if let Some(other) = slugs.insert(&record.slug, at) {
+            let other = &records[other].place;
+            return Err(format!(
+                "{}: `slug` is that of {other} too; remove one of the two",
+                record.place
+            ));
+        }
+        for version in &record.versions {
+            if let Some(other) = by_name.insert(version.clone(), at).filter(|other| *other != at) {
+                let other = &records[other].place;
+                return Err(format!(
+                    "{}: `versions` has `{version}`, as {other} has; remove one of the two",
+                    record.place
+                ));
+            }
+        }
+    }
+    by_name.extend(slugs.into_iter().map(|(slug, at)| (slug.to_owned(), at)));
+    Ok(by_name)
+}
+
 impl From<Record> for Model {
     fn from(record: Record) -> Model {
         let created_at = record.created_at.as_deref().unwrap_or_default();
@@ -220,8 +231,8 @@ impl From<Record> for Model {
                 Some(_) => format!("{}Z", &created_at[.."YYYY-MM-DDThh:mm:ss".len()]),
                 None => "1970-01-01T00:00:00Z".to_owned(),
             },
-            versions: record.versions.unwrap_or_default(),
-            parameters: record.parameters.unwrap_or_default(),
+            versions: record.versions,
+            parameters: record.parameters,
         }
     }
 }
@@ -308,9 +319,27 @@ mod tests {
         assert_eq!(slug("claude"), "gpt-4o");
         assert_eq!(slug("gpt-4.1"), "gpt-4.1");
         assert_eq!(slug("gpt-9"), "o3");
-        let twice = built_in(&["a*=gpt-4o", "a*=gpt-5"]).unwrap();
-        assert_eq!(twice.find("ab").unwrap().slug, "gpt-5");
-        assert!(twice.find("b").is_none());
+        assert!(built_in(&["a*=gpt-4o"]).unwrap().find("b").is_none());
+    }
+
+    #[test]
+    fn a_name_that_could_mean_two_models_is_refused() {
+        for aliases in [["a*=gpt-4o", "a*=gpt-5"], ["a=gpt-4o", " a = gpt-4o"]] {
+            let error = built_in(&aliases).unwrap_err();
+            assert!(matches!(&error, BadModels::Aliases(why) if why.contains("twice")), "{error}");
+        }
+        let twice = "[{\"slug\": \"a\"},\n{\"slug\": \"b\"},\n{\"slug\": \"a\"}]";
+        assert_eq!(
+            Models::parse(twice, &[]).unwrap_err().to_string(),
+            "record 3 (line 3, `a`): `slug` is that of record 1 (line 1, `a`) too; remove one of the two"
+        );
+        let version = "[{\"slug\": \"a\", \"versions\": [\"v\", \"v\"]},
+                        {\"slug\": \"b\", \"versions\": [\"v\"]}]";
+        let error = Models::parse(version, &[]).unwrap_err().to_string();
+        assert!(error.starts_with("record 2 (line 2, `b`): `versions` has `v`"), "{error}");
+        // What LangFast does not offer is in nobody's way.
+        let hidden = "[{\"slug\": \"a\"}, {\"slug\": \"a\", \"status\": \"hidden\"}]";
+        assert!(Models::parse(hidden, &[]).is_ok());
     }
 
     #[test]

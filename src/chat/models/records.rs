@@ -1,0 +1,182 @@
+//! The records of a models.json, read so that a person who has written one is told what is wrong where.
+
+use std::fmt;
+
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+/// One record. What is absent, or `null`, is `None` or empty.
+pub struct Record {
+    /// Where it stands.
+    pub place: Place,
+    pub slug: String,
+    pub name: Option<String>,
+    pub provider: Option<String>,
+    pub versions: Vec<String>,
+    pub parameters: Map<String, Value>,
+    pub created_at: Option<String>,
+    status: Option<String>,
+}
+
+/// Where a record stands, for people to read.
+#[derive(Clone)]
+pub struct Place {
+    number: usize,
+    line: usize,
+    slug: Option<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "record {} (line {}", self.number, self.line)?;
+        match &self.slug {
+            Some(slug) => write!(f, ", `{slug}`)"),
+            None => f.write_str(")"),
+        }
+    }
+}
+
+impl Record {
+    /// Whether LangFast offers the model.
+    pub fn is_public(&self) -> bool {
+        self.status.as_deref().is_none_or(|status| status == "public")
+    }
+}
+
+/// Reads a list of records; fails with the place, what is wrong and what is expected.
+pub fn read(json: &str) -> Result<Vec<Record>, String> {
+    let json = json.strip_prefix('\u{feff}').unwrap_or(json);
+    let raw: Vec<&RawValue> = serde_json::from_str(json).map_err(|error| no_list(json, &error))?;
+    raw.iter().zip(1..).map(|(raw, number)| record(json, raw.get(), number)).collect()
+}
+
+fn record(json: &str, text: &str, number: usize) -> Result<Record, String> {
+    // It is a slice of the file.
+    let before = text.as_ptr() as usize - json.as_ptr() as usize;
+    let line = 1 + json.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count();
+    let mut place = Place { number, line, slug: None };
+    let fields = match serde_json::from_str(text) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(other) => return Err(format!("{place}: {}", not("it", &other, "an object"))),
+        Err(error) => return Err(format!("{place}: {error}")),
+    };
+    place.slug = fields.get("slug").and_then(Value::as_str).map(str::to_owned);
+    let text = |name| text_of(&fields, name);
+    let record = || -> Result<Record, String> {
+        let slug = text("slug")?.filter(|slug| !slug.trim().is_empty());
+        Ok(Record {
+            place: place.clone(),
+            slug: slug.ok_or("`slug` is missing, LangFast's name of the model")?,
+            name: text("name")?,
+            provider: text("provider")?,
+            versions: texts_of(&fields, "versions")?,
+            parameters: object_of(&fields, "parameters")?,
+            created_at: text("created_at")?,
+            status: text("status")?,
+        })
+    };
+    record().map_err(|why| format!("{place}: {why}"))
+}
+
+fn text_of(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, String> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(not(&format!("`{name}`"), other, "a text")),
+    }
+}
+
+fn texts_of(fields: &Map<String, Value>, name: &str) -> Result<Vec<String>, String> {
+    let values = match fields.get(name) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(values)) => values,
+        Some(other) => return Err(not(&format!("`{name}`"), other, "a list of texts")),
+    };
+    let text = |(value, at): (&Value, usize)| match value {
+        Value::String(text) => Ok(text.clone()),
+        other => Err(not(&format!("entry {at} of `{name}`"), other, "a text")),
+    };
+    values.iter().zip(1..).map(text).collect()
+}
+
+fn object_of(fields: &Map<String, Value>, name: &str) -> Result<Map<String, Value>, String> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(object)) => Ok(object.clone()),
+        Some(other) => Err(not(&format!("`{name}`"), other, "an object")),
+    }
+}
+
+fn not(what: &str, found: &Value, expected: &str) -> String {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    format!("{what} is {found}, and has to be {expected}")
+}
+
+/// Why a file is no list, in the words of whoever writes it.
+fn no_list(json: &str, error: &serde_json::Error) -> String {
+    const EXPECTED: &str = "a list of records is expected, as in [{\"slug\": \"gpt-5\"}]";
+    if json.trim().is_empty() {
+        return format!("the file is empty; {EXPECTED}");
+    }
+    let (line, column) = (error.line(), error.column());
+    match error.classify() {
+        Category::Data => format!("line {line}: this is no list; {EXPECTED}"),
+        Category::Eof => {
+            format!("line {line}: the file ends too early: a bracket or quote is open")
+        }
+        Category::Syntax | Category::Io => {
+            let words = error.to_string();
+            let words = words.split(" at line ").next().unwrap_or_default().to_owned();
+            format!("line {line}, column {column}: this is no JSON ({words})")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_record_is_said_with_its_place_and_what_is_expected() {
+        for (json, message) in [
+            (" ", "the file is empty; a list of records is expected"),
+            ("{}", "line 1: this is no list; a list of records is expected"),
+            ("[\n{\"slug\": \"a\"", "line 2: the file ends too early"),
+            ("[\n{\"slug\": \"a\"},\n]", "line 3, column 1: this is no JSON (trailing comma)"),
+            (
+                "[{\"slug\": \"a\"},\n7]",
+                "record 2 (line 2): it is a number, and has to be an object",
+            ),
+            ("[\n{\"name\": \"x\"}]", "record 1 (line 2): `slug` is missing"),
+            ("[{\"slug\": \" \"}]", "record 1 (line 1, ` `): `slug` is missing"),
+            ("[{\"slug\": 7}]", "record 1 (line 1): `slug` is a number, and has to be a text"),
+            (
+                "[{\"slug\": \"a\", \"status\": true}]",
+                "record 1 (line 1, `a`): `status` is true or false, and has to be a text",
+            ),
+            (
+                "[{\"slug\": \"a\", \"versions\": \"v\"}]",
+                "record 1 (line 1, `a`): `versions` is a text, and has to be a list of texts",
+            ),
+            (
+                "[{\"slug\": \"a\", \"versions\": [\"v\", 2]}]",
+                "record 1 (line 1, `a`): entry 2 of `versions` is a number, and has to be a text",
+            ),
+            (
+                "[{\"slug\": \"a\", \"parameters\": []}]",
+                "record 1 (line 1, `a`): `parameters` is a list, and has to be an object",
+            ),
+        ] {
+            let error = read(json).err().expect(json);
+            assert!(error.starts_with(message), "{json}: {error}");
+        }
+    }
+}
