@@ -45,9 +45,10 @@ pub use unwanted::{Unwanted, wanted_always};
 
 use unwanted::wanted_by_others;
 
-use crate::config::{BadSetting, Settings};
+use crate::config::{BadSetting, LangFastSettings};
 use crate::error::{Error, Failure, Step};
 use crate::net::dial::{Dialer, Endpoint};
+use crate::net::roots;
 use crate::net::transport::Timeouts;
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::vitals::Upstream;
@@ -72,18 +73,26 @@ impl LangFast {
     ///
     /// # Errors
     /// When a setting cannot be used.
-    pub fn new(settings: &Settings) -> Result<LangFast, BadSetting> {
+    pub fn new(settings: &LangFastSettings) -> Result<LangFast, BadSetting> {
         let account = settings.account()?;
         let endpoint = |name: &str, url: &str| {
-            Endpoint::parse(url).map_err(|why| BadSetting(format!("{name}: {why}")))
+            Endpoint::parse(url).map_err(|why| settings.given.bad(name, why))
         };
-        let supabase = endpoint("LANGFAST2API_SUPABASE_URL", &settings.supabase_url)?;
-        let runner = endpoint("LANGFAST2API_RUNNER_URL", &settings.runner_url)?;
+        let supabase = endpoint("supabase_url", &settings.supabase_url)?;
+        let runner = endpoint("runner_url", &settings.runner_url)?;
         let origin = settings.origin.trim_end_matches('/').to_owned();
+        endpoint("origin", &origin)?;
+        if !settings.anon_key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(settings.given.bad("anon_key", "a key has letters, digits and signs only"));
+        }
         let server = supabase.authority();
         let timeouts = Timeouts { call: settings.request_timeout, keep_warm: settings.keep_warm };
 
         let dialer = Arc::new(Dialer::new(settings.connect_timeout));
+        roots::check_named().map_err(BadSetting)?;
+        for endpoint in [&supabase, &runner] {
+            dialer.check_proxy(endpoint).map_err(BadSetting)?;
+        }
         let anon_key = settings.anon_key.clone();
         let vitals = Arc::new(Upstream::default());
         let api =

@@ -9,15 +9,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use langfast2api::cli::{check, commands, doctor, manual};
+use langfast2api::cli::check::{self, Checked};
+use langfast2api::cli::{commands, doctor, manual};
 use langfast2api::completions::Completions;
 use langfast2api::completions::choices::Never;
-use langfast2api::config::{BadSetting, Cli, Command, Settings, variables};
+use langfast2api::config::{BadSetting, Cli, Command, LimitSettings, Settings};
 use langfast2api::http::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::{Deadlines, LangFast, Outlook};
 use langfast2api::observe::vitals::Vitals;
 use langfast2api::observe::{logger, manager};
-use langfast2api::server::access::Access;
 use langfast2api::server::listen::{Listening, listen};
 use langfast2api::server::{Server, ServerLimits, Service};
 use log::Level;
@@ -31,18 +31,26 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     memory::set_up();
-    let cli = Cli::read();
-    logger::start(cli.log_levels(), cli.settings.log_format);
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(error) => {
+            logger::start("info", Cli::log_format_alone());
+            return failed(&error);
+        }
+    };
+    logger::start(cli.log_levels(), cli.settings.serving.log_format);
     match run(&cli) {
         Ok(code) => code,
         // Who reads no more, as `head`, need not be told.
         Err(error) if is_broken_pipe(&*error) => ExitCode::FAILURE,
-        Err(error) => {
-            eprint!("{}", logger::bare_line(Level::Error, &format!("langfast2api: {error}")));
-            // As config::EXIT_CODES has it.
-            ExitCode::from(if error.is::<BadSetting>() { 2 } else { 1 })
-        }
+        Err(error) => failed(&*error),
     }
+}
+
+/// Says what has failed; the exit code is as `config::EXIT_CODES` has it.
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprint!("{}", logger::bare_line(Level::Error, &format!("langfast2api: {error}")));
+    ExitCode::from(if error.is::<BadSetting>() { 2 } else { 1 })
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -51,11 +59,8 @@ fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
-    if !matches!(cli.command, Some(Command::Completions { .. } | Command::Man)) {
-        variables::check()?;
-    }
     let settings = &cli.settings;
-    let langfast = || LangFast::new(settings);
+    let langfast = || LangFast::new(&settings.langfast);
     match &cli.command {
         _ if cli.check_config => commands::say(&check::check(settings)?.to_string())?,
         None => serve(settings)?,
@@ -65,7 +70,9 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Some(Command::Logout) => commands::logout(langfast()?.session())?,
         Some(Command::Whoami) => commands::whoami(langfast()?.session())?,
         Some(Command::Doctor(examination)) => return doctor::examine(settings, examination),
-        Some(Command::Models { json }) => commands::models(&settings.read_models()?, *json)?,
+        Some(Command::Models { json }) => {
+            commands::models(&settings.serving.read_models()?, *json)?
+        }
         Some(Command::Completions { shell }) => manual::completions(*shell)?,
         Some(Command::Man) => manual::man_page()?,
     }
@@ -77,33 +84,35 @@ fn serve(settings: &Settings) -> Result<()> {
     // Before anything else, so that a signal at any time is one that is heard.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let descriptors = raise_descriptor_limit();
-    let models = RwLock::new(Arc::new(settings.read_models()?));
+    let Checked { models, mut access, langfast, body_memory, .. } = check::check(settings)?;
+    settings.given.warnings().iter().for_each(|warning| log::warn!("{warning}"));
+    let limits = limits(&settings.limits, body_memory, descriptors);
     let (stop, stopping) = crossbeam_channel::bounded(0);
     let vitals = Arc::new(Vitals::default());
     let completions = Completions {
-        langfast: Arc::new(LangFast::new(settings)?),
-        deadlines: Deadlines::of(settings),
-        strict: settings.strict,
-        keep_alive: settings.keep_alive,
-        tool_repair: settings.tool_repair,
+        langfast: Arc::new(langfast),
+        deadlines: Deadlines::of(&settings.deadlines),
+        strict: settings.answers.strict,
+        keep_alive: settings.answers.keep_alive,
+        tool_repair: settings.answers.tool_repair,
         stopping,
         vitals: vitals.clone(),
     };
     let Outlook { who, warnings, .. } = completions.langfast.session().outlook();
-    let mut access = Access::of(settings)?;
-    let mut listening = listen(&settings.listen, &access)?;
+    let mut listening = listen(&settings.serving, &access)?;
     let listeners = std::mem::take(&mut listening.listeners);
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
-        access.allow_hosts(&settings.allowed_hosts);
+        access.restrict_hosts();
     }
-    let open_metrics = settings.metrics_open;
+    let models = RwLock::new(Arc::new(models));
+    let open_metrics = settings.clients.metrics_open;
     let service = Arc::new(Service { models, completions, access, vitals, open_metrics });
-    let server = Server::start(listeners, service.clone(), limits(settings, descriptors)?)?;
+    let server = Server::start(listeners, service.clone(), limits)?;
     manager::keep_telling(server.health())?;
     manager::ready();
     announce(&listening, settings, &who);
     warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    if settings.warm_up {
+    if settings.langfast.warm_up {
         warm_up(&service);
     }
 
@@ -116,8 +125,9 @@ fn serve(settings: &Settings) -> Result<()> {
         manager::ready();
     }
     let to_spare = Duration::from_secs(5);
-    manager::stopping(settings.shutdown_timeout + LAST_WORDS + to_spare);
-    shut_down(&server, signals, stop, settings.shutdown_timeout);
+    let patience = settings.deadlines.shutdown_timeout;
+    manager::stopping(patience + LAST_WORDS + to_spare);
+    shut_down(&server, signals, stop, patience);
     Ok(())
 }
 
@@ -137,23 +147,23 @@ fn warm_up(service: &Arc<Service>) {
     }
 }
 
-fn limits(settings: &Settings, descriptors: u64) -> std::result::Result<ServerLimits, BadSetting> {
+fn limits(settings: &LimitSettings, body_memory: usize, descriptors: u64) -> ServerLimits {
     let front = Limits {
         connections: settings.max_connections.min(connections_for(descriptors)),
         body_bytes: usize::from(settings.max_body) << 20,
-        body_memory: settings.body_memory()?,
+        body_memory,
         head_deadline: settings.head_timeout,
         idle: settings.idle_timeout,
         write_stall: settings.write_timeout,
         ..Limits::default()
     };
     let (requests, after_burst) = (settings.max_requests, memory::give_back);
-    Ok(ServerLimits { front, requests, after_burst })
+    ServerLimits { front, requests, after_burst }
 }
 
 /// Reads the models and the session again; models that cannot be used leave the old ones in place.
 fn reload(settings: &Settings, service: &Service) {
-    match settings.read_models() {
+    match settings.serving.read_models() {
         Ok(models) => {
             let count = models.iter().count();
             *service.models.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
@@ -187,7 +197,7 @@ fn announce(listening: &Listening, settings: &Settings, who: &str) {
         "langfast2api {} listens on {}, in front of {}, as {who}",
         env!("CARGO_PKG_VERSION"),
         listening.addresses.join(" and "),
-        settings.supabase_url
+        settings.langfast.supabase_url
     );
     // Nobody may be reading.
     let _ = write!(std::io::stdout(), "{}", logger::bare_line(Level::Info, &line));

@@ -114,21 +114,19 @@ impl Health for ServerHealth {
 mod tests {
     use super::*;
     use crate::completions::Completions;
-    use crate::config::Cli;
+    use crate::config::Settings;
     use crate::langfast::{Deadlines, LangFast};
     use crate::server::access::Access;
-    use clap::FromArgMatches;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
 
     /// Starts a server whose LangFast cannot be reached.
     fn start() -> (Server, SocketAddr) {
-        let args = ["langfast2api", "--state-dir", "/nowhere", "--origin", "http://127.0.0.1:1"];
-        let matches = Cli::definition().try_get_matches_from(args).unwrap();
-        let settings = Cli::from_arg_matches(&matches).unwrap().settings;
+        let flags = ["--state-dir", "/nowhere", "--origin", "http://127.0.0.1:1"];
+        let settings = Settings::of_flags(&flags);
         let minute = Duration::from_secs(60);
         let completions = Completions {
-            langfast: Arc::new(LangFast::new(&settings).unwrap()),
+            langfast: Arc::new(LangFast::new(&settings.langfast).unwrap()),
             deadlines: Deadlines { first_event: minute, silence: minute, run: minute },
             strict: false,
             keep_alive: minute,
@@ -137,7 +135,7 @@ mod tests {
             vitals: Arc::default(),
         };
         let service = Service {
-            models: std::sync::RwLock::new(Arc::new(settings.read_models().unwrap())),
+            models: std::sync::RwLock::new(Arc::new(settings.serving.read_models().unwrap())),
             completions,
             access: Access::default(),
             vitals: Arc::default(),

@@ -1,13 +1,20 @@
-//! The configuration as a whole, looked at before anything is done with it: for `--check-config` and
-//! the doctor.
+//! The configuration as a whole, looked at before anything is done with it: by the server at its start,
+//! for `--check-config`, and by the doctor.
 
 use std::fmt;
 
 use crate::chat::models::Models;
+use crate::config::given::{Given, Origin};
+use crate::config::secrets::Secret;
 use crate::config::{BadSetting, Settings};
 use crate::langfast::LangFast;
 use crate::server::access::Access;
 use crate::server::listen;
+
+/// What stands in place of a value that is nobody's business.
+const MASK: &str = "********";
+/// Settings whose values are not shown.
+const MASKED: [&str; 1] = ["anon_key"];
 
 /// A configuration that can be used. What it shows is for people to read.
 pub struct Checked {
@@ -17,7 +24,12 @@ pub struct Checked {
     pub access: Access,
     /// The way to LangFast, on which nothing has been asked yet.
     pub langfast: LangFast,
+    /// Bytes that the bodies of all requests may take together.
+    pub body_memory: usize,
     listen: Vec<String>,
+    given: Given,
+    /// The secrets that are set: the name of each, and where it is from.
+    secrets: Vec<(&'static str, String)>,
 }
 
 /// Reads all settings and the files that they name. Nothing is written, bound or asked of LangFast.
@@ -25,14 +37,20 @@ pub struct Checked {
 /// # Errors
 /// The first setting that cannot be used.
 pub fn check(settings: &Settings) -> Result<Checked, BadSetting> {
-    let models = settings.read_models()?;
-    let access = Access::of(settings)?;
-    for address in &settings.listen {
-        listen::check(address, &access)?;
-    }
-    settings.body_memory()?;
-    let langfast = LangFast::new(settings)?;
-    Ok(Checked { models, access, langfast, listen: settings.listen.clone() })
+    let models = settings.serving.read_models()?;
+    let access = Access::of(&settings.clients)?;
+    listen::check(&settings.serving, &access)?;
+    let body_memory = settings.limits.body_memory()?;
+    let langfast = LangFast::new(&settings.langfast)?;
+    let secrets = [
+        ("api_keys", settings.clients.api_keys()?),
+        ("password", settings.langfast.password()?),
+        ("refresh_token", settings.langfast.refresh_token()?),
+    ];
+    let place = |(name, secret): (_, Option<Secret>)| Some((name, secret?.source));
+    let secrets = secrets.into_iter().filter_map(place).collect();
+    let (listen, given) = (settings.serving.listen.clone(), settings.given.clone());
+    Ok(Checked { models, access, langfast, body_memory, listen, given, secrets })
 }
 
 impl Checked {
@@ -48,12 +66,41 @@ impl Checked {
             self.models.iter().count(),
         )
     }
+
+    /// Each setting that has a value, the value, and where it is from.
+    fn rows(&self) -> Vec<[String; 3]> {
+        let settings = self.given.settings().iter().filter_map(|counting| {
+            let value = match counting.setting.as_str() {
+                name if MASKED.contains(&name) => MASK.to_owned(),
+                "body_memory" => (self.body_memory >> 20).to_string(),
+                "state_dir" => self.langfast.session().path().parent()?.display().to_string(),
+                _ => counting.value.clone()?,
+            };
+            let origin = match &counting.origin {
+                Origin::Flag => "flag".to_owned(),
+                Origin::Variable => "variable".to_owned(),
+                Origin::File(path, line) => format!("{}:{line}", path.display()),
+                Origin::Default => "default".to_owned(),
+            };
+            Some([counting.setting.clone(), value, origin])
+        });
+        let secret =
+            |(name, source): &(&str, String)| [(*name).to_owned(), MASK.to_owned(), source.clone()];
+        settings.chain(self.secrets.iter().map(secret)).collect()
+    }
 }
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let outlook = self.langfast.session().outlook();
         write!(f, "configuration is sound: {}; as {}", self.summary(), outlook.who)?;
-        outlook.warnings.iter().try_for_each(|warning| write!(f, "\nbut {warning}"))
+        let warnings = self.given.warnings().iter().chain(&outlook.warnings);
+        warnings.into_iter().try_for_each(|warning| write!(f, "\nbut {warning}"))?;
+        let rows = self.rows();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+        let [names, values] = [0, 1].map(|column| width(column).unwrap_or(0));
+        rows.iter().try_for_each(|[name, value, origin]| {
+            write!(f, "\n{name:names$}  {value:values$}  {origin}")
+        })
     }
 }

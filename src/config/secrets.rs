@@ -1,19 +1,24 @@
-//! Secrets, from where they cannot be seen: the environment, a file, or a systemd credential; never a
-//! flag, which everybody can read in the process list.
+//! Secrets, from where they cannot be seen: the environment, a file of their own, the configuration file,
+//! or a systemd credential; never a flag, which everybody can read in the process list.
 
 use std::env::{self, VarError};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::config::BadSetting;
+use super::BadSetting;
+use super::given::Given;
 
 /// Where a secret may be, in the order in which it is looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Places<'a> {
     /// The variable that holds it.
     pub variable: &'a str,
-    /// The file that a setting names, and that setting.
-    pub file: Option<(&'a Path, &'a str)>,
+    /// The file that the setting `{key}_file` names.
+    pub file: Option<&'a Path>,
+    /// Its key in the configuration file.
+    pub key: &'a str,
+    /// The configuration file's secrets, and where settings are from.
+    pub given: &'a Given,
     /// Name of the systemd credential (`LoadCredential=`) that holds it.
     pub credential: &'a str,
     /// Whether a blank credential counts as none: systemd has no optional credentials, but takes a
@@ -48,9 +53,13 @@ pub fn find(places: Places<'_>) -> Result<Option<Secret>, BadSetting> {
             return Err(BadSetting(format!("{}: it is not UTF-8", places.variable)));
         }
     }
-    if let Some((path, setting)) = places.file {
-        let text = fs::read_to_string(path).map_err(|error| unreadable(setting, path, &error))?;
-        return Secret::new(&text, setting, Some(path)).map(Some);
+    if let Some(path) = places.file {
+        let setting = places.given.name(&format!("{}_file", places.key));
+        let text = fs::read_to_string(path).map_err(|error| unreadable(&setting, path, &error))?;
+        return Secret::new(&text, &setting, Some(path)).map(Some);
+    }
+    if let Some(secret) = places.given.secret(places.key) {
+        return Secret::new(&secret.text, &secret.origin.name(places.key), None).map(Some);
     }
     let Some(directory) = env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
     let path = PathBuf::from(directory).join(places.credential);

@@ -2,17 +2,14 @@
 //! and a server that was meant to ask for a key would let everybody in.
 
 use std::env;
-use std::ffi::OsStr;
 
-use clap::Arg;
-
-use super::{BadSetting, Cli};
+use super::{BadSetting, variable_of};
 
 /// What the name of every variable of ours begins with.
-const PREFIX: &str = "LANGFAST2API_";
+pub const PREFIX: &str = "LANGFAST2API_";
 
 /// The secrets that only the environment, files and credentials hold: there are no flags for them.
-pub const SECRETS: [&str; 3] =
+const SECRETS: [&str; 3] =
     ["LANGFAST2API_API_KEYS", "LANGFAST2API_PASSWORD", "LANGFAST2API_REFRESH_TOKEN"];
 
 /// Refuses a variable that begins as ours do and is none, also one that is empty: whoever wrote it
@@ -38,9 +35,7 @@ pub fn check() -> Result<(), BadSetting> {
 }
 
 fn known() -> Vec<String> {
-    let definition = Cli::definition();
-    let settings = definition.get_arguments().filter_map(Arg::get_env);
-    let settings = settings.map(|name| OsStr::to_string_lossy(name).into_owned());
+    let settings = super::settings().map(|arg| variable_of(arg.get_id().as_str()));
     settings.chain(SECRETS.map(str::to_owned)).collect()
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::run::RunEvent;
-use crate::config::Settings;
+use crate::config::DeadlineSettings;
 use crate::error::{Error, Failure, Step};
 
 /// A run that says it is done may still bring its last text, but no later than this.
@@ -22,7 +22,7 @@ pub struct Deadlines {
 
 impl Deadlines {
     /// Those that are set.
-    pub fn of(settings: &Settings) -> Deadlines {
+    pub fn of(settings: &DeadlineSettings) -> Deadlines {
         Deadlines {
             first_event: settings.first_event_timeout,
             silence: settings.silence_timeout,

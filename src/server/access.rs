@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use subtle::ConstantTimeEq;
 
-use crate::config::{BadSetting, Settings};
+use crate::config::{BadSetting, ClientSettings};
 use crate::error::Error;
 use crate::http::Head;
 
@@ -21,8 +21,10 @@ const SHORT_KEY: usize = 16;
 #[derive(Clone, Default)]
 pub struct Access {
     keys: Vec<String>,
-    /// Host names that are let in without a key; `None` lets every name in.
-    hosts: Option<Vec<String>>,
+    /// Host names that are let in without a key, in lower case.
+    hosts: Vec<String>,
+    /// Whether no other name is let in without a key.
+    are_hosts_checked: bool,
     origins: Vec<Allowed>,
 }
 
@@ -39,15 +41,17 @@ impl Access {
     /// Reads the rules that are set. Warns, in the log, of what is allowed and should not be.
     ///
     /// # Errors
-    /// Keys are set and cannot be read, or none is among them; or an origin can never match.
-    pub fn of(settings: &Settings) -> Result<Access, BadSetting> {
+    /// Keys are set and cannot be read, or none is among them; or a host or an origin can never match.
+    pub fn of(settings: &ClientSettings) -> Result<Access, BadSetting> {
         let keys = match settings.api_keys()? {
             Some(found) => Keys::read(&found.text, &found.source)?,
             None => Keys::default(),
         };
         keys.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let mut access = Access::new(keys);
-        access.allow_origins(&settings.cors_origins)?;
+        let bad = |setting| move |why: String| settings.given.bad(setting, why);
+        access.allow_origins(&settings.cors_origins).map_err(bad("cors_origins"))?;
+        access.allow_hosts(&settings.allowed_hosts).map_err(bad("allowed_hosts"))?;
         if access.is_open_to_the_web() {
             log::warn!(
                 "LANGFAST2API_CORS_ORIGINS=* without API keys: every page that somebody opens in a \
@@ -66,7 +70,7 @@ impl Access {
     ///
     /// # Errors
     /// Names an origin that no browser sends, so that it would never match.
-    pub fn allow_origins(&mut self, origins: &[String]) -> Result<(), BadSetting> {
+    pub fn allow_origins(&mut self, origins: &[String]) -> Result<(), String> {
         let origins = origins.iter().filter(|origin| !origin.trim().is_empty());
         self.origins = origins.map(|origin| Allowed::read(origin)).collect::<Result<_, _>>()?;
         Ok(())
@@ -103,12 +107,27 @@ impl Access {
         )))
     }
 
-    /// Without keys, restricts requests to local names, IP addresses, and `names`.
+    /// Lets requests for these names in without a key.
+    ///
+    /// # Errors
+    /// Names one that no client sends as a host, so that it would never match.
+    pub fn allow_hosts(&mut self, names: &[String]) -> Result<(), String> {
+        let names = names.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
+        for name in names {
+            match host_fault(name) {
+                Some(why) => return Err(format!("`{name}` can never match: {why}")),
+                None => self.hosts.push(name.to_ascii_lowercase()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Without keys, restricts requests to local names, IP addresses, and the allowed names.
     ///
     /// A web page can make its own name resolve to 127.0.0.1 (DNS rebinding) and would be let in
     /// otherwise; it cannot send any other name than its own.
-    pub fn allow_hosts(&mut self, names: &[String]) {
-        self.hosts = Some(names.iter().map(|name| name.to_ascii_lowercase()).collect());
+    pub fn restrict_hosts(&mut self) {
+        self.are_hosts_checked = true;
     }
 
     /// Refuses a request for a host name that the server does not answer to.
@@ -116,12 +135,14 @@ impl Access {
     /// # Errors
     /// [`Error::Forbidden`] says which setting allows the name.
     pub fn check_host(&self, head: &Head) -> Result<(), Error> {
-        let Some(names) = self.hosts.as_ref().filter(|_| !self.has_keys()) else { return Ok(()) };
+        if self.has_keys() || !self.are_hosts_checked {
+            return Ok(());
+        }
         // HTTP/1.0 allows requests without Host, and no browser speaks it.
         let Some(host) = head.header("host") else { return Ok(()) };
         let name = host_name(host).to_ascii_lowercase();
         let is_local = name == "localhost" || name.ends_with(".localhost");
-        if is_local || name.parse::<IpAddr>().is_ok() || names.contains(&name) {
+        if is_local || name.parse::<IpAddr>().is_ok() || self.hosts.contains(&name) {
             return Ok(());
         }
         Err(Error::Forbidden(format!(
@@ -229,7 +250,7 @@ const EXPOSED: &str = "x-request-id, request-id, openai-processing-ms, x-should-
                        x-langfast2api-tools, allow, www-authenticate";
 
 impl Allowed {
-    fn read(setting: &str) -> Result<Allowed, BadSetting> {
+    fn read(setting: &str) -> Result<Allowed, String> {
         let origin = setting.trim().trim_end_matches('/').to_ascii_lowercase();
         match origin.as_str() {
             "*" => return Ok(Allowed::Any),
@@ -249,11 +270,11 @@ impl Allowed {
                 let short = origin.strip_suffix(default_port).unwrap_or(&origin);
                 Ok(Allowed::Origin(short.to_owned()))
             }
-            _ => Err(BadSetting(format!(
-                "LANGFAST2API_CORS_ORIGINS: `{}` is no origin as browsers send it: write \
-                 SCHEME://HOST or SCHEME://HOST:PORT without a path, `null`, or `*`",
+            _ => Err(format!(
+                "`{}` is no origin as browsers send it: write SCHEME://HOST or SCHEME://HOST:PORT \
+                 without a path, `null`, or `*`",
                 setting.trim()
-            ))),
+            )),
         }
     }
 }
@@ -263,9 +284,36 @@ fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.bytes().all(rest)
 }
 
+/// Whether browsers write a host and port so.
 fn is_authority(authority: &str) -> bool {
-    !authority.is_empty()
-        && authority.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@*\\".contains(&byte))
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !authority.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_port = |port: &str| {
+        port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port)
+    };
+    !host.is_empty()
+        && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@*\\".contains(&byte))
+        && (host.starts_with('[') || !host.contains(':'))
+        && port.is_none_or(is_port)
+}
+
+/// Why no client sends `name` as the host that it asks for, if so.
+fn host_fault(name: &str) -> Option<&'static str> {
+    if name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    match name {
+        _ if name.contains("://") => Some("write the name alone, without a scheme"),
+        _ if name.contains('/') => Some("write the name alone, without a path"),
+        _ if name.contains('*') => Some("names are compared as a whole; write each, without `*`"),
+        _ if name.contains(':') => Some("write the name alone, without a port"),
+        _ if !name.is_ascii() => Some("write it as clients send it, in ASCII (xn--…)"),
+        _ if !name.bytes().all(is_of_name) => Some("it is no name of a host"),
+        _ => None,
+    }
 }
 
 /// The keys that clients may send.
@@ -448,7 +496,8 @@ mod tests {
     #[test]
     fn without_a_key_only_local_names_addresses_and_allowed_names_are_answered_to() {
         let mut access = Access::default();
-        access.allow_hosts(&["My.host".to_owned()]);
+        access.allow_hosts(&[" My.host ".to_owned()]).unwrap();
+        access.restrict_hosts();
         for host in ["localhost:8000", "127.0.0.1", "[::1]:8000", "a.localhost", "my.host:80"] {
             assert!(access.check_host(&head_for(host)).is_ok(), "{host}");
         }
@@ -530,12 +579,38 @@ mod tests {
 
     #[test]
     fn origins_that_no_browser_sends_are_refused_as_settings() {
-        for origin in ["a.example", "https://", "https://a.example/path", "://a", "https://*.a.b"] {
-            let fault = Access::default().allow_origins(&[origin.to_owned()]).unwrap_err().0;
-            assert!(
-                fault.contains("LANGFAST2API_CORS_ORIGINS") && fault.contains(origin),
-                "{fault}"
-            );
+        for origin in [
+            "a.example",
+            "https://",
+            "https://a.example/path",
+            "://a",
+            "https://*.a.b",
+            "https://a.example:99999",
+            "https://a.example:",
+            "https://a.example:080",
+            "https://:443",
+        ] {
+            let fault = Access::default().allow_origins(&[origin.to_owned()]).unwrap_err();
+            assert!(fault.contains(origin), "{fault}");
+        }
+        assert!(Access::default().allow_origins(&["http://[::1]:3000".to_owned()]).is_ok());
+    }
+
+    #[test]
+    fn hosts_that_no_client_asks_for_are_refused_as_settings() {
+        for host in [
+            "https://a.example",
+            "a.example:8000",
+            "a.example/v1",
+            "*.example",
+            "b\u{fc}cher.example",
+            "a example",
+        ] {
+            let fault = Access::default().allow_hosts(&[host.to_owned()]).unwrap_err();
+            assert!(fault.contains(host), "{fault}");
+        }
+        for host in ["a.example", "[::1]", "10.0.0.1", "my_host", "", "xn--bcher-kva.example"] {
+            assert!(Access::default().allow_hosts(&[host.to_owned()]).is_ok(), "{host}");
         }
     }
 

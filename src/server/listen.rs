@@ -4,13 +4,16 @@ use std::fmt;
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::{error, fs};
 
-use crate::config::BadSetting;
+use crate::config::{BadSetting, ServingSettings};
 use crate::http::Listener;
 use crate::server::access::Access;
+
+/// What addresses of Unix sockets begin with.
+const UNIX: &str = "unix:";
 
 type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
 
@@ -25,19 +28,18 @@ pub struct Listening {
     _files: Vec<SocketFile>,
 }
 
-/// Listens where systemd says, else at `addresses`. Without a key none of them may be reachable from
-/// other machines.
+/// Listens where systemd says, else where the setting does. Without a key none of them may be reachable
+/// from other machines.
 ///
 /// # Errors
 /// [`BadSetting`] for an address that cannot be used, or must not; else what the system says.
-pub fn listen(addresses: &[String], access: &Access) -> Result<Listening> {
+pub fn listen(settings: &ServingSettings, access: &Access) -> Result<Listening> {
     let mut listening = inherited()?;
     if listening.listeners.is_empty() {
-        for address in addresses {
-            check_form(address)?;
+        for address in places(settings)? {
             let failed = |e: io::Error| format!("cannot listen on {address}: {e}");
-            match address.strip_prefix("unix:") {
-                Some(path) => listening.bind_unix(Path::new(path), address)?,
+            match address.strip_prefix(UNIX) {
+                Some(path) => listening.bind_unix(Path::new(path), settings, address)?,
                 None => {
                     let listener = TcpListener::bind(address).map_err(failed)?;
                     listening.add(Listener::Tcp(listener))?;
@@ -53,38 +55,89 @@ pub fn listen(addresses: &[String], access: &Access) -> Result<Listening> {
     Ok(listening)
 }
 
-/// Whether `address` could be listened on, without doing so.
+/// Whether the addresses could be listened on, without doing so. Sockets that systemd has passed on are
+/// used instead of them, whatever they are; how they are written is looked at all the same.
 ///
 /// # Errors
-/// Names the setting.
-pub fn check(address: &str, access: &Access) -> std::result::Result<(), BadSetting> {
-    check_form(address)?;
-    if let Some(path) = address.strip_prefix("unix:") {
+/// Names the setting, and the first address that cannot be used, or must not.
+pub fn check(settings: &ServingSettings, access: &Access) -> std::result::Result<(), BadSetting> {
+    let places = places(settings)?;
+    if are_passed_on() {
+        return Ok(());
+    }
+    places.into_iter().try_for_each(|address| check_place(settings, address, access))
+}
+
+fn check_place(
+    settings: &ServingSettings,
+    address: &str,
+    access: &Access,
+) -> std::result::Result<(), BadSetting> {
+    if let Some(path) = address.strip_prefix(UNIX) {
         let path = Path::new(path);
-        check_no_other_file(path, address)?;
+        check_no_other_file(path, settings, address)?;
         return match path.parent() {
             Some(directory) if directory.as_os_str().is_empty() || directory.is_dir() => Ok(()),
-            _ => Err(cannot_listen(address, &"no such directory")),
+            _ => Err(cannot_listen(settings, address, &"no such directory")),
         };
     }
-    let found = address.to_socket_addrs().map_err(|e| cannot_listen(address, &e))?;
+    let found = address.to_socket_addrs().map_err(|e| cannot_listen(settings, address, &e))?;
     found.into_iter().try_for_each(|address| access.check_address(address))
 }
 
-/// Refuses an address that is neither `HOST:PORT` nor `unix:/path`.
-fn check_form(address: &str) -> std::result::Result<(), BadSetting> {
-    match address.split_once(':') {
-        Some(("unix", "")) | None => {
-            Err(cannot_listen(address, &"write HOST:PORT or unix:/path/of/socket"))
+/// The addresses as they are written, each of a form that can be used, and each once.
+fn places(settings: &ServingSettings) -> std::result::Result<Vec<&str>, BadSetting> {
+    let mut places: Vec<&str> = Vec::new();
+    for address in settings.listen.iter().map(|address| address.trim()) {
+        let fault = match places.contains(&address) && !address.ends_with(":0") {
+            true => Some("it stands there twice"),
+            false => form_fault(address),
+        };
+        if let Some(fault) = fault {
+            return Err(cannot_listen(settings, address, &fault));
         }
-        Some(_) => Ok(()),
+        places.push(address);
+    }
+    Ok(places)
+}
+
+/// Why an address is neither `HOST:PORT` nor `unix:/path`.
+fn form_fault(address: &str) -> Option<&'static str> {
+    const FORM: &str = "write HOST:PORT or unix:/path/of/socket";
+    if let Some(path) = address.strip_prefix(UNIX) {
+        return match path {
+            "" => Some(FORM),
+            // About 107 bytes, and no zero byte in them.
+            path if UnixAddress::from_pathname(path).is_err() => {
+                Some("the path is too long for a socket")
+            }
+            _ => None,
+        };
+    }
+    match address.rsplit_once(':') {
+        _ if address.contains("://") => Some("write HOST:PORT, without a scheme"),
+        _ if address.contains('/') => Some("write HOST:PORT, without a path"),
+        Some((host, port)) if !host.is_empty() && !port.is_empty() => {
+            let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+            match (is_number, port.parse::<u16>()) {
+                (true, Ok(_)) => None,
+                (true, Err(_)) => Some("ports are 0 to 65535"),
+                (false, _) => Some(FORM),
+            }
+        }
+        _ => Some(FORM),
     }
 }
 
 /// Refuses a path where something is that is no socket: it is somebody's, and stays.
-fn check_no_other_file(path: &Path, address: &str) -> std::result::Result<(), BadSetting> {
+fn check_no_other_file(
+    path: &Path,
+    settings: &ServingSettings,
+    address: &str,
+) -> std::result::Result<(), BadSetting> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => Err(cannot_listen(
+            settings,
             address,
             &"there is a file of this name that is no socket; it stays. Name another path",
         )),
@@ -93,8 +146,17 @@ fn check_no_other_file(path: &Path, address: &str) -> std::result::Result<(), Ba
     }
 }
 
-fn cannot_listen(address: &str, why: &dyn fmt::Display) -> BadSetting {
-    BadSetting(format!("LANGFAST2API_LISTEN: cannot listen on {address}: {why}"))
+fn cannot_listen(settings: &ServingSettings, address: &str, why: &dyn fmt::Display) -> BadSetting {
+    settings.given.bad("listen", format_args!("cannot listen on {address}: {why}"))
+}
+
+/// Whether systemd has passed sockets on to this process.
+fn are_passed_on() -> bool {
+    let is = |name: &str, fits: &dyn Fn(u32) -> bool| {
+        let value = std::env::var(name).ok().and_then(|value| value.parse().ok());
+        value.is_some_and(fits)
+    };
+    is("LISTEN_PID", &|pid| pid == std::process::id()) && is("LISTEN_FDS", &|count| count > 0)
 }
 
 /// Sockets passed on by systemd (`LISTEN_FDS`).
@@ -116,8 +178,8 @@ fn inherited() -> Result<Listening> {
 }
 
 impl Listening {
-    fn bind_unix(&mut self, path: &Path, address: &str) -> Result<()> {
-        check_no_other_file(path, address)?;
+    fn bind_unix(&mut self, path: &Path, settings: &ServingSettings, address: &str) -> Result<()> {
+        check_no_other_file(path, settings, address)?;
         remove_stale(path);
         let failed = |e: io::Error| format!("cannot listen on {address}: {e}");
         let listener = UnixListener::bind(path).map_err(failed)?;
@@ -181,16 +243,38 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 mod tests {
     use super::*;
 
+    fn settings(address: &str) -> ServingSettings {
+        crate::config::Settings::of_flags(&["--listen", address]).serving
+    }
+
     fn fault(address: &str) -> String {
-        check(address, &Access::default()).unwrap_err().0
+        check(&settings(address), &Access::default()).unwrap_err().0
     }
 
     #[test]
     fn addresses_that_are_none_are_refused_by_the_settings_name() {
-        for address in ["8000", "", "unix:", "unix:/nowhere/at/all/socket"] {
-            assert!(fault(address).starts_with("LANGFAST2API_LISTEN: "), "{address}");
+        let too_long = format!("unix:/tmp/{}", "x".repeat(120));
+        for (address, why) in [
+            ("8000", "write HOST:PORT"),
+            ("", "write HOST:PORT"),
+            (":8000", "write HOST:PORT"),
+            ("127.0.0.1:", "write HOST:PORT"),
+            ("127.0.0.1:http", "write HOST:PORT"),
+            ("127.0.0.1:65536", "ports are 0 to 65535"),
+            ("http://127.0.0.1:8000", "without a scheme"),
+            ("127.0.0.1:8000/v1", "without a path"),
+            ("127.0.0.1:8000,127.0.0.1:8000", "twice"),
+            ("unix:", "write HOST:PORT or unix:"),
+            ("unix:/nowhere/at/all/socket", "no such directory"),
+            (&too_long, "too long"),
+        ] {
+            let fault = fault(address);
+            assert!(fault.starts_with("--listen: cannot listen on "), "{fault}");
+            assert!(fault.contains(why), "{fault}");
         }
-        assert!(check("127.0.0.1:8000", &Access::default()).is_ok());
+        for sound in ["127.0.0.1:8000", " [::1]:0 ", "127.0.0.1:0,127.0.0.1:0"] {
+            assert_eq!(check(&settings(sound), &Access::default()), Ok(()), "{sound}");
+        }
     }
 
     #[test]
@@ -199,7 +283,7 @@ mod tests {
         fs::write(&file, "precious").unwrap();
         let address = format!("unix:{}", file.display());
         assert!(fault(&address).contains("no socket"));
-        let refused = listen(&[address], &Access::default()).err().expect("refused");
+        let refused = listen(&settings(&address), &Access::default()).err().expect("refused");
         assert!(refused.is::<BadSetting>());
         assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
         fs::remove_file(file).unwrap();
@@ -208,15 +292,15 @@ mod tests {
     #[test]
     fn a_socket_that_another_has_taken_the_place_of_is_not_removed() {
         let path = std::env::temp_dir().join(format!("langfast2api-{}", uuid::Uuid::new_v4()));
-        let address = [format!("unix:{}", path.display())];
-        let ours = listen(&address, &Access::default()).unwrap();
+        let settings = settings(&format!("unix:{}", path.display()));
+        let ours = listen(&settings, &Access::default()).unwrap();
         fs::remove_file(&path).unwrap();
         let theirs = UnixListener::bind(&path).unwrap();
         drop(ours);
         assert!(path.exists());
         drop(theirs);
         // That one is stale now.
-        drop(listen(&address, &Access::default()).unwrap());
+        drop(listen(&settings, &Access::default()).unwrap());
         assert!(!path.exists());
     }
 }

@@ -86,7 +86,14 @@ fn as_json_every_line_is_an_object_the_first_and_the_last_too() {
     assert_eq!(status.code(), Some(2));
     let line: Value = serde_json::from_str(&log).unwrap();
     assert_eq!(line["level"], "error");
-    assert!(line["message"].as_str().unwrap().contains("LANGFAST2API_SUPABASE_URL"), "{line}");
+    assert!(line["message"].as_str().unwrap().contains("--supabase-url: "), "{line}");
+
+    // Also of what is found before the settings are read.
+    let start = Start::new("http://x").env("LANGFAST2API_LOG_FORMAT", "json");
+    let (status, _, log) = start.env("LANGFAST2API_MAX_BODY", "x").run();
+    assert_eq!(status.code(), Some(2));
+    let line: Value = serde_json::from_str(&log).unwrap();
+    assert!(line["message"].as_str().unwrap().contains("LANGFAST2API_MAX_BODY"), "{line}");
 }
 
 /// What it writes when standard error is a file, with `JOURNAL_STREAM` as `stream` makes it from
@@ -109,7 +116,7 @@ fn first_words(stream: impl Fn(u64, u64) -> String) -> String {
 #[test]
 fn the_journal_is_known_by_its_stream_and_gets_priorities() {
     let line = first_words(|device, inode| format!("{device}:{inode}"));
-    assert!(line.starts_with("<3>langfast2api: LANGFAST2API_SUPABASE_URL"), "{line}");
+    assert!(line.starts_with("<3>langfast2api: --supabase-url: "), "{line}");
     let line = first_words(|device, inode| format!("{device}:{}", inode + 1));
     assert!(line.starts_with("langfast2api: "), "standard error was redirected: {line}");
 

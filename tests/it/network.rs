@@ -117,9 +117,12 @@ fn a_named_folder_of_root_certificates_is_trusted() {
 fn a_named_file_of_root_certificates_that_cannot_be_read_is_named() {
     let simulator = Simulator::start();
     let relay = Relay::with_tls(&simulator.url());
-    let program = Start::new(&https(&relay)).env("SSL_CERT_FILE", "/no/such.pem").start();
-    assert_unreachable(&program, &["certificate of localhost is not accepted"]);
-    program.wait_for_log("SSL_CERT_FILE names /no/such.pem, which cannot be read");
+    for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        let start = Start::new(&https(&relay)).env(variable, "/no/such.pem");
+        let (status, _, log) = start.run();
+        assert_eq!(status.code(), Some(2), "{log}");
+        assert!(log.contains(&format!("{variable}: /no/such.pem: ")), "{log}");
+    }
 }
 
 #[test]
@@ -236,8 +239,27 @@ fn a_proxy_that_is_not_there_is_named() {
     assert_unreachable(&program, &[&format!("the proxy {closed}"), "refused"]);
     let program = start("http://no-such-proxy.invalid:3128");
     assert_unreachable(&program, &["the proxy no-such-proxy.invalid:3128", "cannot be looked up"]);
-    let program = start("socks5://127.0.0.1:1080");
-    assert_unreachable(&program, &["the proxy 127.0.0.1:1080", "only http:// proxies"]);
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_a_bad_setting_unless_it_is_not_asked() {
+    let start = |proxy: &str| {
+        Start::new("https://langfast.invalid").env("HTTPS_PROXY", proxy).arg("--check-config")
+    };
+    for (proxy, why) in [
+        ("socks5://127.0.0.1:1080", "only http:// proxies"),
+        ("https://127.0.0.1:1080", "only http:// proxies"),
+        ("http://127.0.0.1:99999", "ports are 1 to 65535"),
+        ("http://user:pass word@127.0.0.1", "write http://HOST:PORT"),
+        ("http://user:secret@127.0.0.1:0", "ports are 1 to 65535"),
+    ] {
+        let (status, _, log) = start(proxy).run();
+        assert_eq!(status.code(), Some(2), "{proxy}: {log}");
+        assert!(log.contains("HTTPS_PROXY: the proxy ") && log.contains(why), "{log}");
+        assert!(!log.contains("secret") && !log.contains("pass"), "{log}");
+    }
+    assert!(start("socks5://127.0.0.1:1080").env("NO_PROXY", ".invalid").run().0.success());
+    assert!(start("http://user:word@127.0.0.1:3128").run().0.success());
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Settings: what they accept, how they are read again, and sockets that are passed on.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::{Connection, Directory, Program, Start, wait_until};
@@ -26,32 +29,264 @@ fn help_and_version_are_printed_without_the_values_of_the_environment() {
     assert_eq!(text, format!("langfast2api {}\n", env!("CARGO_PKG_VERSION")));
 }
 
-#[test]
-fn a_setting_that_cannot_be_used_is_named() {
-    for (name, value) in [
-        ("LANGFAST2API_SUPABASE_URL", "ftp://x"),
-        ("LANGFAST2API_RUNNER_URL", "no url"),
-        ("LANGFAST2API_MODELS", "/no/such/file"),
-        ("LANGFAST2API_API_KEYS_FILE", "/no/such/file"),
-        ("LANGFAST2API_PASSWORD_FILE", "/no/such/file"),
-        ("LANGFAST2API_EMAIL", "user@example.com"),
-        ("LANGFAST2API_RUN_TIMEOUT", "soon"),
-        ("LANGFAST2API_MAX_REQUESTS", "0"),
-        ("LANGFAST2API_MODEL_ALIASES", "x=no-such-model"),
-    ] {
-        let url = "http://127.0.0.1:1";
-        let mut command = Command::new(env!("CARGO_BIN_EXE_langfast2api"));
-        command.args(["--listen", "127.0.0.1:0"]).env(name, value);
-        if !name.ends_with("_URL") {
-            command.args(["--supabase-url", url, "--runner-url", url]);
-        }
-        let output = command.stdin(Stdio::null()).output().unwrap();
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success(), "{name}");
-        let flag = name.trim_start_matches("LANGFAST2API_").to_lowercase().replace('_', "-");
-        let named = text.contains(name) || text.contains(&flag) || text.contains(value);
-        assert!(named, "{name}: {text}");
+/// The program with these arguments and no settings but a state directory: exit code, output, errors.
+fn run(variables: &[(&str, &str)], args: &[&str]) -> (Option<i32>, String, String) {
+    let state = Directory::new();
+    let command = Command::new(env!("CARGO_BIN_EXE_langfast2api"));
+    // Without the flags that the other tests start it with.
+    let mut command = without_settings(command);
+    command.env("XDG_STATE_HOME", state.path()).args(args).stdin(Stdio::null());
+    let output = command.envs(variables.iter().copied()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn without_settings(mut command: Command) -> Command {
+    let ours = |name: &str| {
+        let name = name.to_ascii_uppercase();
+        name.starts_with("LANGFAST2API_") || name.ends_with("_PROXY") || name.starts_with("SSL_")
+    };
+    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
+        command.env_remove(name);
     }
+    command
+}
+
+/// A file of settings, for its owner alone.
+fn config(directory: &Directory, text: &str) -> String {
+    let path = directory.path().join("settings.toml");
+    std::fs::write(&path, text).unwrap();
+    set_mode(&path, 0o600);
+    path.to_str().unwrap().to_owned()
+}
+
+fn set_mode(path: impl AsRef<Path>, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// The value of a setting that counts, and where it is from, as `--check-config` lists them.
+fn counts(checked: &str, setting: &str) -> Option<(String, String)> {
+    let mut rows = checked.lines().filter_map(|line| line.strip_prefix(setting)?.strip_prefix(' '));
+    let (value, origin) = rows.next()?.trim().split_once("  ")?;
+    Some((value.to_owned(), origin.trim().to_owned()))
+}
+
+/// Values that cannot be used, and a part of what is said of each.
+const BAD: [(&str, &str, &str); 32] = [
+    ("supabase_url", "ftp://x", "it must begin with https://"),
+    ("runner_url", "no url", "not a URL"),
+    ("runner_url", "https://x:99999", "ports are 1 to 65535"),
+    ("origin", "langfa.st", "it must begin with https://"),
+    ("anon_key", "a key", "letters, digits and signs only"),
+    ("models", "/no/such/file", "No such file"),
+    ("models", "/dev/null", "the file is empty; a list of records is expected"),
+    ("model_aliases", "x=no-such-model", "no such model is served"),
+    ("model_aliases", "x=gpt-5,x=gpt-4o", "twice"),
+    ("api_keys_file", "/no/such/file", "No such file"),
+    ("password_file", "/no/such/file", "No such file"),
+    ("refresh_token_file", "/dev/null", "there is nothing in it"),
+    ("email", "user@example.com", "LANGFAST2API_PASSWORD"),
+    ("listen", "127.0.0.1", "write HOST:PORT"),
+    ("listen", "127.0.0.1:65536", "ports are 0 to 65535"),
+    ("listen", "http://127.0.0.1:8000", "without a scheme"),
+    ("listen", "unix:", "unix:/path/of/socket"),
+    ("listen", "unix:/no/such/directory/socket", "no such directory"),
+    ("listen", "unix:/dev/null", "no socket"),
+    ("listen", "127.0.0.1:7999,127.0.0.1:7999", "twice"),
+    ("allowed_hosts", "https://my.host", "without a scheme"),
+    ("allowed_hosts", "my.host:8000", "without a port"),
+    ("allowed_hosts", "my.host/v1", "without a path"),
+    ("allowed_hosts", "*.my.host", "without `*`"),
+    ("cors_origins", "my.host", "no origin as browsers send it"),
+    ("cors_origins", "https://my.host/page", "no origin as browsers send it"),
+    ("cors_origins", "https://my.host:99999", "no origin as browsers send it"),
+    ("body_memory", "1", "one body may have 16"),
+    ("run_timeout", "soon", "takes seconds"),
+    ("max_requests", "0", "takes a whole number, at least 1"),
+    ("max_body", "2000", "takes a whole number of MiB, 1 to 1024"),
+    ("log_format", "xml", "auto"),
+];
+
+#[test]
+fn what_cannot_be_used_is_refused_at_the_start_and_by_the_check_as_what_it_was_given_by() {
+    for (setting, value, why) in BAD {
+        let directory = Directory::new();
+        let file = config(&directory, &format!("# mine\n{setting} = {value:?}\n"));
+        let flag = format!("--{}", setting.replace('_', "-"));
+        let variable = format!("LANGFAST2API_{}", setting.to_uppercase());
+        let place = format!("{file}:2: {setting}");
+        for (name, variables, args) in [
+            (&flag, vec![], vec![flag.as_str(), value]),
+            (&variable, vec![(variable.as_str(), value)], vec![]),
+            (&place, vec![], vec!["--config", file.as_str()]),
+        ] {
+            // clap puts its flag into quotes, and what it takes behind it.
+            let is_named =
+                |log: &str| log.contains(&format!("{name}: ")) || log.contains(&format!("{name} "));
+            for check in [&["--check-config"][..], &[]] {
+                let listen: &[&str] =
+                    if setting == "listen" { &[] } else { &["--listen", "127.0.0.1:0"] };
+                let (code, output, log) = run(&variables, &[check, listen, &args[..]].concat());
+                assert_eq!((code, output.as_str()), (Some(2), ""), "{name} {value}: {log}");
+                assert!(is_named(&log) && log.contains(why), "{name} {value}: {log}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_address_that_others_reach_needs_a_key_at_the_start_and_by_the_check() {
+    for args in [&["--listen", "0.0.0.0:0"][..], &["--listen", "0.0.0.0:0", "--check-config"]] {
+        let (code, _, log) = run(&[], args);
+        assert!(code == Some(2) && log.contains("LANGFAST2API_API_KEYS"), "{log}");
+    }
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
+    let directory = Directory::new();
+    let file = config(
+        &directory,
+        "max_body = 3\nallowed_hosts = [\"a.file\", \"b.file\"]\nstrict = true\nrun_timeout = 1.5\n",
+    );
+    let in_file = |line: usize| format!("{file}:{line}");
+    let checked = |variables: &[(&str, &str)], args: &[&str]| {
+        let (code, checked, log) =
+            run(variables, &[&["--check-config", "--config", &file], args].concat());
+        assert_eq!(code, Some(0), "{log}");
+        move |setting: &str| counts(&checked, setting).unwrap_or_else(|| panic!("{checked}"))
+    };
+    let pair = |value: &str, origin: &str| (value.to_owned(), origin.to_owned());
+
+    let counting = checked(&[], &[]);
+    assert_eq!(counting("max_body"), pair("3", &in_file(1)));
+    assert_eq!(counting("allowed_hosts"), pair("a.file,b.file", &in_file(2)));
+    assert_eq!(counting("strict"), pair("true", &in_file(3)));
+    assert_eq!(counting("run_timeout"), pair("1.5", &in_file(4)));
+    assert_eq!(counting("max_requests"), pair("256", "default"));
+    assert_eq!(counting("config"), pair(&file, "flag"));
+    assert_eq!(counting("body_memory"), pair("64", "default"));
+
+    let variables = [
+        ("LANGFAST2API_MAX_BODY", "4"),
+        ("LANGFAST2API_ALLOWED_HOSTS", "a.variable"),
+        ("LANGFAST2API_STRICT", "false"),
+        // Empty is not set.
+        ("LANGFAST2API_RUN_TIMEOUT", ""),
+    ];
+    let counting = checked(&variables, &[]);
+    assert_eq!(counting("max_body"), pair("4", "variable"));
+    assert_eq!(counting("allowed_hosts"), pair("a.variable", "variable"));
+    assert_eq!(counting("strict"), pair("false", "variable"));
+    assert_eq!(counting("run_timeout"), pair("1.5", &in_file(4)));
+
+    let flags = ["--max-body", "5", "--allowed-hosts", "a.flag", "--strict", "--run-timeout=6"];
+    let counting = checked(&variables, &flags);
+    for (setting, value) in
+        [("max_body", "5"), ("allowed_hosts", "a.flag"), ("strict", "true"), ("run_timeout", "6")]
+    {
+        assert_eq!(counting(setting), pair(value, "flag"));
+    }
+    // What does not count is not looked at.
+    let counting = checked(&[("LANGFAST2API_MAX_BODY", "much")], &["--max-body", "5"]);
+    assert_eq!(counting("max_body"), pair("5", "flag"));
+}
+
+#[test]
+fn the_server_and_its_commands_go_by_the_file_that_is_named() {
+    let directory = Directory::new();
+    let file = config(&directory, "model_aliases = [\"mine=gpt-5\"]\n");
+    for (variables, args) in [
+        (vec![], vec!["--config", file.as_str(), "models"]),
+        (vec![], vec!["models", "--config", &file]),
+        (vec![("LANGFAST2API_CONFIG", file.as_str())], vec!["models"]),
+    ] {
+        let (code, table, log) = run(&variables, &args);
+        assert!(code == Some(0) && table.contains("gpt-5-2025-08-07, mine"), "{table}{log}");
+    }
+    let program = Start::new("http://127.0.0.1:1").args(["--config", &file]).start();
+    assert_eq!(program.get("/v1/models/mine").status, 200);
+}
+
+#[test]
+fn a_file_that_is_named_has_to_be_there_and_the_services_own_need_not() {
+    for variables in [&[][..], &[("LANGFAST2API_CONFIG", "/no/such.toml")]] {
+        let args: &[&str] = if variables.is_empty() { &["--config", "/no/such.toml"] } else { &[] };
+        let (code, _, log) = run(variables, &[args, &["--check-config"]].concat());
+        assert_eq!(code, Some(2), "{log}");
+        let name = if variables.is_empty() { "--config" } else { "LANGFAST2API_CONFIG" };
+        assert!(log.contains(&format!("{name}: /no/such.toml: No such file")), "{log}");
+    }
+    // systemd hands it over as a credential, which is blank if there is no file.
+    let credentials = Directory::new();
+    let directory = credentials.path().to_str().unwrap();
+    let check = || run(&[("CREDENTIALS_DIRECTORY", directory)], &["--check-config"]).1;
+    assert_eq!(counts(&check(), "max_body").unwrap().1, "default");
+    std::fs::write(credentials.path().join("langfast2api.toml"), "\n").unwrap();
+    assert_eq!(counts(&check(), "max_body").unwrap().1, "default");
+    std::fs::write(credentials.path().join("langfast2api.toml"), "max_body = 3\n").unwrap();
+    assert_eq!(counts(&check(), "max_body").unwrap().0, "3");
+}
+
+#[test]
+fn a_key_of_the_file_that_is_misspelt_is_refused_and_the_nearest_is_named() {
+    let directory = Directory::new();
+    for (text, message) in [
+        ("api_key = \"x\"\n", ":1: api_key: there is no such setting; did you mean api_keys?"),
+        ("\nmax-body = 3\n", ":2: max-body: there is no such setting; did you mean max_body?"),
+        ("config = \"x\"\n", ":1: config: there is no such setting"),
+        ("[serving]\nlisten = \"x\"\n", ":1: [serving]: settings stand at the top"),
+        ("max_body = \n", ":1: this is no TOML"),
+    ] {
+        let file = config(&directory, text);
+        for args in [&["--check-config"][..], &[], &["whoami"]] {
+            let (code, _, log) = run(&[("LANGFAST2API_CONFIG", &file)], args);
+            assert_eq!(code, Some(2), "{log}");
+            assert!(log.contains(&format!("{file}{message}")), "{log}");
+        }
+    }
+}
+
+#[test]
+fn secrets_stand_in_the_file_only_while_others_cannot_read_it() {
+    let directory = Directory::new();
+    let text = "api_keys = [\"key-of-alice-0123\", \"key-of-bob-01234\"]\npassword = \"secret-word\"\n\
+                email = \"user@example.com\"\nrefresh_token = \"secret-token\"\n";
+    let file = config(&directory, text);
+    let (code, checked, log) = run(&[], &["--config", &file, "--check-config"]);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(checked.contains("an API key is asked for"), "{checked}");
+    let row = |setting: &str| counts(&checked, setting).unwrap();
+    assert_eq!(row("api_keys"), ("********".to_owned(), format!("{file}:1: api_keys")));
+    assert_eq!(row("password"), ("********".to_owned(), format!("{file}:2: password")));
+    assert_eq!(row("anon_key").0, "********");
+    for secret in ["alice", "bob", "secret"] {
+        assert!(!checked.contains(secret) && !log.contains(secret), "{checked}{log}");
+    }
+
+    let program = Start::new("http://127.0.0.1:1").args(["--config", &file]).start();
+    assert_eq!(program.get("/v1/models").status, 401);
+    for key in ["key-of-alice-0123", "key-of-bob-01234"] {
+        let key = format!("x-api-key: {key}\r\n");
+        assert_eq!(program.request("GET", "/v1/models", &key, b"").status, 200);
+    }
+    // The variable wins.
+    let variable = [("LANGFAST2API_API_KEYS", "key-of-carol-0123")];
+    let checked = run(&variable, &["--config", &file, "--check-config"]).1;
+    assert_eq!(counts(&checked, "api_keys").unwrap().1, "LANGFAST2API_API_KEYS");
+
+    for mode in [0o604, 0o644, 0o620] {
+        set_mode(&file, mode);
+        let (code, _, log) = run(&[], &["--config", &file, "--check-config"]);
+        assert_eq!(code, Some(2), "{log}");
+        assert!(
+            log.contains(":1: api_keys: others get at this secret") && log.contains("chmod 600"),
+            "{log}"
+        );
+    }
+    let blank = config(&directory, "api_keys = \"\"\n");
+    let (code, _, log) = run(&[], &["--config", &blank, "--check-config"]);
+    assert!(code == Some(2) && log.contains("api_keys: it is set, and there is nothing"), "{log}");
 }
 
 #[test]

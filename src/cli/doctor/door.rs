@@ -33,7 +33,8 @@ pub fn examine(
     let dialer = checked.langfast.dialer();
     let connected = connection("public URL", dialer, &endpoint, report)?;
     let is_plain = !endpoint.tls && !is_local(&endpoint.host);
-    let timeouts = Timeouts { call: settings.request_timeout, keep_warm: settings.keep_warm };
+    let langfast = &settings.langfast;
+    let timeouts = Timeouts { call: langfast.request_timeout, keep_warm: langfast.keep_warm };
     let server = Outside::new(dialer.clone(), endpoint, timeouts);
     let key = checked.access.any_key();
 

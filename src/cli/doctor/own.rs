@@ -33,15 +33,15 @@ pub fn examine(settings: &Settings, checked: &Checked, report: &mut Report) -> i
     }
     report.add("session file", None, private_file(&session, GROUP_AND_OTHERS))?;
     for (name, file) in [
-        ("password file", &settings.password_file),
-        ("refresh token file", &settings.refresh_token_file),
-        ("API keys file", &settings.api_keys_file),
+        ("password file", &settings.langfast.password_file),
+        ("refresh token file", &settings.langfast.refresh_token_file),
+        ("API keys file", &settings.clients.api_keys_file),
     ] {
         if let Some(file) = file {
             report.add(name, None, private_file(file, OTHERS_AND_GROUP_WRITES))?;
         }
     }
-    for address in &settings.listen {
+    for address in &settings.serving.listen {
         report.add("listen", None, listener(address))?;
     }
     report.add("descriptors", None, descriptors(settings))?;
@@ -118,7 +118,7 @@ fn listener(address: &str) -> Outcome {
 fn descriptors(settings: &Settings) -> Outcome {
     let descriptors = raise_descriptor_limit();
     let connections = connections_for(descriptors);
-    let wanted = settings.max_connections;
+    let wanted = settings.limits.max_connections;
     if connections >= wanted {
         return Outcome::ok(format_args!("enough for {wanted} connections"));
     }

@@ -242,7 +242,7 @@ fn try_run(
     let (meta, _) = prompt_meta(&prompt, model)?;
     let began = Instant::now();
     let run = langfast.start(&model.slug, &meta, &wanted_always())?;
-    let mut clock = RunClock::start(Deadlines::of(settings));
+    let mut clock = RunClock::start(Deadlines::of(&settings.deadlines));
     let (mut first, mut pieces) = (None, 0);
     loop {
         let Ok(event) = run.events.recv_deadline(clock.deadline()) else {
