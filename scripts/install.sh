@@ -11,8 +11,8 @@ usage: scripts/install.sh [BINARY]             (default: target/release/langfast
        scripts/install.sh --remove [--purge]   (--purge: settings, keys and session too)
 
 It puts the program into /usr/local/bin, its units into /etc/systemd/system, and into
-/etc/langfast2api, for root alone, langfast2api.env (settings) and api-keys (a new key, which it
-shows). What is in /etc/langfast2api already stays as it is.
+/etc/langfast2api, for root alone, langfast2api.env (settings), langfast2api.toml (the same, and all
+of them, if you like a file better) and api-keys (a new key, which it shows). What is in /etc/langfast2api already stays as it is.
 
 With DESTDIR set, files are put below that directory, and nothing is started.
 END
@@ -50,6 +50,7 @@ install_all() {
     done
     [ -d "$etc" ] || install -d -m 700 "$etc"
     [ -e "$etc/langfast2api.env" ] || put "$here/langfast2api.env" 600 "$etc/langfast2api.env"
+    [ -e "$etc/langfast2api.toml" ] || put "$here/langfast2api.toml" 600 "$etc/langfast2api.toml"
     [ -e "$etc/api-keys" ] || make_key
     start
     say "$version is installed"

@@ -1,5 +1,5 @@
-//! Shell completions (the only use of clap_complete) and the man page (of clap_mangen and roff).
-//! Both are generated from the definition of the command line, as is `--help`.
+//! Shell completions (the only use of clap_complete), the man page (of clap_mangen and roff), and the
+//! commented configuration file. All are generated from the definition of the command line, as is `--help`.
 
 use std::io::{self, Write, stdout};
 
@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use roff::{Roff, bold, italic, roman};
 
-use crate::config::{Cli, EXIT_CODES};
+use crate::config::{Cli, EXIT_CODES, SECRETS, variable_of};
 
 /// Prints the completions for a shell.
 ///
@@ -84,4 +84,84 @@ fn exit_status() -> Roff {
         section.control("TP", []).text([bold(code.to_string())]).text([roman(meaning)]);
     }
     section
+}
+
+/// How wide the comments of the configuration file are.
+const WIDTH: usize = 98;
+
+/// The commented configuration file that is shipped: every setting with its default, switched off.
+pub fn example_file() -> String {
+    let mut text = comment(
+        "Settings of langfast2api, in TOML. Take the `#` away from what you want to set; each line shows \
+         the default, or what a value looks like. A flag wins over a variable (max_body: --max-body, \
+         LANGFAST2API_MAX_BODY), and a variable over this file. They count after a restart; \
+         `langfast2api --check-config` shows what counts, and where from.",
+    );
+    let definition = Cli::definition();
+    let mut heading = None;
+    // A file cannot name itself.
+    let settings = definition.get_arguments().filter(|arg| arg.is_global_set());
+    for arg in settings.filter(|arg| arg.get_id() != "config") {
+        if arg.get_help_heading() != heading {
+            heading = arg.get_help_heading();
+            text += &format!("\n# ---- {} ----\n", heading.unwrap_or_default());
+        }
+        let help = arg.get_long_help().or(arg.get_help());
+        let mut help = help.map(ToString::to_string).unwrap_or_default();
+        if !help.ends_with(']') {
+            // clap takes the last full stop away.
+            help.push('.');
+        }
+        text += &format!("\n{}", comment(&help));
+        let words = arg.get_possible_values();
+        if arg.get_action().takes_values() && !words.is_empty() {
+            let words: Vec<_> = words.iter().map(|word| word.get_name()).collect();
+            text += &comment(&format!("One of {}.", words.join(", ")));
+        }
+        text += &format!("#{} = {}\n", arg.get_id(), example_value(arg));
+    }
+    text += "\n# ---- Secrets ----\n\n";
+    text += &comment(
+        "Only while others cannot read this file (chmod 600). Each may come from elsewhere too: a file \
+         of its own, a systemd credential, or the variable, which wins.",
+    );
+    for (key, file) in SECRETS {
+        text += &format!("\n# Else {file}, or {}.\n#{key} = \"…\"\n", variable_of(key));
+    }
+    text
+}
+
+/// The default of a setting as TOML has it; if there is none, a value of its kind.
+fn example_value(arg: &Arg) -> String {
+    let default = arg.get_default_values().first().and_then(|value| value.to_str());
+    let is_list = arg.get_value_delimiter().is_some();
+    let kind =
+        arg.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str());
+    match (default.filter(|_| !arg.is_hide_default_value_set()), kind) {
+        _ if !arg.get_action().takes_values() => "false".to_owned(),
+        (Some(text), _) if is_list => format!("[{text:?}]"),
+        (Some(number), _) if number.parse::<f64>().is_ok() => number.to_owned(),
+        (Some(text), _) => format!("{text:?}"),
+        (None, _) if is_list => "[]".to_owned(),
+        (None, "MIB") => "64".to_owned(),
+        (None, "FILE") => "\"/path/of/a/file\"".to_owned(),
+        (None, "DIRECTORY") => "\"/path/of/a/directory\"".to_owned(),
+        (None, "ADDRESS") => "\"you@example.com\"".to_owned(),
+        (None, _) => "\"…\"".to_owned(),
+    }
+}
+
+/// Words as lines of a comment.
+fn comment(words: &str) -> String {
+    let mut lines = vec!["#".to_owned()];
+    for word in words.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < WIDTH => {
+                *line += " ";
+                *line += word;
+            }
+            _ => lines.push(format!("# {word}")),
+        }
+    }
+    lines.join("\n") + "\n"
 }

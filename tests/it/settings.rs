@@ -290,6 +290,32 @@ fn secrets_stand_in_the_file_only_while_others_cannot_read_it() {
 }
 
 #[test]
+fn the_shipped_file_of_settings_is_that_of_the_definition_and_can_be_used() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/langfast2api.toml");
+    let expected = langfast2api::cli::manual::example_file();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+    }
+    let shipped = std::fs::read_to_string(path).unwrap();
+    assert!(shipped == expected, "`BLESS=1 cargo test --test settings` writes it again");
+    let directory = Directory::new();
+    let file = config(&directory, &shipped);
+    assert_eq!(run(&[], &["--config", &file, "--check-config"]).0, Some(0));
+
+    // All that is switched on, but for what stands for a person's own.
+    let own = |line: &str| ["/path/", "…", "you@"].iter().any(|part| line.contains(part));
+    let is_setting =
+        |line: &&str| line.starts_with('#') && line[1..].split(' ').nth(1) == Some("=");
+    let settings: Vec<&str> = shipped.lines().filter(is_setting).collect();
+    let on: Vec<&str> = settings.iter().filter(|line| !own(line)).map(|line| &line[1..]).collect();
+    assert!(settings.len() > 35 && on.len() > 25, "{}", on.len());
+    let file = config(&directory, &on.join("\n"));
+    let (code, checked, log) = run(&[], &["--config", &file, "--check-config"]);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(counts(&checked, "listen").unwrap().1.starts_with(&file), "{checked}");
+}
+
+#[test]
 fn a_variable_that_is_misspelt_is_refused_and_the_nearest_is_named() {
     for (name, nearest) in [
         ("LANGFAST2API_API_KEY", "LANGFAST2API_API_KEYS?"),

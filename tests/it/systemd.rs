@@ -158,6 +158,7 @@ fn the_installer_installs_upgrades_without_changing_settings_and_removes() {
         "etc/langfast2api 700",
         "etc/langfast2api/api-keys 600",
         "etc/langfast2api/langfast2api.env 600",
+        "etc/langfast2api/langfast2api.toml 600",
         "etc/systemd/system/langfast2api.service 644",
         "etc/systemd/system/langfast2api.socket 644",
         "etc/systemd/system/langfast2api@.service 644",
@@ -181,7 +182,7 @@ fn the_installer_installs_upgrades_without_changing_settings_and_removes() {
     assert!(status.success() && said.contains(version.trim_end()));
 
     run(installer(&root).arg("--remove"));
-    assert_eq!(files(root.path()), installed[..3]);
+    assert_eq!(files(root.path()), installed[..4]);
     run(installer(&root).args(["--remove", "--purge"]));
     assert_eq!(files(root.path()), [""; 0]);
 }
