@@ -38,34 +38,20 @@ impl Cli {
         }
         variables::check()?;
         let file = read_file(&flags)?;
-        let mut further = Vec::new();
-        let mut origins = Vec::new();
-        for arg in settings() {
-            let setting = arg.get_id().as_str();
-            if flags.value_source(setting) == Some(ValueSource::CommandLine) {
-                origins.push(Origin::Flag);
-                continue;
-            }
-            let Some((value, origin)) = variable(setting).or_else(|| file.value(setting)) else {
-                origins.push(Origin::Default);
-                continue;
-            };
-            let bad = |why| BadSetting(format!("{}: {why}", origin.name(setting)));
-            further.extend(as_flag(&arg, &value).map_err(bad)?);
-            origins.push(origin);
-        }
+        let found: Vec<Found> =
+            settings().map(|arg| find(&arg, &flags, &file)).collect::<Result<_, _>>()?;
+        let further = found.iter().filter_map(|found| found.argument.as_ref());
         let (program, rest) = args.split_at(args.len().min(1));
-        let all = program.iter().chain(&further).chain(rest);
+        let all = program.iter().chain(further).chain(rest);
         let matches = Cli::flags().try_get_matches_from(all).unwrap_or_else(|e| leave(&e));
+        let secret = |(key, _): (&'static str, _)| Some((key, file.secret(key)?));
+        let given = Parts {
+            settings: counting(&matches, found),
+            secrets: file::SECRETS.into_iter().filter_map(secret).collect(),
+            warnings: file.warning.iter().cloned().collect(),
+        };
         let mut cli = cli(&matches);
-        cli.settings.set_given(Given::new(Parts {
-            settings: counting(&matches, origins),
-            secrets: file::SECRETS
-                .into_iter()
-                .filter_map(|(key, _)| Some((key, file.secret(key)?)))
-                .collect(),
-            warnings: file.warning.into_iter().collect(),
-        }));
+        cli.settings.set_given(Given::new(given));
         Ok(cli)
     }
 
@@ -102,6 +88,26 @@ fn read_file(flags: &ArgMatches) -> Result<ConfigFile, BadSetting> {
     let keys: Vec<String> = keys.chain(file::SECRETS.map(|(key, _)| key.to_owned())).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     ConfigFile::read(named.as_ref().map(|(path, origin)| (&**path, origin.name(CONFIG))), &keys)
+}
+
+/// Where a setting's value is from, and the argument that hands it to clap if that is needed.
+struct Found {
+    origin: Origin,
+    argument: Option<OsString>,
+}
+
+fn find(arg: &Arg, flags: &ArgMatches, file: &ConfigFile) -> Result<Found, BadSetting> {
+    let setting = arg.get_id().as_str();
+    if flags.value_source(setting) == Some(ValueSource::CommandLine) {
+        return Ok(Found { origin: Origin::Flag, argument: None });
+    }
+    let Some((value, origin)) = variable(setting).or_else(|| file.value(setting)) else {
+        return Ok(Found { origin: Origin::Default, argument: None });
+    };
+    match as_flag(arg, &value) {
+        Ok(argument) => Ok(Found { origin, argument }),
+        Err(why) => Err(BadSetting(format!("{}: {why}", origin.name(setting)))),
+    }
 }
 
 /// A setting's variable. One that is empty counts as not set: environment files have them so.
@@ -142,13 +148,13 @@ fn reason(error: &clap::Error) -> String {
 }
 
 /// Each setting as it counts, with where it is from.
-fn counting(matches: &ArgMatches, origins: Vec<Origin>) -> Vec<Counting> {
-    let one = |(arg, origin): (Arg, Origin)| {
+fn counting(matches: &ArgMatches, found: Vec<Found>) -> Vec<Counting> {
+    let one = |(arg, Found { origin, .. }): (Arg, Found)| {
         let setting = arg.get_id().to_string();
         let values = matches.get_raw(&setting).into_iter().flatten();
         let values: Vec<_> = values.map(|value| value.to_string_lossy().into_owned()).collect();
         let value = (!values.is_empty()).then(|| values.join(","));
         Counting { setting, value, origin }
     };
-    settings().zip(origins).map(one).collect()
+    settings().zip(found).map(one).collect()
 }

@@ -54,8 +54,9 @@ impl Access {
         access.allow_hosts(&settings.allowed_hosts).map_err(bad("allowed_hosts"))?;
         if access.is_open_to_the_web() {
             log::warn!(
-                "LANGFAST2API_CORS_ORIGINS=* without API keys: every page that somebody opens in a \
-                 browser on this machine can spend your quota. Name the origins, or set keys"
+                "{}: `*` without API keys: every page that somebody opens in a browser on this \
+                 machine can spend your quota. Name the origins, or set keys",
+                settings.given.name("cors_origins")
             );
         }
         Ok(access)
