@@ -511,8 +511,8 @@ fn a_refresh_token_set_after_an_anonymous_start_is_taken_up_at_the_restart() {
         start.arg("--refresh-token-file").arg(&file).start()
     };
     let program = with_file();
-    let announced = "as the holder of the refresh token in LANGFAST2API_REFRESH_TOKEN_FILE, \
-                     in place of an anonymous user (the session that is kept)";
+    let announced = "as the holder of the refresh token in --refresh-token-file, in place \
+                     of an anonymous user (the session that is kept)";
     assert!(program.line().contains(announced), "{}", program.line());
     assert_eq!(who_answers(&simulator, &program), "account");
     drop(program);
