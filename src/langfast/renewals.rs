@@ -236,6 +236,8 @@ mod interleavings;
 mod tests {
     use super::*;
     use crate::langfast::store::SavedSession;
+    use crate::sync::atomic::{AtomicBool, Ordering};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     fn obtained(access_token: &str) -> Obtained {
         let session = SavedSession {
@@ -277,5 +279,29 @@ mod tests {
         assert_eq!(held_off.cause(), "hold_off");
         renewals.reload();
         renewals.get(None, |_| Ok(obtained("token"))).unwrap();
+    }
+
+    #[test]
+    fn a_panic_in_the_renewing_thread_ends_the_waiting_of_all_others() {
+        for _ in 0..100 {
+            let (renewals, first) = (Renewals::default(), AtomicBool::new(true));
+            let get = || {
+                renewals.get(None, |_| match first.swap(false, Ordering::SeqCst) {
+                    // Without the panic hook's words.
+                    true => std::panic::resume_unwind(Box::new("as asked")),
+                    false => Ok(obtained("new")),
+                })
+            };
+            let get = || catch_unwind(AssertUnwindSafe(get)).ok();
+            let outcomes: Vec<Option<Outcome>> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(get)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(outcomes.iter().filter(|outcome| outcome.is_none()).count(), 1);
+            for outcome in outcomes.into_iter().flatten() {
+                let told = Err(Error::Internal("signing in panicked".to_owned()));
+                assert!(outcome.is_ok() || outcome == told, "{outcome:?}");
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What holds however the threads are interleaved (see [`crate::sync`]). That nobody waits for ever is
-//! part of each: shuttle reports a deadlock.
+//! part of each: shuttle reports a deadlock. A panic within a renewal is left to `renewals::tests`, since
+//! shuttle's primitives do not work while a thread unwinds.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use shuttle::thread;
@@ -125,26 +125,6 @@ fn a_grant_too_short_lived_to_keep_is_good_for_those_who_waited_for_it() {
             (ended_before, grant.access_token.parse::<usize>().unwrap())
         });
         assert!(all.iter().all(|(ended_before, number)| number > ended_before), "{all:?}");
-    });
-}
-
-#[test]
-fn a_panic_in_the_renewing_thread_ends_the_waiting_of_all_others() {
-    check(|world| {
-        let outcomes = together(3, &world, |world| {
-            let get = || {
-                world.renewals.get(None, |_| match world.obtain(HOUR).grant.access_token.as_str() {
-                    "1" => std::panic::resume_unwind(Box::new("as asked")),
-                    _ => Ok(world.obtain(HOUR)),
-                })
-            };
-            catch_unwind(AssertUnwindSafe(get)).map_err(drop)
-        });
-        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 1);
-        for outcome in outcomes.into_iter().flatten() {
-            let told = Err(Error::Internal("signing in panicked".to_owned()));
-            assert!(outcome.is_ok() || outcome == told, "{outcome:?}");
-        }
     });
 }
 
