@@ -1,13 +1,13 @@
 //! langfast2api puts an OpenAI-compatible API in front of LangFast.
 //!
-//! # The rooms, in the order of a request's way
+//! # The rooms, in the order of who knows whom
 //!
 //! Each room knows only those below it (`tests/it/rooms.rs` holds that), and its head says what enters,
 //! what leaves, and what it may not know.
 //!
 //! ```text
 //! main         the process: signals, exit codes, the allocator
-//! cli          everything besides serving: login, doctor, models, completions, the man page
+//! cli          everything besides serving: login, doctor, models, shell completions, the man page
 //! server       who is let in, tiny_http's tickets and worker threads, routes, the page, the metrics
 //! completions  the story of a call for text: runs started, their events merged, read and answered
 //! http         the front door: connections, heads, bodies, refusals, answers, Server-Sent Events
@@ -32,13 +32,27 @@
 //! 4. `server::workers`: a worker gets the ticket, fetches the request, and asks `server::service`;
 //! 5. [`dialects::json`], [`dialects::fields`]: the fields that are known become values;
 //! 6. [`dialects::openai::request`] and its like: values become the neutral words of [`chat`];
-//! 7. [`completions`]: [`chat::tools`] writes tools as text, [`chat::models`] says what the model takes;
+//! 7. [`completions`]: [`chat::tools`] writes tools as text, and `langfast::prompt_meta` leaves what the
+//!    model does not take by [`chat::models`];
 //! 8. [`langfast`]: signed in, with a prompt and a connected socket, the run is started by one call.
+//!
+//! # Where to add
+//!
+//! - A request field of chat completions: `FIELDS` and `parse` in [`dialects::openai::request`],
+//!   [`chat::Sampling`], the table in `langfast::prompt_meta`, `NUMBERS` in [`chat::models`].
+//! - An event of LangFast: [`langfast::run`], which reads it and says what it means for an answer;
+//!   [`completions::choices`] and [`completions`], if answers have to know.
+//! - A setting: `config::settings`; the flag, the variable, the key of the file and the tables of the
+//!   READMEs follow from it (`UPDATE=1 cargo test --test it -- readme:: settings::`).
+//! - A dialect: a room beside [`dialects::anthropic`] with a `parse` that returns a call in neutral words,
+//!   a [`dialects::Dialect`] that tells its answer, and an envelope for errors; then its URLs in
+//!   `server::route` and `server::service`, and how it is recognised in `server::admission`.
 //!
 //! # The way of one delta
 //!
-//! 1. `langfast::runner`: the thread that owns the socket reads a frame;
-//! 2. `langfast::routes`: which run it is about; [`langfast::transcript`]: what is new in its text;
+//! 1. `langfast::runner`: the thread that owns the socket reads a frame ([`langfast::socketio`]);
+//! 2. `langfast::leases`, `langfast::routes`: which run it is about; [`langfast::run`]: what it says, where
+//!    more than the text has changed; [`langfast::transcript`]: what is new in the text;
 //! 3. the run's crossbeam channel brings it to the thread that writes the answer;
 //! 4. [`completions::choices`]: the runs of a request as one sequence, with their deadlines;
 //! 5. [`completions::reader`]: text, or part of a tool call ([`chat::tools`]), cut at stop texts;

@@ -120,7 +120,8 @@ pub struct ClientSettings {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub allowed_hosts: Vec<String>,
 
-    /// Origins whose pages may call the server (CORS), as `https://app.example`, or `*`.
+    /// Origins whose pages may call the server (CORS), as `https://app.example`; also
+    /// `chrome-extension://ID`, `app://NAME`, `file://`, `null`, or `*` for all.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub cors_origins: Vec<String>,
 

@@ -6,13 +6,15 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _, stderr};
+use std::io::{Write as _, stderr};
 use std::marker::PhantomData;
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
+use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
+use clap::builder::styling::{self, AnsiColor};
 use env_logger::{Builder, Target};
 use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use log::{Level, Record};
@@ -122,10 +124,8 @@ fn own_module(target: &str) -> Option<&str> {
 
 impl Style {
     fn choose(format: LogFormat) -> Style {
-        let text = || Style::Text {
-            in_colour: stderr().is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-        };
+        let text =
+            || Style::Text { in_colour: AutoStream::choice(&stderr()) != ColorChoice::Never };
         match format {
             LogFormat::Auto if is_read_by_the_journal() => Style::Journal,
             LogFormat::Auto | LogFormat::Text => text(),
@@ -139,9 +139,9 @@ impl Style {
         let level = record.level();
         match self {
             Style::Text { in_colour } => {
-                let (on, off) = if in_colour { colours(level) } else { ("", "") };
+                let colour = if in_colour { colour(level) } else { styling::Style::new() };
                 let words = words(record, request_id);
-                format!("{} {on}{level:<5}{off} {words}\n", timestamp())
+                format!("{} {colour}{level:<5}{colour:#} {words}\n", timestamp())
             }
             Style::Journal => format!("<{}>{}\n", priority(level), words(record, request_id)),
             Style::Json => json(record, module, request_id) + "\n",
@@ -167,15 +167,14 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// Returns the escape sequences that begin and end a level's colour.
-fn colours(level: Level) -> (&'static str, &'static str) {
-    let on = match level {
-        Level::Error => "\x1b[31m",
-        Level::Warn => "\x1b[33m",
-        Level::Info => "\x1b[32m",
-        Level::Debug | Level::Trace => "\x1b[2m",
-    };
-    (on, "\x1b[0m")
+/// Returns the colour of a level's name.
+fn colour(level: Level) -> styling::Style {
+    match level {
+        Level::Error => AnsiColor::Red.on_default(),
+        Level::Warn => AnsiColor::Yellow.on_default(),
+        Level::Info => AnsiColor::Green.on_default(),
+        Level::Debug | Level::Trace => styling::Style::new().dimmed(),
+    }
 }
 
 /// Formats the record's words and fields as one line; control characters are escaped.

@@ -81,8 +81,15 @@ fn check_place(
             _ => Err(cannot_listen(settings, address, &"no such directory")),
         };
     }
-    let found = address.to_socket_addrs().map_err(|e| cannot_listen(settings, address, &e))?;
-    found.into_iter().try_for_each(|address| access.check_address(address))
+    match address.to_socket_addrs() {
+        Ok(mut found) => found.try_for_each(|address| access.check_address(address)),
+        // At boot names may be known only later: the start fails then, and systemd tries again, as it
+        // does not after a bad setting.
+        Err(error) => {
+            log::warn!("{}", cannot_listen(settings, address, &error));
+            Ok(())
+        }
+    }
 }
 
 /// The addresses as they are written, each of a form that can be used, and each once.
@@ -275,6 +282,14 @@ mod tests {
         for sound in ["127.0.0.1:8000", " [::1]:0 ", "127.0.0.1:0,127.0.0.1:0"] {
             assert_eq!(check(&settings(sound), &Access::default()), Ok(()), "{sound}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_now_is_no_bad_setting() {
+        let settings = settings("name.invalid:8000");
+        assert!(check(&settings, &Access::default()).is_ok());
+        let failed = listen(&settings, &Access::default()).err().expect("nothing to listen on");
+        assert!(!failed.is::<BadSetting>());
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub enum Route {
     Completions,
     Status,
     StatusOfModels,
-    Pulse,
+    Probe,
     Messages,
     CountTokens,
     Responses,
@@ -45,7 +45,7 @@ impl Route {
             (["completions"], _) => Some(Route::Completions),
             (["status"], false) => Some(Route::Status),
             (["status", "models"], false) => Some(Route::StatusOfModels),
-            (["doctor", "stream"], _) => Some(Route::Pulse),
+            (["doctor", "stream"], _) => Some(Route::Probe),
             (["messages"], _) => Some(Route::Messages),
             (["messages", "count_tokens"], _) => Some(Route::CountTokens),
             (["responses"], _) => Some(Route::Responses),
@@ -72,7 +72,7 @@ impl Route {
             Route::Completions => "/v1/completions",
             Route::Status => "/status",
             Route::StatusOfModels => "/status/models",
-            Route::Pulse => probe::PATH,
+            Route::Probe => probe::PATH,
             Route::Metrics => "/metrics",
             Route::Messages => "/v1/messages",
             Route::CountTokens => "/v1/messages/count_tokens",
@@ -84,7 +84,7 @@ impl Route {
     /// The allowed methods, as the `Allow` header lists them.
     pub fn methods(&self) -> &'static str {
         match self {
-            Route::Pulse => "GET",
+            Route::Probe => "GET",
             Route::ChatCompletions
             | Route::Completions
             | Route::Responses

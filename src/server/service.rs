@@ -103,7 +103,7 @@ impl Service {
                 answer.json(200, &page::status(&self.vitals, &self.completions.langfast))
             }
             Route::StatusOfModels => answer.json(200, &page::models(&models)),
-            Route::Pulse => probe::send(answer),
+            Route::Probe => probe::send(answer),
             Route::Metrics => metrics::send(answer, &self.vitals, &self.completions.langfast),
             Route::Ready => match self.completions.langfast.session().failure() {
                 // Requests would fail the same way until somebody acts or a sign-in succeeds.

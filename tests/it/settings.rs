@@ -293,11 +293,11 @@ fn secrets_stand_in_the_file_only_while_others_cannot_read_it() {
 fn the_shipped_file_of_settings_is_that_of_the_definition_and_can_be_used() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/langfast2api.toml");
     let expected = langfast2api::cli::manual::example_file();
-    if std::env::var_os("BLESS").is_some() {
+    if std::env::var("UPDATE").is_ok_and(|value| value == "1") {
         std::fs::write(&path, &expected).unwrap();
     }
     let shipped = std::fs::read_to_string(path).unwrap();
-    assert!(shipped == expected, "`BLESS=1 cargo test --test settings` writes it again");
+    assert!(shipped == expected, "`UPDATE=1 cargo test --test it settings::` writes it again");
     let directory = Directory::new();
     let file = config(&directory, &shipped);
     assert_eq!(run(&[], &["--config", &file, "--check-config"]).0, Some(0));

@@ -1,5 +1,5 @@
-//! The report: each step as soon as it is done, as a line for people (in colours on a terminal, the
-//! only user of anstream) or, in the end, all as JSON.
+//! The report: each step as soon as it is done, as a line for people (in colours on a terminal), or, in
+//! the end, all as JSON.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
