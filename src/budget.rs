@@ -122,7 +122,7 @@ impl Drop for Share {
 
 /// The length of a body, as far as its head states it.
 #[derive(Clone, Copy, Debug)]
-pub enum Whole {
+pub enum BodySize {
     /// The exact length, in bytes.
     Known(usize),
     /// Only the most bytes that it may have.
@@ -156,19 +156,26 @@ impl Body {
         &mut self.bytes
     }
 
-    /// Makes room for `more` bytes in a body of the length `whole`. Waits until `deadline` for
+    /// Makes room for `more` bytes in a body of this size. Waits until `deadline` for
     /// other bodies to end, but only for the first share: two bodies that both hold one could wait
     /// for each other.
     ///
     /// # Errors
     /// See [`Full`].
-    pub fn make_room(&mut self, more: usize, whole: Whole, deadline: Instant) -> Result<(), Full> {
+    pub fn make_room(
+        &mut self,
+        more: usize,
+        size: BodySize,
+        deadline: Instant,
+    ) -> Result<(), Full> {
         let (length, room) = (self.bytes.len(), self.bytes.capacity());
-        let capacity = match whole {
-            Whole::Known(whole) => whole,
+        let capacity = match size {
+            BodySize::Known(whole) => whole,
             // Doubling moves a body only a few times.
-            Whole::AtMost(most) if length + more > room => (length + more).max(2 * room).min(most),
-            Whole::AtMost(_) => room,
+            BodySize::AtMost(most) if length + more > room => {
+                (length + more).max(2 * room).min(most)
+            }
+            BodySize::AtMost(_) => room,
         };
         if capacity <= room {
             return Ok(());
@@ -246,7 +253,7 @@ mod tests {
         let budget = Budget::new(1 << 20);
         let mut body = Body::new(&budget);
         for piece in [FREE, 1, 100_000] {
-            body.make_room(piece, Whole::AtMost(1 << 20), soon()).unwrap();
+            body.make_room(piece, BodySize::AtMost(1 << 20), soon()).unwrap();
             body.buffer().extend(std::iter::repeat_n(b'x', piece));
             assert!(budget.used() >= body.bytes().len() - FREE);
             assert!(budget.used() <= body.buffer().capacity() - FREE);
@@ -264,20 +271,20 @@ mod tests {
         let budget = Budget::new(10);
         Share::of(&budget).grow(10, None).unwrap();
         let mut body = Body::new(&budget);
-        assert_eq!(body.make_room(FREE, Whole::AtMost(1 << 20), soon()), Ok(()));
-        assert_eq!(body.make_room(1000, Whole::Known(FREE), soon()), Ok(()), "no more can come");
+        assert_eq!(body.make_room(FREE, BodySize::AtMost(1 << 20), soon()), Ok(()));
+        assert_eq!(body.make_room(1000, BodySize::Known(FREE), soon()), Ok(()), "no more can come");
     }
 
     #[test]
     fn a_body_of_known_length_takes_its_share_at_once_and_one_that_grows_does_not_wait_for_more() {
         let budget = Budget::new(100_000);
         let mut known = Body::new(&budget);
-        known.make_room(1, Whole::Known(FREE + 60_000), soon()).unwrap();
+        known.make_room(1, BodySize::Known(FREE + 60_000), soon()).unwrap();
         assert_eq!(budget.used(), 60_000);
         let mut growing = Body::new(&budget);
-        growing.make_room(FREE + 30_000, Whole::AtMost(1 << 20), soon()).unwrap();
+        growing.make_room(FREE + 30_000, BodySize::AtMost(1 << 20), soon()).unwrap();
         growing.buffer().extend(std::iter::repeat_n(b'x', FREE + 30_000));
-        let more = growing.make_room(30_000, Whole::AtMost(1 << 20), soon());
+        let more = growing.make_room(30_000, BodySize::AtMost(1 << 20), soon());
         assert_eq!(more, Err(Full::ForNow));
     }
 }

@@ -1,6 +1,6 @@
 //! The whole story of a request for text, in named steps, whatever dialect it came in.
 //!
-//! Enters: a [`Call`]. Leaves: the answer, whole or streamed, on the client's own socket. It may not know
+//! Enters: a [`CompletionRequest`]. Leaves: the answer, whole or streamed, on the client's own socket. It may not know
 //! routes, keys or threads of the server.
 
 pub mod choices;
@@ -17,15 +17,15 @@ use crate::chat::models::{Model, Models};
 use crate::chat::tools::{self, Plan};
 use crate::chat::usage::estimate_prompt;
 use crate::chat::{ChatRequest, FinishReason, Prompt, ResponseFormat, Usage};
-use crate::completions::choices::{ChoiceEvent, Choices, Never, Next, Starting};
+use crate::completions::choices::{ChoiceEvent, ChoiceNews, Choices, Never, Starting};
 use crate::completions::reader::{Part, Reader, add_part};
-use crate::dialects::{Call, Choice, Dialect, Ending, Events, Start};
+use crate::dialects::{Choice, CompletionRequest, Dialect, Ending, Events, Start};
 use crate::error::{Error, Failure, Step};
 use crate::http::answer::Answer;
 use crate::http::sse::EventStream;
 use crate::langfast::{Deadlines, LangFast, Revised, Subscription, Unwanted, prompt_meta};
 use crate::observe::logger;
-use crate::observe::vitals::{Pace, Vitals};
+use crate::observe::vitals::{StreamPace, Vitals};
 
 /// A stream's status line waits for the run's first event, so that an early failure is an honest HTTP
 /// status; but no longer than this.
@@ -51,7 +51,7 @@ pub struct Completions {
 
 /// What the log says of a completion.
 #[derive(Debug, Default)]
-pub struct Record {
+pub struct CompletionRecord {
     /// LangFast's name of the model.
     pub model: Option<String>,
     /// From the request to the first text.
@@ -72,20 +72,20 @@ impl Completions {
     pub fn create(
         &self,
         models: &Arc<Models>,
-        mut call: Call,
+        mut request: CompletionRequest,
         answer: &mut Answer,
-        record: &mut Record,
+        record: &mut CompletionRecord,
     ) -> Result<Reply, Error> {
-        let [first, ..] = &call.requests[..] else {
-            return Err(Error::Internal("a call without a request".to_owned()));
+        let [first, ..] = &request.chats[..] else {
+            return Err(Error::Internal("a request without a chat".to_owned()));
         };
         let model =
             models.find(&first.model).ok_or_else(|| Error::NoSuchModel(first.model.clone()))?;
         record.model = Some(model.slug.clone());
         let (stops, format) = (first.stop.clone(), first.sampling.response_format.clone());
         let plans: Vec<Plan> =
-            call.requests.iter_mut().map(|request| tools::plan(request, model)).collect();
-        let runs = self.start(&call.requests, &plans, model, answer)?;
+            request.chats.iter_mut().map(|chat| tools::plan(chat, model)).collect();
+        let runs = self.start(&request.chats, &plans, model, answer)?;
         let prompt_tokens = plans.iter().map(|plan| prompt_tokens(&plan.prompt)).sum();
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
         let repairs = self.tool_repair.then(|| Starter {
@@ -96,18 +96,18 @@ impl Completions {
             request_id: answer.exchange().request_id.clone(),
         });
         Ok(Reply {
-            streamed: call.stream,
+            streamed: request.stream,
             keep_alive: self.keep_alive,
             format,
             prompt_tokens,
-            readers: self.readers(&call.requests, plans, &stops, call.stream),
+            readers: self.readers(&request.chats, plans, &stops, request.stream),
             repair_tokens: vec![0; runs.len()],
             choices: Choices::new(runs, self.deadlines, client, stopping),
             repairs,
             record: std::mem::take(record),
             pace: self.vitals.pace(&model.slug),
             began: answer.exchange().accepted,
-            dialect: call.dialect,
+            dialect: request.dialect,
         })
     }
 
@@ -251,9 +251,9 @@ pub struct Reply {
     repairs: Option<Starter>,
     /// Of each choice the tokens of a second run's prompt, until it has been started.
     repair_tokens: Vec<u64>,
-    record: Record,
+    record: CompletionRecord,
     /// Notes how fast a stream is written.
-    pace: Pace,
+    pace: StreamPace,
     began: Instant,
 }
 
@@ -262,7 +262,7 @@ impl Reply {
     ///
     /// # Errors
     /// Whatever happened before the answer was begun; later failures are told in the stream.
-    pub fn write(mut self, answer: &mut Answer) -> (Record, Result<(), Error>) {
+    pub fn write(mut self, answer: &mut Answer) -> (CompletionRecord, Result<(), Error>) {
         let result = match self.streamed {
             true => self.stream(answer),
             false => self.whole(answer),
@@ -276,7 +276,7 @@ impl Reply {
         let mut choices = vec![unwritten(); self.choices.len()];
         let mut parts = Vec::new();
         while !self.choices.all_ended() {
-            let Next::Choice(at, mut event) = self.choices.next(None)? else { continue };
+            let ChoiceNews::Choice(at, mut event) = self.choices.next(None)? else { continue };
             // Nothing has been sent: the final text is the answer, whatever came before it.
             if let ChoiceEvent::Ended { revised, .. } = &mut event {
                 if let Some(revised) = revised.take() {
@@ -317,7 +317,7 @@ impl Reply {
         let mut brings_text = false;
         loop {
             match next {
-                Ok(Next::Choice(at, event)) => {
+                Ok(ChoiceNews::Choice(at, event)) => {
                     let ending = match self.read(at, event, &mut parts) {
                         Ok(ending) => ending,
                         Err(error) => return self.fail(events, error),
@@ -332,10 +332,10 @@ impl Reply {
                 }
                 // Only writing shows whether a client that sends no more still reads; but not every
                 // client bears a comment.
-                Ok(Next::Silence | Next::HalfClosed) if !self.keep_alive.is_zero() => {
+                Ok(ChoiceNews::Silence | ChoiceNews::HalfClosed) if !self.keep_alive.is_zero() => {
                     self.dialect.keep_alive(&mut events);
                 }
-                Ok(Next::Silence | Next::HalfClosed) => {}
+                Ok(ChoiceNews::Silence | ChoiceNews::HalfClosed) => {}
                 Err(error) => return self.fail(events, error),
             }
             if self.choices.all_ended() {
@@ -441,12 +441,12 @@ impl Reply {
         sent(events.break_off())
     }
 
-    fn await_first_event(&mut self) -> Result<Next, Error> {
+    fn await_first_event(&mut self) -> Result<ChoiceNews, Error> {
         let until = Instant::now() + HOLD_STATUS;
         loop {
             match self.choices.next(Some(until))? {
                 // Nothing can be written yet: the front has its own way to find out.
-                Next::HalfClosed => {}
+                ChoiceNews::HalfClosed => {}
                 first => return Ok(first),
             }
         }

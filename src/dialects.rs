@@ -1,6 +1,6 @@
 //! What each API says: what is asked for, and how an answer looks, streamed and whole.
 //!
-//! Enters: a body, and later what the story of the request has to tell. Leaves: a [`Call`] in neutral
+//! Enters: a body, and later what the story of the request has to tell. Leaves: a [`CompletionRequest`] in neutral
 //! words, and [`Events`] or JSON in the client's dialect. A dialect may know [`crate::chat`], but no run,
 //! no socket, not how events travel, and not another API's dialect.
 
@@ -15,9 +15,9 @@ use crate::chat::{ChatRequest, FinishReason, ToolCall, Usage};
 use crate::error::Error;
 
 /// What a client asks for, whatever dialect it speaks.
-pub struct Call {
+pub struct CompletionRequest {
     /// The conversations, each of which is answered `n` times; never empty. All name the same model.
-    pub requests: Vec<ChatRequest>,
+    pub chats: Vec<ChatRequest>,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// How the answer looks; what the client asked for that only this dialect knows is in it.

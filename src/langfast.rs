@@ -253,8 +253,13 @@ impl LangFast {
     }
 
     /// The prompt of the signed-in user, created if there is none yet.
-    fn prompt(&self, grant: &Grant, model: &str, unwanted: &Unwanted) -> Result<Prompt, Error> {
-        let kept = || self.session.prompt_id(grant).map(|id| Prompt { id, is_kept: true });
+    fn prompt(
+        &self,
+        grant: &Grant,
+        model: &str,
+        unwanted: &Unwanted,
+    ) -> Result<LangFastPrompt, Error> {
+        let kept = || self.session.prompt_id(grant).map(|id| LangFastPrompt { id, is_kept: true });
         if let Some(prompt) = kept() {
             return Ok(prompt);
         }
@@ -272,11 +277,11 @@ impl LangFast {
         *creating = created.as_ref().err().map(|error| (Instant::now(), error.clone()));
         let id = created?;
         self.session.set_prompt_id(grant, Some(&id));
-        Ok(Prompt { id, is_kept: false })
+        Ok(LangFastPrompt { id, is_kept: false })
     }
 }
 
-struct Prompt {
+struct LangFastPrompt {
     id: String,
     is_kept: bool,
 }

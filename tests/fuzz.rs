@@ -298,9 +298,9 @@ const BODIES: &[&[u8]] = &[
 fn bodies_are_read_or_refused() {
     fuzz(|rng| {
         let body = mutated(rng, BODIES, JSON_WORDS);
-        if let Ok(call) = request::parse(&mut body.clone().into()) {
-            let request = &call.requests[0];
-            assert!(!request.turns.is_empty() && (1..=8).contains(&request.n));
+        if let Ok(request) = request::parse(&mut body.clone().into()) {
+            let chat = &request.chats[0];
+            assert!(!chat.turns.is_empty() && (1..=8).contains(&chat.n));
         }
     });
 }
@@ -316,8 +316,8 @@ const RESPONSES: &[&[u8]] = &[
 fn bodies_of_responses_are_read_or_refused() {
     fuzz(|rng| {
         let body = mutated(rng, RESPONSES, JSON_WORDS);
-        if let Ok(call) = responses::parse(&mut body.clone().into()) {
-            assert!(!call.requests[0].turns.is_empty());
+        if let Ok(request) = responses::parse(&mut body.clone().into()) {
+            assert!(!request.chats[0].turns.is_empty());
         }
     });
 }
@@ -420,9 +420,9 @@ const MESSAGES: &[&[u8]] = &[
 fn messages_of_anthropics_are_read_or_refused() {
     fuzz(|rng| {
         let body = mutated(rng, MESSAGES, JSON_WORDS);
-        if let Ok(call) = anthropic::request::parse(&mut body.clone().into()) {
-            let request = &call.requests[0];
-            assert!(!request.turns.is_empty() && request.sampling.max_completion_tokens > Some(0));
+        if let Ok(request) = anthropic::request::parse(&mut body.clone().into()) {
+            let chat = &request.chats[0];
+            assert!(!chat.turns.is_empty() && chat.sampling.max_completion_tokens > Some(0));
             assert!(anthropic::request::parse_to_count(&mut body.clone().into()).is_ok());
         }
     });

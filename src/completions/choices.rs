@@ -31,7 +31,7 @@ pub enum ChoiceEvent {
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Next {
+pub enum ChoiceNews {
     /// Something of the choice of this index.
     Choice(usize, ChoiceEvent),
     /// Nothing, until the time given.
@@ -42,7 +42,7 @@ pub enum Next {
 
 /// The choices of one request.
 pub struct Choices {
-    choices: Vec<Choice>,
+    choices: Vec<RunningChoice>,
     client: Arc<Exchange>,
     stopping: Receiver<Never>,
 }
@@ -59,7 +59,7 @@ enum Run {
     UnderWay(Subscription),
 }
 
-struct Choice {
+struct RunningChoice {
     /// `None` once it has ended.
     run: Option<Run>,
     clock: RunClock,
@@ -78,7 +78,7 @@ impl Choices {
         stopping: Receiver<Never>,
     ) -> Choices {
         let clock = RunClock::start(deadlines);
-        let choice = |run| Choice::new(Run::UnderWay(run), clock.restart());
+        let choice = |run| RunningChoice::new(Run::UnderWay(run), clock.restart());
         Choices { choices: runs.into_iter().map(choice).collect(), client, stopping }
     }
 
@@ -106,14 +106,15 @@ impl Choices {
     /// choice ends as if nothing more had come: it has had an answer.
     pub fn restart(&mut self, at: usize, run: Starting) {
         let clock = self.choices[at].clock.restart();
-        self.choices[at] = Choice { may_fail: true, ..Choice::new(Run::Starting(run), clock) };
+        self.choices[at] =
+            RunningChoice { may_fail: true, ..RunningChoice::new(Run::Starting(run), clock) };
     }
 
     /// What is there already, if anything is.
-    pub fn ready(&mut self) -> Option<Result<Next, Error>> {
+    pub fn ready(&mut self) -> Option<Result<ChoiceNews, Error>> {
         for at in 0..self.choices.len() {
             if let Some(event) = self.choices[at].ready() {
-                return Some(event.map(|event| Next::Choice(at, event)));
+                return Some(event.map(|event| ChoiceNews::Choice(at, event)));
             }
         }
         None
@@ -123,7 +124,7 @@ impl Choices {
     ///
     /// # Errors
     /// A run has failed, or is over one of its deadlines; the client has gone; the server stops.
-    pub fn next(&mut self, silence: Option<Instant>) -> Result<Next, Error> {
+    pub fn next(&mut self, silence: Option<Instant>) -> Result<ChoiceNews, Error> {
         loop {
             if let Some(ready) = self.ready() {
                 return ready;
@@ -131,11 +132,11 @@ impl Choices {
             let (deadline, at) = self.earliest_deadline();
             match self.wait(silence.map_or(deadline, |silence| silence.min(deadline)))? {
                 Woken::ByRun => {}
-                Woken::ByClient => return Ok(Next::HalfClosed),
-                Woken::InTime if Instant::now() < deadline => return Ok(Next::Silence),
+                Woken::ByClient => return Ok(ChoiceNews::HalfClosed),
+                Woken::InTime if Instant::now() < deadline => return Ok(ChoiceNews::Silence),
                 Woken::InTime => {
                     let event = self.choices[at].expire()?;
-                    return Ok(Next::Choice(at, event));
+                    return Ok(ChoiceNews::Choice(at, event));
                 }
             }
         }
@@ -178,9 +179,9 @@ enum Woken {
     InTime,
 }
 
-impl Choice {
-    fn new(run: Run, clock: RunClock) -> Choice {
-        Choice { run: Some(run), clock, revised: None, may_fail: false }
+impl RunningChoice {
+    fn new(run: Run, clock: RunClock) -> RunningChoice {
+        RunningChoice { run: Some(run), clock, revised: None, may_fail: false }
     }
 
     fn ready(&mut self) -> Option<Result<ChoiceEvent, Error>> {
@@ -193,7 +194,8 @@ impl Choice {
                 Ok(Ok(run)) => {
                     let may_fail = self.may_fail;
                     let clock = self.clock.restart();
-                    *self = Choice { may_fail, ..Choice::new(Run::UnderWay(run), clock) };
+                    *self =
+                        RunningChoice { may_fail, ..RunningChoice::new(Run::UnderWay(run), clock) };
                     Some(Ok(ChoiceEvent::Restarted))
                 }
                 Ok(Err(error)) => Some(self.fail(error)),

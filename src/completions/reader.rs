@@ -24,7 +24,7 @@ pub enum Part {
 
 /// What became of a choice's calls, the worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
+pub enum CallVerdict {
     /// All arguments fit their schemas.
     Valid,
     /// They do since the model was asked again.
@@ -35,14 +35,14 @@ pub enum Verdict {
     InvalidArguments,
 }
 
-impl Verdict {
+impl CallVerdict {
     /// The value of the answer's header `x-langfast2api-tools`.
     pub fn name(self) -> &'static str {
         match self {
-            Verdict::Valid => "valid",
-            Verdict::Repaired => "repaired",
-            Verdict::NoCall => "no-call",
-            Verdict::InvalidArguments => "invalid-arguments",
+            CallVerdict::Valid => "valid",
+            CallVerdict::Repaired => "repaired",
+            CallVerdict::NoCall => "no-call",
+            CallVerdict::InvalidArguments => "invalid-arguments",
         }
     }
 }
@@ -305,17 +305,17 @@ impl Reader {
     }
 
     /// What became of the calls, at the end. `None` if there are none and none was required.
-    pub fn verdict(&self) -> Option<Verdict> {
+    pub fn verdict(&self) -> Option<CallVerdict> {
         if self.broke_off {
-            return Some(Verdict::InvalidArguments);
+            return Some(CallVerdict::InvalidArguments);
         }
         if self.calls.is_empty() {
-            return self.plan.must_call().then_some(Verdict::NoCall);
+            return self.plan.must_call().then_some(CallVerdict::NoCall);
         }
         Some(match (self.fault(), &self.before) {
-            (Some(_), _) => Verdict::InvalidArguments,
-            (None, Some(_)) => Verdict::Repaired,
-            (None, None) => Verdict::Valid,
+            (Some(_), _) => CallVerdict::InvalidArguments,
+            (None, Some(_)) => CallVerdict::Repaired,
+            (None, None) => CallVerdict::Valid,
         })
     }
 
@@ -562,7 +562,7 @@ mod tests {
         assert_eq!(end(&mut held, FinishReason::Stop), (whole.map(str::to_owned).into(), ending));
 
         for reader in [as_they_come, held] {
-            assert_eq!((reader.verdict(), reader.fault()), (Some(Verdict::Valid), None));
+            assert_eq!((reader.verdict(), reader.fault()), (Some(CallVerdict::Valid), None));
             assert!(!reader.left_out());
         }
     }
@@ -604,12 +604,12 @@ mod tests {
                 read(&mut reader, cut, reason),
                 (told.map(str::to_owned).into(), ended(reason))
             );
-            assert_eq!(reader.verdict(), Some(Verdict::InvalidArguments));
+            assert_eq!(reader.verdict(), Some(CallVerdict::InvalidArguments));
         }
         let mut held = reader(&plan, &[], true);
         let text = (vec![format!("text {cut}")], ended(FinishReason::Stop));
         assert_eq!(read(&mut held, cut, FinishReason::Stop), text);
-        assert_eq!(held.verdict(), Some(Verdict::InvalidArguments));
+        assert_eq!(held.verdict(), Some(CallVerdict::InvalidArguments));
 
         // Behind another call it is nothing.
         let mut second = reader(&plan, &[], true);
@@ -617,7 +617,7 @@ mod tests {
         let (parts, ending) = read(&mut second, &format!("{whole}{cut}"), FinishReason::Stop);
         assert_eq!(parts, ["call time", "arguments {}", "end"]);
         assert_eq!(ending, ended(FinishReason::ToolCalls));
-        assert_eq!(second.verdict(), Some(Verdict::InvalidArguments));
+        assert_eq!(second.verdict(), Some(CallVerdict::InvalidArguments));
     }
 
     #[test]
@@ -641,13 +641,13 @@ mod tests {
         assert_eq!(fault(ToolChoice::Auto, &|_| "Hi".to_owned()), (None, None));
         let (none, verdict) = fault(ToolChoice::Required, &|_| "Hi".to_owned());
         assert!(none.unwrap().starts_with("You have to call a tool"));
-        assert_eq!(verdict, Some(Verdict::NoCall));
+        assert_eq!(verdict, Some(CallVerdict::NoCall));
         for (arguments, said) in [("{\"place\":1}", "do not fit"), ("{place:1}", "not valid JSON")]
         {
             let (fault, verdict) =
                 fault(ToolChoice::Auto, &|plan| marked(plan, "weather", arguments));
             assert!(fault.as_ref().is_some_and(|fault| fault.contains(said)), "{fault:?}");
-            assert_eq!(verdict, Some(Verdict::InvalidArguments));
+            assert_eq!(verdict, Some(CallVerdict::InvalidArguments));
         }
     }
 
@@ -680,7 +680,7 @@ mod tests {
         let (parts, ending) = read(&mut reader, &format!("Sorry: {right}"), FinishReason::Stop);
         assert_eq!(parts, ["call weather", "arguments {\"place\":\"Oslo\"}", "end"]);
         assert_eq!(ending, ended(FinishReason::ToolCalls));
-        assert_eq!(reader.verdict(), Some(Verdict::Repaired));
+        assert_eq!(reader.verdict(), Some(CallVerdict::Repaired));
         assert!(reader.tokens() > first, "both runs count");
     }
 
@@ -692,7 +692,7 @@ mod tests {
         let (parts, ending) = read(&mut reader, "I am sorry.", FinishReason::Stop);
         assert_eq!(parts, ["call weather", "arguments {\"place\":1}", "end"]);
         assert_eq!(ending, ended(FinishReason::ToolCalls));
-        assert_eq!(reader.verdict(), Some(Verdict::InvalidArguments));
+        assert_eq!(reader.verdict(), Some(CallVerdict::InvalidArguments));
 
         let (mut again, _, _) = mended(&plan, &wrong);
         push(&mut again, &marked(&plan, "weather", "{\"place\":2}"));
@@ -717,7 +717,7 @@ mod tests {
         assert_eq!(shown, ["text No."]);
         assert_eq!(read(&mut spoken, "I cannot.", FinishReason::Stop).0, [""; 0]);
         for reader in [silent, spoken] {
-            assert_eq!(reader.verdict(), Some(Verdict::NoCall));
+            assert_eq!(reader.verdict(), Some(CallVerdict::NoCall));
         }
     }
 
@@ -783,7 +783,7 @@ mod tests {
         let (mut reader, _, _) = mended(&plan, &wrong);
         assert_eq!(revised(&mut reader, "I am sorry.", &right), Some(vec![]));
         assert_eq!(end(&mut reader, FinishReason::Stop).0[0], "call weather");
-        assert_eq!(reader.verdict(), Some(Verdict::Repaired));
+        assert_eq!(reader.verdict(), Some(CallVerdict::Repaired));
     }
 
     #[test]

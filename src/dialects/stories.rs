@@ -50,7 +50,7 @@ impl Events for Kept {
 
 /// A step of a choice.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub enum StoryStep {
     Text(String),
     CallBegin(ToolCall),
     Arguments(String),
@@ -60,25 +60,25 @@ pub enum Step {
     KeepAlive,
 }
 
-pub fn text(text: &str) -> Step {
-    Step::Text(text.to_owned())
+pub fn text(text: &str) -> StoryStep {
+    StoryStep::Text(text.to_owned())
 }
 
 /// The call `call_<name>` of the tool of this name.
-pub fn call(name: &str) -> Step {
-    Step::CallBegin(ToolCall {
+pub fn call(name: &str) -> StoryStep {
+    StoryStep::CallBegin(ToolCall {
         id: format!("call_{name}"),
         name: name.to_owned(),
         arguments: String::new(),
     })
 }
 
-pub fn arguments(piece: &str) -> Step {
-    Step::Arguments(piece.to_owned())
+pub fn arguments(piece: &str) -> StoryStep {
+    StoryStep::Arguments(piece.to_owned())
 }
 
-pub fn finish(reason: FinishReason) -> Step {
-    Step::Finish(Ending { reason, stop: None })
+pub fn finish(reason: FinishReason) -> StoryStep {
+    StoryStep::Finish(Ending { reason, stop: None })
 }
 
 /// An answer as it is told: the steps of its choices, interleaved.
@@ -87,7 +87,7 @@ pub struct Story {
     /// How many choices there are.
     pub choices: usize,
     /// The steps, each with its choice.
-    pub steps: Vec<(usize, Step)>,
+    pub steps: Vec<(usize, StoryStep)>,
     /// `None`: behind the steps it breaks off.
     pub usage: Option<Usage>,
 }
@@ -99,12 +99,15 @@ pub fn failure() -> Error {
 
 impl Story {
     /// A complete answer of one choice.
-    pub fn of(steps: impl IntoIterator<Item = Step>) -> Story {
+    pub fn of(steps: impl IntoIterator<Item = StoryStep>) -> Story {
         Story::interleaved(1, steps.into_iter().map(|step| (0, step)))
     }
 
     /// A complete answer of several choices.
-    pub fn interleaved(choices: usize, steps: impl IntoIterator<Item = (usize, Step)>) -> Story {
+    pub fn interleaved(
+        choices: usize,
+        steps: impl IntoIterator<Item = (usize, StoryStep)>,
+    ) -> Story {
         let usage = Usage { prompt_tokens: 7, completion_tokens: 3 };
         Story { choices, steps: steps.into_iter().collect(), usage: Some(usage) }
     }
@@ -122,15 +125,17 @@ impl Story {
         for (at, step) in &self.steps {
             let call_index = calls[*at];
             match step {
-                Step::Text(text) => dialect.text(&mut kept, *at, text),
-                Step::CallBegin(call) => dialect.call_begin(&mut kept, *at, call_index, call),
-                Step::Arguments(piece) => dialect.call_arguments(&mut kept, *at, call_index, piece),
-                Step::CallEnd => {
+                StoryStep::Text(text) => dialect.text(&mut kept, *at, text),
+                StoryStep::CallBegin(call) => dialect.call_begin(&mut kept, *at, call_index, call),
+                StoryStep::Arguments(piece) => {
+                    dialect.call_arguments(&mut kept, *at, call_index, piece)
+                }
+                StoryStep::CallEnd => {
                     dialect.call_end(&mut kept, *at, call_index);
                     calls[*at] += 1;
                 }
-                Step::Finish(ending) => dialect.finish(&mut kept, *at, ending),
-                Step::KeepAlive => dialect.keep_alive(&mut kept),
+                StoryStep::Finish(ending) => dialect.finish(&mut kept, *at, ending),
+                StoryStep::KeepAlive => dialect.keep_alive(&mut kept),
             }
         }
         match &self.usage {
@@ -153,13 +158,13 @@ impl Story {
         for (at, step) in &self.steps {
             let choice = &mut choices[*at];
             match step {
-                Step::Text(text) => choice.text.push_str(text),
-                Step::CallBegin(call) => choice.calls.push(call.clone()),
-                Step::Arguments(piece) => {
+                StoryStep::Text(text) => choice.text.push_str(text),
+                StoryStep::CallBegin(call) => choice.calls.push(call.clone()),
+                StoryStep::Arguments(piece) => {
                     choice.calls.last_mut().unwrap().arguments.push_str(piece);
                 }
-                Step::Finish(ending) => choice.ending = ending.clone(),
-                Step::CallEnd | Step::KeepAlive => {}
+                StoryStep::Finish(ending) => choice.ending = ending.clone(),
+                StoryStep::CallEnd | StoryStep::KeepAlive => {}
             }
         }
         choices
@@ -188,7 +193,7 @@ pub fn any_story(most: usize, with_calls: bool) -> impl Strategy<Value = Story> 
 }
 
 /// Merges the steps of several choices, with signs of life between them, as `order` has it.
-fn interleaved(choices: Vec<Vec<Step>>, order: &[u8]) -> Vec<(usize, Step)> {
+fn interleaved(choices: Vec<Vec<StoryStep>>, order: &[u8]) -> Vec<(usize, StoryStep)> {
     let mut queues: Vec<_> =
         choices.into_iter().enumerate().map(|(at, steps)| (at, steps.into_iter())).collect();
     let mut merged = Vec::new();
@@ -197,7 +202,7 @@ fn interleaved(choices: Vec<Vec<Step>>, order: &[u8]) -> Vec<(usize, Step)> {
             break;
         }
         if picked % 8 == 0 {
-            merged.push((0, Step::KeepAlive));
+            merged.push((0, StoryStep::KeepAlive));
         }
         let next = usize::from(picked / 8) % queues.len();
         let (at, steps) = &mut queues[next];
@@ -209,13 +214,13 @@ fn interleaved(choices: Vec<Vec<Step>>, order: &[u8]) -> Vec<(usize, Step)> {
     merged
 }
 
-fn any_choice(with_calls: bool) -> impl Strategy<Value = Vec<Step>> {
+fn any_choice(with_calls: bool) -> impl Strategy<Value = Vec<StoryStep>> {
     let texts = prop::collection::vec("(?s).{1,6}", 0..4);
     let calls = prop::collection::vec(any_call(), if with_calls { 0..3 } else { 0..1 });
     let reasons = vec![FinishReason::Stop, FinishReason::Length, FinishReason::ContentFilter];
     (texts, calls, prop::sample::select(reasons)).prop_map(|(texts, calls, reason)| {
         let has_calls = !calls.is_empty();
-        let mut steps: Vec<Step> = texts.into_iter().map(Step::Text).collect();
+        let mut steps: Vec<StoryStep> = texts.into_iter().map(StoryStep::Text).collect();
         steps.extend(calls.into_iter().flatten());
         steps.push(finish(if has_calls { FinishReason::ToolCalls } else { reason }));
         steps
@@ -223,13 +228,16 @@ fn any_choice(with_calls: bool) -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// A call with arguments that are JSON, in pieces.
-fn any_call() -> impl Strategy<Value = Vec<Step>> {
+fn any_call() -> impl Strategy<Value = Vec<StoryStep>> {
     let name = prop::sample::select(&["weather", "time"][..]);
     (name, any::<u16>(), "(?s).{0,6}", 1..6usize).prop_map(|(name, id, value, size)| {
         let id = format!("call_{id}");
         let call = ToolCall { id, name: name.to_owned(), arguments: String::new() };
         let json: Vec<char> = serde_json::json!({ "input": value }).to_string().chars().collect();
-        let pieces = json.chunks(size).map(|piece| Step::Arguments(piece.iter().collect()));
-        std::iter::once(Step::CallBegin(call)).chain(pieces).chain([Step::CallEnd]).collect()
+        let pieces = json.chunks(size).map(|piece| StoryStep::Arguments(piece.iter().collect()));
+        std::iter::once(StoryStep::CallBegin(call))
+            .chain(pieces)
+            .chain([StoryStep::CallEnd])
+            .collect()
     })
 }

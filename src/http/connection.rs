@@ -15,7 +15,7 @@ use super::pace::Pace;
 use super::refusal::refusal;
 use super::socket::{ClientSocket, Stopped, wait};
 use super::{Look, Shared, Slot};
-use crate::budget::{Body, Whole};
+use crate::budget::{Body, BodySize};
 use crate::error::Error;
 use crate::observe::logger;
 
@@ -227,8 +227,8 @@ impl Connection {
     fn read_body(&mut self, head: &Head) -> Result<Body, NotServed> {
         let limits = &self.shared.limits;
         let whole = match head.body {
-            BodyLength::Known(length) => Whole::Known(length),
-            BodyLength::Chunked => Whole::AtMost(limits.body_bytes),
+            BodyLength::Known(length) => BodySize::Known(length),
+            BodyLength::Chunked => BodySize::AtMost(limits.body_bytes),
         };
         let mut pace = Pace::new(limits.head_deadline, limits.body_rate);
         let mut decoder = Decoder::new(head.body, limits.body_bytes);

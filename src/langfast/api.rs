@@ -153,7 +153,7 @@ impl Api {
                 ("/auth/v1/token?grant_type=refresh_token", json!({"refresh_token": token}))
             }
         };
-        let call = Call { step: Step::SignIn, path, bearer: &self.anon_key, unwanted };
+        let call = ApiCall { step: Step::SignIn, path, bearer: &self.anon_key, unwanted };
         let answer = self.post(&call, &body)?;
         serde_json::from_slice(&answer)
             .map_err(|_| not_understood(Step::SignIn, "no session in it"))
@@ -184,7 +184,7 @@ impl Api {
             "p_test_cases": test_cases(),
         });
         let path = "/rest/v1/rpc/create_prompt";
-        let call = Call { step: Step::CreatePrompt, path, bearer: access_token, unwanted };
+        let call = ApiCall { step: Step::CreatePrompt, path, bearer: access_token, unwanted };
         let answer = self.post(&call, &body)?;
         serde_json::from_slice::<String>(&answer)
             .ok()
@@ -208,7 +208,7 @@ impl Api {
         unwanted: &Unwanted,
     ) -> Result<Started, Error> {
         #[derive(Deserialize)]
-        struct Answer {
+        struct Jobs {
             jobs: Vec<Job>,
         }
         #[derive(Deserialize)]
@@ -224,24 +224,24 @@ impl Api {
             "created_by": user_id,
         });
         let path = "/functions/v1/initiate-prompt-run";
-        let call = Call { step: Step::StartRun, path, bearer: access_token, unwanted };
+        let call = ApiCall { step: Step::StartRun, path, bearer: access_token, unwanted };
         let answer = self.post(&call, &body);
         let answer = unwanted().map_or(answer, Err).map_err(|error| match error {
             // The request has been sent.
             Error::ShuttingDown => Error::CutShort,
             other => other,
         })?;
-        let answer: Answer = serde_json::from_slice(&answer)
+        let Jobs { jobs } = serde_json::from_slice(&answer)
             .map_err(|_| not_understood(Step::StartRun, "no jobs in it"))?;
         // One test case makes one job.
-        let job = answer.jobs.into_iter().next();
+        let job = jobs.into_iter().next();
         let job_id = job.ok_or_else(|| not_understood(Step::StartRun, "no job in it"))?.job_id;
         Ok(Started { run_id, job_id })
     }
 
     /// One call: the body of a successful answer, or the error that the answer is. A call that
     /// certainly had no effect is made once more.
-    fn post(&self, call: &Call<'_>, body: &Value) -> Result<Vec<u8>, Error> {
+    fn post(&self, call: &ApiCall<'_>, body: &Value) -> Result<Vec<u8>, Error> {
         let body = serde_json::to_vec(body).expect("JSON values always serialise");
         let first = self.post_once(call, &body);
         match &first {
@@ -253,8 +253,8 @@ impl Api {
         }
     }
 
-    fn post_once(&self, call: &Call<'_>, body: &[u8]) -> Result<Vec<u8>, Error> {
-        let Call { step, unwanted, .. } = *call;
+    fn post_once(&self, call: &ApiCall<'_>, body: &[u8]) -> Result<Vec<u8>, Error> {
+        let ApiCall { step, unwanted, .. } = *call;
         let began = Instant::now();
         let result = self.exchange(call, body).map_err(|e| self.call_failure(e));
         let took = began.elapsed();
@@ -274,7 +274,7 @@ impl Api {
         result
     }
 
-    fn exchange(&self, call: &Call<'_>, body: &[u8]) -> Result<Answer, ureq::Error> {
+    fn exchange(&self, call: &ApiCall<'_>, body: &[u8]) -> Result<ApiAnswer, ureq::Error> {
         let mut response = self
             .agent(call.unwanted)
             .post(self.endpoint().url("http", call.path))
@@ -290,7 +290,7 @@ impl Api {
             .get("retry-after")
             .and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let body = response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec()?;
-        Ok(Answer { status, retry_after, body })
+        Ok(ApiAnswer { status, retry_after, body })
     }
 
     fn call_failure(&self, error: ureq::Error) -> Failure {
@@ -326,7 +326,7 @@ impl Api {
 
 /// What a POST is about, besides its body.
 #[derive(Clone, Copy)]
-struct Call<'a> {
+struct ApiCall<'a> {
     step: Step,
     path: &'a str,
     bearer: &'a str,
@@ -364,13 +364,13 @@ fn may_repeat(step: Step, failure: &Failure) -> bool {
 }
 
 /// An answer with any status.
-struct Answer {
+struct ApiAnswer {
     status: u16,
     retry_after: Option<u64>,
     body: Vec<u8>,
 }
 
-impl Answer {
+impl ApiAnswer {
     /// Reads the error shapes of Supabase Auth (`error_code`, `msg`), PostgREST (`code`, `message`)
     /// and the function (`error`, a string or an object); anything else, as an HTML page of the
     /// platform in front, gives the status alone.
@@ -402,7 +402,7 @@ mod tests {
     use super::*;
 
     fn failure(status: u16, body: &str) -> Failure {
-        Answer { status, retry_after: None, body: body.as_bytes().to_vec() }.into_failure()
+        ApiAnswer { status, retry_after: None, body: body.as_bytes().to_vec() }.into_failure()
     }
 
     /// The code and the message that are read from an answer's body.
@@ -437,7 +437,7 @@ mod tests {
         for body in ["", " ", "<html><h1>502 Bad Gateway</h1></html>", "[1]", "{", "{}", &long] {
             assert_eq!(read(body), (None, None), "{body}");
         }
-        let not_text = Answer { status: 502, retry_after: None, body: b"\xff\xfe".to_vec() };
+        let not_text = ApiAnswer { status: 502, retry_after: None, body: b"\xff\xfe".to_vec() };
         let (code, message, retry_after) = (None, None, None);
         let expected = Failure::Status { status: 502, code, message, retry_after };
         assert_eq!(not_text.into_failure(), expected);
@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn the_status_and_the_wait_that_is_asked_for_are_passed_on() {
-        let answer = Answer { status: 429, retry_after: Some(7), body: Vec::new() };
+        let answer = ApiAnswer { status: 429, retry_after: Some(7), body: Vec::new() };
         let (code, message) = (None, None);
         let expected = Failure::Status { status: 429, code, message, retry_after: Some(7) };
         assert_eq!(answer.into_failure(), expected);

@@ -21,7 +21,7 @@ use crate::config::{Account, SetToken};
 
 /// How the next sign-in is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plan {
+pub enum SignInPlan {
     /// By the kept session.
     GoOn,
     /// By the refresh token that is set.
@@ -36,27 +36,27 @@ pub enum Plan {
     Refused,
 }
 
-impl Plan {
+impl SignInPlan {
     /// The table above.
-    pub fn of(account: &Account, saved: &Saved) -> Plan {
+    pub fn of(account: &Account, saved: &Saved) -> SignInPlan {
         let session = saved.session.as_ref();
         if let Some((email, _)) = &account.login {
             return match session.is_some_and(|session| is_of(session, email)) {
-                true => Plan::GoOn,
-                false => Plan::Password,
+                true => SignInPlan::GoOn,
+                false => SignInPlan::Password,
             };
         }
         let Some(set) = &account.refresh_token else {
-            return if session.is_some() { Plan::GoOn } else { Plan::SignUp };
+            return if session.is_some() { SignInPlan::GoOn } else { SignInPlan::SignUp };
         };
         let is_account = session.is_some_and(|session| session.email.is_some());
         match saved.use_of(&set.token) {
             // What is kept may have begun with this very token, and sending it would end it.
-            None if is_account && saved.used_tokens.is_none() => Plan::GoOn,
-            None => Plan::SetToken,
-            Some(used) if used.refused => Plan::Refused,
-            Some(_) if is_account || began_with(session, set) => Plan::GoOn,
-            Some(_) => Plan::UsedUp,
+            None if is_account && saved.used_tokens.is_none() => SignInPlan::GoOn,
+            None => SignInPlan::SetToken,
+            Some(used) if used.refused => SignInPlan::Refused,
+            Some(_) if is_account || began_with(session, set) => SignInPlan::GoOn,
+            Some(_) => SignInPlan::UsedUp,
         }
     }
 }
@@ -83,20 +83,20 @@ pub struct Outlook {
 
 /// What the settings and what is kept come to.
 pub fn outlook(account: &Account, saved: &Saved) -> Outlook {
-    let plan = Plan::of(account, saved);
+    let plan = SignInPlan::of(account, saved);
     let session = saved.session.as_ref();
     let in_place_of = session.map(|session| format!(", in place of {}", whose(session)));
     let in_place_of = in_place_of.unwrap_or_default();
     let (who, change) = match (plan, &account.login, &account.refresh_token) {
-        (Plan::Password, Some((email, _)), _) => {
+        (SignInPlan::Password, Some((email, _)), _) => {
             (format!("{email}{in_place_of}"), Some(format!("sign in as {email}{in_place_of}")))
         }
-        (Plan::SetToken, _, Some(set)) => {
+        (SignInPlan::SetToken, _, Some(set)) => {
             let token = format!("the refresh token in {}", set.setting);
             let change = format!("begin with {token}{in_place_of}");
             (format!("the holder of {token}{in_place_of}"), Some(change))
         }
-        (Plan::UsedUp | Plan::Refused, _, Some(set)) => {
+        (SignInPlan::UsedUp | SignInPlan::Refused, _, Some(set)) => {
             let why = cannot(plan, set, saved);
             (format!("nobody: {why}"), Some(format!("not sign in: {why}")))
         }
@@ -119,9 +119,11 @@ fn whose(session: &SavedSession) -> String {
 }
 
 /// Why there is no way to sign in, and what to do.
-pub fn cannot(plan: Plan, set: &SetToken, saved: &Saved) -> String {
+pub fn cannot(plan: SignInPlan, set: &SetToken, saved: &Saved) -> String {
     let what = match plan {
-        Plan::Refused => "LangFast does not take it: it was used already, or its session is over",
+        SignInPlan::Refused => {
+            "LangFast does not take it: it was used already, or its session is over"
+        }
         _ => "it works once and was used before, and no session of it is kept",
     };
     let or_remove = match &saved.session {
@@ -138,21 +140,23 @@ pub fn cannot(plan: Plan, set: &SetToken, saved: &Saved) -> String {
     )
 }
 
-fn warnings(account: &Account, saved: &Saved, plan: Plan) -> Vec<String> {
+fn warnings(account: &Account, saved: &Saved, plan: SignInPlan) -> Vec<String> {
     let mut warnings = Vec::new();
     match (&account.login, &account.refresh_token) {
         (Some(_), Some(set)) => warnings.push(format!(
             "the refresh token in {} is not used, because LANGFAST2API_EMAIL is set",
             set.setting
         )),
-        (None, Some(set)) if plan == Plan::GoOn && saved.use_of(&set.token).is_none() => {
+        (None, Some(set)) if plan == SignInPlan::GoOn && saved.use_of(&set.token).is_none() => {
             warnings.push(format!(
                 "whether the kept session began with the refresh token in {} is not known, so the \
                  session goes on; to begin with the token, run `langfast2api logout` first",
                 set.setting
             ));
         }
-        (None, Some(set)) if plan == Plan::GoOn && !began_with(saved.session.as_ref(), set) => {
+        (None, Some(set))
+            if plan == SignInPlan::GoOn && !began_with(saved.session.as_ref(), set) =>
+        {
             warnings.push(format!(
                 "the refresh token in {} works once and was used before; another session that is kept \
                  goes on. Put a new token there, or remove the setting",
@@ -202,28 +206,28 @@ mod tests {
     #[test]
     fn without_settings_what_is_kept_goes_on_whatever_it_began_with() {
         let account = Account::default();
-        assert_eq!(Plan::of(&account, &saved(None)), Plan::SignUp);
-        assert_eq!(Plan::of(&account, &saved(ANONYMOUS)), Plan::GoOn);
+        assert_eq!(SignInPlan::of(&account, &saved(None)), SignInPlan::SignUp);
+        assert_eq!(SignInPlan::of(&account, &saved(ANONYMOUS)), SignInPlan::GoOn);
         let mut kept = saved(ACCOUNT);
         let fingerprint = kept.note_use("token", false);
         kept.session.as_mut().unwrap().began_with = Some(fingerprint);
-        assert_eq!(Plan::of(&account, &kept), Plan::GoOn);
+        assert_eq!(SignInPlan::of(&account, &kept), SignInPlan::GoOn);
         assert_eq!(outlook(&account, &kept).change, None);
     }
 
     #[test]
     fn an_address_goes_on_with_its_own_session_alone() {
         let account = with_login("User@Example.com");
-        assert_eq!(Plan::of(&account, &saved(ACCOUNT)), Plan::GoOn);
+        assert_eq!(SignInPlan::of(&account, &saved(ACCOUNT)), SignInPlan::GoOn);
         for kept in [saved(None), saved(ANONYMOUS), saved(Some("other@example.com"))] {
-            assert_eq!(Plan::of(&account, &kept), Plan::Password);
+            assert_eq!(SignInPlan::of(&account, &kept), SignInPlan::Password);
         }
     }
 
     #[test]
     fn an_address_goes_before_a_refresh_token_and_that_is_said() {
         let account = Account { login: with_login("a@b.c").login, ..with_token("token") };
-        assert_eq!(Plan::of(&account, &saved(None)), Plan::Password);
+        assert_eq!(SignInPlan::of(&account, &saved(None)), SignInPlan::Password);
         let warnings = outlook(&account, &saved(None)).warnings;
         assert!(warnings.len() == 1 && warnings[0].contains("SETTING"), "{warnings:?}");
         let account = Account { password_alone: true, ..Account::default() };
@@ -233,7 +237,7 @@ mod tests {
     #[test]
     fn a_new_refresh_token_begins_anew_whatever_is_kept() {
         for kept in [saved(None), saved(ANONYMOUS), saved(ACCOUNT)] {
-            assert_eq!(Plan::of(&with_token("token"), &kept), Plan::SetToken);
+            assert_eq!(SignInPlan::of(&with_token("token"), &kept), SignInPlan::SetToken);
             let outlook = outlook(&with_token("token"), &kept);
             assert!(outlook.who.contains("SETTING"), "{outlook:?}");
             assert_eq!(outlook.who.contains("in place of"), kept.session.is_some(), "{outlook:?}");
@@ -248,18 +252,18 @@ mod tests {
             let mut kept = saved(email);
             let fingerprint = kept.note_use("token", false);
             kept.session.as_mut().unwrap().began_with = Some(fingerprint);
-            assert_eq!(Plan::of(&account, &kept), Plan::GoOn);
+            assert_eq!(SignInPlan::of(&account, &kept), SignInPlan::GoOn);
             assert_eq!(outlook(&account, &kept).warnings, Vec::<String>::new());
         }
         let mut kept = saved(ACCOUNT);
         kept.note_use("token", false);
         kept.session.as_mut().unwrap().began_with = Some(Fingerprint::of("another"));
-        assert_eq!(Plan::of(&account, &kept), Plan::GoOn);
+        assert_eq!(SignInPlan::of(&account, &kept), SignInPlan::GoOn);
         assert!(outlook(&account, &kept).warnings[0].contains("used before"));
         for email in [None, ANONYMOUS] {
             let mut kept = saved(email);
             kept.note_use("token", false);
-            assert_eq!(Plan::of(&account, &kept), Plan::UsedUp);
+            assert_eq!(SignInPlan::of(&account, &kept), SignInPlan::UsedUp);
             assert!(outlook(&account, &kept).who.starts_with("nobody: "));
         }
     }
@@ -269,8 +273,8 @@ mod tests {
         for email in [None, ANONYMOUS, ACCOUNT] {
             let mut kept = saved(email);
             kept.note_use("token", true);
-            assert_eq!(Plan::of(&with_token("token"), &kept), Plan::Refused);
-            assert_eq!(Plan::of(&with_token("another"), &kept), Plan::SetToken);
+            assert_eq!(SignInPlan::of(&with_token("token"), &kept), SignInPlan::Refused);
+            assert_eq!(SignInPlan::of(&with_token("another"), &kept), SignInPlan::SetToken);
         }
     }
 
@@ -278,9 +282,9 @@ mod tests {
     fn where_it_is_not_known_what_was_used_an_account_goes_on_and_an_anonymous_user_does_not() {
         let unknown = |email| Saved { used_tokens: None, ..saved(email) };
         let account = with_token("token");
-        assert_eq!(Plan::of(&account, &unknown(ACCOUNT)), Plan::GoOn);
+        assert_eq!(SignInPlan::of(&account, &unknown(ACCOUNT)), SignInPlan::GoOn);
         assert!(outlook(&account, &unknown(ACCOUNT)).warnings[0].contains("not known"));
-        assert_eq!(Plan::of(&account, &unknown(ANONYMOUS)), Plan::SetToken);
-        assert_eq!(Plan::of(&account, &unknown(None)), Plan::SetToken);
+        assert_eq!(SignInPlan::of(&account, &unknown(ANONYMOUS)), SignInPlan::SetToken);
+        assert_eq!(SignInPlan::of(&account, &unknown(None)), SignInPlan::SetToken);
     }
 }

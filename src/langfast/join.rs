@@ -8,7 +8,7 @@ use tungstenite::{Message, WebSocket};
 
 use crate::error::{Failure, clean};
 use crate::langfast::socketio::{self, EnginePacket, Open, SocketPacket};
-use crate::net::dial::{Connection, Endpoint};
+use crate::net::dial::{Endpoint, OutboundConnection};
 
 /// Engine.IO 4 over WebSocket, without polling first (known).
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
@@ -17,7 +17,7 @@ const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 const READ_BUFFER: usize = 16 * 1024;
 
 /// A socket to the runner.
-pub type Socket = WebSocket<Connection>;
+pub type RunnerSocket = WebSocket<OutboundConnection>;
 
 /// Joins the runner at `endpoint` as the holder of an access token, within the connection's deadline.
 /// Messages of answers of up to `answer_limit` bytes of text are taken.
@@ -25,12 +25,12 @@ pub type Socket = WebSocket<Connection>;
 /// # Errors
 /// The connection broke, what came is not what is known, or the token was refused.
 pub fn join(
-    connection: Connection,
+    connection: OutboundConnection,
     endpoint: &Endpoint,
     origin: &str,
     answer_limit: usize,
     token: &str,
-) -> Result<(Socket, Open), Failure> {
+) -> Result<(RunnerSocket, Open), Failure> {
     let url = endpoint.url("ws", PATH);
     let url = url.parse().map_err(|_| Failure::Malformed("the runner's URL".to_owned()))?;
     let request = ClientRequestBuilder::new(url).with_header("Origin", origin);
@@ -51,7 +51,7 @@ pub fn join(
 }
 
 /// Engine.IO's handshake, then Socket.IO's CONNECT as the token's holder.
-fn connect(socket: &mut Socket, token: &str) -> Result<Open, Failure> {
+fn connect(socket: &mut RunnerSocket, token: &str) -> Result<Open, Failure> {
     let broken = |error: tungstenite::Error| Failure::Broken(clean(&error.to_string()));
     let mut open = None;
     // A server sends a handful of packets before it answers CONNECT, if any.

@@ -28,7 +28,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// What the thread and the requests share.
 pub struct Leases {
-    limits: Limits,
+    limits: LeaseLimits,
     /// Whether this user is the one that is signed in.
     is_signed_in: Box<dyn Fn(&str) -> bool + Send + Sync>,
     state: Mutex<State>,
@@ -40,7 +40,7 @@ pub struct Leases {
 
 /// How long is waited, and how much is kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct LeaseLimits {
     /// How long a request waits for the socket.
     pub connect: Duration,
     /// How long a socket that nobody needs is kept.
@@ -86,7 +86,7 @@ impl Link {
 
 /// What the thread does that reads the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Instruction {
     /// It reads on, and looks again when it is woken, or at this time.
     ReadOn(Option<Instant>),
     /// It closes the socket, which nobody needs or can use; this says why. No lease counts on it any more.
@@ -111,7 +111,7 @@ impl Pause {
 impl Leases {
     /// Nobody needs the socket yet.
     pub fn new(
-        limits: Limits,
+        limits: LeaseLimits,
         is_signed_in: Box<dyn Fn(&str) -> bool + Send + Sync>,
     ) -> Arc<Leases> {
         let state = Mutex::new(State::new(limits.answer));
@@ -193,24 +193,24 @@ impl Leases {
 
     /// Says what the thread that reads the socket does next. To close it is decided while no lease can be
     /// taken: who takes one finds the socket either kept or gone.
-    pub fn look(&self) -> Look {
+    pub fn look(&self) -> Instruction {
         let mut state = self.lock();
         let why = if state.closed {
             "the runner is let go"
         } else if state.link.as_ref().is_some_and(|link| link.is_former) {
             "another user has signed in"
         } else if state.leases > 0 {
-            return Look::ReadOn(None);
+            return Instruction::ReadOn(None);
         } else {
             let now = Instant::now();
             let until = state.idle_since.unwrap_or(now) + self.limits.idle;
             if now < until {
-                return Look::ReadOn(Some(until));
+                return Instruction::ReadOn(Some(until));
             }
             "nobody needs it"
         };
         state.link = None;
-        Look::Close(why)
+        Instruction::Close(why)
     }
 
     /// Waits until the next attempt is due; false ends the thread, since nobody needs the socket.
@@ -403,7 +403,7 @@ mod tests {
     use super::*;
 
     fn leases(connect: Duration) -> Arc<Leases> {
-        let limits = Limits { connect, idle: Duration::ZERO, answer: 1 << 20 };
+        let limits = LeaseLimits { connect, idle: Duration::ZERO, answer: 1 << 20 };
         Leases::new(limits, Box::new(|_| true))
     }
 

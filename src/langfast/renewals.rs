@@ -32,12 +32,12 @@ pub struct Renewals {
 #[derive(Default)]
 struct State {
     grant: Option<Arc<Grant>>,
-    prompt: Prompt,
+    prompt: KeptPrompt,
     /// Whether a thread is at it.
     renewing: bool,
     /// How many renewals have ended, and how the last one did.
     count: u64,
-    last: Option<Ended>,
+    last: Option<EndedRenewal>,
     /// How often the grant was let go of.
     reloads: u64,
     /// After a 429 nobody asks before this.
@@ -46,7 +46,7 @@ struct State {
 
 /// The prompt of whom the last renewal has signed in.
 #[derive(Default)]
-struct Prompt {
+struct KeptPrompt {
     user_id: String,
     id: Option<String>,
     /// Whether it was set or forgotten here. Then no renewal may change it: what that brings may have
@@ -54,7 +54,7 @@ struct Prompt {
     is_own: bool,
 }
 
-struct Ended {
+struct EndedRenewal {
     /// [`State::reloads`] when it began.
     began: u64,
     outcome: Outcome,
@@ -82,7 +82,7 @@ impl Renewals {
         }
     }
 
-    fn wait_for_turn(&self, refused: Option<&str>) -> ControlFlow<Outcome, Turn<'_>> {
+    fn wait_for_turn(&self, refused: Option<&str>) -> ControlFlow<Outcome, RenewalTurn<'_>> {
         let is_other = |grant: &Grant| refused != Some(grant.access_token.as_str());
         let is_good = |grant: &Grant| match refused {
             Some(_) => is_other(grant),
@@ -114,7 +114,7 @@ impl Renewals {
         }
         state.renewing = true;
         let (old, began) = (state.grant.clone(), state.reloads);
-        ControlFlow::Continue(Turn { renewals: self, old, began, ended: false })
+        ControlFlow::Continue(RenewalTurn { renewals: self, old, began, ended: false })
     }
 
     /// Lets go of the present grant, and of the wait that LangFast asked for: somebody else may be
@@ -170,7 +170,7 @@ impl State {
             let grant = Arc::new(obtained.grant);
             if !(self.prompt.is_own && self.prompt.user_id == grant.user_id) {
                 let (user_id, id) = (grant.user_id.clone(), obtained.prompt_id);
-                self.prompt = Prompt { user_id, id, is_own: false };
+                self.prompt = KeptPrompt { user_id, id, is_own: false };
             }
             // What was got before a reload is good for those who waited for it, not for later ones.
             self.grant = (self.reloads == began).then(|| grant.clone());
@@ -178,13 +178,13 @@ impl State {
         });
         self.renewing = false;
         self.count += 1;
-        self.last = Some(Ended { began, outcome: outcome.clone() });
+        self.last = Some(EndedRenewal { began, outcome: outcome.clone() });
         outcome
     }
 }
 
 /// The renewing thread's turn; a panic in it ends it as a failure, so that nobody waits for ever.
-struct Turn<'a> {
+struct RenewalTurn<'a> {
     renewals: &'a Renewals,
     old: Option<Arc<Grant>>,
     /// [`State::reloads`] when it began.
@@ -192,7 +192,7 @@ struct Turn<'a> {
     ended: bool,
 }
 
-impl Turn<'_> {
+impl RenewalTurn<'_> {
     fn end(mut self, outcome: Result<Obtained, Error>) -> Outcome {
         self.finish(outcome)
     }
@@ -205,7 +205,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for RenewalTurn<'_> {
     fn drop(&mut self) {
         if !self.ended {
             let _ = self.finish(Err(Error::Internal("signing in panicked".to_owned())));

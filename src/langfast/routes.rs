@@ -25,7 +25,7 @@ const FEW_RUNS: usize = 16;
 
 /// The runs.
 pub struct Routes {
-    runs: HashMap<RunKey, Route>,
+    runs: HashMap<RunKey, RunRoute>,
     /// The run that an id names. A run that was asked for has two: LangFast's of its job and ours; an
     /// early one has that which its first event named first.
     by_id: HashMap<String, RunKey>,
@@ -47,15 +47,15 @@ pub struct Routes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunKey(u64);
 
-struct Route {
+struct RunRoute {
     progress: Progress,
     /// Those that name it in [`Routes::by_id`].
     ids: Vec<String>,
-    events: Events,
+    events: Destination,
 }
 
 /// Where a run's events go.
-enum Events {
+enum Destination {
     /// To the request that asked for them.
     Wanted(Sender<RunEvent>),
     /// Nowhere yet.
@@ -100,19 +100,19 @@ impl Routes {
     /// The run that has been started, and its events, those included that have come already.
     pub fn claim(&mut self, started: Started) -> (RunKey, Receiver<RunEvent>) {
         let ids = vec![started.job_id, started.run_id];
-        let early: Vec<Route> = ids.iter().filter_map(|id| self.take_early(id)).collect();
+        let early: Vec<RunRoute> = ids.iter().filter_map(|id| self.take_early(id)).collect();
         // If events came under either name alone, the one with more text counts. Should the end have come
         // under the other, the run ends by its deadline, but its text is never cut.
-        let early = early.into_iter().max_by_key(Route::reached);
+        let early = early.into_iter().max_by_key(RunRoute::reached);
         let (events, receiver) = unbounded();
         let progress = match early {
-            Some(Route { progress, events: Events::Early(early), .. }) => {
+            Some(RunRoute { progress, events: Destination::Early(early), .. }) => {
                 early.into_iter().for_each(|event| drop(events.send(event)));
                 progress
             }
             _ => Progress::new(self.answer_limit),
         };
-        let key = self.insert(Route { progress, ids, events: Events::Wanted(events) });
+        let key = self.insert(RunRoute { progress, ids, events: Destination::Wanted(events) });
         self.end_start();
         (key, receiver)
     }
@@ -175,8 +175,8 @@ impl Routes {
             self.foreign = Some(Instant::now());
             return None;
         }
-        let (progress, events) = (Progress::new(self.answer_limit), Events::Early(Vec::new()));
-        let key = self.insert(Route { progress, ids: vec![id.clone()], events });
+        let (progress, events) = (Progress::new(self.answer_limit), Destination::Early(Vec::new()));
+        let key = self.insert(RunRoute { progress, ids: vec![id.clone()], events });
         self.early.insert(key, 0);
         Some(key)
     }
@@ -206,7 +206,7 @@ impl Routes {
         self.by_id.contains_key(id)
     }
 
-    fn insert(&mut self, route: Route) -> RunKey {
+    fn insert(&mut self, route: RunRoute) -> RunKey {
         let key = RunKey(self.last_key.0 + 1);
         self.last_key = key;
         self.by_id.extend(route.ids.iter().map(|id| (id.clone(), key)));
@@ -214,7 +214,7 @@ impl Routes {
         key
     }
 
-    fn forget(&mut self, key: RunKey) -> Option<Route> {
+    fn forget(&mut self, key: RunKey) -> Option<RunRoute> {
         self.early.remove(&key);
         let route = self.runs.remove(&key)?;
         for id in &route.ids {
@@ -227,7 +227,7 @@ impl Routes {
     }
 
     /// Takes the early run of this name out.
-    fn take_early(&mut self, id: &str) -> Option<Route> {
+    fn take_early(&mut self, id: &str) -> Option<RunRoute> {
         let key = *self.by_id.get(id)?;
         if self.early.contains_key(&key) { self.forget(key) } else { None }
     }
@@ -255,11 +255,11 @@ impl Routes {
     }
 }
 
-impl Route {
+impl RunRoute {
     /// About the memory that an early run takes, in bytes.
     fn bytes(&self) -> usize {
         let events: usize = self.events.early().iter().map(RunEvent::bytes).sum();
-        size_of::<Route>() + self.progress.bytes() + events
+        size_of::<RunRoute>() + self.progress.bytes() + events
     }
 
     /// How far an early run is: the bytes of its text, and whether it has ended.
@@ -272,22 +272,22 @@ impl Route {
     }
 }
 
-impl Events {
+impl Destination {
     /// Those of an early run.
     fn early(&self) -> &[RunEvent] {
         match self {
-            Events::Wanted(_) => &[],
-            Events::Early(events) => events,
+            Destination::Wanted(_) => &[],
+            Destination::Early(events) => events,
         }
     }
 
     fn add(&mut self, event: RunEvent) {
         match self {
             // Who has others to take yet will see that the run is alive.
-            Events::Wanted(sender) if event == RunEvent::Alive && !sender.is_empty() => {}
+            Destination::Wanted(sender) if event == RunEvent::Alive && !sender.is_empty() => {}
             // It fails only if the run was given up in this moment.
-            Events::Wanted(sender) => drop(sender.send(event)),
-            Events::Early(events) => match (events.last_mut(), event) {
+            Destination::Wanted(sender) => drop(sender.send(event)),
+            Destination::Early(events) => match (events.last_mut(), event) {
                 (Some(RunEvent::Text(text)), RunEvent::Text(more)) => text.push_str(&more),
                 (Some(RunEvent::Ending(last)), RunEvent::Ending(now)) => *last = now,
                 (Some(_), RunEvent::Alive) => {}

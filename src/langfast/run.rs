@@ -54,11 +54,11 @@ pub struct Notice<'a> {
     pub ids: Vec<String>,
     /// Raw JSON of the text so far, quotes included.
     content: Option<&'a RawValue>,
-    outcome: Outcome,
+    outcome: RunStatus,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Outcome {
+enum RunStatus {
     InProgress,
     /// The event `completion_finished` without a status.
     Ending,
@@ -114,7 +114,7 @@ impl<'a> Notice<'a> {
         let outcome = payload.outcome(name);
         let content = payload.content.filter(|raw| raw.get().starts_with('"'));
         let about_nothing =
-            ids.is_empty() && content.is_none() && !matches!(outcome, Outcome::Failed(_));
+            ids.is_empty() && content.is_none() && !matches!(outcome, RunStatus::Failed(_));
         (!about_nothing).then_some(Notice { ids, content, outcome })
     }
 
@@ -125,7 +125,7 @@ impl<'a> Notice<'a> {
 
     /// Whether it reports a failure.
     pub fn is_failure(&self) -> bool {
-        matches!(self.outcome, Outcome::Failed(_))
+        matches!(self.outcome, RunStatus::Failed(_))
     }
 }
 
@@ -149,26 +149,26 @@ fn first_value<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
 impl Payload<'_> {
     /// Known: `in_progress` and `completed`. The names of failing statuses are not, so these and any
     /// non-null `error` are failures, and a status never heard of is progress.
-    fn outcome(&self, name: &str) -> Outcome {
+    fn outcome(&self, name: &str) -> RunStatus {
         let status = text(self.status).unwrap_or_default().to_ascii_lowercase();
         let failing = ["failed", "failure", "error", "errored", "cancelled", "canceled", "timeout"];
         if let Some(why) = self.error.and_then(error_message) {
-            return Outcome::Failed(why);
+            return RunStatus::Failed(why);
         }
         if failing.contains(&status.as_str()) || name.ends_with("error") || name.ends_with("failed")
         {
             let why = text(self.message).map(|message| clean(&message));
-            return Outcome::Failed(why.unwrap_or_else(|| "no reason given".to_owned()));
+            return RunStatus::Failed(why.unwrap_or_else(|| "no reason given".to_owned()));
         }
         match status.as_str() {
             "completed" | "complete" | "succeeded" | "success" | "finished" => {
-                Outcome::Completed(finish_reason(text(self.finish_reason).as_deref()))
+                RunStatus::Completed(finish_reason(text(self.finish_reason).as_deref()))
             }
             "" if name == "completion_finished" => match text(self.finish_reason) {
-                Some(reason) => Outcome::Completed(finish_reason(Some(&reason))),
-                None => Outcome::Ending,
+                Some(reason) => RunStatus::Completed(finish_reason(Some(&reason))),
+                None => RunStatus::Ending,
             },
-            _ => Outcome::InProgress,
+            _ => RunStatus::InProgress,
         }
     }
 }
@@ -277,28 +277,28 @@ impl Progress {
                 None => (raw, 0..raw.len()),
             };
             match notice.outcome {
-                Outcome::Completed(_) => self.transcript.complete(packet.as_bytes(), text),
+                RunStatus::Completed(_) => self.transcript.complete(packet.as_bytes(), text),
                 _ => self.transcript.advance(packet.as_bytes(), text),
             }
         });
         if let Some(failed) = self.over_limit() {
             return vec![failed];
         }
-        if text.is_some() && notice.outcome == Outcome::InProgress {
+        if text.is_some() && notice.outcome == RunStatus::InProgress {
             self.transcript.may_grow();
         }
         let mut events = Vec::with_capacity(2);
         if !delta.is_empty() {
             events.push(RunEvent::Text(delta));
         }
-        self.ending |= notice.outcome == Outcome::Ending;
+        self.ending |= notice.outcome == RunStatus::Ending;
         let revised = || self.transcript.revised().map(Box::new);
         let end = match &notice.outcome {
-            Outcome::Completed(reason) => {
+            RunStatus::Completed(reason) => {
                 Some(RunEvent::Finished { reason: *reason, revised: revised() })
             }
-            Outcome::Failed(why) => Some(failed(Failure::Refused(why.clone()))),
-            Outcome::InProgress | Outcome::Ending => None,
+            RunStatus::Failed(why) => Some(failed(Failure::Refused(why.clone()))),
+            RunStatus::InProgress | RunStatus::Ending => None,
         };
         if let Some(end) = end {
             self.end();

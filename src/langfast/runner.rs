@@ -14,8 +14,8 @@ use tungstenite::Message;
 
 use super::api::dial_failure;
 use super::back_off::{BACK_OFF, BackOff};
-use super::join::{Socket, join};
-use super::leases::{Lease, Leases, Limits, Link, Look, Pause};
+use super::join::{RunnerSocket, join};
+use super::leases::{Instruction, Lease, LeaseLimits, Leases, Link, Pause};
 use super::run::{Notice, with_object};
 use super::session::{Grant, Session};
 use super::unwanted::wanted_always;
@@ -82,7 +82,7 @@ impl Runner {
         when_idle: Box<dyn Fn() + Send + Sync>,
         vitals: Arc<Upstream>,
     ) -> Runner {
-        let limits = Limits {
+        let limits = LeaseLimits {
             connect: dialer.timeout() + config.handshake_timeout,
             idle: config.idle,
             answer: config.answer_limit,
@@ -131,7 +131,7 @@ impl Drop for Runner {
 
 /// Why a socket ended.
 #[derive(Debug, PartialEq)]
-enum End {
+enum SocketEnd {
     /// It is not wanted any more, for this reason.
     Unwanted(&'static str),
     /// It broke: why, and in words.
@@ -182,16 +182,16 @@ impl Shared {
         let began = Instant::now();
         let end = match self.prepare(&mut socket, &open, &grant) {
             Ok(silence) => self.read(&mut socket, silence),
-            Err(error) => End::Lost(Loss::Broken, error.to_string()),
+            Err(error) => SocketEnd::Lost(Loss::Broken, error.to_string()),
         };
         match end {
-            End::Unwanted(why) => {
+            SocketEnd::Unwanted(why) => {
                 let _ = socket.close(None);
                 let _ = socket.flush();
                 log::debug!("runner: socket closed, {why}");
                 Pause::NONE
             }
-            End::Lost(loss, why) => {
+            SocketEnd::Lost(loss, why) => {
                 self.leases.note_loss();
                 self.vitals.note_loss(loss);
                 let lasted = began.elapsed();
@@ -203,7 +203,7 @@ impl Shared {
     }
 
     /// Connects and joins as the signed-in user. A refused token is renewed once.
-    fn connect(&self) -> Result<(Socket, Open, Arc<Grant>), Error> {
+    fn connect(&self) -> Result<(RunnerSocket, Open, Arc<Grant>), Error> {
         let unwanted = wanted_always();
         let grant = self.session.grant(&unwanted)?;
         match self.connect_as(&grant) {
@@ -229,14 +229,14 @@ impl Shared {
         refused.as_ref().is_some_and(is_it)
     }
 
-    fn connect_as(&self, grant: &Grant) -> Result<(Socket, Open), Error> {
+    fn connect_as(&self, grant: &Grant) -> Result<(RunnerSocket, Open), Error> {
         let began = Instant::now();
         let connected = self.dial_as(grant);
         self.vitals.note_call(Step::Connect, &connected, began.elapsed());
         connected
     }
 
-    fn dial_as(&self, grant: &Grant) -> Result<(Socket, Open), Error> {
+    fn dial_as(&self, grant: &Grant) -> Result<(RunnerSocket, Open), Error> {
         let fail = |failure| Error::upstream(Step::Connect, failure);
         let mut connection = self
             .dialer
@@ -255,7 +255,12 @@ impl Shared {
 
     /// Sets the joined socket up for reading and says that it is there.
     /// Returns how long the server may be silent.
-    fn prepare(&self, socket: &mut Socket, open: &Open, grant: &Grant) -> io::Result<Duration> {
+    fn prepare(
+        &self,
+        socket: &mut RunnerSocket,
+        open: &Open,
+        grant: &Grant,
+    ) -> io::Result<Duration> {
         let silence = Duration::from_millis(open.ping_interval.saturating_add(open.ping_timeout));
         let silence = silence.clamp(SILENCE.0, SILENCE.1);
         let waker = Arc::new(Waker::new()?);
@@ -269,12 +274,12 @@ impl Shared {
     }
 
     /// Reads the socket as long as it is there and wanted.
-    fn read(&self, socket: &mut Socket, silence: Duration) -> End {
+    fn read(&self, socket: &mut RunnerSocket, silence: Duration) -> SocketEnd {
         loop {
             self.heartbeat.beat(silence * LONGEST_MESSAGE);
             match self.leases.look() {
-                Look::Close(why) => return End::Unwanted(why),
-                Look::ReadOn(next_look) => {
+                Instruction::Close(why) => return SocketEnd::Unwanted(why),
+                Instruction::ReadOn(next_look) => {
                     if let Some(watch) = socket.get_mut().watch() {
                         watch.look_at(next_look);
                     }
@@ -293,7 +298,7 @@ impl Shared {
     }
 
     /// Does what a frame asks for.
-    fn take(&self, socket: &mut Socket, frame: &str) -> Result<(), End> {
+    fn take(&self, socket: &mut RunnerSocket, frame: &str) -> Result<(), SocketEnd> {
         if self.leases.grow(frame) {
             return Ok(());
         }
@@ -324,22 +329,22 @@ fn pause_of(back_off: &BackOff) -> Pause {
 }
 
 /// What a failed read means; nothing if it was only ended for the thread to look what to do.
-fn read_on_or_end(error: tungstenite::Error) -> Result<(), End> {
+fn read_on_or_end(error: tungstenite::Error) -> Result<(), SocketEnd> {
     match &error {
         tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
         tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-            Err(End::Lost(Loss::Silent, "no ping in time".to_owned()))
+            Err(SocketEnd::Lost(Loss::Silent, "no ping in time".to_owned()))
         }
         _ => Err(broken(error)),
     }
 }
 
-fn broken(error: tungstenite::Error) -> End {
-    End::Lost(Loss::Broken, clean(&error.to_string()))
+fn broken(error: tungstenite::Error) -> SocketEnd {
+    SocketEnd::Lost(Loss::Broken, clean(&error.to_string()))
 }
 
-fn closed() -> End {
-    End::Lost(Loss::Closed, "the server closed it".to_owned())
+fn closed() -> SocketEnd {
+    SocketEnd::Lost(Loss::Closed, "the server closed it".to_owned())
 }
 
 /// Whether CONNECT was refused, and not for its rate.
@@ -395,7 +400,7 @@ mod tests {
     }
 
     /// A joined socket, and its other end.
-    fn sockets() -> (Socket, WebSocket<TcpStream>) {
+    fn sockets() -> (RunnerSocket, WebSocket<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let connection = Dialer::new(PATIENCE).dial(&Endpoint::parse(&url).unwrap()).unwrap();
@@ -423,7 +428,7 @@ mod tests {
     }
 
     /// Has the runner read what the peer sends, until the end of the socket. A lease is held meanwhile.
-    fn read(peer_sends: impl FnOnce(WebSocket<TcpStream>) + Send) -> End {
+    fn read(peer_sends: impl FnOnce(WebSocket<TcpStream>) + Send) -> SocketEnd {
         let runner = runner("127.0.0.1:1", LONG);
         let _lease = Leases::lease(&runner.shared.leases, || Ok(())).unwrap();
         let (mut socket, peer) = sockets();
@@ -440,13 +445,13 @@ mod tests {
 
     #[test]
     fn a_socket_that_ends_is_told_apart_by_how() {
-        let closed = |end: End| matches!(end, End::Lost(Loss::Closed, _));
+        let closed = |end: SocketEnd| matches!(end, SocketEnd::Lost(Loss::Closed, _));
         for frame in ["1", "41"] {
             // Engine.IO's close, and Socket.IO's disconnect.
             assert!(closed(read(|mut peer| send(&mut peer, frame))), "{frame}");
         }
         assert!(closed(read(|mut peer| peer.close(None).unwrap())));
-        assert!(matches!(read(drop), End::Lost(Loss::Broken, _)));
+        assert!(matches!(read(drop), SocketEnd::Lost(Loss::Broken, _)));
     }
 
     #[test]
@@ -457,7 +462,7 @@ mod tests {
         let silence = runner.shared.prepare(&mut socket, &open(1), &grant("token")).unwrap();
         assert_eq!(silence, SILENCE.0, "but not sooner than this");
         let end = runner.shared.read(&mut socket, silence);
-        assert!(matches!(end, End::Lost(Loss::Silent, _)), "{end:?}");
+        assert!(matches!(end, SocketEnd::Lost(Loss::Silent, _)), "{end:?}");
     }
 
     #[test]
@@ -481,7 +486,7 @@ mod tests {
             assert_eq!(peer.read().unwrap(), Message::text("3data"));
             send(&mut peer, "1");
         });
-        assert!(matches!(end, End::Lost(Loss::Closed, _)), "{end:?}");
+        assert!(matches!(end, SocketEnd::Lost(Loss::Closed, _)), "{end:?}");
     }
 
     #[test]
@@ -513,7 +518,10 @@ mod tests {
         let runner = runner("127.0.0.1:1", Duration::ZERO);
         let (mut socket, _peer) = sockets();
         let silence = runner.shared.prepare(&mut socket, &open(1), &grant("token")).unwrap();
-        assert_eq!(runner.shared.read(&mut socket, silence), End::Unwanted("nobody needs it"));
+        assert_eq!(
+            runner.shared.read(&mut socket, silence),
+            SocketEnd::Unwanted("nobody needs it")
+        );
         assert!(!runner.is_connected());
     }
 

@@ -15,7 +15,7 @@ use super::api::{Api, Credentials, Tokens};
 use super::fingerprint::Fingerprint;
 pub use super::grant::Grant;
 use super::grant::{MARGIN, lifetime, unix_now};
-use super::identity::{Outlook, Plan, cannot, outlook};
+use super::identity::{Outlook, SignInPlan, cannot, outlook};
 use super::renewals::{Obtained, Renewals, hold_off};
 use super::store::{LockError, Locked, Saved, SavedSession, Store};
 use super::unwanted::{Unwanted, wanted_always};
@@ -200,19 +200,23 @@ impl Session {
         let lock = self.lock()?;
         let saved = self.recall(lock.as_ref())?;
         let mut attempt = Attempt { saved, lock, unwanted };
-        let plan = Plan::of(&self.account, &attempt.saved);
+        let plan = SignInPlan::of(&self.account, &attempt.saved);
         let kept = attempt.saved.session.clone();
-        if let Some(session) = kept.as_ref().filter(|_| plan == Plan::GoOn) {
+        if let Some(session) = kept.as_ref().filter(|_| plan == SignInPlan::GoOn) {
             if let Some(grant) = usable(session, old) {
                 return Ok(Obtained { grant, prompt_id: session.prompt_id.clone() });
             }
         }
         let (tokens, began_with) = match (plan, &kept, &self.account) {
-            (Plan::GoOn, Some(session), _) => self.go_on(session, &mut attempt)?,
-            (Plan::SetToken, _, Account { refresh_token: Some(set), .. }) => {
+            (SignInPlan::GoOn, Some(session), _) => self.go_on(session, &mut attempt)?,
+            (SignInPlan::SetToken, _, Account { refresh_token: Some(set), .. }) => {
                 self.begin_with(set, &mut attempt)?
             }
-            (Plan::UsedUp | Plan::Refused, _, Account { refresh_token: Some(set), .. }) => {
+            (
+                SignInPlan::UsedUp | SignInPlan::Refused,
+                _,
+                Account { refresh_token: Some(set), .. },
+            ) => {
                 return Err(needs_operator(cannot(plan, set, &attempt.saved)));
             }
             _ => (self.begin(&mut attempt)?, None),
@@ -263,7 +267,7 @@ impl Session {
             Err(error) if is_dead_session(&error) => {
                 saved.note_use(&set.token, true);
                 self.keep(saved, attempt.lock.as_ref());
-                Err(needs_operator(cannot(Plan::Refused, set, saved)))
+                Err(needs_operator(cannot(SignInPlan::Refused, set, saved)))
             }
             Err(error) => Err(self.explain(error)),
         }

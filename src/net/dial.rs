@@ -182,11 +182,11 @@ impl Dialer {
 
     /// Connects to `endpoint`, with `TCP_NODELAY`, and TLS if it asks for it.
     ///
-    /// The connection comes without a deadline: set one with [`Connection::set_deadline`].
+    /// The connection comes without a deadline: set one with [`OutboundConnection::set_deadline`].
     ///
     /// # Errors
     /// [`DialError`] says which part failed.
-    pub fn dial(&self, endpoint: &Endpoint) -> Result<Connection, DialError> {
+    pub fn dial(&self, endpoint: &Endpoint) -> Result<OutboundConnection, DialError> {
         self.dial_in_stages(endpoint, &mut |_, _| {})
     }
 
@@ -208,7 +208,7 @@ impl Dialer {
         &self,
         endpoint: &Endpoint,
         done: Done<'_>,
-    ) -> Result<Connection, DialError> {
+    ) -> Result<OutboundConnection, DialError> {
         let deadline = Instant::now() + self.timeout;
         let mut connection = self.dial_by(endpoint, deadline, done).map_err(|error| {
             // Whatever failed, if it was for lack of time it was this deadline.
@@ -223,7 +223,7 @@ impl Dialer {
         endpoint: &Endpoint,
         deadline: Instant,
         done: Done<'_>,
-    ) -> Result<Connection, DialError> {
+    ) -> Result<OutboundConnection, DialError> {
         let tcp = match self.proxy_for(endpoint) {
             Some(proxy) => {
                 let socket = connect_through(proxy, endpoint, deadline)?;
@@ -236,13 +236,13 @@ impl Dialer {
             }
         };
         if !endpoint.tls {
-            return Ok(Connection::Plain(tcp));
+            return Ok(OutboundConnection::Plain(tcp));
         }
         let connector = self.tls().map_err(DialError::Failed)?;
         match connector.connect(&endpoint.host, tcp) {
             Ok(stream) => {
                 done(Stage::Tls, &"its certificate is accepted");
-                Ok(Connection::Tls(Box::new(stream)))
+                Ok(OutboundConnection::Tls(Box::new(stream)))
             }
             Err(error) => Err(DialError::Failed(tls_failure(&endpoint.host, error))),
         }
@@ -492,22 +492,22 @@ fn again_if_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Resu
 
 /// A connection to LangFast.
 #[derive(Debug)]
-pub enum Connection {
+pub enum OutboundConnection {
     /// Without TLS: a simulator, or a proxy of one's own.
     Plain(TimedSocket),
     /// With TLS.
     Tls(Box<TlsStream<TimedSocket>>),
 }
 
-impl Connection {
+impl OutboundConnection {
     fn socket(&mut self) -> &mut TimedSocket {
         match self {
-            Connection::Plain(socket) => socket,
-            Connection::Tls(stream) => stream.get_mut(),
+            OutboundConnection::Plain(socket) => socket,
+            OutboundConnection::Tls(stream) => stream.get_mut(),
         }
     }
 
-    /// Ends every read and write by `deadline`. With `None` reads wait as [`Connection::set_watch`] says,
+    /// Ends every read and write by `deadline`. With `None` reads wait as [`OutboundConnection::set_watch`] says,
     /// or else the timeouts that were set last remain.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.socket().deadline = deadline;
@@ -541,27 +541,27 @@ impl Connection {
     }
 }
 
-impl Read for Connection {
+impl Read for OutboundConnection {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Connection::Plain(socket) => socket.read(buf),
-            Connection::Tls(stream) => stream.read(buf),
+            OutboundConnection::Plain(socket) => socket.read(buf),
+            OutboundConnection::Tls(stream) => stream.read(buf),
         }
     }
 }
 
-impl Write for Connection {
+impl Write for OutboundConnection {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
-            Connection::Plain(socket) => socket.write(buf),
-            Connection::Tls(stream) => stream.write(buf),
+            OutboundConnection::Plain(socket) => socket.write(buf),
+            OutboundConnection::Tls(stream) => stream.write(buf),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Connection::Plain(socket) => socket.flush(),
-            Connection::Tls(stream) => stream.flush(),
+            OutboundConnection::Plain(socket) => socket.flush(),
+            OutboundConnection::Tls(stream) => stream.flush(),
         }
     }
 }

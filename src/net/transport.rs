@@ -17,7 +17,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
-use super::dial::{Connection, DialError, Dialer, Endpoint};
+use super::dial::{DialError, Dialer, Endpoint, OutboundConnection};
 
 /// How soon a wait ends after it is given up.
 pub const LOOK: Duration = Duration::from_millis(250);
@@ -54,7 +54,7 @@ pub struct Connections {
 struct Idle {
     keep_warm: Duration,
     /// Each with the time since when it is idle, the latest at the back.
-    connections: VecDeque<(Connection, Instant)>,
+    connections: VecDeque<(OutboundConnection, Instant)>,
     /// How often all were closed. A connection that was in use meanwhile is not kept either.
     closed: u64,
 }
@@ -81,7 +81,7 @@ impl Connections {
     /// for the answer (with [`ureq::Error::Timeout`]) when the call is given up. Connecting goes on until
     /// its own deadline.
     pub fn agent(self: &Arc<Self>, is_given_up: IsGivenUp) -> ureq::Agent {
-        let call = Call { connections: self.clone(), is_given_up };
+        let call = CallConnector { connections: self.clone(), is_given_up };
         ureq::Agent::with_parts(self.config.clone(), call, NoResolver)
     }
 
@@ -104,7 +104,7 @@ impl Connections {
     }
 
     /// The latest kept connection that is still good.
-    fn take_idle(&self) -> Option<Connection> {
+    fn take_idle(&self) -> Option<OutboundConnection> {
         loop {
             let mut newest = self.idle().take()?;
             if newest.is_idle() {
@@ -119,13 +119,13 @@ impl Connections {
 }
 
 impl Idle {
-    fn take(&mut self) -> Option<Connection> {
+    fn take(&mut self) -> Option<OutboundConnection> {
         self.close_old();
         self.connections.pop_back().map(|(connection, _)| connection)
     }
 
     /// Keeps a connection whose call began when all had been closed `closed` times.
-    fn keep(&mut self, connection: Connection, closed: u64) {
+    fn keep(&mut self, connection: OutboundConnection, closed: u64) {
         if closed == self.closed {
             self.connections.push_back((connection, Instant::now()));
             self.close_old();
@@ -133,7 +133,7 @@ impl Idle {
     }
 
     fn close_old(&mut self) {
-        let is_old = |(_, since): &(Connection, Instant)| since.elapsed() >= self.keep_warm;
+        let is_old = |(_, since): &(OutboundConnection, Instant)| since.elapsed() >= self.keep_warm;
         while self.connections.len() > MOST_IDLE || self.connections.front().is_some_and(is_old) {
             self.connections.pop_front();
         }
@@ -185,18 +185,18 @@ impl Resolver for NoResolver {
 
 /// One call: what ureq gets its connection from.
 #[derive(Clone)]
-struct Call {
+struct CallConnector {
     connections: Arc<Connections>,
     is_given_up: IsGivenUp,
 }
 
-impl fmt::Debug for Call {
+impl fmt::Debug for CallConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a call to {}", self.connections.endpoint.authority())
     }
 }
 
-impl Connector for Call {
+impl Connector for CallConnector {
     type Out = DialTransport;
 
     fn connect(
@@ -222,9 +222,9 @@ impl Connector for Call {
 /// A connection as ureq uses it, for one call.
 #[derive(Debug)]
 struct DialTransport {
-    call: Call,
+    call: CallConnector,
     /// There until this is dropped.
-    connection: Option<Connection>,
+    connection: Option<OutboundConnection>,
     buffers: LazyBuffers,
     /// [`Idle::closed`] when the call began.
     closed: u64,
@@ -233,7 +233,7 @@ struct DialTransport {
 }
 
 impl DialTransport {
-    fn parts(&mut self) -> (&mut Connection, &mut LazyBuffers) {
+    fn parts(&mut self) -> (&mut OutboundConnection, &mut LazyBuffers) {
         let connection = self.connection.as_mut().expect("it is there until this is dropped");
         (connection, &mut self.buffers)
     }
@@ -308,7 +308,7 @@ impl Transport for DialTransport {
     }
 
     fn is_tls(&self) -> bool {
-        matches!(self.connection, Some(Connection::Tls(_)))
+        matches!(self.connection, Some(OutboundConnection::Tls(_)))
     }
 }
 

@@ -151,12 +151,12 @@ impl Drop for UnderWay {
 }
 
 /// Measures the times between the writes of one stream.
-pub struct Pace {
+pub struct StreamPace {
     gaps: Histogram,
     last: Option<Instant>,
 }
 
-impl Pace {
+impl StreamPace {
     /// Notes that text was written at `now`.
     pub fn note_write(&mut self, now: Instant) {
         if let Some(last) = self.last.replace(now) {
@@ -211,9 +211,9 @@ impl Vitals {
     }
 
     /// Returns a measure for the pace of one stream of this model.
-    pub fn pace(&self, model: &str) -> Pace {
+    pub fn pace(&self, model: &str) -> StreamPace {
         let gaps = self.gaps.get_or_create_owned(&OfModel { model: model.to_owned() });
-        Pace { gaps, last: None }
+        StreamPace { gaps, last: None }
     }
 
     /// Counts a request that a worker has handled.

@@ -10,8 +10,8 @@ use super::route::{Route, speaks_anthropic};
 use super::{metrics, page, probe};
 use crate::budget::Body;
 use crate::chat::models::Models;
-use crate::completions::{Completions, Record, Reply};
-use crate::dialects::Call;
+use crate::completions::{CompletionRecord, Completions, Reply};
+use crate::dialects::CompletionRequest;
 use crate::dialects::anthropic;
 use crate::dialects::openai::{legacy, request, response, responses};
 use crate::error::{Error, Step};
@@ -41,7 +41,7 @@ impl Service {
         &self,
         mut body: Body,
         answer: &mut Answer,
-        record: &mut Record,
+        record: &mut CompletionRecord,
     ) -> Result<Option<(Reply, UnderWay)>, Error> {
         let exchange = answer.exchange().clone();
         let path = exchange.head.path();
@@ -57,16 +57,16 @@ impl Service {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner).clone();
         let written = match route {
             Route::ChatCompletions => {
-                let call = request::parse(&mut body)?;
-                return self.begin(&models, call, body, answer, record).map(Some);
+                let request = request::parse(&mut body)?;
+                return self.begin(&models, request, body, answer, record).map(Some);
             }
             Route::Completions => {
-                let call = legacy::parse(&mut body)?;
-                return self.begin(&models, call, body, answer, record).map(Some);
+                let request = legacy::parse(&mut body)?;
+                return self.begin(&models, request, body, answer, record).map(Some);
             }
             Route::Messages => {
-                let call = anthropic::request::parse(&mut body)?;
-                return self.begin(&models, call, body, answer, record).map(Some);
+                let request = anthropic::request::parse(&mut body)?;
+                return self.begin(&models, request, body, answer, record).map(Some);
             }
             Route::CountTokens => {
                 let request = anthropic::request::parse_to_count(&mut body)?;
@@ -74,8 +74,8 @@ impl Service {
                 answer.json(200, &anthropic::response::token_count(tokens))
             }
             Route::Responses => {
-                let call = responses::parse(&mut body)?;
-                return self.begin(&models, call, body, answer, record).map(Some);
+                let request = responses::parse(&mut body)?;
+                return self.begin(&models, request, body, answer, record).map(Some);
             }
             Route::StoredResponse => {
                 let why = "responses are not stored here: send the conversation with each request";
@@ -119,15 +119,15 @@ impl Service {
     fn begin(
         &self,
         models: &Arc<Models>,
-        call: Call,
+        request: CompletionRequest,
         body: Body,
         answer: &mut Answer,
-        record: &mut Record,
+        record: &mut CompletionRecord,
     ) -> Result<(Reply, UnderWay), Error> {
         // The bytes are freed, and the values parsed from them count in their place.
         let _share = body.into_share();
-        let under_way = self.vitals.begin_answer(call.stream);
-        Ok((self.completions.create(models, call, answer, record)?, under_way))
+        let under_way = self.vitals.begin_answer(request.stream);
+        Ok((self.completions.create(models, request, answer, record)?, under_way))
     }
 
     /// Ends a request: answers with the error if nothing has been answered, gives the permit back,
@@ -135,7 +135,7 @@ impl Service {
     pub fn finish(
         &self,
         mut answer: Answer,
-        record: &Record,
+        record: &CompletionRecord,
         result: Result<(), Error>,
         permit: Permit,
     ) {
@@ -175,7 +175,12 @@ const ROOT: &str = concat!(
     "Point an OpenAI client at the path /v1 of this address. GET /v1/models lists the models.\n",
 );
 
-fn count_request(vitals: &Vitals, answer: &Answer, record: &Record, error: Option<&Error>) {
+fn count_request(
+    vitals: &Vitals,
+    answer: &Answer,
+    record: &CompletionRecord,
+    error: Option<&Error>,
+) {
     let exchange = answer.exchange();
     vitals.note_request(&Ended {
         route: Route::find(exchange.head.path()).map(|route| route.name()),
@@ -190,7 +195,7 @@ fn count_request(vitals: &Vitals, answer: &Answer, record: &Record, error: Optio
 }
 
 /// Logs one line for a request: its route, result and times, and nothing of its contents.
-fn log_request(answer: &Answer, record: &Record, error: Option<&Error>) {
+fn log_request(answer: &Answer, record: &CompletionRecord, error: Option<&Error>) {
     let exchange = answer.exchange();
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     // An open status page and Prometheus ask every few seconds.

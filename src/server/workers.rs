@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::permits::{Permit, Permits};
 use super::service::Service;
 use super::tickets::Tickets;
-use crate::completions::Record;
+use crate::completions::CompletionRecord;
 use crate::error::Error;
 use crate::http::Turn;
 use crate::http::answer::Answer;
@@ -106,7 +106,7 @@ impl Workers {
         let body = turn.take_body();
         self.service.vitals.note_received(body.bytes().len());
         let mut answer = Answer::new(turn);
-        let mut record = Record::default();
+        let mut record = CompletionRecord::default();
         let begun = self.service.answer(body, &mut answer, &mut record);
         let service = self.service.clone();
         match begun {

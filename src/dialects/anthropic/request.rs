@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::response::Message;
+use super::response::MessageAnswer;
 use super::tools;
 use crate::budget::Body;
 use crate::chat::{
     ChatRequest, ResponseFormat, Role, Sampling, ToolCall, ToolResult, Turn, find_call,
 };
-use crate::dialects::Call;
+use crate::dialects::CompletionRequest;
 use crate::dialects::fields::{Fields, wrong_type};
 use crate::error::Error;
 
@@ -42,7 +42,7 @@ const FIELDS: &[&str] = &[
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
-pub fn parse(body: &mut Body) -> Result<Call, Error> {
+pub fn parse(body: &mut Body) -> Result<CompletionRequest, Error> {
     let fields = Fields::parse(body, FIELDS)?;
     let mut request = conversation(&fields)?;
     request.sampling = Sampling {
@@ -55,8 +55,8 @@ pub fn parse(body: &mut Body) -> Result<Call, Error> {
     request.stop = stops(&fields)?;
     request.ignored = without_effect(&fields, &request.turns)?;
     let stream = fields.boolean("stream")?.unwrap_or(false);
-    let dialect = Box::new(Message::new(&request.model));
-    Ok(Call { requests: vec![request], stream, dialect })
+    let dialect = Box::new(MessageAnswer::new(&request.model));
+    Ok(CompletionRequest { chats: vec![request], stream, dialect })
 }
 
 /// Reads a body of `POST /v1/messages/count_tokens`, which has nothing but what is counted.

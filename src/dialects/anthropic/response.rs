@@ -10,7 +10,7 @@ use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
 
 /// A message's look, whole or as a stream of events. There is one choice.
-pub struct Message {
+pub struct MessageAnswer {
     id: String,
     /// The model as it was asked for.
     model: String,
@@ -22,10 +22,10 @@ pub struct Message {
     ending: Option<Ending>,
 }
 
-impl Message {
+impl MessageAnswer {
     /// The look of an answer under the model's name as it was asked for.
-    pub fn new(model: &str) -> Message {
-        Message {
+    pub fn new(model: &str) -> MessageAnswer {
+        MessageAnswer {
             id: format!("msg_{}", uuid::Uuid::new_v4().simple()),
             model: model.to_owned(),
             blocks: 0,
@@ -75,7 +75,7 @@ impl Message {
     }
 }
 
-impl Dialect for Message {
+impl Dialect for MessageAnswer {
     fn begin(&mut self, events: &mut dyn Events, start: &Start) {
         let usage = Usage { prompt_tokens: start.prompt_tokens, completion_tokens: 0 };
         put(events, &Event::MessageStart { message: self.object(&[], None, &usage) });
@@ -159,7 +159,7 @@ struct MessageObject<'a> {
     model: &'a str,
     content: &'a [Block<'a>],
     #[serde(flatten)]
-    stop: Stop<'a>,
+    stop: StopFields<'a>,
     usage: MessageUsage,
 }
 
@@ -172,13 +172,13 @@ enum Block<'a> {
 
 /// Why a message ended; of one that has just begun, nothing.
 #[derive(Serialize)]
-struct Stop<'a> {
+struct StopFields<'a> {
     stop_reason: Option<&'static str>,
     stop_sequence: Option<&'a str>,
 }
 
-impl<'a> From<Option<&'a Ending>> for Stop<'a> {
-    fn from(ending: Option<&'a Ending>) -> Stop<'a> {
+impl<'a> From<Option<&'a Ending>> for StopFields<'a> {
+    fn from(ending: Option<&'a Ending>) -> StopFields<'a> {
         let stop_sequence = ending.and_then(|ending| ending.stop.as_deref());
         let stop_reason = ending.map(|ending| match ending.reason {
             FinishReason::Stop if stop_sequence.is_some() => "stop_sequence",
@@ -187,22 +187,22 @@ impl<'a> From<Option<&'a Ending>> for Stop<'a> {
             FinishReason::ContentFilter => "refusal",
             FinishReason::ToolCalls => "tool_use",
         });
-        Stop { stop_reason, stop_sequence }
+        StopFields { stop_reason, stop_sequence }
     }
 }
 
 /// Estimates. Nothing is cached, as far as is known.
 #[derive(Serialize)]
-struct Tokens {
+struct TokenCounts {
     input_tokens: u64,
     cache_creation_input_tokens: u64,
     cache_read_input_tokens: u64,
     output_tokens: u64,
 }
 
-impl From<&Usage> for Tokens {
-    fn from(usage: &Usage) -> Tokens {
-        Tokens {
+impl From<&Usage> for TokenCounts {
+    fn from(usage: &Usage) -> TokenCounts {
+        TokenCounts {
             input_tokens: usage.prompt_tokens,
             cache_creation_input_tokens: 0,
             cache_read_input_tokens: 0,
@@ -214,7 +214,7 @@ impl From<&Usage> for Tokens {
 #[derive(Serialize)]
 struct MessageUsage {
     #[serde(flatten)]
-    tokens: Tokens,
+    tokens: TokenCounts,
     service_tier: &'static str,
 }
 
@@ -225,7 +225,7 @@ enum Event<'a> {
     ContentBlockStart { index: usize, content_block: &'a Block<'a> },
     ContentBlockDelta { index: usize, delta: Delta<'a> },
     ContentBlockStop { index: usize },
-    MessageDelta { delta: Stop<'a>, usage: Tokens },
+    MessageDelta { delta: StopFields<'a>, usage: TokenCounts },
     MessageStop,
     Ping,
     Error { error: ErrorObject },
@@ -371,12 +371,12 @@ pub fn model(model: &Model, asked: &str) -> String {
 mod tests {
     use super::*;
     use crate::dialects::stories::{
-        Step, Story, Told, any_story, arguments, call, failure, finish, text,
+        Story, StoryStep, Told, any_story, arguments, call, failure, finish, text,
     };
     use proptest::prelude::*;
 
-    fn message() -> Message {
-        Message { id: "msg_1".to_owned(), ..Message::new("a \"model\"") }
+    fn message() -> MessageAnswer {
+        MessageAnswer { id: "msg_1".to_owned(), ..MessageAnswer::new("a \"model\"") }
     }
 
     const BEGIN: &str = concat!(
@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_text_is_one_block_of_deltas_and_pings_are_events() {
-        let steps = [text("\"é\n"), Step::KeepAlive, text("b"), finish(FinishReason::Length)];
+        let steps = [text("\"é\n"), StoryStep::KeepAlive, text("b"), finish(FinishReason::Length)];
         assert_eq!(
             Story::of(steps).lines(&mut message()),
             [
@@ -437,9 +437,9 @@ mod tests {
             call("weather"),
             arguments("{\"a\":"),
             arguments("1}"),
-            Step::CallEnd,
+            StoryStep::CallEnd,
             call("time"),
-            Step::CallEnd,
+            StoryStep::CallEnd,
             finish(FinishReason::ToolCalls),
         ])
     }
@@ -486,7 +486,7 @@ mod tests {
             (FinishReason::ToolCalls, None, "tool_use"),
         ] {
             let ending = Ending { reason, stop: stop.map(str::to_owned) };
-            let story = Story::of([text("a"), Step::Finish(ending)]);
+            let story = Story::of([text("a"), StoryStep::Finish(ending)]);
             let sequence = json!(stop);
             let told = story.lines(&mut message());
             assert_eq!(told[told.len() - 2], message_delta(name, &sequence.to_string()));

@@ -12,7 +12,7 @@ use super::response::{
 use crate::budget::Body;
 use crate::chat::{ChatRequest, FinishReason, Role, Sampling, ToolCall, Tools, Turn, Usage};
 use crate::dialects::fields::{Fields, missing, wrong_type};
-use crate::dialects::{Call, Choice, Dialect, Ending, Events, Start};
+use crate::dialects::{Choice, CompletionRequest, Dialect, Ending, Events, Start};
 use crate::error::Error;
 
 /// The fields of a body that are read.
@@ -41,7 +41,7 @@ const FIELDS: &[&str] = &[
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
-pub fn parse(body: &mut Body) -> Result<Call, Error> {
+pub fn parse(body: &mut Body) -> Result<CompletionRequest, Error> {
     let fields = Fields::parse(body, FIELDS)?;
     let mut ignored = Vec::new();
     let model = request::model(&fields)?;
@@ -68,7 +68,7 @@ pub fn parse(body: &mut Body) -> Result<Call, Error> {
         if echo { echoes.collect() } else { Vec::new() },
     );
     let stop = request::stop(&fields)?;
-    let requests = prompts
+    let chats = prompts
         .into_iter()
         .map(|prompt| ChatRequest {
             model: model.clone(),
@@ -81,7 +81,7 @@ pub fn parse(body: &mut Body) -> Result<Call, Error> {
         })
         .collect();
     let stream = fields.boolean("stream")?.unwrap_or(false);
-    Ok(Call { requests, stream, dialect: Box::new(dialect) })
+    Ok(CompletionRequest { chats, stream, dialect: Box::new(dialect) })
 }
 
 /// A string or a list of strings. Lists of token ids cannot be read without the tokenizer.
@@ -197,7 +197,7 @@ impl Dialect for TextAnswer {
 mod tests {
     use super::*;
     use crate::dialects::openai::response::tests::{chunks, identity, reason};
-    use crate::dialects::stories::{Step, Story, any_story, failure, finish, text};
+    use crate::dialects::stories::{Story, StoryStep, any_story, failure, finish, text};
     use proptest::prelude::*;
 
     fn answer(include_usage: bool, echoes: &[&str]) -> TextAnswer {
@@ -220,7 +220,7 @@ mod tests {
             [
                 (1, text("b")),
                 (0, text("\"é\n")),
-                (0, Step::KeepAlive),
+                (0, StoryStep::KeepAlive),
                 (1, finish(FinishReason::Stop)),
                 (0, finish(FinishReason::Length)),
             ],

@@ -6,7 +6,7 @@ use super::response::{ChatAnswer, Identity};
 use super::tools;
 use crate::budget::Body;
 use crate::chat::{ChatRequest, ResponseFormat, Role, Sampling, Turn};
-use crate::dialects::Call;
+use crate::dialects::CompletionRequest;
 use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::error::Error;
 
@@ -51,7 +51,7 @@ const FIELDS: &[&str] = &[
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
-pub fn parse(body: &mut Body) -> Result<Call, Error> {
+pub fn parse(body: &mut Body) -> Result<CompletionRequest, Error> {
     let fields = Fields::parse(body, FIELDS)?;
     let mut ignored = Vec::new();
 
@@ -79,7 +79,7 @@ pub fn parse(body: &mut Body) -> Result<Call, Error> {
         ignored,
     };
     let stream = fields.boolean("stream")?.unwrap_or(false);
-    Ok(Call { requests: vec![request], stream, dialect: Box::new(dialect) })
+    Ok(CompletionRequest { chats: vec![request], stream, dialect: Box::new(dialect) })
 }
 
 /// The name of the model.
@@ -287,8 +287,8 @@ mod tests {
         for (name, value) in whole.as_object().unwrap() {
             fields.entry(name).or_insert(value.clone());
         }
-        let call = parse(&mut serde_json::to_vec(fields).unwrap().into())?;
-        Ok(call.requests.into_iter().next().unwrap())
+        let request = parse(&mut serde_json::to_vec(fields).unwrap().into())?;
+        Ok(request.chats.into_iter().next().unwrap())
     }
 
     fn bytes(body: &str) -> Body {

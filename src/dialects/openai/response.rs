@@ -39,7 +39,7 @@ impl Identity {
 
 /// A message of the assistant, as it stands in a whole answer.
 #[derive(Serialize)]
-struct Message<'a> {
+struct MessageObject<'a> {
     role: &'static str,
     /// Null when there is none beside calls.
     content: Option<&'a str>,
@@ -167,10 +167,10 @@ impl ChatAnswer {
         }
     }
 
-    fn message<'a>(&self, choice: &'a Choice) -> Message<'a> {
+    fn message<'a>(&self, choice: &'a Choice) -> MessageObject<'a> {
         let calls = Some(&choice.calls).filter(|calls| !calls.is_empty());
         let is_function = self.calls == Calls::Function;
-        Message {
+        MessageObject {
             role: "assistant",
             content: (calls.is_none() || !choice.text.is_empty()).then_some(&choice.text),
             refusal: (),
@@ -281,7 +281,7 @@ impl Dialect for ChatAnswer {
         #[derive(Serialize)]
         struct Object<'a> {
             index: usize,
-            message: Message<'a>,
+            message: MessageObject<'a>,
             logprobs: (),
             finish_reason: &'static str,
         }
@@ -385,7 +385,7 @@ pub fn model(model: &Model, asked: &str) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::dialects::stories::{
-        Step, Story, Told, any_story, arguments, call, failure, finish, text,
+        Story, StoryStep, Told, any_story, arguments, call, failure, finish, text,
     };
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -424,7 +424,7 @@ pub(super) mod tests {
             [
                 (1, text("b")),
                 (0, text("\"é\n")),
-                (0, Step::KeepAlive),
+                (0, StoryStep::KeepAlive),
                 (1, finish(FinishReason::Stop)),
                 (0, text("a")),
                 (0, finish(FinishReason::Length)),
@@ -468,10 +468,10 @@ pub(super) mod tests {
             call("weather"),
             arguments("{\"a\":"),
             arguments("1}"),
-            Step::CallEnd,
+            StoryStep::CallEnd,
             call("time"),
             arguments("{}"),
-            Step::CallEnd,
+            StoryStep::CallEnd,
             finish(FinishReason::ToolCalls),
         ])
     }
@@ -505,7 +505,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_call_as_clients_of_2023_know_it_is_a_function_call() {
-        let steps = [call("weather"), arguments("{\"a\":1}"), Step::CallEnd];
+        let steps = [call("weather"), arguments("{\"a\":1}"), StoryStep::CallEnd];
         let story = Story::of(steps.into_iter().chain([finish(FinishReason::ToolCalls)]));
         let begun = r#"{"function_call":{"name":"weather","arguments":""}}"#;
         assert_eq!(

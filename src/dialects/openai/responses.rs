@@ -15,7 +15,7 @@ use super::request;
 use super::response::Identity;
 use crate::budget::Body;
 use crate::chat::{ChatRequest, ResponseFormat, Sampling};
-use crate::dialects::Call;
+use crate::dialects::CompletionRequest;
 use crate::dialects::fields::{Fields, missing};
 use crate::error::Error;
 use answer::ResponseAnswer;
@@ -57,7 +57,7 @@ const FIELDS: &[&str] = &[
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
-pub fn parse(body: &mut Body) -> Result<Call, Error> {
+pub fn parse(body: &mut Body) -> Result<CompletionRequest, Error> {
     let fields = Fields::parse(body, FIELDS)?;
     refuse_what_needs_a_store(&fields)?;
     let mut ignored = Vec::new();
@@ -79,7 +79,7 @@ pub fn parse(body: &mut Body) -> Result<Call, Error> {
     let dialect = ResponseAnswer::new(Identity::new("resp_", &model), echo(&fields), origins);
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let request = ChatRequest { model, turns, tools, sampling, stop: Vec::new(), n: 1, ignored };
-    Ok(Call { requests: vec![request], stream, dialect: Box::new(dialect) })
+    Ok(CompletionRequest { chats: vec![request], stream, dialect: Box::new(dialect) })
 }
 
 fn refuse_what_needs_a_store(fields: &Fields) -> Result<(), Error> {

@@ -64,7 +64,7 @@ impl World {
     fn new(idle: Duration, is_unsteady: bool) -> Arc<World> {
         let user = Arc::new(std::sync::Mutex::new(USER));
         let present = user.clone();
-        let limits = Limits { connect: LONG, idle, answer: 1 << 20 };
+        let limits = LeaseLimits { connect: LONG, idle, answer: 1 << 20 };
         Arc::new(World {
             leases: Leases::new(limits, Box::new(move |user| *present.lock().unwrap() == user)),
             user,
@@ -106,7 +106,7 @@ impl World {
         let own = wire.clone();
         self.leases.note_link(Link::new(user.to_owned(), Box::new(move || own.wake())));
         loop {
-            if let Look::Close(_) = self.leases.look() {
+            if let Instruction::Close(_) = self.leases.look() {
                 wire.is_closed.store(true, Ordering::SeqCst);
                 return Pause::NONE;
             }

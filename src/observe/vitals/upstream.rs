@@ -19,14 +19,14 @@ const TOO_MANY: &str = "429";
 /// The counters since the server's start.
 #[derive(Debug)]
 pub struct Upstream {
-    calls: Family<Call, Counter>,
+    calls: Family<OfCall, Counter>,
     durations: Family<OfStep, Histogram, fn() -> Histogram>,
     connects: Counter,
     losses: Family<OfCause, Counter>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Call {
+struct OfCall {
     step: &'static str,
     outcome: &'static str,
 }
@@ -76,7 +76,7 @@ impl Default for Upstream {
             drop(upstream.losses.get_or_create(&OfCause { cause: loss.name() }));
         }
         for step in [Step::SignIn, Step::CreatePrompt, Step::Connect, Step::StartRun] {
-            let call = Call { step: step.name(), outcome: TOO_MANY };
+            let call = OfCall { step: step.name(), outcome: TOO_MANY };
             drop(upstream.calls.get_or_create(&call));
         }
         upstream
@@ -87,7 +87,7 @@ impl Upstream {
     /// Counts an attempt at a step by its result.
     pub fn note_call<T>(&self, step: Step, result: &Result<T, Error>, took: Duration) {
         let step = step.name();
-        self.calls.get_or_create(&Call { step, outcome: outcome(result) }).inc();
+        self.calls.get_or_create(&OfCall { step, outcome: outcome(result) }).inc();
         self.durations.get_or_create(&OfStep { step }).observe(took);
     }
 

@@ -29,7 +29,7 @@ pub struct ResponseAnswer {
     /// Number of the stream's next event.
     sequence: u64,
     /// The item that is being told.
-    open: Option<Open>,
+    open: Option<OpenItem>,
     /// The items that have been told, as JSON with commas between them.
     told: String,
     /// How many those are.
@@ -39,7 +39,7 @@ pub struct ResponseAnswer {
 }
 
 /// An item in the making.
-struct Open {
+struct OpenItem {
     item: Item,
     /// What the events of its deltas begin with: one is written for every piece.
     delta: String,
@@ -49,13 +49,13 @@ struct Open {
 struct Item {
     id: String,
     /// The call, if it is none of text.
-    call: Option<Called>,
+    call: Option<CalledTool>,
     /// Its text, or the arguments of the call as the model wrote them.
     text: String,
 }
 
 /// What a client has to know of a call.
-struct Called {
+struct CalledTool {
     id: String,
     origin: Origin,
 }
@@ -76,7 +76,7 @@ enum ItemObject<'a> {
         id: &'a str,
         status: Status,
         role: &'static str,
-        content: Vec<Part<'a>>,
+        content: Vec<ContentPart<'a>>,
     },
     FunctionCall {
         id: &'a str,
@@ -99,16 +99,16 @@ enum ItemObject<'a> {
 
 /// A part of a message: there is one only.
 #[derive(Serialize)]
-struct Part<'a> {
+struct ContentPart<'a> {
     r#type: &'static str,
     text: &'a str,
     annotations: [(); 0],
     logprobs: [(); 0],
 }
 
-impl<'a> Part<'a> {
-    fn new(text: &'a str) -> Part<'a> {
-        Part { r#type: "output_text", text, annotations: [], logprobs: [] }
+impl<'a> ContentPart<'a> {
+    fn new(text: &'a str) -> ContentPart<'a> {
+        ContentPart { r#type: "output_text", text, annotations: [], logprobs: [] }
     }
 }
 
@@ -132,7 +132,7 @@ impl Item {
         });
         let id = new_id(if origin.is_custom { "ctc" } else { "fc" });
         let call_id = call.id.clone();
-        Item { id, call: Some(Called { id: call_id, origin }), text: call.arguments.clone() }
+        Item { id, call: Some(CalledTool { id: call_id, origin }), text: call.arguments.clone() }
     }
 
     fn is_custom(&self) -> bool {
@@ -159,16 +159,16 @@ impl Item {
                 id: &self.id,
                 status,
                 role: "assistant",
-                content: is_begun.then(|| Part::new(&self.text)).into_iter().collect(),
+                content: is_begun.then(|| ContentPart::new(&self.text)).into_iter().collect(),
             },
-            Some(Called { id, origin }) if origin.is_custom => ItemObject::CustomToolCall {
+            Some(CalledTool { id, origin }) if origin.is_custom => ItemObject::CustomToolCall {
                 id: &self.id,
                 call_id: id,
                 name: &origin.name,
                 namespace: origin.namespace.as_deref(),
                 input: if is_begun { tools::input_of(&self.text) } else { String::new() },
             },
-            Some(Called { id, origin }) => ItemObject::FunctionCall {
+            Some(CalledTool { id, origin }) => ItemObject::FunctionCall {
                 id: &self.id,
                 status,
                 call_id: id,
@@ -181,26 +181,28 @@ impl Item {
 }
 
 /// How far a response is.
-enum Stage<'a> {
+enum ResponseStage<'a> {
     InProgress,
     Ended(FinishReason, &'a Usage),
     Failed(&'a Error),
 }
 
-impl Stage<'_> {
+impl ResponseStage<'_> {
     fn status(&self) -> &'static str {
         match self {
-            Stage::InProgress => "in_progress",
-            Stage::Ended(FinishReason::Length | FinishReason::ContentFilter, _) => "incomplete",
-            Stage::Ended(..) => "completed",
-            Stage::Failed(_) => "failed",
+            ResponseStage::InProgress => "in_progress",
+            ResponseStage::Ended(FinishReason::Length | FinishReason::ContentFilter, _) => {
+                "incomplete"
+            }
+            ResponseStage::Ended(..) => "completed",
+            ResponseStage::Failed(_) => "failed",
         }
     }
 
     fn incomplete_reason(&self) -> Option<&'static str> {
         match self {
-            Stage::Ended(FinishReason::Length, _) => Some("max_output_tokens"),
-            Stage::Ended(FinishReason::ContentFilter, _) => Some("content_filter"),
+            ResponseStage::Ended(FinishReason::Length, _) => Some("max_output_tokens"),
+            ResponseStage::Ended(FinishReason::ContentFilter, _) => Some("content_filter"),
             _ => None,
         }
     }
@@ -208,7 +210,7 @@ impl Stage<'_> {
 
 /// A response up to what it repeats of its request.
 #[derive(Serialize)]
-struct Head<'a> {
+struct ResponseHead<'a> {
     id: &'a str,
     object: &'static str,
     created_at: u64,
@@ -300,20 +302,28 @@ impl ResponseAnswer {
     }
 
     /// The response as a whole, with these items as its output.
-    fn response(&self, stage: &Stage<'_>, output: &str) -> String {
+    fn response(&self, stage: &ResponseStage<'_>, output: &str) -> String {
         let status = stage.status();
-        let mut response = to_json(&Head {
+        let mut response = to_json(&ResponseHead {
             id: &self.identity.id,
             object: "response",
             created_at: self.identity.created,
             status,
             completed_at: (status == "completed").then(Identity::now),
-            error: if let Stage::Failed(error) = stage { Some((*error).into()) } else { None },
+            error: if let ResponseStage::Failed(error) = stage {
+                Some((*error).into())
+            } else {
+                None
+            },
             incomplete_details: stage
                 .incomplete_reason()
                 .map(|reason| IncompleteDetails { reason }),
             model: &self.identity.model,
-            usage: if let Stage::Ended(_, usage) = stage { Some((*usage).into()) } else { None },
+            usage: if let ResponseStage::Ended(_, usage) = stage {
+                Some((*usage).into())
+            } else {
+                None
+            },
         });
         response.pop();
         response + &self.echo + ",\"output\":[" + output + "]}"
@@ -330,7 +340,7 @@ impl ResponseAnswer {
         });
     }
 
-    fn response_event(&mut self, events: &mut dyn Events, name: &str, stage: &Stage<'_>) {
+    fn response_event(&mut self, events: &mut dyn Events, name: &str, stage: &ResponseStage<'_>) {
         let response = self.response(stage, &self.told);
         self.event(events, name, |out| put(out, format_args!(r#","response":{response}"#)));
     }
@@ -346,18 +356,18 @@ impl ResponseAnswer {
         let delta = if item.call.is_some() {
             format!(r#"{{"type":"{ARGUMENTS_DELTA}",{place},"delta":"#)
         } else {
-            let part = to_json(&Part::new(""));
+            let part = to_json(&ContentPart::new(""));
             self.event(events, "response.content_part.added", |out| {
                 put(out, format_args!(r#",{place},"content_index":0,"part":{part}"#));
             });
             format!(r#"{{"type":"{TEXT_DELTA}",{place},"content_index":0,"logprobs":[],"delta":"#)
         };
-        self.open = Some(Open { item, delta });
+        self.open = Some(OpenItem { item, delta });
     }
 
     /// Tells a piece of the open item.
     fn delta(&mut self, events: &mut dyn Events, piece: &str) {
-        let Some(Open { item, delta }) = &mut self.open else { return };
+        let Some(OpenItem { item, delta }) = &mut self.open else { return };
         item.text.push_str(piece);
         if item.is_custom() {
             // Told at its end: what the model writes is JSON that holds it.
@@ -375,12 +385,12 @@ impl ResponseAnswer {
 
     /// Ends the open item, if there is one.
     fn end_item(&mut self, events: &mut dyn Events, reason: FinishReason) {
-        let Some(Open { item, .. }) = self.open.take() else { return };
+        let Some(OpenItem { item, .. }) = self.open.take() else { return };
         let at = self.count;
         let place = format!(r#","item_id":"{}","output_index":{at}"#, item.id);
         match &item.call {
             None => {
-                let (text, part) = (to_json(&item.text), to_json(&Part::new(&item.text)));
+                let (text, part) = (to_json(&item.text), to_json(&ContentPart::new(&item.text)));
                 let place = format!(r#"{place},"content_index":0"#);
                 self.event(events, TEXT_DONE, |out| {
                     put(out, format_args!(r#"{place},"logprobs":[],"text":{text}"#));
@@ -420,7 +430,7 @@ impl ResponseAnswer {
 impl Dialect for ResponseAnswer {
     fn begin(&mut self, events: &mut dyn Events, _: &Start) {
         for name in ["response.created", "response.in_progress"] {
-            self.response_event(events, name, &Stage::InProgress);
+            self.response_event(events, name, &ResponseStage::InProgress);
         }
     }
 
@@ -451,12 +461,12 @@ impl Dialect for ResponseAnswer {
     }
 
     fn end(&mut self, events: &mut dyn Events, usage: &Usage) {
-        let stage = Stage::Ended(self.ending.unwrap_or(FinishReason::Stop), usage);
+        let stage = ResponseStage::Ended(self.ending.unwrap_or(FinishReason::Stop), usage);
         self.response_event(events, &format!("response.{}", stage.status()), &stage);
     }
 
     fn fail(&mut self, events: &mut dyn Events, error: &Error) {
-        self.response_event(events, "response.failed", &Stage::Failed(error));
+        self.response_event(events, "response.failed", &ResponseStage::Failed(error));
     }
 
     fn whole(&self, choices: &[Choice], usage: &Usage) -> String {
@@ -472,7 +482,7 @@ impl Dialect for ResponseAnswer {
             item.json(item.status_at_end(reason))
         };
         let output: Vec<String> = items.iter().enumerate().map(json).collect();
-        self.response(&Stage::Ended(ending.reason, usage), &output.join(","))
+        self.response(&ResponseStage::Ended(ending.reason, usage), &output.join(","))
     }
 }
 
@@ -481,7 +491,7 @@ mod tests {
     use super::*;
     use crate::dialects::openai::response::tests::identity;
     use crate::dialects::stories::{
-        Step, Story, Told, any_story, arguments, call, failure, finish, text,
+        Story, StoryStep, Told, any_story, arguments, call, failure, finish, text,
     };
     use proptest::prelude::*;
     use serde_json::json;
@@ -612,7 +622,7 @@ mod tests {
     fn a_text_is_told_as_an_item_and_again_at_its_end() {
         let told = lines(&Story::of([
             text("\"é\n"),
-            Step::KeepAlive,
+            StoryStep::KeepAlive,
             text("b"),
             finish(FinishReason::Stop),
         ]));
@@ -660,7 +670,7 @@ mod tests {
             call("weather"),
             arguments("{\"a\":"),
             arguments("1}"),
-            Step::CallEnd,
+            StoryStep::CallEnd,
             finish(FinishReason::ToolCalls),
         ]));
         let item = |status: &str, arguments: &str| {
@@ -692,7 +702,7 @@ mod tests {
             call("time"),
             arguments("{\"input\":\"a"),
             arguments("\\nb\"}"),
-            Step::CallEnd,
+            StoryStep::CallEnd,
             finish(FinishReason::ToolCalls),
         ]));
         let item = |input: &str| {
@@ -737,7 +747,7 @@ mod tests {
             let story = Story::of([
                 call("weather"),
                 arguments(piece),
-                Step::CallEnd,
+                StoryStep::CallEnd,
                 finish(FinishReason::Length),
             ]);
             let whole = answer().whole(&story.whole(), &Usage::default());
