@@ -1,8 +1,8 @@
 //! LangFast, from a prompt to its run's events: sign in, create a prompt, connect the socket, start
 //! the run, receive.
 //!
-//! Enters: what a run is to do (`prompt_meta`). Leaves: its events, in neutral words. It is the one room
-//! that knows LangFast's wire; it may know no dialect and no client.
+//! Enters: the `prompt_meta` of a run. Leaves: the run's events, in neutral words. It is the only room
+//! that knows LangFast's wire format; it may know no dialect and no client.
 
 mod api;
 mod back_off;
@@ -56,23 +56,23 @@ use crate::observe::vitals::Upstream;
 /// Longest text of one answer, in bytes. A channel holds at most this much.
 pub const ANSWER_LIMIT: usize = 16 << 20;
 
-/// The way to LangFast.
+/// The client of LangFast: its session, its prompt, its HTTP calls and its socket.
 pub struct LangFast {
     dialer: Arc<Dialer>,
     api: Arc<Api>,
     session: Arc<Session>,
     runner: Runner,
     vitals: Arc<Upstream>,
-    /// Held while a prompt is created, so that requests that come together create one; holds how the
-    /// last attempt failed, and when.
+    /// Held while a prompt is created, so that concurrent requests create only one. Holds the time and
+    /// the error of the last attempt, if that failed.
     creating_prompt: Mutex<Option<(Instant, Error)>>,
 }
 
 impl LangFast {
-    /// Prepares the way; nothing is asked of LangFast yet.
+    /// Creates the client from the settings; sends nothing to LangFast yet.
     ///
     /// # Errors
-    /// When a setting cannot be used.
+    /// A setting cannot be used.
     pub fn new(settings: &LangFastSettings) -> Result<LangFast, BadSetting> {
         let account = settings.account()?;
         let endpoint = |name: &str, url: &str| {
@@ -115,13 +115,13 @@ impl LangFast {
         Ok(LangFast { dialer, api, session, runner, vitals, creating_prompt: Mutex::default() })
     }
 
-    /// Who we are to LangFast.
+    /// The session: the signed-in user and its tokens.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// Does all that a first request would have to wait for: signs in, makes the prompt, connects the
-    /// socket and a connection for the run request.
+    /// Does ahead of time what a first request would wait for: signs in, creates the prompt, connects
+    /// the socket, and opens a connection for the run request.
     ///
     /// # Errors
     /// The step that failed, and how.
@@ -134,27 +134,28 @@ impl LangFast {
         lease.connected(&grant.user_id, &unwanted).map(drop)
     }
 
-    /// What makes all connections.
+    /// The dialer that makes all connections to LangFast.
     pub fn dialer(&self) -> &Arc<Dialer> {
         &self.dialer
     }
 
-    /// What is counted of it.
+    /// Counters of the calls and sockets to LangFast.
     pub fn vitals(&self) -> &Upstream {
         &self.vitals
     }
 
-    /// The HTTP calls.
+    /// The client of LangFast's HTTP API.
     pub fn api(&self) -> &Api {
         &self.api
     }
 
-    /// The socket.
+    /// The owner of the socket to LangFast's prompt runner.
     pub fn runner(&self) -> &Runner {
         &self.runner
     }
 
-    /// Makes sure of a prompt, as a run would, without starting one. True if it was there already.
+    /// Signs in and creates a prompt if none is kept, as a run would, without starting one. Returns
+    /// true if the prompt was kept already.
     ///
     /// # Errors
     /// The step that failed, and how.
@@ -164,7 +165,7 @@ impl LangFast {
         self.as_user(&unwanted, is_kept)
     }
 
-    /// Connects the socket, as a run would, without starting one.
+    /// Signs in and connects the socket, as a run would, without starting one.
     ///
     /// # Errors
     /// The step that failed, and how.
@@ -179,9 +180,9 @@ impl LangFast {
         self.runner.heartbeat()
     }
 
-    /// Starts a run of `prompt_meta` and gives its events. An access token that LangFast does not
-    /// accept (401) is renewed once. Given up when it is not wanted any more; but a sign-in and a prompt
-    /// are of use to others too, and are given up only when the server ends.
+    /// Starts a run of `prompt_meta` and returns its events. An access token that LangFast rejects
+    /// (401) is renewed once. The start is given up once `unwanted` returns an error; but the sign-in
+    /// and the prompt, which other requests use too, only when the server ends.
     ///
     /// # Errors
     /// The step that failed, and how.
@@ -195,8 +196,8 @@ impl LangFast {
         self.as_user(&wanted_by_others(unwanted), start)
     }
 
-    /// Does something as the signed-in user: once more with a new access token if it is refused (401),
-    /// and as the other user if another has signed in meanwhile (`None`).
+    /// Calls `work` as the signed-in user: once more with a new access token after a 401, and as the
+    /// new user if it returns `None` because another user has signed in.
     fn as_user<T>(
         &self,
         unwanted: &Unwanted,
@@ -217,8 +218,9 @@ impl LangFast {
         }
     }
 
-    /// The socket connects while the prompt is made, and is there before the run is started: an
-    /// event that was emitted to nobody is gone. `None` if another user has signed in meanwhile.
+    /// Starts a run as the user of `grant`; returns `None` if another user has signed in meanwhile. The
+    /// socket connects while the prompt is created, and has to be connected before the run is started:
+    /// an event that is sent while no socket is connected is lost.
     fn start_as(
         &self,
         grant: &Grant,
@@ -252,7 +254,7 @@ impl LangFast {
         Ok(Some(lease.subscribe(started)))
     }
 
-    /// The prompt of the signed-in user, created if there is none yet.
+    /// Returns the prompt of the signed-in user, and creates it if there is none yet.
     fn prompt(
         &self,
         grant: &Grant,
@@ -268,8 +270,8 @@ impl LangFast {
         if let Some(prompt) = kept() {
             return Ok(prompt);
         }
-        // One that failed while we waited was ours too: waiting in turn for a LangFast that hangs would
-        // take a deadline each.
+        // An attempt that failed while this thread waited counts for it too: if LangFast hangs, waiting
+        // in turn would take a deadline for each request.
         if let Some((_, error)) = creating.as_ref().filter(|(failed, _)| *failed > came) {
             return Err(error.clone());
         }

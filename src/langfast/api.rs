@@ -15,7 +15,7 @@ use crate::observe::vitals::Upstream;
 
 /// Longest answer of an HTTP call that is read, in bytes: the real ones are under 10 KB.
 const LONGEST_ANSWER: u64 = 1024 * 1024;
-/// The HTTP side of LangFast.
+/// The client of LangFast's HTTP API.
 pub struct Api {
     connections: Arc<Connections>,
     anon_key: String,
@@ -28,7 +28,7 @@ pub struct Api {
 /// How to sign in.
 #[derive(Clone)]
 pub enum Credentials {
-    /// As nobody in particular: a new anonymous user.
+    /// As a new anonymous user.
     Anonymous,
     /// With an account.
     Password {
@@ -41,29 +41,29 @@ pub enum Credentials {
     RefreshToken(String),
 }
 
-/// What a sign-in gives (Supabase Auth's session object, known on the wire).
+/// The result of a sign-in: Supabase Auth's session object (known on the wire).
 #[derive(Clone, Deserialize)]
 pub struct Tokens {
     /// The bearer token of all other calls.
     pub access_token: String,
-    /// Works once, for the next sign-in.
+    /// The token for the next sign-in; it works once.
     pub refresh_token: String,
     /// Seconds that the access token lasts, if LangFast says so; any number may stand here.
     #[serde(default, deserialize_with = "super::lenient::seconds")]
     pub expires_in: Option<u64>,
-    /// Who signed in.
+    /// The signed-in user.
     pub user: User,
 }
 
 /// The signed-in user.
 #[derive(Clone, Deserialize)]
 pub struct User {
-    /// Its id, a uuid.
+    /// The user's id, a UUID.
     pub id: String,
-    /// Whether it is an anonymous one.
+    /// Whether the user is anonymous.
     #[serde(default)]
     pub is_anonymous: bool,
-    /// The account's address; empty or absent for an anonymous one.
+    /// The account's e-mail address; empty or absent for an anonymous user.
     #[serde(default)]
     pub email: Option<String>,
 }
@@ -78,7 +78,7 @@ pub struct Started {
 }
 
 impl Api {
-    /// The calls to the Supabase project at `supabase`, counted in `vitals`.
+    /// A client of the Supabase project at `supabase`, whose calls are counted in `vitals`.
     pub fn new(
         dialer: Arc<Dialer>,
         supabase: Endpoint,
@@ -91,7 +91,7 @@ impl Api {
         Api { connections, anon_key, origin, timeout: timeouts.call, vitals }
     }
 
-    /// Makes a connection for the next call, so that it need not wait for one.
+    /// Opens a connection ahead of the next call, so that the call need not wait for one.
     ///
     /// # Errors
     /// [`Step::StartRun`], when none can be made.
@@ -105,22 +105,22 @@ impl Api {
         self.connections.close_idle();
     }
 
-    /// The Supabase project.
+    /// The address of the Supabase project.
     pub fn endpoint(&self) -> &Endpoint {
         self.connections.endpoint()
     }
 
-    /// A client for one call, which is given up once it is unwanted.
+    /// An HTTP client for one call, which is given up once `unwanted` returns an error.
     fn agent(&self, unwanted: &Unwanted) -> ureq::Agent {
         let unwanted = unwanted.clone();
         self.connections.agent(Arc::new(move || unwanted().is_some()))
     }
 
-    /// What time it is at LangFast, to the second; `None` if it does not say. Asks for Supabase Auth's
-    /// state (inferred), but any answer does: it is the `Date` that counts.
+    /// Returns LangFast's time, to the second, from the `Date` of an answer; `None` if it has none.
+    /// Asks for Supabase Auth's health (inferred), but any answer will do.
     ///
     /// # Errors
-    /// [`Step::SignIn`]: no answer, or one that says that the server is broken.
+    /// [`Step::SignIn`]: no answer, or a status of 500 or more.
     pub fn clock(&self) -> Result<Option<SystemTime>, Error> {
         let fail = |failure| Error::upstream(Step::SignIn, failure);
         let url = self.endpoint().url("http", "/auth/v1/health");
@@ -159,7 +159,7 @@ impl Api {
             .map_err(|_| not_understood(Step::SignIn, "no session in it"))
     }
 
-    /// Creates a prompt and gives its id (known). Any later run may name it.
+    /// Creates a prompt and returns its id (known). Any later run may name it.
     ///
     /// # Errors
     /// [`Step::CreatePrompt`]; an expired token is a 401.
@@ -174,8 +174,8 @@ impl Api {
         let body = json!({
             "p_name": format!("api-{millis}"),
             "p_icon": "openai",
-            // A run carries its own: what stands here is never executed, so no user's text has to
-            // be stored with the prompt.
+            // Never executed, since each run carries its own: no user's text has to be stored with the
+            // prompt.
             "p_meta": {
                 "model": model,
                 "messages": [{"role": "user", "content": "Created by langfast2api"}],
@@ -194,8 +194,8 @@ impl Api {
 
     /// Starts a run of `prompt_meta` under an existing prompt (known).
     ///
-    /// Sent once: a call whose answer was lost is not repeated, since the run may have started. Given
-    /// up when it is not wanted any more.
+    /// A call whose answer was lost is not repeated, since the run may have started. The call is given
+    /// up once `unwanted` returns an error.
     ///
     /// # Errors
     /// [`Step::StartRun`]; an expired token is a 401.
@@ -239,8 +239,8 @@ impl Api {
         Ok(Started { run_id, job_id })
     }
 
-    /// One call: the body of a successful answer, or the error that the answer is. A call that
-    /// certainly had no effect is made once more.
+    /// Makes a call and returns the body of a successful answer. A failed call is made once more if
+    /// [`may_repeat`] allows it.
     fn post(&self, call: &ApiCall<'_>, body: &Value) -> Result<Vec<u8>, Error> {
         let body = serde_json::to_vec(body).expect("JSON values always serialise");
         let first = self.post_once(call, &body);
@@ -267,7 +267,7 @@ impl Api {
         let result = match result {
             Ok(answer) if (200..=299).contains(&answer.status) => Ok(answer.body),
             Ok(answer) => Err(Error::upstream(step, answer.into_failure())),
-            // What was given up is no failure of LangFast's.
+            // A call that was given up is not LangFast's failure.
             Err(failure) => Err(unwanted().unwrap_or_else(|| Error::upstream(step, failure))),
         };
         self.vitals.note_call(step, &result, took);
@@ -324,7 +324,7 @@ impl Api {
     }
 }
 
-/// What a POST is about, besides its body.
+/// A POST, without its body.
 #[derive(Clone, Copy)]
 struct ApiCall<'a> {
     step: Step,
@@ -333,7 +333,7 @@ struct ApiCall<'a> {
     unwanted: &'a Unwanted,
 }
 
-/// A connection that could not be made, as a failure of whatever step wanted it.
+/// Turns a connection that could not be made into the failure of the step that needed it.
 pub fn dial_failure(error: DialError, limit: Duration) -> Failure {
     match error {
         DialError::Failed(why) => Failure::Unreachable(why),
@@ -363,7 +363,7 @@ fn may_repeat(step: Step, failure: &Failure) -> bool {
     }
 }
 
-/// An answer with any status.
+/// An HTTP answer with any status.
 struct ApiAnswer {
     status: u16,
     retry_after: Option<u64>,
@@ -371,9 +371,9 @@ struct ApiAnswer {
 }
 
 impl ApiAnswer {
-    /// Reads the error shapes of Supabase Auth (`error_code`, `msg`), PostgREST (`code`, `message`)
-    /// and the function (`error`, a string or an object); anything else, as an HTML page of the
-    /// platform in front, gives the status alone.
+    /// Reads the error shapes of Supabase Auth (`error_code`, `msg`), PostgREST (`code`, `message`) and
+    /// the function (`error`, a string or an object), and a short line of plain text. Of anything else,
+    /// such as an HTML page of the platform in front, only the status remains.
     fn into_failure(self) -> Failure {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or(Value::Null);
         let text = |path: &str| body.pointer(path).and_then(Value::as_str);
@@ -392,7 +392,8 @@ impl ApiAnswer {
     }
 }
 
-/// Whether a body that is not JSON is a line of words, rather than a page of the platform in front.
+/// Whether a body that is not JSON is a line of plain text, rather than a page of the platform in
+/// front.
 fn is_plain_message(body: &str) -> bool {
     body.len() < 300 && !body.contains(['<', '{', '['])
 }

@@ -1,4 +1,4 @@
-//! How long a run is waited for.
+//! The deadlines of a run: for its first event, for the silence between two, and for the whole run.
 
 use std::time::{Duration, Instant};
 
@@ -6,22 +6,22 @@ use super::run::RunEvent;
 use crate::config::DeadlineSettings;
 use crate::error::{Error, Failure, Step};
 
-/// A run that says it is done may still bring its last text, but no later than this.
+/// Longest wait for the last text of a run that has said that it is done.
 const ENDING: Duration = Duration::from_secs(1);
 
-/// How long a run may take.
+/// Time limits of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// Until its first event.
+    /// From the start to the first event.
     pub first_event: Duration,
     /// Between two events.
     pub silence: Duration,
-    /// In all.
+    /// From the start to the end.
     pub run: Duration,
 }
 
 impl Deadlines {
-    /// Those that are set.
+    /// The limits in the settings.
     pub fn of(settings: &DeadlineSettings) -> Deadlines {
         Deadlines {
             first_event: settings.first_event_timeout,
@@ -31,13 +31,13 @@ impl Deadlines {
     }
 }
 
-/// The deadlines of one run, from its start on.
+/// Tracks the deadlines of one run from its start.
 #[derive(Clone, Debug)]
 pub struct RunClock {
     deadlines: Deadlines,
     started: Instant,
     last_event: Option<Instant>,
-    /// When the run first said that it is done without saying how.
+    /// The time at which the run first said that it is done, without saying how.
     ending: Option<Instant>,
 }
 
@@ -52,7 +52,7 @@ impl RunClock {
         RunClock::start(self.deadlines)
     }
 
-    /// Takes an event of the run into account.
+    /// Notes an event of the run; the next deadline counts from it.
     pub fn note(&mut self, event: &RunEvent) {
         let now = Instant::now();
         self.last_event = Some(now);
@@ -61,12 +61,12 @@ impl RunClock {
         }
     }
 
-    /// When the run has taken as long as a run may in all.
+    /// The time at which the whole run is over its limit.
     pub fn at_last(&self) -> Instant {
         self.started + self.deadlines.run
     }
 
-    /// Until when the next event is waited for.
+    /// The time by which the next event has to come.
     pub fn deadline(&self) -> Instant {
         let event = match (self.ending, self.last_event) {
             (Some(ending), _) => ending + ENDING,
@@ -76,11 +76,11 @@ impl RunClock {
         event.min(self.at_last())
     }
 
-    /// Says what it means that [`RunClock::deadline`] has passed: nothing more comes of a run that has
-    /// said it is done.
+    /// Judges a run whose [`RunClock::deadline`] has passed: `Ok` if the run has said that it is done,
+    /// so that this is its end.
     ///
     /// # Errors
-    /// [`Step::Run`]: any other run has taken too long; names the setting.
+    /// [`Step::Run`]: the run has taken too long; names the setting.
     pub fn expire(&self) -> Result<(), Error> {
         let Deadlines { first_event, silence, run } = self.deadlines;
         if self.ending.is_some() {

@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// Bytes of the hash that are kept. Each secret has as many fingerprints as there are salts, and shares
-/// each with one of 16 million others: whoever reads one learns 24 bits of the secret, too few to find
-/// even a password by, and a new token passes for an old one less often than once in a million.
+/// Bytes of the hash that are kept. A secret has one fingerprint for each salt, and shares it with one
+/// in 16 million other secrets: whoever reads it learns 24 bits of the secret, too few to find even a
+/// password, and a new token is mistaken for an old one less often than once in a million.
 const KEPT: usize = 3;
 
-/// Enough of a salted SHA-256 to tell whether a secret is the one that it was made of, and too little to
-/// find that secret by. In text: the salt, a colon, and hexadecimal digits.
+/// A truncated, salted SHA-256 of a secret: enough to recognise the secret, too little to find it. As
+/// text: the salt, a colon, and hexadecimal digits.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Fingerprint(String);
@@ -21,7 +21,7 @@ impl Fingerprint {
         Fingerprint::salted(&Uuid::new_v4().simple().to_string(), secret)
     }
 
-    /// Whether it was made of `secret`.
+    /// Whether this is a fingerprint of `secret`.
     pub fn is_of(&self, secret: &str) -> bool {
         let salt = self.0.split(':').next().unwrap_or_default();
         Fingerprint::salted(salt, secret) == *self

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::api::Tokens;
 use super::store::SavedSession;
 
-/// An access token this close to its end is renewed first; a shorter-lived one at three quarters.
+/// An access token is renewed when this much time is left, or a quarter of its lifetime if that is
+/// less.
 pub const MARGIN: Duration = Duration::from_secs(60);
 /// Seconds that an access token lasts when LangFast does not say: Supabase's default.
 const DEFAULT_LIFETIME: u64 = 3600;
-/// Most seconds that an access token is taken to last: a week, the most that Supabase lets be set.
+/// Upper limit of an access token's lifetime, in seconds: a week, the longest that Supabase can be set
+/// to.
 const LONGEST_LIFETIME: u64 = 7 * 24 * 3600;
 
 /// Permission to call LangFast for a while.
@@ -17,7 +19,7 @@ const LONGEST_LIFETIME: u64 = 7 * 24 * 3600;
 pub struct Grant {
     /// The bearer token.
     pub access_token: String,
-    /// Whose it is.
+    /// The id of the user whom the token belongs to.
     pub user_id: String,
     /// The account's address; `None` for an anonymous user.
     pub email: Option<String>,
@@ -26,7 +28,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// What a session permits, whose access token lasts `lifetime` seconds more (at most a week).
+    /// The grant of a session whose access token lasts `lifetime` more seconds (at most a week).
     pub(super) fn of(session: &SavedSession, lifetime: u64) -> Grant {
         let now = Instant::now();
         let lifetime = Duration::from_secs(lifetime.min(LONGEST_LIFETIME));
@@ -46,7 +48,7 @@ impl Grant {
         left - now.saturating_duration_since(self.expires_at).as_secs_f64()
     }
 
-    /// Who is signed in, for people to read.
+    /// The signed-in user, for people to read: an e-mail address, or the id of an anonymous user.
     pub fn who(&self) -> String {
         match &self.email {
             Some(email) => email.clone(),

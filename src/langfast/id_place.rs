@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Where the id of a run stands in its packets: so far from their start, or from their end where the
-/// text, which grows, stands before it.
+/// The position of a run's id in its packets: a distance from their start, or from their end if the
+/// text, which grows, comes before the id.
 #[derive(Clone, Copy)]
 pub struct IdPlace {
     from_end: bool,
@@ -12,7 +12,7 @@ pub struct IdPlace {
 }
 
 impl IdPlace {
-    /// Finds it in a packet with a text at `text`.
+    /// Finds `id` in a packet whose text is at `text`; `None` if it is not there.
     pub fn find(id: &str, packet: &str, text: Range<usize>) -> Option<IdPlace> {
         let length = id.len();
         if let Some(distance) = packet[..text.start].find(id) {
@@ -22,7 +22,7 @@ impl IdPlace {
         Some(IdPlace { from_end: true, distance, length })
     }
 
-    /// What stands in that place.
+    /// The part of `packet` at this position; `None` if the packet is too short.
     pub fn of(self, packet: &str) -> Option<&str> {
         let start = match self.from_end {
             true => packet.len().checked_sub(self.distance)?,

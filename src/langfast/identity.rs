@@ -1,4 +1,5 @@
-//! Who to be to LangFast: the settings against what is kept. Decides and words it; does nothing.
+//! Decides how to sign in to LangFast, from the settings and the kept session, and puts that into
+//! words; has no effects of its own.
 //!
 //! | set | kept | what happens |
 //! | --- | --- | --- |
@@ -12,9 +13,9 @@
 //! | a refresh token used before | an anonymous user's, or none | an error: an account was wanted, and none can be had |
 //! | a refresh token that LangFast refused | a session from before | an error, until `login` or another token |
 //!
-//! A refresh token works once, so it must never be sent again once the session that it gave is kept: that
-//! would end the session. Which tokens were used is kept as fingerprints, not as tokens. An e-mail
-//! address goes before a refresh token; the password alone is nothing.
+//! A refresh token works once, so it must never be sent again while the session that it began is kept:
+//! that would end the session. Used tokens are kept as fingerprints, not as tokens. An e-mail address
+//! takes precedence over a refresh token; a password alone has no effect.
 
 use super::store::{Saved, SavedSession};
 use crate::config::{Account, SetToken};
@@ -22,22 +23,22 @@ use crate::config::{Account, SetToken};
 /// How the next sign-in is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignInPlan {
-    /// By the kept session.
+    /// With the kept session.
     GoOn,
-    /// By the refresh token that is set.
+    /// With the refresh token in the settings.
     SetToken,
-    /// By the password that is set.
+    /// With the password in the settings.
     Password,
     /// As a new anonymous user.
     SignUp,
-    /// Not at all: the refresh token that is set has been used up.
+    /// Not at all: the refresh token in the settings has been used up.
     UsedUp,
-    /// Not at all: LangFast refused the refresh token that is set.
+    /// Not at all: LangFast refused the refresh token in the settings.
     Refused,
 }
 
 impl SignInPlan {
-    /// The table above.
+    /// Decides by the table at the head of this file.
     pub fn of(account: &Account, saved: &Saved) -> SignInPlan {
         let session = saved.session.as_ref();
         if let Some((email, _)) = &account.login {
@@ -51,7 +52,7 @@ impl SignInPlan {
         };
         let is_account = session.is_some_and(|session| session.email.is_some());
         match saved.use_of(&set.token) {
-            // What is kept may have begun with this very token, and sending it would end it.
+            // The kept session may have begun with this very token; sending it would end the session.
             None if is_account && saved.used_tokens.is_none() => SignInPlan::GoOn,
             None => SignInPlan::SetToken,
             Some(used) if used.refused => SignInPlan::Refused,
@@ -70,18 +71,18 @@ fn began_with(session: Option<&SavedSession>, set: &SetToken) -> bool {
     began_with.is_some_and(|fingerprint| fingerprint.is_of(&set.token))
 }
 
-/// What is to be expected of the next sign-in, for people to read.
+/// A description of the next sign-in, for people to read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outlook {
-    /// As whom, to be read after "as".
+    /// The user, worded to be read after "as".
     pub who: String,
-    /// What the server will do about it, if it does not just go on with the session that is kept.
+    /// What the server will do to sign in, unless it just goes on with the kept session.
     pub change: Option<String>,
-    /// Settings that do not do what they seem to. Names no account.
+    /// Settings that do not do what they seem to do. Names no account.
     pub warnings: Vec<String>,
 }
 
-/// What the settings and what is kept come to.
+/// Describes the sign-in that follows from the settings and the kept session.
 pub fn outlook(account: &Account, saved: &Saved) -> Outlook {
     let plan = SignInPlan::of(account, saved);
     let session = saved.session.as_ref();
@@ -118,7 +119,7 @@ fn whose(session: &SavedSession) -> String {
     }
 }
 
-/// Why there is no way to sign in, and what to do.
+/// Explains why signing in is not possible, and what to do.
 pub fn cannot(plan: SignInPlan, set: &SetToken, saved: &Saved) -> String {
     let what = match plan {
         SignInPlan::Refused => {

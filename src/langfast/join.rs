@@ -1,4 +1,4 @@
-//! From a connection to a socket that has joined the prompt runner: the handshakes of WebSocket,
+//! Turns a connection into a socket that has joined the prompt runner: the handshakes of WebSocket,
 //! Engine.IO and Socket.IO.
 
 use tungstenite::client::{ClientRequestBuilder, client_with_config};
@@ -12,18 +12,18 @@ use crate::net::dial::{Endpoint, OutboundConnection};
 
 /// Engine.IO 4 over WebSocket, without polling first (known).
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
-/// Bytes that one read of the socket may bring. tungstenite's own buffer doubles when what was read of a
-/// message and the whole of it no longer fit together, so a larger one makes it double sooner.
+/// Bytes of one read from the socket. Small, because tungstenite's own buffer doubles once a message
+/// and what has been read of it no longer fit together, and a larger read makes it double sooner.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// A socket to the runner.
+/// The WebSocket to LangFast's prompt runner.
 pub type RunnerSocket = WebSocket<OutboundConnection>;
 
-/// Joins the runner at `endpoint` as the holder of an access token, within the connection's deadline.
-/// Messages of answers of up to `answer_limit` bytes of text are taken.
+/// Joins the runner at `endpoint` as the holder of the access token `token`, within the connection's
+/// deadline. The socket accepts messages with up to `answer_limit` bytes of text.
 ///
 /// # Errors
-/// The connection broke, what came is not what is known, or the token was refused.
+/// The connection broke, the server does not speak the known protocol, or it refused the token.
 pub fn join(
     connection: OutboundConnection,
     endpoint: &Endpoint,
@@ -50,7 +50,7 @@ pub fn join(
     Ok((socket, open))
 }
 
-/// Engine.IO's handshake, then Socket.IO's CONNECT as the token's holder.
+/// Performs Engine.IO's handshake, then Socket.IO's CONNECT with the token.
 fn connect(socket: &mut RunnerSocket, token: &str) -> Result<Open, Failure> {
     let broken = |error: tungstenite::Error| Failure::Broken(clean(&error.to_string()));
     let mut open = None;

@@ -1,8 +1,8 @@
-//! Where the requests that need the socket and the thread that owns it meet: who needs it, whether it is
-//! connected, and the runs whose events it brings. Nothing in here waits for the network.
+//! The state that requests share with the thread that owns the socket: who needs the socket, whether it
+//! is connected, and the runs whose events it brings. Nothing in here waits for the network.
 //!
-//! Requests and thread sleep on a condition variable each, and nobody notifies the one that it sleeps on:
-//! those who wait for the socket would keep each other awake.
+//! Requests and the thread sleep on different condition variables, and none notifies the one that it
+//! sleeps on itself: else the requests that wait for the socket would keep each other awake.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,13 +23,13 @@ mod interleavings;
 
 /// A request gives up after this many failed attempts to connect.
 const ATTEMPTS: u64 = 2;
-/// The longest time that LangFast is left alone at its word.
+/// Longest pause that LangFast can ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// What the thread and the requests share.
+/// The state that the socket's thread and the requests share.
 pub struct Leases {
     limits: LeaseLimits,
-    /// Whether this user is the one that is signed in.
+    /// Tells whether the user of this id is signed in now.
     is_signed_in: Box<dyn Fn(&str) -> bool + Send + Sync>,
     state: Mutex<State>,
     /// Wakes the requests that wait for the socket: it is connected, or an attempt has failed.
@@ -38,7 +38,7 @@ pub struct Leases {
     needed: Condvar,
 }
 
-/// How long is waited, and how much is kept.
+/// Limits of the socket and its runs.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaseLimits {
     /// How long a request waits for the socket.
@@ -50,17 +50,17 @@ pub struct LeaseLimits {
 }
 
 struct State {
-    /// Whether the thread is there.
+    /// Whether the thread runs.
     thread: bool,
-    /// Whether the thread is to end, whoever has a lease.
+    /// Whether the thread has to end, even if there are leases.
     closed: bool,
     /// The connected socket.
     link: Option<Link>,
-    /// Attempts failed so far, the last one's error, and when the next may be made at the earliest.
+    /// Number of failed attempts so far, the error of the last one, and the earliest time of the next.
     failures: u64,
     failure: Option<Error>,
     not_before: Option<Instant>,
-    /// Requests that have a use for the socket, and those of them that wait for it to be connected.
+    /// Number of leases, and of requests among them that wait for the connection.
     leases: usize,
     waiting: usize,
     /// When the last lease ended.
@@ -71,45 +71,47 @@ struct State {
 /// A connected socket.
 pub struct Link {
     user_id: String,
-    /// Has the thread that reads it look what to do.
+    /// Interrupts the thread that reads the socket, so that it asks what to do next.
     wake: Box<dyn Fn() + Send>,
-    /// Whether it is of no use, because another user has signed in.
+    /// Whether the socket is of no use, because another user has signed in.
     is_former: bool,
 }
 
 impl Link {
-    /// The socket of this user, whose thread `wake` calls away from reading.
+    /// The connected socket of this user; `wake` interrupts the thread that reads it.
     pub fn new(user_id: String, wake: Box<dyn Fn() + Send>) -> Link {
         Link { user_id, wake, is_former: false }
     }
 }
 
-/// What the thread does that reads the socket.
+/// What the thread that reads the socket has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instruction {
-    /// It reads on, and looks again when it is woken, or at this time.
+    /// Read on, and ask again when woken, or at this time.
     ReadOn(Option<Instant>),
-    /// It closes the socket, which nobody needs or can use; this says why. No lease counts on it any more.
+    /// Close the socket, for this reason: nobody needs it, or nobody can use it. No lease relies on it
+    /// any more.
     Close(&'static str),
 }
 
 /// How long the thread waits between two attempts.
 #[derive(Clone, Copy, Debug)]
 pub struct Pause {
-    /// When no request waits for the socket.
+    /// While no request waits for the socket.
     pub full: Duration,
-    /// When one does.
+    /// While a request waits for the socket.
     pub hurried: Duration,
 }
 
 impl Pause {
-    /// None.
+    /// No pause.
     pub const NONE: Pause = Pause { full: Duration::ZERO, hurried: Duration::ZERO };
 }
 
-// What requests do.
+// Called by requests.
 impl Leases {
-    /// Nobody needs the socket yet.
+    /// The state of a socket that nobody needs yet. `is_signed_in` tells whether the user of an id is
+    /// signed in now.
     pub fn new(
         limits: LeaseLimits,
         is_signed_in: Box<dyn Fn(&str) -> bool + Send + Sync>,
@@ -119,10 +121,10 @@ impl Leases {
         Arc::new(Leases { limits, is_signed_in, state, news, needed })
     }
 
-    /// A claim on the socket. `start_thread` starts the thread if there is none.
+    /// Claims the socket. Calls `start_thread` if the thread does not run.
     ///
     /// # Errors
-    /// Those of `start_thread`.
+    /// The error of `start_thread`.
     pub fn lease(
         leases: &Arc<Leases>,
         start_thread: impl FnOnce() -> Result<(), Error>,
@@ -144,7 +146,7 @@ impl Leases {
         self.lock().link.is_some()
     }
 
-    /// Has the thread end.
+    /// Makes the thread end.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -166,9 +168,9 @@ fn wait<'a>(
     waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
 }
 
-// What the thread does.
+// Called by the thread.
 impl Leases {
-    /// The socket is connected.
+    /// Notes that the socket is connected, and wakes the requests that wait for it.
     pub fn note_link(&self, link: Link) {
         let mut state = self.lock();
         state.link = Some(link);
@@ -177,7 +179,7 @@ impl Leases {
         self.news.notify_all();
     }
 
-    /// An attempt to connect has failed.
+    /// Notes that an attempt to connect has failed, and wakes the requests that wait for the socket.
     pub fn note_failure(&self, error: Error) {
         let mut state = self.lock();
         state.failures += 1;
@@ -186,13 +188,13 @@ impl Leases {
         self.news.notify_all();
     }
 
-    /// The socket is lost. Those who wait do so for another one: this is no news to them.
+    /// Notes that the socket is lost. Wakes no request: those that wait do so for another socket.
     pub fn note_loss(&self) {
         self.lock().link = None;
     }
 
-    /// Says what the thread that reads the socket does next. To close it is decided while no lease can be
-    /// taken: who takes one finds the socket either kept or gone.
+    /// Decides what the thread that reads the socket does next. No lease can be taken meanwhile: the
+    /// next one finds the socket either kept or gone.
     pub fn look(&self) -> Instruction {
         let mut state = self.lock();
         let why = if state.closed {
@@ -213,7 +215,8 @@ impl Leases {
         Instruction::Close(why)
     }
 
-    /// Waits until the next attempt is due; false ends the thread, since nobody needs the socket.
+    /// Waits until the next attempt is due. Returns false if nobody needs the socket, so that the
+    /// thread has to end.
     pub fn pause(&self, pause: Pause, heartbeat: &Heartbeat) -> bool {
         let began = Instant::now();
         let mut state = self.lock();
@@ -234,12 +237,12 @@ impl Leases {
         }
     }
 
-    /// Hands a packet to its run without parsing it, if that can be: see [`Routes::grow`].
+    /// Passes a packet to its run without parsing it, if possible: see [`Routes::grow`].
     pub fn grow(&self, packet: &str) -> bool {
         self.lock().routes.grow(packet)
     }
 
-    /// Hands a notice, which came in `packet`, to its run.
+    /// Passes a notice, which came in `packet`, to its run.
     pub fn dispatch(&self, packet: &str, notice: &Notice<'_>) {
         self.lock().routes.dispatch(packet, notice);
     }
@@ -261,7 +264,7 @@ impl State {
         }
     }
 
-    /// Calls the thread away from reading, to look what to do.
+    /// Interrupts the thread's reading, so that it asks what to do next.
     fn wake_thread(&self) {
         if let Some(link) = &self.link {
             (link.wake)();
@@ -269,23 +272,23 @@ impl State {
     }
 }
 
-/// A request's claim on the socket; while there is one it is kept.
+/// A request's claim on the socket: while there is a lease, the socket is kept.
 pub struct Lease {
     leases: Arc<Leases>,
-    /// Attempts that had failed when it began.
+    /// Number of attempts that had failed when the lease began.
     failures: u64,
     /// The run that was started under it.
     run: Option<RunKey>,
 }
 
 impl Lease {
-    /// Waits until the socket is connected as this user: a run must not be started before. False if
-    /// another user has signed in since.
+    /// Waits until the socket is connected as this user, which it has to be before a run is started.
+    /// Returns false if another user has signed in since.
     ///
     /// # Errors
-    /// [`Step::Connect`]: the second failed attempt, one that trying again cannot mend, or the deadline,
-    /// which is that of a connection and of the handshakes together. Why it is not wanted any more, if it
-    /// is not.
+    /// [`Step::Connect`]: the second failed attempt, one that trying again cannot mend, or the
+    /// deadline, which is the connection's and the handshakes' together. The error that `unwanted`
+    /// returns.
     pub fn connected(&self, user_id: &str, unwanted: &Unwanted) -> Result<bool, Error> {
         let limit = self.leases.limits.connect;
         let deadline = Instant::now() + limit;
@@ -314,7 +317,7 @@ impl Lease {
         result
     }
 
-    /// Whether the socket is this user's; `None` if there is none that anybody can use.
+    /// Whether the socket is this user's; `None` if there is no socket that anybody can use.
     fn link_is_of(&self, state: &mut State, user_id: &str) -> Option<bool> {
         let link = state.link.as_mut()?;
         if link.user_id == user_id {
@@ -340,7 +343,7 @@ impl Lease {
         Ok(())
     }
 
-    /// Asks for the events of the run that was started under this lease, those included that have
+    /// Subscribes to the events of the run that was started under this lease, including those that have
     /// come already.
     pub fn subscribe(mut self, started: Started) -> Subscription {
         let (run, events) = self.leases.lock().routes.claim(started);
@@ -366,19 +369,19 @@ impl Drop for Lease {
     }
 }
 
-/// A run's events. Dropping it gives the run up here; LangFast knows no way to cancel one.
+/// The events of a run. Dropping it abandons the run here; LangFast has no known way to cancel one.
 pub struct Subscription {
     /// The run's events.
     pub events: Receiver<RunEvent>,
     _lease: Lease,
 }
 
-/// Whether a failed attempt to connect will not be mended by trying again at once.
+/// Whether trying again at once cannot mend a failed attempt to connect.
 fn is_final(error: &Error) -> bool {
     match error {
         Error::Upstream { failure, .. } => match failure {
             Failure::NeedsOperator(_) | Failure::HoldOff { .. } | Failure::Refused(_) => true,
-            // Who has waited that long need not wait as long again.
+            // A request that has waited this long need not wait as long again.
             Failure::TimedOut { .. } => true,
             Failure::Status { status, .. } => *status < 500,
             _ => false,
@@ -387,7 +390,7 @@ fn is_final(error: &Error) -> bool {
     }
 }
 
-/// How long LangFast wants to be left alone.
+/// The pause that LangFast asks for in an error, if it does.
 fn told_to_wait(error: &Error) -> Option<Duration> {
     let Error::Upstream { failure, .. } = error else { return None };
     let seconds = match failure {

@@ -1,21 +1,21 @@
-//! Numbers in forms that their writer should not use, but may.
+//! Reads numbers in unusual forms: with a fraction, too large, or as a string.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// Reads a count of seconds, at least 1: a number with or without a fraction, or one in quotes. Anything
-/// else counts as nothing; what is too large becomes the largest.
+/// Reads a number of seconds, at least 1: with or without a fraction, or in quotes. Anything else is
+/// `None`; a number that is too large becomes the largest.
 ///
 /// # Errors
 /// When what is read is no JSON.
 pub fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-    // Not as a number: one that fits no type makes serde_json refuse all that is around it.
+    // Read as raw text, because serde_json rejects the whole document if a number in it fits no type.
     let text = Box::<RawValue>::deserialize(from)?;
     let number: Option<f64> = text.get().trim_matches('"').trim().parse().ok();
     Ok(number.filter(|seconds| *seconds >= 1.0).map(|seconds| seconds as u64))
 }
 
-/// Reads a Unix time as [`seconds`] does; 0 if it is none.
+/// Reads a Unix time as [`seconds`] does; returns 0 if there is none.
 ///
 /// # Errors
 /// When what is read is no JSON.

@@ -1,4 +1,4 @@
-//! A prompt as LangFast's `prompt_meta`, fitted to what the model accepts.
+//! Writes a prompt as LangFast's `prompt_meta`, fitted to what the model accepts.
 
 use serde_json::{Map, Value, json};
 
@@ -6,12 +6,12 @@ use crate::chat::models::Model;
 use crate::chat::{Message, Prompt, ResponseFormat, Role};
 use crate::error::Error;
 
-/// The `prompt_meta` of a run, and the names of what was asked for and is left out because the
-/// model's record does not list it.
+/// Returns the `prompt_meta` of a run, and the names of the fields that are left out because the
+/// model's record does not list them.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a form of answer that the model cannot give: leaving that out would give
-/// an answer of another kind than was asked for.
+/// [`Error::Invalid`] for a `response_format` that the model does not support: without it the answer
+/// would be of another kind than was asked for.
 pub fn prompt_meta(prompt: &Prompt, model: &Model) -> Result<(Value, Vec<&'static str>), Error> {
     let mut meta = Map::new();
     let mut left_out = Vec::new();
@@ -54,7 +54,8 @@ pub fn prompt_meta(prompt: &Prompt, model: &Model) -> Result<(Value, Vec<&'stati
     Ok((Value::Object(meta), left_out))
 }
 
-/// Known: a string for text. Inferred: a string for `json_object`, OpenAI's object for `json_schema`.
+/// The `response_format` of a run, if the model accepts one. Known: a string for text. Inferred: a
+/// string for `json_object`, OpenAI's object for `json_schema`.
 fn response_format(format: Option<&ResponseFormat>, model: &Model) -> Result<Option<Value>, Error> {
     let format = format.unwrap_or(&ResponseFormat::Text);
     if model.accepts_value("response_format", format.name()) {
@@ -78,8 +79,8 @@ fn response_format(format: Option<&ResponseFormat>, model: &Model) -> Result<Opt
     ))
 }
 
-/// The messages with instructions under the role that the model takes; where it takes none, at the
-/// head of the first user message.
+/// The messages, with instructions under the role that the model accepts, or, if it accepts none, at
+/// the head of the first user message.
 fn messages(messages: &[Message], model: &Model) -> Value {
     let is_instruction = |m: &&Message| matches!(m.role, Role::System | Role::Developer);
     let plain = |role: Role, content: &str| json!({"role": role.name(), "content": content});

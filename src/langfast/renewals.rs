@@ -1,5 +1,5 @@
-//! The present grant, and that one thread at a time renews it while all others wait for the outcome.
-//! Knows nothing of how a grant is got.
+//! The present grant: one thread at a time renews it, and all others wait for the outcome. Knows
+//! nothing of how a grant is obtained.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
@@ -9,10 +9,10 @@ use super::grant::Grant;
 use crate::error::{Error, Failure, Step};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// Longest that LangFast's wish to be left alone is heeded.
+/// Longest pause that LangFast can ask for, in seconds.
 const LONGEST_HOLD_OFF: u64 = 3600;
 
-/// What a renewal brings.
+/// The result of a renewal.
 pub struct Obtained {
     /// The grant.
     pub grant: Grant,
@@ -33,24 +33,24 @@ pub struct Renewals {
 struct State {
     grant: Option<Arc<Grant>>,
     prompt: KeptPrompt,
-    /// Whether a thread is at it.
+    /// Whether a thread is renewing.
     renewing: bool,
-    /// How many renewals have ended, and how the last one did.
+    /// Number of renewals that have ended, and the last one.
     count: u64,
     last: Option<EndedRenewal>,
-    /// How often the grant was let go of.
+    /// Number of calls of [`Renewals::reload`].
     reloads: u64,
-    /// After a 429 nobody asks before this.
+    /// The time before which nobody asks LangFast after a 429.
     hold_off: Option<Instant>,
 }
 
-/// The prompt of whom the last renewal has signed in.
+/// The prompt of the user whom the last renewal has signed in.
 #[derive(Default)]
 struct KeptPrompt {
     user_id: String,
     id: Option<String>,
-    /// Whether it was set or forgotten here. Then no renewal may change it: what that brings may have
-    /// been read before.
+    /// Whether [`Renewals::set_prompt_id`] has set or removed the id. Then no renewal changes it: what
+    /// that brings may have been read before.
     is_own: bool,
 }
 
@@ -61,12 +61,14 @@ struct EndedRenewal {
 }
 
 impl Renewals {
-    /// The present grant if it lasts a while yet and is not the `refused` one (an access token), else the
-    /// outcome of a renewal: of one that ends while the caller waits, or of its own, by `obtain`. That
-    /// is given the access token that is not good any more, if there is one.
+    /// Returns the present grant if it has time left and its access token is not `refused`; else the
+    /// outcome of a renewal, either one that ends while the caller waits or the caller's own. The
+    /// caller's own is made by `obtain`, which takes the access token that is no longer good, if there
+    /// is one.
     ///
     /// # Errors
-    /// Those of `obtain`, shared by all who wait; [`Failure::HoldOff`] if LangFast has asked for time.
+    /// The error of `obtain`, shared by all who wait; [`Failure::HoldOff`] if LangFast has asked for a
+    /// pause.
     pub fn get(
         &self,
         refused: Option<&str>,
@@ -94,8 +96,8 @@ impl Renewals {
             if let Some(grant) = state.grant.as_ref().filter(|grant| is_good(grant)) {
                 return ControlFlow::Break(Ok(grant.clone()));
             }
-            // Somebody tried while we waited: their outcome is ours, though the grant be short-lived.
-            // Not if it was got before the reload that we come after.
+            // A renewal that ended while we waited counts for us too, even if its grant is short-lived;
+            // but not if it began before the last reload before this call.
             let ended =
                 state.last.as_ref().filter(|ended| state.count > seen && ended.began >= reloads);
             match ended.map(|ended| &ended.outcome) {
@@ -117,8 +119,8 @@ impl Renewals {
         ControlFlow::Continue(RenewalTurn { renewals: self, old, began, ended: false })
     }
 
-    /// Lets go of the present grant, and of the wait that LangFast asked for: somebody else may be
-    /// signed in now.
+    /// Drops the present grant, and the pause that LangFast has asked for: somebody else may be signed
+    /// in now.
     pub fn reload(&self) {
         let mut state = self.state();
         state.grant = None;
@@ -131,7 +133,7 @@ impl Renewals {
         self.state().grant.clone()
     }
 
-    /// Why the last renewal failed, if it did.
+    /// The error of the last renewal, if it failed.
     pub fn failure(&self) -> Option<Error> {
         self.state().last.as_ref().and_then(|ended| ended.outcome.as_ref().err().cloned())
     }
@@ -151,14 +153,14 @@ impl Renewals {
         }
     }
 
-    /// The state; a panic has left it whole, so that a poisoned lock is taken over.
+    /// Locks the state. A poisoned lock is taken over, because no panic leaves the state half changed.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// How long LangFast wants to be left alone yet.
+    /// What is left of the pause that LangFast has asked for.
     fn hold_off(&self) -> Option<Duration> {
         self.hold_off?.checked_duration_since(Instant::now())
     }
@@ -172,7 +174,7 @@ impl State {
                 let (user_id, id) = (grant.user_id.clone(), obtained.prompt_id);
                 self.prompt = KeptPrompt { user_id, id, is_own: false };
             }
-            // What was got before a reload is good for those who waited for it, not for later ones.
+            // A grant from before a reload is good for those who waited for it, not for later callers.
             self.grant = (self.reloads == began).then(|| grant.clone());
             grant
         });
@@ -183,7 +185,8 @@ impl State {
     }
 }
 
-/// The renewing thread's turn; a panic in it ends it as a failure, so that nobody waits for ever.
+/// The turn of the thread that renews. Dropping it by a panic ends the renewal as a failure, so that
+/// nobody waits for ever.
 struct RenewalTurn<'a> {
     renewals: &'a Renewals,
     old: Option<Arc<Grant>>,
@@ -213,13 +216,13 @@ impl Drop for RenewalTurn<'_> {
     }
 }
 
-/// We keep away from LangFast: why, and for how long.
+/// The error while LangFast is not asked for a sign-in: why, and for how long.
 pub fn hold_off(why: &str, wait: Duration) -> Error {
     let seconds = wait.as_secs().max(1);
     Error::upstream(Step::SignIn, Failure::HoldOff { message: why.to_owned(), seconds })
 }
 
-/// How long Supabase wants to be left alone after a 429.
+/// The pause that Supabase asks for with a 429.
 fn retry_after(error: &Error) -> Option<Duration> {
     match error {
         Error::Upstream { failure: Failure::Status { status: 429, retry_after, .. }, .. } => {

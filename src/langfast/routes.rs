@@ -1,4 +1,4 @@
-//! The runs whose events the socket brings, and which event is whose.
+//! Routes the socket's events to the runs that they belong to.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -10,60 +10,62 @@ use super::api::Started;
 use super::id_place::IdPlace;
 use super::run::{Notice, Progress, RunEvent, range_within};
 
-/// Runs kept that nobody has asked for yet: their events came before the answer that names them, or
-/// they are another program's. When there are more, the oldest goes.
+/// Most early runs that are kept: their events came before the answer that names them, or they are
+/// another program's. If there are more, the oldest is dropped.
 const MOST_EARLY: usize = 256;
-/// Bytes that these runs may take together. The latest one is kept even if it alone takes more.
+/// Most bytes that early runs take together. The one with the latest event is kept even if it alone
+/// takes more.
 const MOST_EARLY_BYTES: usize = 16 << 20;
-/// Ids of runs that are over which are remembered: LangFast goes on with a run that was given up, for
-/// minutes perhaps, and each run has two ids.
+/// Number of ids of finished and abandoned runs that are remembered, two for each run: LangFast goes on
+/// with an abandoned run, perhaps for minutes.
 const MOST_OVER: usize = 2048;
-/// For so long after an event of somebody else's run, a failure that names no run may be theirs.
+/// Time after an event of another program's run in which a failure that names no run may belong to that
+/// program.
 const SHARED: Duration = Duration::from_secs(600);
-/// Room for so many runs is kept while there are none.
+/// Number of runs for which the maps keep room while there are none.
 const FEW_RUNS: usize = 16;
 
-/// The runs.
+/// The runs whose events are expected or kept.
 pub struct Routes {
     runs: HashMap<RunKey, RunRoute>,
-    /// The run that an id names. A run that was asked for has two: LangFast's of its job and ours; an
-    /// early one has that which its first event named first.
+    /// Maps an id to its run. A claimed run has two ids: LangFast's id of the job, and our id of the
+    /// run. An early run has the id that its first event names first.
     by_id: HashMap<String, RunKey>,
     last_key: RunKey,
-    /// The runs that nobody has asked for yet, and the bytes that each takes.
+    /// The early runs, which no request has claimed yet, each with the bytes that it takes.
     early: BTreeMap<RunKey, usize>,
     over: Over,
-    /// Where packets have named their run lately.
+    /// The position of the run's id in the latest packets.
     id_place: Option<IdPlace>,
     /// How many runs are being started.
     starting: usize,
-    /// When an event came last that was certainly of somebody else's run.
+    /// The time of the latest event that certainly belonged to another program's run.
     foreign: Option<Instant>,
     /// Longest text of one answer, in bytes.
     answer_limit: usize,
 }
 
-/// What a run is known by in here. Later runs have larger keys.
+/// Identifies a run within [`Routes`]. Later runs have larger keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunKey(u64);
 
 struct RunRoute {
     progress: Progress,
-    /// Those that name it in [`Routes::by_id`].
+    /// The run's ids in [`Routes::by_id`].
     ids: Vec<String>,
     events: Destination,
 }
 
 /// Where a run's events go.
 enum Destination {
-    /// To the request that asked for them.
+    /// To the request that has claimed the run.
     Wanted(Sender<RunEvent>),
-    /// Nowhere yet.
+    /// Kept here until a request claims the run.
     Early(Vec<RunEvent>),
 }
 
 impl Routes {
-    /// No runs yet; each may have `answer_limit` bytes of text.
+    /// Starts without runs; each may bring `answer_limit` bytes of text.
     pub fn new(answer_limit: usize) -> Routes {
         Routes {
             runs: HashMap::new(),
@@ -78,31 +80,34 @@ impl Routes {
         }
     }
 
-    /// A run is about to be started: until it has been claimed or given up, events of unknown runs are
-    /// kept, as they may be its. Ends with [`Routes::claim`] or [`Routes::end_start`].
+    /// Announces that a run is about to be started: events of unknown runs are kept from now on, since
+    /// they may belong to it. Followed by [`Routes::claim`] or [`Routes::end_start`].
     pub fn begin_start(&mut self) {
         self.starting += 1;
     }
 
-    /// The run was not started after all.
+    /// Ends what [`Routes::begin_start`] has announced. If no other run is being started, the early
+    /// runs are dropped.
     pub fn end_start(&mut self) {
         self.starting -= 1;
         if self.starting > 0 {
             return;
         }
         while let Some((&key, _)) = self.early.first_key_value() {
-            // Who has started it has not been told, or it is another program's.
+            // The program that started the run never learned its id, or is another one.
             self.foreign = Some(Instant::now());
             self.forget(key);
         }
     }
 
-    /// The run that has been started, and its events, those included that have come already.
+    /// Claims a run that has been started; returns its key and its events, including those that have
+    /// come already.
     pub fn claim(&mut self, started: Started) -> (RunKey, Receiver<RunEvent>) {
         let ids = vec![started.job_id, started.run_id];
         let early: Vec<RunRoute> = ids.iter().filter_map(|id| self.take_early(id)).collect();
-        // If events came under either name alone, the one with more text counts. Should the end have come
-        // under the other, the run ends by its deadline, but its text is never cut.
+        // If some events named only one id and some only the other, the id with more text counts.
+        // Should the end have come under the other, the run ends by its deadline, but its text is never
+        // cut.
         let early = early.into_iter().max_by_key(RunRoute::reached);
         let (events, receiver) = unbounded();
         let progress = match early {
@@ -117,20 +122,21 @@ impl Routes {
         (key, receiver)
     }
 
-    /// Nobody wants the events of this run any more, whether it has ended or not.
+    /// Drops a run whose events nobody wants any more, whether it has ended or not, and remembers its
+    /// ids.
     pub fn remove(&mut self, key: RunKey) {
         let route = self.forget(key);
         route.into_iter().flat_map(|route| route.ids).for_each(|id| self.over.add(&id));
     }
 
-    /// Lets go of the room that a burst has needed.
+    /// Frees the room that a burst of runs has needed.
     pub fn shrink(&mut self) {
         self.runs.shrink_to(FEW_RUNS);
         self.by_id.shrink_to(FEW_RUNS);
     }
 
-    /// Hands a packet that is the last one of its run but for more text to that run, without parsing
-    /// it; false if it is any other.
+    /// Takes the fast path for a packet that differs from the run's last one only by longer text:
+    /// passes the new text on without parsing the packet. Returns false for any other packet.
     pub fn grow(&mut self, packet: &str) -> bool {
         let id = self.id_place.and_then(|place| place.of(packet));
         let Some(&key) = id.and_then(|id| self.by_id.get(id)) else { return false };
@@ -141,7 +147,7 @@ impl Routes {
         true
     }
 
-    /// Hands a notice, which came in `packet`, to the run that it belongs to.
+    /// Passes a notice, which came in `packet`, to the run that it belongs to.
     pub fn dispatch(&mut self, packet: &str, notice: &Notice<'_>) {
         let Some(key) = self.find_or_keep(notice) else {
             match notice.is_failure() {
@@ -160,7 +166,8 @@ impl Routes {
         self.note_id_place(packet, notice);
     }
 
-    /// The run that a notice is about, a new one if it may be one that is being started.
+    /// Returns the run that a notice is about. Adds an early run if the notice may belong to one that
+    /// is being started.
     fn find_or_keep(&mut self, notice: &Notice<'_>) -> Option<RunKey> {
         if let Some(&key) = notice.ids.iter().find_map(|id| self.by_id.get(id)) {
             return Some(key);
@@ -181,14 +188,14 @@ impl Routes {
         Some(key)
     }
 
-    /// The run that a failure of nothing in particular is taken to be of.
+    /// The run that a failure without a run's id is attributed to, if only one can be meant.
     ///
     /// Events go to every socket of the user, so such a failure may be about a run of another instance
-    /// with the same account, or of the web page. To end a sound run for it would lose an answer and a
-    /// request of the quota; a run that has failed and is not ended here is ended by its deadline, which is
-    /// named. So it counts only for a run that alone can be meant: no other is under way or being started,
-    /// it has shown no sign of life, as a failure would be named after its run from then on, and nobody
-    /// else has been seen to run anything lately.
+    /// with the same account, or of the web page. Ending a sound run for it would lose an answer and a
+    /// request of the quota; a failed run that is not ended here ends by its deadline, which the error
+    /// names. So the failure counts only if exactly one run is under way and none is being started,
+    /// that run has had no event yet (later failures name their run), and no other program has been
+    /// seen to run anything lately.
     fn only_suspect(&self) -> Option<RunKey> {
         if self.starting > 0 || self.foreign.is_some_and(|at| at.elapsed() < SHARED) {
             return None;
@@ -200,7 +207,7 @@ impl Routes {
         }
     }
 
-    /// Whether anything is kept of the run of this id.
+    /// Whether a run with this id is kept.
     #[cfg(all(test, feature = "interleavings"))]
     pub fn knows(&self, id: &str) -> bool {
         self.by_id.contains_key(id)
@@ -226,13 +233,14 @@ impl Routes {
         Some(route)
     }
 
-    /// Takes the early run of this name out.
+    /// Removes the early run with this id and returns it.
     fn take_early(&mut self, id: &str) -> Option<RunRoute> {
         let key = *self.by_id.get(id)?;
         if self.early.contains_key(&key) { self.forget(key) } else { None }
     }
 
-    /// Makes sure that early runs stay within their limits now that this run has got an event.
+    /// Updates the size of an early run that has just got an event, and drops the oldest of the others
+    /// while there are too many.
     fn limit_early(&mut self, key: RunKey) {
         let (Some(bytes), Some(route)) = (self.early.get_mut(&key), self.runs.get(&key)) else {
             return;
@@ -246,7 +254,7 @@ impl Routes {
         }
     }
 
-    /// Notes where to look for the id of a run in packets like this one.
+    /// Remembers where this packet has its run's id, for [`Routes::grow`].
     fn note_id_place(&mut self, packet: &str, notice: &Notice<'_>) {
         let Some(text) = notice.text().and_then(|text| range_within(packet, text)) else { return };
         if let Some(id) = notice.ids.iter().find(|id| self.by_id.contains_key(*id)) {
@@ -256,13 +264,13 @@ impl Routes {
 }
 
 impl RunRoute {
-    /// About the memory that an early run takes, in bytes.
+    /// Approximate memory of an early run, in bytes.
     fn bytes(&self) -> usize {
         let events: usize = self.events.early().iter().map(RunEvent::bytes).sum();
         size_of::<RunRoute>() + self.progress.bytes() + events
     }
 
-    /// How far an early run is: the bytes of its text, and whether it has ended.
+    /// The progress of an early run: the bytes of its text, and whether it has ended.
     fn reached(&self) -> (usize, bool) {
         let texts = self.events.early().iter().map(|event| match event {
             RunEvent::Text(text) => text.len(),
@@ -273,7 +281,7 @@ impl RunRoute {
 }
 
 impl Destination {
-    /// Those of an early run.
+    /// The kept events of an early run; empty for a claimed one.
     fn early(&self) -> &[RunEvent] {
         match self {
             Destination::Wanted(_) => &[],
@@ -283,9 +291,9 @@ impl Destination {
 
     fn add(&mut self, event: RunEvent) {
         match self {
-            // Who has others to take yet will see that the run is alive.
+            // A receiver that has other events to read sees from them that the run is alive.
             Destination::Wanted(sender) if event == RunEvent::Alive && !sender.is_empty() => {}
-            // It fails only if the run was given up in this moment.
+            // Sending fails only if the run is being dropped at this moment.
             Destination::Wanted(sender) => drop(sender.send(event)),
             Destination::Early(events) => match (events.last_mut(), event) {
                 (Some(RunEvent::Text(text)), RunEvent::Text(more)) => text.push_str(&more),
@@ -297,12 +305,13 @@ impl Destination {
     }
 }
 
-/// Ids of runs that are over, the latest [`MOST_OVER`]: of each a hash, which is enough to know it by.
+/// The latest [`MOST_OVER`] ids of finished and abandoned runs. Only a hash of each is kept, which is
+/// enough to recognise it.
 #[derive(Default)]
 struct Over {
     hasher: RandomState,
     hashes: HashSet<u64>,
-    /// The same, the oldest first.
+    /// The same hashes, oldest first.
     in_order: VecDeque<u64>,
 }
 
@@ -407,7 +416,7 @@ mod tests {
             );
             assert!(early_bytes(&routes) <= MOST_EARLY_BYTES);
         }
-        // Alone it takes more than all may together.
+        // This run alone takes more than all may together.
         let long = "x".repeat(12 << 20);
         send(&mut routes, json!({"executionId": "job of a", "content": long}));
         assert_eq!(routes.early.len(), 1);

@@ -1,5 +1,5 @@
-//! The events of a run: what LangFast's runner sends about an execution, read as leniently as it is
-//! known, and turned into what an answer is made of.
+//! The events of a run: reads leniently what LangFast's runner sends about an execution, and turns it
+//! into the parts of an answer.
 
 use std::ops::Range;
 
@@ -11,31 +11,31 @@ use super::transcript::{Revised, Transcript};
 use crate::chat::FinishReason;
 use crate::error::{Error, Failure, Step, clean};
 
-/// What a run gives, in this order: any number of texts, then at most one of the others.
+/// An event of a run. Nothing follows a [`RunEvent::Finished`] or [`RunEvent::Failed`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunEvent {
     /// Further text, never empty.
     Text(String),
     /// An event that brought no new text; the run is alive.
     Alive,
-    /// The run says that it is done, but not with which text: the event that does may be on its way. It
-    /// comes again with everything that follows. If nothing does, this is the final text, should it not
-    /// be what the texts add up to.
+    /// The run has said that it is done, but without its final text, which may be on its way. Repeated
+    /// with every later notice. Holds the final text in case nothing follows, if it differs from what
+    /// the texts add up to.
     Ending(Option<Box<Revised>>),
     /// The run is done.
     Finished {
         /// Why.
         reason: FinishReason,
-        /// The final text, if it is not what the texts add up to.
+        /// The final text, if it differs from what the texts add up to.
         revised: Option<Box<Revised>>,
     },
-    /// The run has failed. Boxed, as the others' contents are: channels have room for 31 events from the
+    /// The run has failed. Boxed to keep events small, since a channel has room for 31 of them from the
     /// start.
     Failed(Box<Error>),
 }
 
 impl RunEvent {
-    /// About the memory that it takes, in bytes.
+    /// Approximate memory of the event, in bytes.
     pub fn bytes(&self) -> usize {
         let text = match self {
             RunEvent::Text(text) => text.capacity(),
@@ -48,9 +48,9 @@ impl RunEvent {
     }
 }
 
-/// One event about an execution, as it came; borrowed from its frame.
+/// An event about an execution, as it was received; borrows from its frame.
 pub struct Notice<'a> {
-    /// Ids that it names: one of them is the run's. Empty when it names none.
+    /// The ids in the event, one of which is the run's; empty if it names none.
     pub ids: Vec<String>,
     /// Raw JSON of the text so far, quotes included.
     content: Option<&'a RawValue>,
@@ -97,7 +97,7 @@ struct Payload<'a> {
 impl<'a> Notice<'a> {
     /// Reads the event `name` whose first argument is the object that `arguments` begins with.
     ///
-    /// Gives `None` for what is not about an execution: no object, or nothing in it that is known.
+    /// Returns `None` for what is not about an execution: no object, or no known field in it.
     pub fn read(name: &str, arguments: &'a str) -> Option<Notice<'a>> {
         let payload: Payload<'a> = first_value(arguments)?;
         let ids: Vec<String> = [
@@ -118,7 +118,7 @@ impl<'a> Notice<'a> {
         (!about_nothing).then_some(Notice { ids, content, outcome })
     }
 
-    /// The text so far, as JSON string content, where it stands in the packet.
+    /// The text so far: JSON string content, a part of the arguments that were read.
     pub fn text(&self) -> Option<&'a str> {
         self.content.map(|raw| &raw.get()[1..raw.get().len() - 1])
     }
@@ -129,8 +129,8 @@ impl<'a> Notice<'a> {
     }
 }
 
-/// Arguments that begin with an object: these, or, as was seen too, those in their first string.
-/// `inside` keeps the text that the result may borrow from.
+/// Returns arguments that begin with an object: `arguments` themselves or, as has been seen too, those
+/// inside their first string, which is put into `inside`.
 pub fn with_object<'a>(arguments: &'a str, inside: &'a mut String) -> &'a str {
     if arguments.starts_with('"') {
         if let Some(text) = first_value(arguments) {
@@ -141,14 +141,15 @@ pub fn with_object<'a>(arguments: &'a str, inside: &'a mut String) -> &'a str {
     arguments
 }
 
-/// The value that `json` begins with, whatever follows it.
+/// Reads the value at the start of `json`, whatever follows it.
 fn first_value<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     T::deserialize(&mut serde_json::Deserializer::from_str(json)).ok()
 }
 
 impl Payload<'_> {
-    /// Known: `in_progress` and `completed`. The names of failing statuses are not, so these and any
-    /// non-null `error` are failures, and a status never heard of is progress.
+    /// The run's status according to the event `name`. Known are `in_progress` and `completed`. What
+    /// failing statuses are called is not known: likely names of them and any `error` that says
+    /// something are failures, and any other status is progress.
     fn outcome(&self, name: &str) -> RunStatus {
         let status = text(self.status).unwrap_or_default().to_ascii_lowercase();
         let failing = ["failed", "failure", "error", "errored", "cancelled", "canceled", "timeout"];
@@ -173,7 +174,7 @@ impl Payload<'_> {
     }
 }
 
-/// The nearest of OpenAI's reasons to what the upstream says.
+/// Maps LangFast's reason to the nearest of OpenAI's.
 fn finish_reason(reason: Option<&str>) -> FinishReason {
     match reason {
         Some("length" | "max_tokens" | "max_output_tokens" | "incomplete") => FinishReason::Length,
@@ -206,14 +207,14 @@ fn failed(failure: Failure) -> RunEvent {
     RunEvent::Failed(Error::upstream(Step::Run, failure).into())
 }
 
-/// Where in `outer` its part `inner` is; `None` if it is no part of it.
+/// The range of `inner` in `outer`; `None` if it is not a part of it.
 pub fn range_within(outer: &str, inner: &str) -> Option<Range<usize>> {
     let begin = (inner.as_ptr() as usize).checked_sub(outer.as_ptr() as usize)?;
     let range = begin..begin + inner.len();
     (range.end <= outer.len()).then_some(range)
 }
 
-/// One run's events so far.
+/// The state of one run, as its events have it so far.
 #[derive(Debug)]
 pub struct Progress {
     transcript: Transcript,
@@ -232,23 +233,23 @@ impl Progress {
         Progress { transcript, begun: false, ending: false, ended: false, limit }
     }
 
-    /// Whether the run has shown a sign of life.
+    /// Whether any event of the run has come.
     pub fn has_begun(&self) -> bool {
         self.begun
     }
 
-    /// Whether nothing more comes of it.
+    /// Whether the run has ended, so that nothing more comes.
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Bytes of memory that it takes.
+    /// Memory of the run's text, in bytes.
     pub fn bytes(&self) -> usize {
         self.transcript.bytes()
     }
 
-    /// Takes a packet that is the last one of this run but for more text, without parsing it; `None`
-    /// for any other.
+    /// Takes a packet that differs from the run's last one only by longer text, without parsing it;
+    /// returns `None` for any other packet.
     pub fn grow(&mut self, packet: &str) -> Option<RunEvent> {
         if self.ending || self.ended {
             return None;
@@ -261,17 +262,17 @@ impl Progress {
         })
     }
 
-    /// Takes a notice about this run, which came in `packet`, and gives what it means for the answer:
-    /// text, an end, or both.
+    /// Takes a notice about this run, which came in `packet`, and returns what it means for the answer:
+    /// text, an end, both, or a sign of life.
     pub fn take(&mut self, packet: &str, notice: &Notice<'_>) -> Vec<RunEvent> {
         if self.ended {
             return Vec::new();
         }
         self.begun = true;
-        // What stands beside a failure may be its own words.
+        // Text beside a failure may be the failure's message.
         let text = notice.text().filter(|_| !notice.is_failure());
         let delta = text.map_or_else(String::new, |raw| {
-            // What was unwrapped from a string has left its packet.
+            // Text that was unwrapped from a string is not a part of its packet.
             let (packet, text) = match range_within(packet, raw) {
                 Some(text) => (packet, text),
                 None => (raw, 0..raw.len()),
@@ -311,7 +312,7 @@ impl Progress {
         events
     }
 
-    /// The end of a run whose answer has become too long.
+    /// Ends the run if its answer has become too long, and returns the failure.
     fn over_limit(&mut self) -> Option<RunEvent> {
         if self.transcript.length() <= self.limit {
             return None;
@@ -321,7 +322,7 @@ impl Progress {
         Some(failed(Failure::OverLimit(why)))
     }
 
-    /// Nothing more comes: the text is let go.
+    /// Notes that the run has ended, and frees its text.
     fn end(&mut self) {
         self.ended = true;
         self.transcript = Transcript::default();

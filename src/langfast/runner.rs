@@ -1,9 +1,9 @@
 //! The one socket to LangFast's prompt runner, shared by all runs of the signed-in user.
 //!
-//! A thread owns the socket: it connects on the first need, answers pings, hands each event to the
-//! channel of the run that it belongs to, reconnects by itself while runs are under way, and closes
-//! the socket when nobody has needed it for a while. It never waits for a client: channels of texts
-//! are unbounded, but an answer is bounded.
+//! A thread owns the socket: it connects when the socket is first needed, answers pings, passes each
+//! event to the channel of its run, reconnects by itself while runs are under way, and closes the
+//! socket when nobody has needed it for a while. It never waits for a client: the channels are
+//! unbounded, and the length of an answer is limited.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,24 +26,25 @@ use crate::net::waker::{Waker, Watch};
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::vitals::{Loss, Upstream};
 
-/// The least and the most silence, as the server's ping times ask for it, until a peer is dead.
+/// Lower and upper bound of the silence after which the server counts as dead; the server's ping times
+/// set it.
 const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 /// How long one write (a pong) may block.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For so long a token that was refused as soon as it was new is not exchanged for another one: it is
-/// not the token's fault.
+/// How long a token that was refused although it was new is not exchanged for another: the token is not
+/// to blame.
 const NEW_TOKEN: Duration = Duration::from_secs(10);
 
-/// What one attempt to connect may take at most, in connections to LangFast and requests to it: two
-/// sign-ins, of which each may be tried again and wait for another process's; two sockets.
+/// Longest time of one attempt to connect, as a multiple of the connect and request timeouts together:
+/// two sign-ins, each of which may be tried again and may wait for another process, and two sockets.
 const LONGEST_CONNECT: u32 = 12;
-/// What one message may take at most, in silences: it may come in pieces.
+/// Longest time of one message, as a multiple of the allowed silence: a message may come in pieces.
 const LONGEST_MESSAGE: u32 = 4;
 
-/// What the runner needs to know.
+/// Settings of the runner's socket.
 #[derive(Clone, Debug)]
 pub struct RunnerConfig {
-    /// The prompt runner.
+    /// The address of the prompt runner.
     pub endpoint: Endpoint,
     /// The `Origin` header.
     pub origin: String,
@@ -55,7 +56,7 @@ pub struct RunnerConfig {
     pub answer_limit: usize,
 }
 
-/// The shared socket.
+/// The shared socket; dropping it closes the socket and ends its thread.
 pub struct Runner {
     shared: Arc<Shared>,
 }
@@ -73,8 +74,8 @@ struct Shared {
 }
 
 impl Runner {
-    /// A runner that is not connected yet. `when_idle` is called whenever the socket has been let go;
-    /// `vitals` counts sockets made and lost.
+    /// Creates a runner that is not connected yet. `when_idle` is called whenever the socket's thread
+    /// ends; `vitals` counts attempts to connect, and sockets connected and lost.
     pub fn new(
         config: RunnerConfig,
         dialer: Arc<Dialer>,
@@ -99,7 +100,7 @@ impl Runner {
         Runner { shared: Arc::new(shared) }
     }
 
-    /// Where it connects to.
+    /// The address that it connects to.
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.config.endpoint
     }
@@ -109,15 +110,16 @@ impl Runner {
         self.shared.leases.is_connected()
     }
 
-    /// That of the thread, while there is one.
+    /// The runner thread's heartbeat; at rest while no thread runs.
     pub fn heartbeat(&self) -> Arc<Heartbeat> {
         self.shared.heartbeat.clone()
     }
 
-    /// Claims the socket for a run that is about to be started: it begins to connect if it is not.
+    /// Claims the socket for a run that is about to be started, and begins to connect if it is not
+    /// connected.
     ///
     /// # Errors
-    /// When no thread can be made.
+    /// The thread cannot be started.
     pub fn lease(&self) -> Result<Lease, Error> {
         Leases::lease(&self.shared.leases, || Shared::spawn(&self.shared))
     }
@@ -132,9 +134,9 @@ impl Drop for Runner {
 /// Why a socket ended.
 #[derive(Debug, PartialEq)]
 enum SocketEnd {
-    /// It is not wanted any more, for this reason.
+    /// Closed by us, for this reason.
     Unwanted(&'static str),
-    /// It broke: why, and in words.
+    /// Lost: the cause, and its description.
     Lost(Loss, String),
 }
 
@@ -149,7 +151,7 @@ impl Shared {
             .map_err(|e| Error::Overloaded(format!("no thread for the runner's socket: {e}")))
     }
 
-    /// The thread: one socket after another, as long as there is a use for one.
+    /// The thread's loop: one socket after another, as long as somebody needs one.
     fn run(&self) {
         let mut back_off = BackOff::default();
         let mut pause = Pause::NONE;
@@ -253,8 +255,8 @@ impl Shared {
         })
     }
 
-    /// Sets the joined socket up for reading and says that it is there.
-    /// Returns how long the server may be silent.
+    /// Sets the joined socket up for reading, and tells waiting requests that it is connected. Returns
+    /// how long the server may be silent.
     fn prepare(
         &self,
         socket: &mut RunnerSocket,
@@ -273,7 +275,7 @@ impl Shared {
         Ok(silence)
     }
 
-    /// Reads the socket as long as it is there and wanted.
+    /// Reads the socket until it is lost or nobody needs it, and returns why it ended.
     fn read(&self, socket: &mut RunnerSocket, silence: Duration) -> SocketEnd {
         loop {
             self.heartbeat.beat(silence * LONGEST_MESSAGE);
@@ -297,7 +299,8 @@ impl Shared {
         }
     }
 
-    /// Does what a frame asks for.
+    /// Handles a frame: passes an event on, answers a ping, or returns the end that the server
+    /// announces.
     fn take(&self, socket: &mut RunnerSocket, frame: &str) -> Result<(), SocketEnd> {
         if self.leases.grow(frame) {
             return Ok(());
@@ -328,7 +331,8 @@ fn pause_of(back_off: &BackOff) -> Pause {
     Pause { full, hurried: full.min(BACK_OFF) }
 }
 
-/// What a failed read means; nothing if it was only ended for the thread to look what to do.
+/// Tells apart a failed read that ends the socket from one that was only interrupted, for the thread to
+/// ask what to do next (`Ok`).
 fn read_on_or_end(error: tungstenite::Error) -> Result<(), SocketEnd> {
     match &error {
         tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -347,7 +351,7 @@ fn closed() -> SocketEnd {
     SocketEnd::Lost(Loss::Closed, "the server closed it".to_owned())
 }
 
-/// Whether CONNECT was refused, and not for its rate.
+/// Whether CONNECT was refused, for another reason than too many of them.
 fn is_refused(error: &Error) -> bool {
     match error {
         Error::Upstream { failure: Failure::Refused(why), .. } => !is_about_rate(why),
@@ -427,7 +431,7 @@ mod tests {
         Open { ping_interval, ping_timeout: ping_interval }
     }
 
-    /// Has the runner read what the peer sends, until the end of the socket. A lease is held meanwhile.
+    /// Lets the runner read what the peer sends until the socket ends, while a lease is held.
     fn read(peer_sends: impl FnOnce(WebSocket<TcpStream>) + Send) -> SocketEnd {
         let runner = runner("127.0.0.1:1", LONG);
         let _lease = Leases::lease(&runner.shared.leases, || Ok(())).unwrap();

@@ -1,10 +1,10 @@
-//! Who we are to LangFast: one identity, its tokens, and when they are renewed.
+//! The session with LangFast: the signed-in user, its tokens, and when they are renewed.
 //!
-//! The operator's own account if there is one, else one anonymous user: [`super::identity`] decides. A
-//! refresh token works once and two uses of it end the session, so one thread at a time renews
-//! ([`super::renewals`]), under a lock that other processes respect, and the new token is on disk before
-//! the access token that came with it is used. If the process dies in between, the token on disk is the
-//! parent of the one that is lost, and LangFast takes it again (known of Supabase Auth).
+//! The user is the operator's own account if there is one, else an anonymous user: [`super::identity`]
+//! decides. A refresh token works once and two uses of it end the session, so one thread at a time
+//! renews ([`super::renewals`]), under a lock that other processes respect, and the new token is on
+//! disk before the access token that came with it is used. If the process dies in between, the token on
+//! disk is the parent of the lost one, and LangFast accepts it again (known of Supabase Auth).
 
 use std::io;
 use std::path::PathBuf;
@@ -22,15 +22,15 @@ use super::unwanted::{Unwanted, wanted_always};
 use crate::config::{Account, SetToken};
 use crate::error::{Error, Failure, Step};
 
-/// Anonymous sign-ups in an hour at the most.
+/// Most anonymous sign-ups in an hour.
 const SIGN_UPS_AN_HOUR: usize = 3;
 const HOUR: u64 = 3600;
-/// When to try again after another process did not give up the lock in time.
+/// Pause after another process did not release the lock in time.
 const LOCK_HOLD_OFF: Duration = Duration::from_secs(5);
-/// Longest that a request waits for the lock only to keep its prompt for later starts.
+/// Longest wait for the lock when only the prompt has to be saved.
 const PROMPT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The one identity of this process.
+/// The signed-in user of this process, with its tokens and its prompt.
 pub struct Session {
     api: Arc<Api>,
     store: Store,
@@ -40,18 +40,18 @@ pub struct Session {
     memory: Mutex<Memory>,
 }
 
-/// What the session file should hold and may not, because it could not be written.
+/// State that belongs in the session file, in case the file cannot be written.
 #[derive(Default)]
 struct Memory {
     sign_ups: Vec<u64>,
-    /// What could not be saved, and the refresh token that the file held then: while it still does,
-    /// nobody else has renewed the session.
+    /// The content that could not be saved, and the refresh token in the file at that time: while it is
+    /// still there, nobody else has renewed the session.
     unsaved: Option<(Saved, Option<String>)>,
 }
 
-/// What a sign-in works with.
+/// The state of one attempt to sign in.
 struct Attempt<'a> {
-    /// The session file's content, as it is to become.
+    /// The new content of the session file.
     saved: Saved,
     lock: Option<Locked>,
     unwanted: &'a Unwanted,
@@ -64,16 +64,17 @@ impl Session {
         Session { api, store, account, patience, renewals, memory }
     }
 
-    /// A grant that lasts a while yet: the present one, or a renewed one. However many ask at once,
-    /// LangFast is asked once, and all wait for it until the one who asks gives up.
+    /// Returns a grant with time left: the present one, or a renewed one. Callers that come together
+    /// share one request to LangFast and its outcome.
     ///
     /// # Errors
-    /// [`Step::SignIn`]: what LangFast said, or what the operator has to do. What `unwanted` says.
+    /// [`Step::SignIn`]: LangFast's answer, or what the operator has to do. The error that `unwanted`
+    /// returns.
     pub fn grant(&self, unwanted: &Unwanted) -> Result<Arc<Grant>, Error> {
         self.renewals.get(None, |old| self.obtain(old, unwanted))
     }
 
-    /// A grant other than `refused`, which LangFast did not accept.
+    /// Returns a grant other than `refused`, which LangFast did not accept.
     ///
     /// # Errors
     /// As [`Session::grant`].
@@ -81,7 +82,7 @@ impl Session {
         self.renewals.get(Some(&refused.access_token), |old| self.obtain(old, unwanted))
     }
 
-    /// Signs in anew and keeps the session, whoever was signed in before.
+    /// Signs in with `credentials` and saves the session in place of any other.
     ///
     /// # Errors
     /// [`Step::SignIn`]; or when the session cannot be kept.
@@ -96,7 +97,7 @@ impl Session {
             ),
             _ => self.explain(error),
         })?;
-        // The operator has dealt with it.
+        // By logging in, the operator has dealt with refused tokens.
         saved.used_tokens.get_or_insert_default().iter_mut().for_each(|used| used.refused = false);
         let began_with = match credentials {
             Credentials::RefreshToken(token) => Some(saved.note_use(token, false)),
@@ -110,8 +111,8 @@ impl Session {
         Ok(grant)
     }
 
-    /// Forgets the kept session, and says whose it was. The count of sign-ups stays, and which refresh
-    /// tokens have been used.
+    /// Deletes the kept session and returns its user; `None` if none was kept. The number of sign-ups
+    /// and the list of used refresh tokens stay.
     ///
     /// # Errors
     /// When the session file cannot be read or written.
@@ -119,13 +120,13 @@ impl Session {
         let lock = self.store.lock(self.patience).map_err(io::Error::other)?;
         let mut saved = self.store.load()?;
         let Some(session) = saved.session.take() else { return Ok(None) };
-        // What could not be known for the session's sake does not matter any more.
+        // It matters no more which token the deleted session began with.
         saved.used_tokens.get_or_insert_default();
         self.store.save(&saved, &lock)?;
         Ok(Some(Grant::of(&session, 0).who()))
     }
 
-    /// Whose session is kept, and the seconds that its access token lasts yet.
+    /// The user of the kept session, and the seconds left of its access token.
     ///
     /// # Errors
     /// When the session file cannot be read.
@@ -139,17 +140,17 @@ impl Session {
         self.store.path()
     }
 
-    /// Why the last sign-in failed, if it did.
+    /// The error of the last sign-in, if it failed.
     pub fn failure(&self) -> Option<Error> {
         self.renewals.failure()
     }
 
-    /// Lets go of the present grant: the next request reads the session file again.
+    /// Drops the present grant, so that the next request reads the session file again.
     pub fn reload(&self) {
         self.renewals.reload();
     }
 
-    /// Who the next sign-in will be, as far as it is known, for people to read.
+    /// Describes the next sign-in for people, as far as it is known.
     pub fn outlook(&self) -> Outlook {
         match self.store.load() {
             Ok(saved) => outlook(&self.account, &saved),
@@ -195,7 +196,7 @@ impl Session {
         }
     }
 
-    /// Gets a grant whose access token is not `old`. Only one thread at a time is in here.
+    /// Obtains a grant whose access token is not `old`. Only one thread at a time runs this.
     fn obtain(&self, old: Option<&str>, unwanted: &Unwanted) -> Result<Obtained, Error> {
         let lock = self.lock()?;
         let saved = self.recall(lock.as_ref())?;
@@ -232,7 +233,7 @@ impl Session {
         Ok(obtained)
     }
 
-    /// Renews the kept session; if it is over, signs in anew as far as that makes no other user of an
+    /// Renews the kept session. If it is over, signs in anew, unless an anonymous user would replace an
     /// account.
     fn go_on(
         &self,
@@ -254,7 +255,8 @@ impl Session {
         }
     }
 
-    /// Signs in by the refresh token that is set. One that is dead is noted, so that it is not sent again.
+    /// Signs in with the refresh token in the settings. A dead one is noted, so that it is not sent
+    /// again.
     fn begin_with(
         &self,
         set: &SetToken,
@@ -273,7 +275,7 @@ impl Session {
         }
     }
 
-    /// Signs in by the password that is set, or as a new anonymous user.
+    /// Signs in with the password in the settings, or as a new anonymous user.
     fn begin(&self, attempt: &mut Attempt<'_>) -> Result<Tokens, Error> {
         attempt.saved.used_tokens.get_or_insert_default();
         let Some((email, password)) = &self.account.login else { return self.sign_up(attempt) };
@@ -281,7 +283,7 @@ impl Session {
             Credentials::Password { email: email.clone(), password: password.clone() };
         let signed_in = self.api.sign_in(&credentials, attempt.unwanted);
         let mut tokens = signed_in.map_err(|error| self.explain(error))?;
-        // However LangFast writes it: it is by this that the session is known to be the account's.
+        // Spelled as in the settings, since this shows that the session is the account's.
         tokens.user.email = Some(email.clone());
         Ok(tokens)
     }
@@ -296,10 +298,11 @@ impl Session {
         signed_up.map_err(|error| self.explain(error))
     }
 
-    /// Counts an anonymous sign-up that is about to be made, on disk before it is.
+    /// Counts an anonymous sign-up before it is made, on disk if possible; fails if there were too many
+    /// in the last hour.
     fn count_sign_up(&self, saved: &mut Saved, lock: Option<&Locked>) -> Result<(), Error> {
         let now = unix_now();
-        // A directory that cannot be written keeps no count: the process's own is the least.
+        // If the directory cannot be written, at least this process's own sign-ups count.
         let own = self.memory().sign_ups.clone();
         let counted = saved.sign_ups.iter().chain(&own);
         let mut recent: Vec<u64> = counted.copied().filter(|at| at.abs_diff(now) < HOUR).collect();
@@ -319,14 +322,15 @@ impl Session {
         Ok(())
     }
 
-    /// Takes the latest sign-up back: it made no user.
+    /// Takes the latest sign-up off the count, because it created no user.
     fn discount_sign_up(&self, saved: &mut Saved, lock: Option<&Locked>) {
         saved.sign_ups.pop();
         self.memory().sign_ups.clone_from(&saved.sign_ups);
         self.keep(saved, lock);
     }
 
-    /// The lock; `None` where nothing can be kept, and so nobody else keeps anything.
+    /// Takes the lock; `None` if the directory cannot be written, so that no process like this one uses
+    /// it.
     fn lock(&self) -> Result<Option<Locked>, Error> {
         match self.store.lock(self.patience) {
             Ok(lock) => Ok(Some(lock)),
@@ -338,11 +342,11 @@ impl Session {
         }
     }
 
-    /// What is kept, in the file or, if it could not be written, in memory.
+    /// Loads the state from the file, or from memory if it could not be written there.
     fn recall(&self, lock: Option<&Locked>) -> Result<Saved, Error> {
         let loaded = match lock {
             Some(_) => self.load()?,
-            // Nothing can be written over there, whatever it is.
+            // A file that cannot be read is not overwritten, since nothing can be written here.
             None => self.store.load().unwrap_or_else(|error| {
                 log::warn!("{}: {error}", self.store.path().display());
                 Saved::default()
@@ -354,7 +358,7 @@ impl Session {
         }
     }
 
-    /// Saves, or remembers at least.
+    /// Saves the state in the file, or keeps it in memory if that fails.
     fn keep(&self, saved: &Saved, lock: Option<&Locked>) {
         let result = lock.map(|lock| self.store.save(saved, lock));
         let unsaved = match &result {
@@ -382,7 +386,7 @@ impl Session {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session file's content. One that cannot be read is nothing to begin anew over: it may hold the
+    /// Loads the session file. One that cannot be read is an error and not replaced: it may hold the
     /// operator's session.
     fn load(&self) -> Result<Saved, Error> {
         self.store.load().map_err(|error| self.file_failed(&error))
@@ -399,7 +403,7 @@ impl Session {
     }
 }
 
-/// The kept access token, if it lasts and is not the old one.
+/// The grant of a kept session, if its access token has time left and is not `old`.
 fn usable(session: &SavedSession, old: Option<&str>) -> Option<Grant> {
     let left = seconds_left(session);
     let is_new = old != Some(session.access_token.as_str());
@@ -430,7 +434,7 @@ fn needs_operator(how: impl Into<String>) -> Error {
     Error::upstream(Step::SignIn, Failure::NeedsOperator(how.into()))
 }
 
-/// Whether a sign-up certainly made no user: it did not arrive, or was refused.
+/// Whether a sign-up certainly created no user: it did not arrive, or was refused.
 fn is_refusal(error: &Error) -> bool {
     match error {
         Error::Upstream { failure: Failure::Unreachable(_), .. } => true,
@@ -459,7 +463,8 @@ fn is_dead_session(error: &Error) -> bool {
     )
 }
 
-/// Supabase Auth's error codes in words that say what to do: `login` is a sentence on how to sign in.
+/// Replaces Supabase Auth's error codes by words that say what to do; `login` is a sentence on how to
+/// sign in.
 fn explain(error: Error, login: &str) -> Error {
     let words = match auth_code(&error).unwrap_or_default() {
         "refresh_token_not_found" => format!("the kept session is unknown to LangFast. {login}"),
@@ -481,7 +486,7 @@ fn explain(error: Error, login: &str) -> Error {
         "anonymous_provider_disabled" => {
             format!("LangFast no longer lets anonymous visitors in. {login}")
         }
-        // It guards sign-ins by password as well.
+        // The captcha guards sign-ins by password as well.
         "captcha_failed" => "LangFast wants a captcha solved, which only a person can. Sign in to \
                              LangFast in a browser and hand over its refresh token \
                              (`langfast2api login --refresh-token`)"

@@ -14,7 +14,7 @@ pub enum EnginePacket<'a> {
     Open(Open),
     /// `1`: the server closes the transport.
     Close,
-    /// `2…`: wants [`pong`] with the same data.
+    /// `2…`: a ping, to be answered by [`pong`] with the same data.
     Ping(&'a str),
     /// `4…`: a Socket.IO packet.
     Message(SocketPacket<'a>),
@@ -44,8 +44,8 @@ pub enum SocketPacket<'a> {
     Event {
         /// The event's name.
         name: String,
-        /// The arguments behind the name as they stand in the frame, unread: a list without its
-        /// brackets. A long text is looked through once, by whoever wants it.
+        /// The arguments behind the name, unparsed: a JSON list without its brackets. Whoever needs a
+        /// long text parses it, once.
         arguments: &'a str,
     },
     /// `4{"message":…}`: our CONNECT was refused.
@@ -54,7 +54,7 @@ pub enum SocketPacket<'a> {
     Other,
 }
 
-/// Why a frame could not be read. Holds no text of the frame: it may be an answer's.
+/// Why a frame could not be read. Quotes nothing of the frame, which may be text of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadPacket(pub &'static str);
 
@@ -125,7 +125,8 @@ fn split_digit(text: &str) -> Option<(u8, &str)> {
     kind.is_ascii_digit().then(|| (kind, &text[1..]))
 }
 
-/// Splits `/name?query,` off; without one it is the default namespace, `/`.
+/// Splits `/name?query,` off the front and returns the name; the default namespace, `/`, if there is
+/// none.
 fn split_namespace(text: &str) -> (&str, &str) {
     if !text.starts_with('/') {
         return ("/", text);

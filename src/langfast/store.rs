@@ -1,7 +1,8 @@
-//! The session file: what has to outlive the process, in the state directory; the only user of tempfile.
+//! The session file in the state directory: the state that outlives the process. The only user of
+//! tempfile.
 //!
-//! Written whole to a file beside it and renamed over it, so that a crash at any point leaves the old
-//! or the new content; mode 0600 in a directory of mode 0700. A lock file keeps two processes from
+//! It is written to a new file beside it and renamed, so that a crash at any point leaves the old or
+//! the new content; its mode is 0600, in a directory of mode 0700. A lock file keeps two processes from
 //! using the same refresh token, which would end the session.
 
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -18,19 +19,19 @@ use serde::{Deserialize, Serialize};
 use super::fingerprint::Fingerprint;
 use super::lenient;
 
-/// How many refresh tokens of the settings are remembered as used.
+/// Number of used refresh tokens of the settings that are remembered.
 const REMEMBERED: usize = 16;
-/// flock has no deadline of its own: so often it is tried.
+/// Time between two attempts to take the lock: flock has no deadline of its own.
 const LOOK: Duration = Duration::from_millis(20);
-/// Endings of the session file and of the lock.
+/// File name endings of the session file and of the lock file.
 const SESSION: &str = "json";
 const LOCK: &str = "lock";
-/// Ending of a session file that is being written.
+/// File name ending of a session file that is being written.
 const FRESH: &str = ".new";
-/// Letters and digits by which such a file's name differs from all others.
+/// Number of random letters and digits in the name of such a file.
 const RANDOM: usize = 8;
 
-/// What is kept.
+/// The content of the session file.
 #[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Saved {
@@ -38,17 +39,17 @@ pub struct Saved {
     pub session: Option<SavedSession>,
     /// Unix times of the latest anonymous sign-ups, for their limit.
     pub sign_ups: Vec<u64>,
-    /// The refresh tokens of the settings that are not to be used again, the latest last; `None` if that
-    /// is not known.
+    /// Refresh tokens of the settings that have been used and must not be sent again, the latest last;
+    /// `None` if they are not known.
     pub used_tokens: Option<Vec<UsedToken>>,
 }
 
 /// A refresh token of the settings that has been used.
 #[derive(Clone, Deserialize, Serialize)]
 pub struct UsedToken {
-    /// Which.
+    /// The token's fingerprint.
     pub fingerprint: Fingerprint,
-    /// Whether LangFast did not take it, and nobody has logged in since.
+    /// Whether LangFast has refused it, and nobody has logged in since.
     #[serde(default)]
     pub refused: bool,
 }
@@ -56,7 +57,7 @@ pub struct UsedToken {
 /// A signed-in user's session.
 #[derive(Clone, Deserialize, Serialize)]
 pub struct SavedSession {
-    /// Works once.
+    /// The token for the next sign-in; it works once.
     pub refresh_token: String,
     /// The bearer token that came with it.
     pub access_token: String,
@@ -71,13 +72,13 @@ pub struct SavedSession {
     /// The prompt that runs of this user are started under.
     #[serde(default)]
     pub prompt_id: Option<String>,
-    /// The refresh token that it began with, if it began with one of the settings.
+    /// The refresh token of the settings that the session began with, if it did.
     #[serde(default)]
     pub began_with: Option<Fingerprint>,
 }
 
 impl Saved {
-    /// What is known of a refresh token's use.
+    /// The record of a refresh token's use; `None` if it has not been used as far as is known.
     pub fn use_of(&self, token: &str) -> Option<&UsedToken> {
         self.used_tokens.iter().flatten().find(|used| used.fingerprint.is_of(token))
     }
@@ -94,7 +95,7 @@ impl Saved {
     }
 }
 
-/// The session file's directory.
+/// Reads, writes and locks the session file of one LangFast server.
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
@@ -102,22 +103,22 @@ pub struct Store {
     name: String,
 }
 
-/// Holds the lock until it is dropped.
+/// The lock on the session file; dropping it releases the lock.
 pub struct Locked(#[allow(dead_code, reason = "closing the file gives the lock up")] File);
 
-/// Why the lock could not be had.
+/// Why the lock could not be taken.
 #[derive(Debug)]
 pub enum LockError {
-    /// Nothing can be written in the directory: no permission, a read-only file system, or it is not
-    /// there and cannot be made. So nothing is kept there, by us or by a process like us.
+    /// Nothing can be written in the directory: no permission, a read-only file system, or it does not
+    /// exist and cannot be created. So no process like this one keeps anything there.
     Unwritable(PathBuf, io::Error),
     /// Another process holds it.
     Held {
         /// The lock file.
         path: PathBuf,
-        /// That process's id, if it is known.
+        /// The id of that process, if it is known.
         holder: Option<u32>,
-        /// For so long it was waited for.
+        /// How long the lock was waited for.
         patience: Duration,
     },
     /// The lock file cannot be used.
@@ -156,8 +157,8 @@ impl fmt::Display for LockError {
 impl std::error::Error for LockError {}
 
 impl Store {
-    /// The store in `directory`, which is made when it is first needed. Each server that is signed in
-    /// to, named by its `host:port`, has a file of its own: no other is to see its tokens.
+    /// The store in `directory`, which is created when it is first needed. Each LangFast server, named
+    /// by its `host:port`, has a file of its own, so that no other server gets its tokens.
     pub fn new(directory: PathBuf, server: &str) -> Store {
         let fit = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
         let name = format!("session-{}", server.chars().map(fit).collect::<String>());
@@ -173,10 +174,11 @@ impl Store {
         self.directory.join(format!("{}.{ending}", self.name))
     }
 
-    /// Takes the lock, waiting at most `patience` for another process to give it up.
+    /// Takes the lock, waiting at most `patience` for another process to release it.
     ///
     /// # Errors
-    /// [`LockError::Unwritable`] permits to go on without the lock, no other kind does.
+    /// After [`LockError::Unwritable`] the caller may go on without the lock, after any other error it
+    /// may not.
     pub fn lock(&self, patience: Duration) -> Result<Locked, LockError> {
         let deadline = Instant::now() + patience;
         let path = self.file(LOCK);
@@ -189,7 +191,7 @@ impl Store {
                     name_holder(&mut file);
                     return Ok(Locked(file));
                 }
-                // Whoever tidies up removed it while we waited; others now lock another file.
+                // Somebody has removed the file while we waited; other processes now lock another one.
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
                     let holder = holder(&mut file);
@@ -208,11 +210,10 @@ impl Store {
         }
     }
 
-    /// Reads the file. One that is missing or holds no session of ours counts as empty: signing in
-    /// again repairs it.
+    /// Reads the session file. A missing or damaged one counts as empty: signing in again repairs it.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// The file exists and cannot be read.
     pub fn load(&self) -> io::Result<Saved> {
         match fs::read(self.path()) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_else(|_| {
@@ -230,7 +231,7 @@ impl Store {
     /// When the directory cannot be written.
     pub fn save(&self, saved: &Saved, _lock: &Locked) -> io::Result<()> {
         self.remove_leftovers();
-        // Made anew under a name that nobody has, with mode 0600.
+        // A new file with a name of its own, of mode 0600.
         let mut file = tempfile::Builder::new()
             .prefix(&self.fresh_prefix())
             .suffix(FRESH)
@@ -246,8 +247,8 @@ impl Store {
         format!(".{}.", self.name)
     }
 
-    /// Removes what processes have left behind that were killed while they saved: tokens are in it. Under
-    /// the lock nobody is saving now. What cannot be removed does no harm.
+    /// Removes the files of processes that were killed while they saved, because tokens are in them.
+    /// Under the lock nobody is saving now. A file that cannot be removed does no harm.
     fn remove_leftovers(&self) {
         let prefix = self.fresh_prefix();
         let is_leftover = |name: &str| {
@@ -264,13 +265,13 @@ impl Store {
     }
 }
 
-/// Makes a directory for its owner alone, if it is not there.
+/// Creates a directory of mode 0700, if it does not exist.
 fn make_private(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// Opens the lock file, and no other that a link or a pipe in its place would lead to; for its owner
-/// alone, since whoever can open it can hold it.
+/// Opens the lock file, but no link, pipe or directory in its place. The mode is 0600, since whoever
+/// can open the file can hold the lock.
 fn open_lock(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = OpenOptions::new()
@@ -291,7 +292,7 @@ fn open_lock(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Locks the file; fails with `WOULDBLOCK` if another process has not given it up by the deadline.
+/// Locks the file; fails with `WOULDBLOCK` if another process has not released it by the deadline.
 fn wait_for(file: &File, deadline: Instant) -> Result<(), Errno> {
     loop {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
@@ -302,15 +303,15 @@ fn wait_for(file: &File, deadline: Instant) -> Result<(), Errno> {
     }
 }
 
-/// Whether the open file is the one of this name.
+/// Whether the open file is still the one at `path`.
 fn is_still(file: &File, path: &Path) -> bool {
     let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     let open = file.metadata().map(id).ok();
     open.is_some() && open == fs::symlink_metadata(path).map(id).ok()
 }
 
-/// Writes into the lock file who holds it: for people, and for [`LockError::Held`]. Nothing depends on
-/// it.
+/// Writes this process's id into the lock file: for people, and for [`LockError::Held`]. Nothing
+/// depends on it.
 fn name_holder(file: &mut File) {
     let _ = file.set_len(0);
     let _ = writeln!(file, "{}", process::id());

@@ -1,48 +1,48 @@
-//! Cumulative text to deltas. Each event of a run holds the whole text so far; a client wants what is
-//! new. Reading each event whole would cost the square of the answer's length, so a packet is first
-//! held against the one before it, byte by byte: where only the text has grown, the rest is decoded and
-//! nothing is parsed.
+//! Turns cumulative text into deltas. Each event of a run holds the whole text so far; a client wants
+//! what is new. Parsing each event would take time that grows with the square of the answer's length,
+//! so a packet is first compared byte by byte with the one before it: if only the text has grown, the
+//! new part is decoded and nothing is parsed.
 
 use std::ops::Range;
 
 use crate::escape::utf16_unit;
 
-/// The text of a run, and how far it has been shown.
+/// The text of a run, and how much of it has been shown, that is, returned as a delta.
 #[derive(Debug, Default)]
 pub struct Transcript {
-    /// The packet that brought the latest text, but for texts that only repeat its beginning.
+    /// The packet with the latest text. Packets whose text is only a beginning of it are not kept.
     packet: Vec<u8>,
-    /// Where in the packet its text is: JSON string content, between the quotes.
+    /// The range of the text in the packet: JSON string content, without the quotes.
     text: Range<usize>,
-    /// How far in the packet its text has been read.
+    /// The position in the packet up to which the text has been decoded.
     read_to: usize,
-    /// Bytes of text that make.
+    /// Bytes of decoded text.
     read: usize,
-    /// Whether a packet that is this one but for more text means nothing else than more text.
+    /// Whether the fast path applies: a packet that differs only by longer text only extends the text.
     may_grow: bool,
     /// Bytes of text shown.
     shown: usize,
-    /// What was shown, while the packet's text does not begin with it: LangFast has revised the text.
-    /// Nothing is shown before one comes that does.
+    /// The shown text, while the packet's text does not begin with it because LangFast has revised it.
+    /// Nothing more is shown until a text comes that does.
     apart: Option<String>,
-    /// Whether the last event's text was but a beginning of what is known: an earlier one again, or
-    /// trimmed.
+    /// Whether the last event's text was only a beginning of the known text: an earlier one again, or a
+    /// trimmed one.
     is_stale: bool,
-    /// The final text, if it is such a beginning.
+    /// The final text, if it is only a beginning of the known text.
     trimmed: Option<String>,
 }
 
-/// A final text that is not what was shown, nor that and more.
+/// A final text that does not begin with the text that was shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revised {
     /// The final text.
     pub text: String,
-    /// What was shown.
+    /// The text that was shown.
     pub shown: String,
 }
 
 impl Revised {
-    /// How far the two agree, in figures and without their text.
+    /// Describes how long a beginning both texts have in common: in figures, without quoting them.
     pub fn agreement(&self) -> String {
         let common = &self.shown[..common_prefix(&self.shown, &self.text)];
         let figures =
@@ -57,13 +57,12 @@ impl Revised {
 }
 
 impl Transcript {
-    /// Takes the text of the next event, which stands at `text` in its packet (JSON string content),
-    /// and gives what is new; empty when nothing is.
+    /// Takes the next event's text, which is at `text` in its packet (JSON string content), and returns
+    /// what is new; empty if nothing is.
     ///
-    /// A half of a surrogate pair or a replacement character at the end is held back: the sender cut
-    /// a character, and the next event brings it whole. What was shown cannot be taken back, and a text
-    /// that does not begin with it would be no continuation: nothing of it is shown. The next event may
-    /// bring one that does, if that was an event of some other time.
+    /// Half a surrogate pair or a replacement character at the end is held back: the sender has cut a
+    /// character, and the next event brings it whole. Shown text cannot be taken back, so nothing is
+    /// shown of a text that does not begin with it; a later event may bring one that does.
     pub fn advance(&mut self, packet: &[u8], text: Range<usize>) -> String {
         let raw = without_cut_character(&packet[text.clone()]);
         self.is_stale = false;
@@ -80,7 +79,7 @@ impl Transcript {
         self.replace(packet, text, end)
     }
 
-    /// Takes the last event's text; nothing is held back any more.
+    /// Takes the last event's text and returns what is new; nothing is held back any more.
     pub fn complete(&mut self, packet: &[u8], text: Range<usize>) -> String {
         let delta = self.advance(packet, text.clone());
         if self.is_stale {
@@ -91,14 +90,14 @@ impl Transcript {
         delta + &self.read(self.read_to..self.text.end)
     }
 
-    /// Says that the packet just taken tells nothing but its text and that the run goes on, so that
-    /// the next ones may be taken by [`Transcript::grow`].
+    /// Allows [`Transcript::grow`] for the next packets: the packet just taken says nothing but its
+    /// text and that the run goes on.
     pub fn may_grow(&mut self) {
         self.may_grow |= !self.is_stale;
     }
 
-    /// Takes a packet that is the one before it but for more text, without parsing it, and gives what
-    /// is new; `None` for any other, which has to be read.
+    /// Takes a packet that differs from the one before it only by longer text, without parsing it, and
+    /// returns what is new; `None` for any other packet, which has to be parsed.
     pub fn grow(&mut self, packet: &[u8]) -> Option<String> {
         if !self.may_grow {
             return None;
@@ -117,7 +116,7 @@ impl Transcript {
         Some(self.read(self.read_to..self.read_to + length))
     }
 
-    /// The final text as it is known now, if it is not what the deltas add up to.
+    /// The final text as it is known now, if it differs from what the deltas add up to.
     pub fn revised(&self) -> Option<Revised> {
         let text = match &self.trimmed {
             Some(text) => text.clone(),
@@ -138,12 +137,12 @@ impl Transcript {
         self.read.max(self.shown)
     }
 
-    /// Bytes of memory that it takes.
+    /// Memory of the kept text, in bytes.
     pub fn bytes(&self) -> usize {
         self.packet.capacity() + self.apart.as_ref().map_or(0, String::capacity)
     }
 
-    /// The text read, as JSON string content.
+    /// The decoded part of the text, as JSON string content.
     fn raw(&self) -> &[u8] {
         &self.packet[self.text.start..self.read_to]
     }
@@ -155,7 +154,7 @@ impl Transcript {
         (self.text, self.read_to, self.may_grow) = (text, read_to, false);
     }
 
-    /// Reads on, and gives what of it is to be shown.
+    /// Decodes the next part of the text, and returns it if it may be shown, else an empty text.
     fn read(&mut self, part: Range<usize>) -> String {
         self.read_to = part.end;
         let delta = unescape(&self.packet[part]);
@@ -167,7 +166,8 @@ impl Transcript {
         delta
     }
 
-    /// Takes a text, to be read as far as `read_to`, that is written otherwise than the packet's.
+    /// Takes a text, to be decoded up to `read_to`, whose bytes do not begin with those of the known
+    /// text.
     fn replace(&mut self, packet: &[u8], text: Range<usize>, read_to: usize) -> String {
         let now = unescape(&packet[text.start..read_to]);
         let shown = self.apart.take();
@@ -190,9 +190,9 @@ impl Transcript {
     }
 }
 
-/// Has `packet` take `length` bytes in all and some more: it grows seldom enough to be cheap, and a long
-/// text is not kept twice, as it would be by doubling. The sizes are few, because glibc keeps for each
-/// thread some freed pieces of every small size, and each of them keeps a page from the system.
+/// Makes room in `packet` for `length` bytes in all and a little more: it grows seldom enough to be
+/// cheap, and wastes less than doubling. The sizes are few, because glibc keeps some freed pieces of
+/// every small size for each thread, and each of them keeps a page from the system.
 fn make_room(packet: &mut Vec<u8>, length: usize) {
     const STEP: usize = 512;
     if length > packet.capacity() {
@@ -201,7 +201,7 @@ fn make_room(packet: &mut Vec<u8>, length: usize) {
     }
 }
 
-/// Whether bytes within a JSON string are nothing but more of it.
+/// Whether the bytes are content of a JSON string and do not end it.
 fn is_string_content(mut bytes: &[u8]) -> bool {
     while let Some(at) = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..b' ')) {
         bytes = &bytes[at..];
@@ -215,13 +215,13 @@ fn is_string_content(mut bytes: &[u8]) -> bool {
     true
 }
 
-/// Length of the longest prefix of both, in bytes, between characters.
+/// Length in bytes of the longest prefix of whole characters that both have.
 fn common_prefix(a: &str, b: &str) -> usize {
     let same = a.chars().zip(b.chars()).take_while(|(x, y)| x == y);
     same.map(|(c, _)| c.len_utf8()).sum()
 }
 
-/// `raw` without what a sender leaves of a character that it cut: escaped lone high surrogates, or
+/// Returns `raw` without what is left at its end of a cut character: escaped lone high surrogates, or
 /// U+FFFD.
 fn without_cut_character(mut raw: &[u8]) -> &[u8] {
     while let Some(rest) =
@@ -240,8 +240,8 @@ fn without_high_surrogate(raw: &[u8]) -> Option<&[u8]> {
     (is_high && backslashes % 2 == 0).then_some(rest)
 }
 
-/// Decodes JSON string content. Lone surrogates, which serde_json refuses, become U+FFFD; so does
-/// whatever is no escape at all.
+/// Decodes JSON string content. Lone surrogates, which serde_json refuses, become U+FFFD; so do invalid
+/// escapes.
 pub fn unescape(mut raw: &[u8]) -> String {
     let mut text = String::with_capacity(raw.len());
     while let Some(at) = raw.iter().position(|byte| *byte == b'\\') {
@@ -254,7 +254,7 @@ pub fn unescape(mut raw: &[u8]) -> String {
     text
 }
 
-/// The character of the escape that `raw` begins with, and the escape's length.
+/// The character of the escape at the start of `raw`, and the escape's length.
 fn unescape_one(raw: &[u8]) -> (char, usize) {
     let simple = match raw.get(1) {
         Some(b'n') => '\n',
@@ -293,13 +293,14 @@ mod tests {
         transcript.advance(raw, 0..raw.len())
     }
 
-    /// A packet around JSON string content, and where in it that stands.
+    /// Returns a packet with JSON string content in it, and the range of that content.
     fn packet(before: &str, raw: &str, behind: &str) -> (Vec<u8>, Range<usize>) {
         let text = before.len()..before.len() + raw.len();
         ([before, raw, behind].concat().into_bytes(), text)
     }
 
-    /// Plays cumulative texts (JSON string content); gives the deltas and the final revised text.
+    /// Plays cumulative texts (JSON string content); returns the deltas and the final text if it was
+    /// revised.
     fn play(events: &[&str]) -> (Vec<String>, Option<String>) {
         let mut transcript = Transcript::default();
         let (last, earlier) = events.split_last().unwrap();

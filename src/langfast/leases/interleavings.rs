@@ -23,7 +23,7 @@ fn check(test: impl Fn() + Send + Sync + 'static) {
     shuttle::check_pct(move || test(), 2_000, 3);
 }
 
-/// A connected socket, as far as it matters: its thread reads it until it is called away.
+/// A stand-in for a connected socket: its thread reads it until it is woken.
 #[derive(Default)]
 struct Wire {
     woken: Mutex<bool>,
@@ -55,7 +55,7 @@ struct World {
     is_unsteady: bool,
     /// The sockets so far.
     wires: std::sync::Mutex<Vec<Arc<Wire>>>,
-    /// Things that those who wait are told of: connected sockets and failed attempts.
+    /// Number of events that wake waiting requests: connected sockets and failed attempts.
     news: AtomicUsize,
     threads: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
@@ -84,7 +84,7 @@ impl World {
         .unwrap()
     }
 
-    /// As the runner's thread does.
+    /// Does what the runner's thread does.
     fn run(&self) {
         let heartbeat = Heartbeat::new("the thread");
         let mut pause = Pause::NONE;
@@ -122,7 +122,7 @@ impl World {
         self.is_unsteady && thread_rng().gen_bool(0.5)
     }
 
-    /// A lease waits for the socket of `user`.
+    /// Waits with a lease for the socket of `user`, and checks that the lease woke only for news.
     fn connect(&self, lease: &Lease, user: &str) -> Result<bool, Error> {
         let looks = Arc::new(AtomicUsize::new(0));
         let own = looks.clone();

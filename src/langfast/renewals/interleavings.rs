@@ -1,6 +1,6 @@
-//! What holds however the threads are interleaved (see [`crate::sync`]). That nobody waits for ever is
-//! part of each: shuttle reports a deadlock. A panic within a renewal is left to `renewals::tests`, since
-//! shuttle's primitives do not work while a thread unwinds.
+//! Properties that hold however the threads are interleaved (see [`crate::sync`]). That nobody waits
+//! for ever is part of each: shuttle reports a deadlock. A panic within a renewal is left to
+//! `renewals::tests`, since shuttle's primitives do not work while a thread unwinds.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ const TRIES: usize = 5_000;
 /// How long a grant lasts, in seconds.
 const HOUR: u64 = 3600;
 
-/// The renewals under test, and what LangFast and the session file would be.
+/// The renewals under test, and stand-ins for LangFast and the session file.
 #[derive(Default)]
 struct World {
     renewals: Renewals,
     inside: AtomicBool,
     /// How many renewals have begun.
     begun: AtomicUsize,
-    /// Who is signed in, by the session file.
+    /// The signed-in user, according to the session file.
     user: AtomicUsize,
     /// The session file's access token, where it counts.
     kept: AtomicUsize,
@@ -32,7 +32,7 @@ struct World {
 }
 
 impl World {
-    /// A renewal: nobody else is in one, and its grant has its number as access token.
+    /// Makes a renewal while nobody else makes one; the grant's access token is the renewal's number.
     fn obtain(&self, lifetime: u64) -> Obtained {
         assert!(!self.inside.swap(true, SeqCst), "two renew at once");
         let number = self.begun.fetch_add(1, SeqCst) + 1;
@@ -73,7 +73,7 @@ fn check(test: impl Fn(Arc<World>) + Send + Sync + 'static) {
     shuttle::check_pct(in_world, TRIES, 3);
 }
 
-/// Runs this in so many threads, and returns what each did.
+/// Runs `work` in several threads at once, and returns what each returned.
 fn together<T: Send + 'static>(
     threads: usize,
     world: &Arc<World>,
