@@ -16,18 +16,19 @@ use ureq::http::Uri;
 use super::roots;
 use super::waker::Watch;
 
-/// What TLS is spoken with: native-tls takes OpenSSL on all systems that this program runs on.
+/// The TLS library, by name: native-tls uses OpenSSL on all systems that this program runs on.
 pub const TLS: &str = "openssl";
 
 /// Why a proxy of another kind is not used.
 const ONLY_HTTP: &str = "only http:// proxies are supported";
 
-/// Silence after which an idle connection is asked for a sign of life, and between two askings.
+/// TCP keep-alive: the silence after which an idle connection is probed, and the time between two
+/// probes.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Askings without an answer after which it is given up.
+/// Number of unanswered probes after which a connection counts as lost.
 const LOST_SIGNS: u32 = 3;
 
-/// Where to connect to, taken from a URL.
+/// The address of a server, parsed from a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Whether to speak TLS.
@@ -44,7 +45,7 @@ impl Endpoint {
     /// Reads `http(s)://` or `ws(s)://host[:port][/base]`.
     ///
     /// # Errors
-    /// In words, when it is none of these.
+    /// A description of what is wrong with the URL.
     pub fn parse(url: &str) -> Result<Endpoint, String> {
         let bad = |why: &str| format!("`{url}` cannot be used: {why}");
         let uri: Uri = url.parse().map_err(|_| bad("not a URL"))?;
@@ -76,8 +77,8 @@ impl Endpoint {
         }
     }
 
-    /// The URL of `path` here, with `scheme` as `http` or `ws`; TLS adds the `s`. The scheme's own port
-    /// is left out, as browsers do: it becomes the `Host` header.
+    /// The URL of `path` at this endpoint, with `scheme` `http` or `ws`; TLS adds the `s`. The scheme's
+    /// default port is left out, as browsers do, because the URL becomes the `Host` header.
     pub fn url(&self, scheme: &str, path: &str) -> String {
         let (s, own_port) = if self.tls { ("s", ":443") } else { ("", ":80") };
         let authority = self.authority();
@@ -101,10 +102,10 @@ fn has_sound_port(uri: &Uri) -> bool {
 const PROXY_VARIABLES: [&str; 6] =
     ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
-/// Why there is no connection: which part failed, and what to look at.
+/// Why no connection was made: which part failed, and what to check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DialError {
-    /// DNS, TCP, TLS or a proxy said no, in words.
+    /// DNS, TCP, TLS or a proxy failed, described in words.
     Failed(String),
     /// The connect deadline passed.
     TimedOut(Duration),
@@ -123,23 +124,23 @@ impl fmt::Display for DialError {
 
 impl std::error::Error for DialError {}
 
-/// What a connection is made of, in this order.
+/// A stage in making a connection, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// The name is looked up.
     Lookup,
     /// TCP connects.
     Connect,
-    /// A proxy is asked for a tunnel, in place of the two above.
+    /// A proxy opens a tunnel, in place of the two above.
     Tunnel,
-    /// The TLS handshake; not without TLS.
+    /// The TLS handshake, if the endpoint uses TLS.
     Tls,
 }
 
-/// Told of each stage that is done, and something about it for people to read.
+/// Called after each completed stage, with a detail of it for people to read.
 type Done<'a> = &'a mut dyn FnMut(Stage, &dyn Display);
 
-/// Makes connections.
+/// Makes connections, directly or through a proxy.
 #[derive(Debug)]
 pub struct Dialer {
     timeout: Duration,
@@ -180,9 +181,9 @@ impl Dialer {
         self.timeout
     }
 
-    /// Connects to `endpoint`, with `TCP_NODELAY`, and TLS if it asks for it.
+    /// Connects to `endpoint`, with `TCP_NODELAY`, and with TLS if the endpoint uses it.
     ///
-    /// The connection comes without a deadline: set one with [`OutboundConnection::set_deadline`].
+    /// The connection has no deadline: set one with [`OutboundConnection::set_deadline`].
     ///
     /// # Errors
     /// [`DialError`] says which part failed.
@@ -199,8 +200,8 @@ impl Dialer {
         way.iter().copied().chain(endpoint.tls.then_some(Stage::Tls)).collect()
     }
 
-    /// As [`Dialer::dial`], and tells of each stage that is done: the first that it does not tell of
-    /// is the one that failed.
+    /// As [`Dialer::dial`], and calls `done` after each stage: the first stage without a call is the
+    /// one that failed.
     ///
     /// # Errors
     /// As [`Dialer::dial`].
@@ -211,7 +212,7 @@ impl Dialer {
     ) -> Result<OutboundConnection, DialError> {
         let deadline = Instant::now() + self.timeout;
         let mut connection = self.dial_by(endpoint, deadline, done).map_err(|error| {
-            // Whatever failed, if it was for lack of time it was this deadline.
+            // Any failure after the deadline counts as this deadline's.
             if Instant::now() >= deadline { DialError::TimedOut(self.timeout) } else { error }
         })?;
         connection.set_deadline(None);
@@ -308,8 +309,8 @@ fn connect_tcp(
     Ok(tcp)
 }
 
-/// Connects to the first address that answers; fails as the last one did, without a reason if there is
-/// none.
+/// Connects to the first address that answers. Fails with the last one's error; with `None` if there is
+/// no address.
 fn connect_to_one_of(
     addresses: &[SocketAddr],
     deadline: Instant,
@@ -328,8 +329,8 @@ fn connect_to_one_of(
     Err(failure)
 }
 
-/// Sends without delay, and asks idle connections for a sign of life: a peer that has vanished without a
-/// word is found out before a request is lost on it, and routers on the way do not forget the rest.
+/// Sets `TCP_NODELAY` and keep-alive: a peer that has vanished without a word is noticed before a
+/// request is lost on it, and routers on the way do not forget idle connections.
 fn set_options(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     sockopt::set_socket_keepalive(tcp, true)?;
@@ -338,7 +339,7 @@ fn set_options(tcp: &TcpStream) -> io::Result<()> {
     Ok(sockopt::set_tcp_keepcnt(tcp, LOST_SIGNS)?)
 }
 
-/// Addresses as a list for people to read.
+/// Displays addresses as a list, for people to read.
 struct Addresses<'a>(&'a [SocketAddr]);
 
 impl Display for Addresses<'_> {
@@ -350,8 +351,8 @@ impl Display for Addresses<'_> {
     }
 }
 
-/// Looks `host` up. The system's resolver knows no deadline, so a name is looked up in a thread that
-/// is left behind when the deadline passes; it ends by the resolver's own.
+/// Looks `host` up. The system's resolver takes no deadline, so it runs in a thread that is left behind
+/// when the deadline passes; that thread ends when the resolver gives up.
 fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, DialError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
@@ -376,7 +377,7 @@ fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, 
     )))
 }
 
-/// Asks an HTTP proxy for a tunnel (RFC 9110, CONNECT).
+/// Opens a tunnel through an HTTP proxy (RFC 9110, CONNECT).
 fn connect_through(
     proxy: &ureq::Proxy,
     endpoint: &Endpoint,
@@ -407,7 +408,8 @@ fn connect_through(
     }
 }
 
-/// Reads the head of a proxy's answer, a byte at a time: what follows it is the tunnel's.
+/// Reads the head of a proxy's answer and returns its status. Reads byte by byte, because what follows
+/// belongs to the tunnel.
 fn read_connect_status(socket: &mut TimedSocket) -> io::Result<u16> {
     const LONGEST_HEAD: usize = 16 * 1024;
     let mut head = Vec::new();
@@ -427,12 +429,12 @@ fn read_connect_status(socket: &mut TimedSocket) -> io::Result<u16> {
     }
 }
 
-/// A TCP socket whose reads and writes all end by one deadline, however many they are.
+/// A TCP socket whose reads and writes all end by one deadline, however many there are.
 #[derive(Debug)]
 pub struct TimedSocket {
     tcp: TcpStream,
     deadline: Option<Instant>,
-    /// How reads wait when there is no deadline.
+    /// How reads wait if there is no deadline.
     watch: Option<Watch>,
 }
 
@@ -479,8 +481,8 @@ impl Write for TimedSocket {
     }
 }
 
-/// Makes a call, again if it was interrupted: a program that was stopped (Ctrl-Z, `kill -STOP`) and goes on
-/// finds its calls on sockets with a timeout ended so, as signal(7) says.
+/// Makes a call, and repeats it while it is interrupted: when a stopped program (Ctrl-Z, `kill -STOP`)
+/// goes on, its calls on sockets with a timeout end with that error (signal(7)).
 fn again_if_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -493,7 +495,7 @@ fn again_if_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Resu
 /// A connection to LangFast.
 #[derive(Debug)]
 pub enum OutboundConnection {
-    /// Without TLS: a simulator, or a proxy of one's own.
+    /// Without TLS: to a simulator, or to a proxy of the operator's own.
     Plain(TimedSocket),
     /// With TLS.
     Tls(Box<TlsStream<TimedSocket>>),
@@ -507,35 +509,35 @@ impl OutboundConnection {
         }
     }
 
-    /// Ends every read and write by `deadline`. With `None` reads wait as [`OutboundConnection::set_watch`] says,
-    /// or else the timeouts that were set last remain.
+    /// Makes every read and write end by `deadline`. With `None`, reads wait as
+    /// [`OutboundConnection::set_watch`] says; without a watch, the timeouts that were set last remain.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.socket().deadline = deadline;
     }
 
-    /// Without a deadline: how reads wait, and how long one write may block.
+    /// Sets how reads wait while there is no deadline, and how long one write may block.
     ///
     /// # Errors
-    /// When the system refuses the socket option.
+    /// The system refuses the socket option.
     pub fn set_watch(&mut self, watch: Watch, write: Duration) -> io::Result<()> {
         let socket = self.socket();
         socket.watch = Some(watch);
         socket.tcp.set_write_timeout(Some(write))
     }
 
-    /// How reads wait, if that was said.
+    /// The watch by which reads wait, if one is set.
     pub fn watch(&mut self) -> Option<&mut Watch> {
         self.socket().watch.as_mut()
     }
 
-    /// Whether the peer has neither closed nor sent anything unasked, so that an idle connection can
-    /// be used again.
+    /// Whether the peer has neither closed the connection nor sent anything unasked, so that an idle
+    /// connection can be used again.
     pub fn is_idle(&mut self) -> bool {
         self.set_deadline(None);
         if self.socket().tcp.set_nonblocking(true).is_err() {
             return false;
         }
-        // Read rather than looked at: TLS has messages of its own, tickets for instance.
+        // Reads instead of peeking, because TLS has messages of its own, such as tickets.
         let silent = matches!(self.read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock);
         silent && self.socket().tcp.set_nonblocking(false).is_ok()
     }
@@ -669,7 +671,8 @@ mod tests {
         assert_eq!(stages(proxy, plain), [Stage::Tunnel]);
     }
 
-    /// Dials through a proxy that answers so; returns what the proxy was told, and what came of it.
+    /// Dials through a proxy that gives this answer; returns what was sent to the proxy, and the
+    /// result.
     fn dial_through(scheme_and_user: &str, answer: &str) -> (String, Result<(), String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = format!("{scheme_and_user}{}", listener.local_addr().unwrap());

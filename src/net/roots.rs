@@ -1,5 +1,5 @@
-//! Whom TLS trusts: the root certificates of the system, or those of Mozilla that are built in where
-//! the system has none, as in an empty container.
+//! The root certificates that TLS trusts: those of the system or, if it has none, as in an empty
+//! container, Mozilla's, which are built in.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use log::{debug, info, warn};
 use native_tls::{Certificate, TlsConnector};
 
-/// What OpenSSL reads root certificates from, if they are set.
+/// Environment variables that name the root certificates to OpenSSL.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// Whether the root certificates that somebody has named can be read.
@@ -33,11 +33,12 @@ pub fn check_named() -> Result<(), String> {
     })
 }
 
-/// A connector with the trusted roots loaded. The built-in ones are taken only if the system has none
-/// and nobody has named others: they cost 4 ms, and whoever has named a file trusts that alone.
+/// Returns a TLS connector with the trusted roots loaded. The built-in ones are loaded only if the
+/// system has none and no variable names others: they cost 4 ms, and whoever names a file trusts that
+/// file alone.
 ///
 /// # Errors
-/// When OpenSSL cannot be set up.
+/// OpenSSL cannot be set up.
 pub fn connector() -> Result<TlsConnector, native_tls::Error> {
     let named: Vec<_> = VARIABLES.into_iter().filter_map(named_place).collect();
     for (variable, path) in &named {
@@ -45,7 +46,7 @@ pub fn connector() -> Result<TlsConnector, native_tls::Error> {
             warn!("{variable} names {}, which cannot be read: {error}", path.display());
         }
     }
-    // native-tls looks in the same places, and loads what is there.
+    // native-tls looks in the same places, and loads what it finds.
     let found = places_with_certificates(openssl_probe::probe());
     let mut builder = TlsConnector::builder();
     if named.is_empty() && found.is_empty() {
@@ -75,8 +76,9 @@ fn has_content(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|file| file.len() > 0)
 }
 
-/// Whether OpenSSL would find anything: it looks certificates up by the hash of their subject, in
-/// files named `5ed36f99.0`. Debian has the folder, empty, without its package of certificates too.
+/// Whether OpenSSL would find a certificate in this folder: it looks certificates up by the hash of
+/// their subject, in files named `5ed36f99.0`. Debian has the folder, empty, even without its package
+/// of certificates.
 fn has_hashed_certificate(folder: &Path) -> bool {
     let Ok(entries) = fs::read_dir(folder) else { return false };
     entries.flatten().any(|entry| is_hash_name(entry.file_name()))

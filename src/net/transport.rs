@@ -1,8 +1,8 @@
-//! HTTP calls over the dialer's connections: ureq speaks HTTP, and this is what it speaks it on.
+//! HTTP calls over the dialer's connections: the transport that ureq speaks HTTP on.
 //!
-//! ureq tells a transport how long a call may take, and nothing else about it; and it hands a connection
-//! that it keeps from one call to the next. So it keeps none: the idle connections lie here, and each call
-//! gets an agent of its own, whose connections know when that call is given up.
+//! ureq tells a transport how long a call may take, and nothing else about the call; and it passes a
+//! connection that it keeps from one call to the next. So it keeps none: the idle connections are kept
+//! here, and each call gets an agent of its own, whose connections know when that call is given up.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,21 +19,22 @@ use ureq::unversioned::transport::{
 
 use super::dial::{DialError, Dialer, Endpoint, OutboundConnection};
 
-/// How soon a wait ends after it is given up.
+/// Interval at which waiting calls ask whether they are given up: a wait ends at most this long after.
 pub const LOOK: Duration = Duration::from_millis(250);
 
 /// Idle connections kept for the next calls. A TLS connection is some 50 KB.
 const MOST_IDLE: usize = 16;
-/// Buffers of a connection in use, in bytes. The head of an answer has to fit into the first, which is
-/// also what ureq reads bodies through (it wants 10 KiB for that); the head of a request, with its
-/// tokens, has to fit into the second, and a run request is written in pieces of that.
+/// Buffer sizes of a connection in use, in bytes. The head of an answer has to fit into the input
+/// buffer, through which ureq also reads bodies (it needs 10 KiB for that). The head of a request, with
+/// its tokens, has to fit into the output buffer; a run request is written in pieces of that size.
 const INPUT_BUFFER: usize = 16 * 1024;
 const OUTPUT_BUFFER: usize = 8 * 1024;
 
-/// Returns true once nobody waits for a call any more. Asked every [`LOOK`] while its answer is awaited.
+/// Returns true once nobody waits for a call any more. Called every [`LOOK`] while the answer is
+/// awaited.
 pub type IsGivenUp = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// How long calls may take, and connections live.
+/// Time limits of calls and of idle connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// The deadline of a call, connection and answer included.
@@ -42,7 +43,7 @@ pub struct Timeouts {
     pub keep_warm: Duration,
 }
 
-/// The connections to one server that HTTP calls are made over.
+/// The connections to one server, over which HTTP calls are made.
 pub struct Connections {
     dialer: Arc<Dialer>,
     endpoint: Endpoint,
@@ -50,24 +51,24 @@ pub struct Connections {
     idle: Mutex<Idle>,
 }
 
-/// The connections that no call uses.
+/// The connections that no call uses now.
 struct Idle {
     keep_warm: Duration,
-    /// Each with the time since when it is idle, the latest at the back.
+    /// Each connection with the time since when it is idle, the latest at the back.
     connections: VecDeque<(OutboundConnection, Instant)>,
-    /// How often all were closed. A connection that was in use meanwhile is not kept either.
+    /// How often all were closed. A connection that was in use at such a time is not kept either.
     closed: u64,
 }
 
 impl Connections {
-    /// No connection yet.
+    /// Starts without a connection.
     pub fn new(dialer: Arc<Dialer>, endpoint: Endpoint, timeouts: Timeouts) -> Arc<Connections> {
         let Timeouts { call, keep_warm } = timeouts;
         let idle = Mutex::new(Idle { keep_warm, connections: VecDeque::new(), closed: 0 });
         Arc::new(Connections { dialer, endpoint, config: config(call), idle })
     }
 
-    /// The server.
+    /// The server's address.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -77,15 +78,15 @@ impl Connections {
         self.dialer.timeout()
     }
 
-    /// A client for one call. It takes any status for an answer, follows no redirect, and stops waiting
-    /// for the answer (with [`ureq::Error::Timeout`]) when the call is given up. Connecting goes on until
-    /// its own deadline.
+    /// Returns a client for one call. It accepts any status as an answer, follows no redirect, and
+    /// stops waiting for the answer (with [`ureq::Error::Timeout`]) when the call is given up.
+    /// Connecting goes on until its own deadline.
     pub fn agent(self: &Arc<Self>, is_given_up: IsGivenUp) -> ureq::Agent {
         let call = CallConnector { connections: self.clone(), is_given_up };
         ureq::Agent::with_parts(self.config.clone(), call, NoResolver)
     }
 
-    /// Makes a connection for the next call, so that it need not wait for one.
+    /// Opens a connection ahead of the next call, so that the call need not wait for one.
     ///
     /// # Errors
     /// Those of [`Dialer::dial`].
@@ -103,7 +104,7 @@ impl Connections {
         idle.connections.clear();
     }
 
-    /// The latest kept connection that is still good.
+    /// Takes the latest idle connection that is still good.
     fn take_idle(&self) -> Option<OutboundConnection> {
         loop {
             let mut newest = self.idle().take()?;
@@ -149,14 +150,14 @@ fn config(call_timeout: Duration) -> Config {
         .max_idle_connections(0)
         .input_buffer_size(INPUT_BUFFER)
         .output_buffer_size(OUTPUT_BUFFER)
-        // The dialer sees to the proxy, for the socket too.
+        // The dialer connects through the proxy, for the socket too.
         .proxy(None)
         .user_agent(concat!("langfast2api/", env!("CARGO_PKG_VERSION")))
         .build()
 }
 
-/// Marks an error of a connection that broke before the whole request was handed to it: the request
-/// cannot have been carried out.
+/// The error of a connection that broke before the whole request was written: the request cannot have
+/// been carried out.
 #[derive(Debug)]
 pub struct NotSent(pub String);
 
@@ -168,7 +169,7 @@ impl fmt::Display for NotSent {
 
 impl std::error::Error for NotSent {}
 
-/// The dialer resolves names itself, also behind a proxy.
+/// Resolves nothing: the dialer looks names up itself, also behind a proxy.
 #[derive(Debug)]
 struct NoResolver;
 
@@ -183,7 +184,7 @@ impl Resolver for NoResolver {
     }
 }
 
-/// One call: what ureq gets its connection from.
+/// Gives ureq the connection for one call.
 #[derive(Clone)]
 struct CallConnector {
     connections: Arc<Connections>,
@@ -223,7 +224,7 @@ impl Connector for CallConnector {
 #[derive(Debug)]
 struct DialTransport {
     call: CallConnector,
-    /// There until this is dropped.
+    /// `Some` until this is dropped.
     connection: Option<OutboundConnection>,
     buffers: LazyBuffers,
     /// [`Idle::closed`] when the call began.
@@ -261,12 +262,12 @@ impl Drop for DialTransport {
     }
 }
 
-/// When a wait ends that ureq bounds so.
+/// The time at which a wait that ureq limits to `timeout` has to end.
 fn deadline(timeout: NextTimeout) -> Option<Instant> {
     timeout.not_zero().map(|left| Instant::now() + *left)
 }
 
-/// A read or write that ran out of time reports it by one of these two kinds.
+/// Whether a read or write ran out of time: it reports that by one of these two kinds.
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
@@ -301,7 +302,7 @@ impl Transport for DialTransport {
         }
     }
 
-    /// ureq asks this when it has read an answer to its end, to keep the connection for later.
+    /// ureq calls this when it has read an answer to its end, to keep the connection for later.
     fn is_open(&mut self) -> bool {
         self.is_reusable = self.parts().0.is_idle();
         self.is_reusable

@@ -1,5 +1,5 @@
-//! Waiting for a connection to bring something in a way that another thread can end. The kernel does the
-//! waiting, so no test can try its interleavings; what is decided on waking is in `langfast::leases`.
+//! Waits for data on a connection in a way that another thread can end. The kernel does the waiting, so
+//! no test can try its interleavings; what is decided on waking is in `langfast::leases`.
 
 use std::io;
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, read, write};
 use rustix::net::{RecvFlags, recv};
 
-/// Wakes the thread that waits by a [`Watch`].
+/// Wakes the thread that waits in a [`Watch`].
 #[derive(Debug)]
 pub struct Waker(OwnedFd);
 
@@ -19,45 +19,46 @@ impl Waker {
     /// A waker that has not been used yet.
     ///
     /// # Errors
-    /// When the system has no descriptor left.
+    /// The system has no file descriptor left.
     pub fn new() -> io::Result<Waker> {
         Ok(Waker(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
     /// Ends the wait that is under way, or else the next one.
     pub fn wake(&self) {
-        // It can only fail when the counter is full, and then the wait ends all the same.
+        // Writing fails only if the counter is full, and then the wait ends all the same.
         let _ = write(&self.0, &1u64.to_ne_bytes());
     }
 
     fn reset(&self) {
-        // There is nothing to read only if it has been reset already.
+        // Reading fails only if the counter has been reset already.
         let _ = read(&self.0, &mut [0; 8]);
     }
 }
 
-/// How a thread reads its connection.
+/// Reads a connection, and ends waits on silence, on time, or when woken.
 #[derive(Debug)]
 pub struct Watch {
     waker: Arc<Waker>,
-    /// The most time without a byte.
+    /// Longest time without a byte.
     silence: Duration,
-    /// When the last byte came.
+    /// The time of the last byte.
     heard: Instant,
-    /// When the thread wants to be called away at the latest.
+    /// The time at which a wait has to end at the latest, so that the thread can look what to do.
     look_at: Option<Instant>,
-    /// Whether there was more to read than the last read took: then the next one need not wait, which
-    /// saves a long message a system call for each of its pieces.
+    /// Whether the last read filled its buffer, so that the next one need not wait: a long message
+    /// saves a system call for each of its pieces.
     is_behind: bool,
 }
 
 impl Watch {
-    /// Waits for at most `silence` after the last byte, and ends when `waker` says so.
+    /// A watch whose waits end `silence` after the last byte at the latest, and whenever `waker` is
+    /// woken.
     pub fn new(waker: Arc<Waker>, silence: Duration) -> Watch {
         Watch { waker, silence, heard: Instant::now(), look_at: None, is_behind: false }
     }
 
-    /// Has waits end at this time too; with `None` at no time.
+    /// Makes waits end at this time too; `None` removes that limit.
     pub fn look_at(&mut self, at: Option<Instant>) {
         self.look_at = at;
     }
@@ -65,8 +66,8 @@ impl Watch {
     /// Waits until there is something to read, and reads it.
     ///
     /// # Errors
-    /// `WouldBlock`: the thread was woken, or it is time to look; reading can go on. `TimedOut`: the peer
-    /// has been silent for too long. Whatever ends the connection.
+    /// `WouldBlock`: the thread was woken, or the time of [`Watch::look_at`] has come; reading can go
+    /// on. `TimedOut`: the peer has been silent for too long. Any error of the connection.
     pub fn read(&mut self, tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if !self.is_behind {
@@ -100,7 +101,7 @@ impl Watch {
                 self.waker.reset();
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            // What has come in time counts, however late the thread is.
+            // Data that came in time counts, however late the thread is.
             if ready > 0 {
                 return Ok(());
             }
