@@ -1,7 +1,7 @@
-//! The one escape of JSON strings that is read by hand, here and there: serde_json refuses halves of
+//! Reads `\uXXXX`, the only escape of JSON strings that is read by hand: serde_json refuses halves of
 //! surrogate pairs, which clients and LangFast send all the same.
 
-/// The UTF-16 unit of the `\uXXXX` that `raw` begins with.
+/// The UTF-16 unit of the `\uXXXX` that `raw` begins with; `None` if it begins with anything else.
 pub fn utf16_unit(raw: &[u8]) -> Option<u32> {
     let digits = raw.strip_prefix(b"\\u")?.get(..4)?;
     digits.iter().try_fold(0, |unit, digit| Some(unit * 16 + (*digit as char).to_digit(16)?))

@@ -1,10 +1,10 @@
-//! The primitives by which threads wait for each other: the standard library's, except in the build
-//! that the feature `interleavings` makes of the unit tests. There they are shuttle's, which runs a test
+//! The primitives by which threads wait for each other: the standard library's, except in the unit
+//! tests that are built with the feature `interleavings`. There they are shuttle's, which runs a test
 //! again and again, each time with its threads interleaved in another way, and reports a deadlock (a
-//! wake-up that was lost, say) with the schedule that led to it.
+//! lost wake-up, say) with the schedule that led to it.
 //!
-//! Modules whose threads meet in a way that is worth such tests take their primitives from here, and
-//! have the tests in a module named `interleavings`:
+//! Modules whose threads interact in a way that is worth such tests take their primitives from here,
+//! and have the tests in a module named `interleavings`:
 //!
 //! ```text
 //! #[cfg(all(test, feature = "interleavings"))]
@@ -15,10 +15,10 @@
 //! cargo test --lib --features interleavings interleavings
 //! ```
 //!
-//! In that build nothing but those tests can run: shuttle's primitives work only within its checks.
-//! Time stands still there: a wait with a time limit ends only if it is notified, so no limit hides a
-//! wake-up that was lost. What must not be used within a check is whatever blocks a thread by other
-//! means, such as the receiving end of a crossbeam channel.
+//! In that build only those tests can run: shuttle's primitives work only within its checks. Time
+//! stands still there: a wait with a time limit ends only if it is notified, so no limit hides a lost
+//! wake-up. A check must not block a thread by other means, such as the receiving end of a crossbeam
+//! channel.
 
 #[cfg(not(all(test, feature = "interleavings")))]
 pub use std::sync::{Condvar, Mutex, MutexGuard};
