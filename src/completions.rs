@@ -1,7 +1,7 @@
-//! The whole story of a request for text, in named steps, whatever dialect it came in.
+//! Answers a request for text, in named steps, whatever dialect it came in.
 //!
-//! Enters: a [`CompletionRequest`]. Leaves: the answer, whole or streamed, on the client's own socket. It may not know
-//! routes, keys or threads of the server.
+//! Enters: a [`CompletionRequest`]. Leaves: the answer, whole or streamed, on the client's own socket.
+//! It may not know routes, keys or threads of the server.
 
 pub mod choices;
 pub mod reader;
@@ -27,45 +27,45 @@ use crate::langfast::{Deadlines, LangFast, Revised, Subscription, Unwanted, prom
 use crate::observe::logger;
 use crate::observe::vitals::{StreamPace, Vitals};
 
-/// A stream's status line waits for the run's first event, so that an early failure is an honest HTTP
-/// status; but no longer than this.
+/// Longest time that a stream's status line waits for the run's first event, so that an early failure
+/// is an honest HTTP status.
 const HOLD_STATUS: Duration = Duration::from_secs(10);
 
-/// What completions need.
+/// What every completion needs: the way to LangFast, and settings.
 pub struct Completions {
-    /// The way to LangFast.
+    /// The client of LangFast.
     pub langfast: Arc<LangFast>,
-    /// How long a run may take.
+    /// Time limits of a run.
     pub deadlines: Deadlines,
-    /// Whether what LangFast cannot do is refused instead of left out.
+    /// Whether a field that LangFast cannot act on is refused instead of left out.
     pub strict: bool,
-    /// Silence after which a stream gets a comment; zero is never.
+    /// Silence after which a stream gets a comment; zero means never.
     pub keep_alive: Duration,
-    /// Whether a run whose tool calls are not valid is repeated once, to have them mended.
+    /// Whether a run with invalid tool calls is repeated once, to have them mended.
     pub tool_repair: bool,
-    /// Disconnected when the server has waited long enough for its answers to end.
+    /// Disconnected when the server no longer waits for its answers to end.
     pub stopping: Receiver<Never>,
     /// Where the pace of streams is noted.
     pub vitals: Arc<Vitals>,
 }
 
-/// What the log says of a completion.
+/// The facts of a completion that are logged.
 #[derive(Debug, Default)]
 pub struct CompletionRecord {
     /// LangFast's name of the model.
     pub model: Option<String>,
-    /// From the request to the first text.
+    /// Time from the request to the first text.
     pub first_text: Option<Duration>,
-    /// What became of tool calls.
+    /// The state of tool calls, and whether text behind them was left out.
     pub tools: Option<String>,
-    /// The tokens of the answer, as far as it came, and of its prompt.
+    /// The tokens of the prompt, and of the answer as far as it came.
     pub usage: Option<Usage>,
     /// Why a stream broke off.
     pub broken: Option<Error>,
 }
 
 impl Completions {
-    /// Starts the runs of a call; what is left is to write the answer.
+    /// Starts the runs of a request, whose answer is then written by [`Reply::write`].
     ///
     /// # Errors
     /// The step that failed, and how.
@@ -111,7 +111,7 @@ impl Completions {
         })
     }
 
-    /// The estimated tokens of a request's prompt, its tools included; nothing is run.
+    /// Estimates the tokens of a request's prompt, its tools included; starts no run.
     ///
     /// # Errors
     /// There is no such model.
@@ -121,7 +121,7 @@ impl Completions {
         Ok(prompt_tokens(&tools::plan(&mut request.clone(), model).prompt))
     }
 
-    /// A reader for each choice. What they do not need of the prompts is let go.
+    /// Creates a reader for each choice, and frees what the readers do not need of the prompts.
     fn readers(
         &self,
         requests: &[ChatRequest],
@@ -139,8 +139,8 @@ impl Completions {
         readers.map(|plan| Reader::new(plan, stops.clone(), holds_calls)).collect()
     }
 
-    /// Starts the runs, several at the same time, and names in the answer's head what they go
-    /// without.
+    /// Starts the runs, several at the same time, and names the fields that are left out in the
+    /// answer's head.
     fn start(
         &self,
         requests: &[ChatRequest],
@@ -170,7 +170,7 @@ impl Completions {
             self.langfast.start(&model.slug, meta, &unwanted)
         };
         std::thread::scope(|scope| {
-            // The first run is this thread's own.
+            // The first run is started by this thread.
             let spawn = |meta| std::thread::Builder::new().spawn_scoped(scope, move || start(meta));
             let others: Vec<_> = metas[1..].iter().map(spawn).collect();
             let mut runs = vec![start(&metas[0])];
@@ -187,11 +187,11 @@ impl Completions {
         })
     }
 
-    /// Tells why this answer is not wanted any more, if it is not.
+    /// Returns the [`Unwanted`] of an answer: its client has gone, or the server ends.
     fn unwanted(&self, answer: &Answer) -> Unwanted {
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
         Arc::new(move || {
-            // That the server ends counts more: it concerns what others wait for too.
+            // The server's end goes first, because it concerns what others wait for too.
             if stopping.try_recv() == Err(TryRecvError::Disconnected) {
                 return Some(Error::ShuttingDown);
             }
@@ -200,7 +200,7 @@ impl Completions {
     }
 }
 
-/// Starts further runs.
+/// Starts second runs, which mend tool calls.
 #[derive(Clone)]
 struct Starter {
     langfast: Arc<LangFast>,
@@ -211,14 +211,14 @@ struct Starter {
 }
 
 impl Starter {
-    /// Starts a run in a thread of its own: to sign in, to connect and to start it may take long, and
+    /// Starts a run in a thread of its own: signing in, connecting and starting it may take long, and
     /// meanwhile the stream is kept alive and its client's leaving is noticed.
     fn start(&self, prompt: Prompt) -> Starting {
         let (started, starting) = bounded(1);
         let (own, sender) = (self.clone(), started.clone());
         let thread = std::thread::Builder::new().name("repair".to_owned()).spawn(move || {
             let _lines = logger::concerning(&own.request_id);
-            // Nobody takes it if the client has gone: then the run is given up.
+            // Nobody receives the run if the client has gone: then it is dropped, and so given up.
             let _ = sender.send(own.run(&prompt));
         });
         if let Err(error) = thread {
@@ -238,7 +238,7 @@ fn prompt_tokens(prompt: &Prompt) -> u64 {
     estimate_prompt(prompt.messages.iter().map(|m| (m.role.name(), m.content.as_str())))
 }
 
-/// An answer in the making: its runs have been started.
+/// An answer whose runs have been started and which has to be written.
 pub struct Reply {
     dialect: Box<dyn Dialect>,
     streamed: bool,
@@ -249,19 +249,19 @@ pub struct Reply {
     readers: Vec<Reader>,
     /// Mends tool calls by a second run, if that is wanted.
     repairs: Option<Starter>,
-    /// Of each choice the tokens of a second run's prompt, until it has been started.
+    /// For each choice, the tokens of its second run's prompt, until that run has been started.
     repair_tokens: Vec<u64>,
     record: CompletionRecord,
-    /// Notes how fast a stream is written.
+    /// Measures how evenly a stream is written.
     pace: StreamPace,
     began: Instant,
 }
 
 impl Reply {
-    /// Writes the answer, streamed or whole, and gives what the log says of it.
+    /// Writes the answer, streamed or whole, and returns the facts to log.
     ///
     /// # Errors
-    /// Whatever happened before the answer was begun; later failures are told in the stream.
+    /// Any failure before the answer was begun; later failures are told in the stream.
     pub fn write(mut self, answer: &mut Answer) -> (CompletionRecord, Result<(), Error>) {
         let result = match self.streamed {
             true => self.stream(answer),
@@ -271,7 +271,7 @@ impl Reply {
         (self.record, result)
     }
 
-    /// All choices at once, when all have ended.
+    /// Writes all choices at once, when all have ended.
     fn whole(&mut self, answer: &mut Answer) -> Result<(), Error> {
         let mut choices = vec![unwritten(); self.choices.len()];
         let mut parts = Vec::new();
@@ -304,7 +304,7 @@ impl Reply {
         sent(answer.json(200, &self.dialect.whole(&choices, &usage)))
     }
 
-    /// Each part as it comes, the choices interleaved.
+    /// Streams each part as it comes, the choices interleaved.
     fn stream(&mut self, answer: &mut Answer) -> Result<(), Error> {
         let first = self.await_first_event()?;
         let mut calls = vec![0; self.choices.len()];
@@ -361,10 +361,12 @@ impl Reply {
         sent(events.finish())
     }
 
-    /// Takes a choice's event: adds to `parts` what it brings, and gives the ending if it is one.
+    /// Handles a choice's event: adds its parts to `parts`, and returns the ending if the choice has
+    /// ended.
     ///
     /// # Errors
-    /// The choice's final text does not begin with what has been sent: what the client has is no answer.
+    /// The choice's final text does not begin with the text that was sent, so the client has no valid
+    /// answer.
     fn read(
         &mut self,
         at: usize,
@@ -405,8 +407,8 @@ impl Reply {
         Ok((!mended).then(|| self.readers[at].end(reason, parts)))
     }
 
-    /// Has another run started for a choice whose tool calls are not valid; false if it needs none or
-    /// has had one. If it is not started, what the choice has counts.
+    /// Starts a second run for a choice whose tool calls are not valid; returns false if it needs none
+    /// or has had one. If the run cannot be started, the first run's calls count.
     fn run_again(&mut self, at: usize, reason: FinishReason) -> bool {
         let Some(starter) = &self.repairs else { return false };
         let Some(prompt) = self.readers[at].repair(reason) else { return false };
@@ -415,7 +417,7 @@ impl Reply {
         true
     }
 
-    /// Notes what became of tool calls, the worst of all choices.
+    /// Records the state of tool calls, the worst of all choices.
     fn note_tools(&mut self) {
         let Some(verdict) = self.readers.iter().filter_map(Reader::verdict).max() else { return };
         let left_out = self.readers.iter().any(Reader::left_out);
@@ -430,7 +432,7 @@ impl Reply {
         }
     }
 
-    /// Ends a stream that has begun with what went wrong; a client that has gone is not told.
+    /// Ends a stream that has begun with an error event; a client that has gone gets none.
     fn fail(&mut self, mut events: EventStream<'_>, error: Error) -> Result<(), Error> {
         if error == Error::ClientGone {
             return Err(error);
@@ -445,7 +447,8 @@ impl Reply {
         let until = Instant::now() + HOLD_STATUS;
         loop {
             match self.choices.next(Some(until))? {
-                // Nothing can be written yet: the front has its own way to find out.
+                // Nothing can be written yet; the front has its own way to find out whether the client
+                // has gone.
                 ChoiceNews::HalfClosed => {}
                 first => return Ok(first),
             }
@@ -453,7 +456,7 @@ impl Reply {
     }
 }
 
-/// Here the dialects meet the way that answers travel; neither knows the other.
+/// Connects the dialects to the framing of Server-Sent Events; neither knows the other.
 impl Events for EventStream<'_> {
     fn put(&mut self, name: Option<&str>, data: &dyn Fn(&mut Vec<u8>)) {
         self.event(name, data);
@@ -470,7 +473,7 @@ fn unwritten() -> Choice {
     Choice { text: String::new(), calls: Vec::new(), ending }
 }
 
-/// Tells a part of a choice that has made `calls` calls so far.
+/// Puts a part of a choice that has made `calls` calls so far into `events`.
 fn tell(
     dialect: &mut dyn Dialect,
     events: &mut dyn Events,
@@ -489,13 +492,13 @@ fn tell(
     }
 }
 
-/// Checks the text of every choice that is no call; the worst verdict counts.
+/// Checks the text of every choice without calls; returns the worst verdict.
 fn check_json(choices: &mut [Choice], format: &ResponseFormat) -> Option<Verdict> {
     let texts = choices.iter_mut().filter(|choice| choice.calls.is_empty());
     texts.filter_map(|choice| json_mode::check(&mut choice.text, format)).max()
 }
 
-/// A write can only fail because nobody reads any more.
+/// Turns a failed write into [`Error::ClientGone`]: it can only fail because nobody reads any more.
 fn sent<T>(result: io::Result<T>) -> Result<T, Error> {
     result.map_err(|_| Error::ClientGone)
 }

@@ -1,5 +1,5 @@
-//! The runs of one request: their events merged, their deadlines, and the client's leaving, as one
-//! sequence.
+//! Merges the runs of one request into one sequence: their events, their deadlines, and the client's
+//! leaving.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,47 +11,47 @@ use crate::error::Error;
 use crate::http::{ClientNews, Exchange};
 use crate::langfast::{Deadlines, Revised, RunClock, RunEvent, Subscription};
 
-/// What a choice gives.
+/// An event of a choice.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChoiceEvent {
     /// Further text, never empty.
     Text(String),
-    /// Its run is alive.
+    /// A sign of life of the choice's run.
     Alive,
-    /// Its further run has been started.
+    /// The choice's second run has been started.
     Restarted,
-    /// It has ended.
+    /// The choice has ended.
     Ended {
-        /// Why.
+        /// Why it has ended.
         reason: FinishReason,
-        /// The final text, if it is not what the texts add up to.
+        /// The final text, if it differs from what the texts add up to.
         revised: Option<Box<Revised>>,
     },
 }
 
-/// What comes next.
+/// The result of waiting for the choices of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChoiceNews {
-    /// Something of the choice of this index.
+    /// An event of the choice of this index.
     Choice(usize, ChoiceEvent),
-    /// Nothing, until the time given.
+    /// Nothing has happened until the given time.
     Silence,
     /// The client sends no more; it may have gone.
     HalfClosed,
 }
 
-/// The choices of one request.
+/// The choices of one request, each with its run.
 pub struct Choices {
     choices: Vec<RunningChoice>,
     client: Arc<Exchange>,
     stopping: Receiver<Never>,
 }
 
-/// What a channel carries that can only be disconnected.
+/// Uninhabited: the channel signals only by being dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Never {}
 
-/// A further run that is being started: how that goes is sent once. Disconnected is a failure.
+/// A second run that is being started: the result is sent once. A disconnected channel is a failure.
 pub type Starting = Receiver<Result<Subscription, Error>>;
 
 enum Run {
@@ -63,14 +63,14 @@ struct RunningChoice {
     /// `None` once it has ended.
     run: Option<Run>,
     clock: RunClock,
-    /// The final text as it is known since the run said that it is done without saying how.
+    /// The final text as known since the run said that it is done without saying how.
     revised: Option<Box<Revised>>,
-    /// Whether the answer does without this run.
+    /// Whether the answer can do without this run.
     may_fail: bool,
 }
 
 impl Choices {
-    /// The choices that these runs make, in their order.
+    /// The choices of these runs, in their order.
     pub fn new(
         runs: Vec<Subscription>,
         deadlines: Deadlines,
@@ -82,35 +82,35 @@ impl Choices {
         Choices { choices: runs.into_iter().map(choice).collect(), client, stopping }
     }
 
-    /// How many there are.
+    /// The number of choices.
     pub fn len(&self) -> usize {
         self.choices.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no choice.
     pub fn is_empty(&self) -> bool {
         self.choices.is_empty()
     }
 
-    /// Whether all have ended.
+    /// Whether all choices have ended.
     pub fn all_ended(&self) -> bool {
         self.choices.iter().all(|choice| choice.run.is_none())
     }
 
-    /// Lets go of a choice's run: nothing more of it is wanted.
+    /// Ends a choice and drops its run, of which nothing more is wanted.
     pub fn end(&mut self, at: usize) {
         self.choices[at].run = None;
     }
 
-    /// Gives a choice another run, with deadlines of its own. If that one fails, or is not started, the
-    /// choice ends as if nothing more had come: it has had an answer.
+    /// Replaces a choice's run by another one, with deadlines of its own. If that one fails, or is not
+    /// started, the choice ends as if nothing more had come, because it has had an answer.
     pub fn restart(&mut self, at: usize, run: Starting) {
         let clock = self.choices[at].clock.restart();
         self.choices[at] =
             RunningChoice { may_fail: true, ..RunningChoice::new(Run::Starting(run), clock) };
     }
 
-    /// What is there already, if anything is.
+    /// Returns the next event without waiting; `None` if there is none yet.
     pub fn ready(&mut self) -> Option<Result<ChoiceNews, Error>> {
         for at in 0..self.choices.len() {
             if let Some(event) = self.choices[at].ready() {
@@ -120,10 +120,10 @@ impl Choices {
         None
     }
 
-    /// Waits for what comes next, or until `silence`.
+    /// Waits for the next event, or until `silence`.
     ///
     /// # Errors
-    /// A run has failed, or is over one of its deadlines; the client has gone; the server stops.
+    /// A run has failed or exceeded one of its deadlines; the client has gone; the server stops.
     pub fn next(&mut self, silence: Option<Instant>) -> Result<ChoiceNews, Error> {
         loop {
             if let Some(ready) = self.ready() {
@@ -172,7 +172,7 @@ impl Choices {
     }
 }
 
-/// What ended a wait.
+/// The cause that ended a wait.
 enum Woken {
     ByRun,
     ByClient,
@@ -226,13 +226,13 @@ impl RunningChoice {
 
     fn deadline(&self) -> Instant {
         match self.run {
-            // Its steps have deadlines of their own.
+            // The steps of starting a run have deadlines of their own.
             Some(Run::Starting(_)) => self.clock.at_last(),
             _ => self.clock.deadline(),
         }
     }
 
-    /// What it means that the deadline has passed.
+    /// Judges that the deadline has passed: the choice has ended, or its run has failed.
     fn expire(&mut self) -> Result<ChoiceEvent, Error> {
         match self.clock.expire() {
             Ok(()) => {

@@ -1,5 +1,5 @@
-//! What a choice's text is made of, told apart as it comes: text for the user, cut at stop texts, and
-//! calls of tools, which are checked.
+//! Splits a choice's text into its parts as it arrives: text for the user, cut at stop texts, and calls
+//! of tools, which are checked.
 
 use std::sync::Arc;
 
@@ -9,25 +9,25 @@ use crate::chat::usage::TokenCounter;
 use crate::chat::{FinishReason, Prompt, ToolCall};
 use crate::dialects::{Choice, Ending};
 
-/// A part of a choice. Calls come behind all text, one after the other.
+/// A part of a choice. Calls follow all text, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Text, never empty.
     Text(String),
     /// A call begins; its arguments follow.
     CallBegin(ToolCall),
-    /// A piece of its arguments, never empty.
+    /// A piece of the call's arguments, never empty.
     Arguments(String),
-    /// Its arguments are complete, or are all that there is of them.
+    /// The end of the call: its arguments are complete, or nothing more of them comes.
     CallEnd,
 }
 
-/// What became of a choice's calls, the worst last.
+/// The state of a choice's calls at its end, the worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CallVerdict {
     /// All arguments fit their schemas.
     Valid,
-    /// They do since the model was asked again.
+    /// All arguments fit their schemas since the model was asked again.
     Repaired,
     /// A call was required and none came.
     NoCall,
@@ -51,7 +51,7 @@ impl CallVerdict {
 pub struct Reader {
     plan: Arc<Plan>,
     stops: Arc<[String]>,
-    /// Whether calls are told when the text has ended, not as they come.
+    /// Whether calls are emitted when the text has ended, not as they come.
     holds_calls: bool,
     parser: Option<Parser>,
     stop: StopFilter,
@@ -60,29 +60,30 @@ pub struct Reader {
     calls: Vec<ToolCall>,
     /// The last call as it was written, if the text ended within it.
     cut: Option<String>,
-    /// Whether that call could not be told as one.
+    /// Whether that call could not be emitted as a call.
     broke_off: bool,
-    /// All that was read, for a model that is asked again; kept while calls are held.
+    /// All text read so far, for asking the model again; kept while calls are held.
     raw: String,
     /// Whether there was any text to show.
     has_text: bool,
-    /// What another run before this one gave.
+    /// The result of the first run, while this reads a second one.
     before: Option<Before>,
-    /// Estimated tokens of that run.
+    /// Estimated tokens of the first run.
     tokens_before: u64,
 }
 
-/// What was read of a run that was repeated.
+/// The result of a run that is repeated.
 struct Before {
     calls: Vec<ToolCall>,
     cut: Option<String>,
     has_text: bool,
-    /// Text of the second run, which is wanted only if the first gave nothing.
+    /// Text of the second run, which is shown only if the first run brought nothing to show.
     text: String,
 }
 
 impl Reader {
-    /// A reader of a choice that these texts end.
+    /// A reader of a choice whose text ends at any of `stops`. With `holds_calls`, calls are emitted
+    /// when the text has ended.
     pub fn new(plan: Arc<Plan>, stops: Arc<[String]>, holds_calls: bool) -> Reader {
         Reader {
             parser: plan.parser(),
@@ -101,7 +102,7 @@ impl Reader {
         }
     }
 
-    /// Forgets all that was read of the run, and gives whether its text was shown.
+    /// Forgets all that was read of the present run. Returns whether that run's text was shown.
     pub fn restart(&mut self) -> bool {
         let (mut before, tokens_before) = (self.before.take(), self.tokens_before);
         before.iter_mut().for_each(|before| before.text.clear());
@@ -110,7 +111,7 @@ impl Reader {
         self.before.is_none()
     }
 
-    /// Takes further text, and adds to `parts` what it is.
+    /// Takes further text, and adds the parts that it completes to `parts`.
     pub fn push(&mut self, text: String, parts: &mut Vec<Part>) {
         let Some(parser) = &mut self.parser else {
             let text = self.stop.push(text);
@@ -126,7 +127,8 @@ impl Reader {
         self.take(pieces, parts);
     }
 
-    /// Adds what was held back, but for calls that are held: the text has ended.
+    /// Adds text that was held back to `parts`, because the text has ended. Held calls follow at
+    /// [`Reader::end`].
     pub fn finish(&mut self, parts: &mut Vec<Part>) {
         let mut pieces = Vec::new();
         if let Some(parser) = &mut self.parser {
@@ -136,13 +138,13 @@ impl Reader {
         self.show_held_back(parts);
     }
 
-    /// Reads the final `text` of a run that was streamed as `shown`, which it does not begin with, in
-    /// place of all that was read, and adds to `parts` what follows on what has been told. That can be
-    /// done as long as the two differ only in what was held back, as calls may be, and in white space at
-    /// the end of a text; if they differ in more, it is false.
+    /// Replaces all that was read of a run, streamed as `shown`, by its final `text`, which does not
+    /// begin with that, and adds to `parts` what is still missing of it. This is possible as long as
+    /// the two differ only in what was held back, as calls may be, and in white space at the end of a
+    /// text; otherwise it returns false.
     pub fn revise(&mut self, shown: &str, text: String, parts: &mut Vec<Part>) -> bool {
         let mut told = Vec::new();
-        // Of a second run nothing has been told.
+        // Nothing of a second run has been emitted.
         if self.before.is_none() {
             let mut again = Reader::new(self.plan.clone(), self.stops.clone(), self.holds_calls);
             again.push(shown.to_owned(), &mut told);
@@ -158,7 +160,7 @@ impl Reader {
         })
     }
 
-    /// Whether nothing that may follow is wanted.
+    /// Whether nothing more is wanted of the text.
     pub fn is_done(&self) -> bool {
         self.stop.stopped().is_some() || self.parser.as_ref().is_some_and(Parser::is_done)
     }
@@ -195,7 +197,7 @@ impl Reader {
         }
     }
 
-    /// Tells a part of a call, unless calls are held.
+    /// Emits a part of a call, unless calls are held.
     fn tell(&self, part: Part, parts: &mut Vec<Part>) {
         if !self.holds_calls {
             parts.push(part);
@@ -222,7 +224,7 @@ impl Reader {
         parts.push(Part::Text(text));
     }
 
-    /// What is wrong with the calls, for the model to read; `None` if nothing is.
+    /// The fault of the calls, in words for the model; `None` if they have none.
     pub fn fault(&self) -> Option<String> {
         if self.calls.is_empty() && self.plan.must_call() {
             return Some("You have to call a tool, and your message holds no call.".to_owned());
@@ -230,10 +232,11 @@ impl Reader {
         self.calls.iter().find_map(|call| self.plan.fault(call))
     }
 
-    /// Begins to read another run, which is to mend this one, and gives its prompt. Its text is
-    /// shown only if there is nothing else to show.
+    /// Begins to read a second run, which mends the calls of this one, and returns its prompt. The
+    /// second run's text is shown only if there is nothing else to show.
     ///
-    /// `None` if nothing is to be mended, or was tried to be before.
+    /// Returns `None` if the calls have no fault, if the text was cut or ended by a stop text, or if
+    /// this is the second run.
     pub fn repair(&mut self, reason: FinishReason) -> Option<Prompt> {
         if self.before.is_some() || reason != FinishReason::Stop || self.stop.stopped().is_some() {
             return None;
@@ -251,7 +254,8 @@ impl Reader {
         Some(prompt)
     }
 
-    /// Adds the calls that were held, now that the text has ended for `reason`, and gives how it did.
+    /// Adds the held calls to `parts`, now that the text has ended for `reason`, and returns how the
+    /// choice ended.
     pub fn end(&mut self, reason: FinishReason, parts: &mut Vec<Part>) -> Ending {
         if self.holds_calls {
             self.end_held(reason, parts);
@@ -279,8 +283,8 @@ impl Reader {
         }
     }
 
-    /// A call that the text ended within is one only if the text was cut for its length; else it is
-    /// text, or nothing behind other calls.
+    /// Turns a call within which the text ended into text, or drops it behind other calls. It counts as
+    /// a call only if the text was cut for its length.
     fn undo_cut_call(&mut self, parts: &mut Vec<Part>) {
         let Some(raw) = self.cut.take() else { return };
         self.broke_off = true;
@@ -290,7 +294,7 @@ impl Reader {
         }
     }
 
-    /// A second run that brought no call was in vain: what the first one gave counts.
+    /// Restores the first run's calls if the second run brought none.
     fn fall_back(&mut self, parts: &mut Vec<Part>) {
         let Some(before) = &mut self.before else { return };
         self.calls = std::mem::take(&mut before.calls);
@@ -304,7 +308,7 @@ impl Reader {
         }
     }
 
-    /// What became of the calls, at the end. `None` if there are none and none was required.
+    /// The state of the calls, at the end. `None` if there are none and none was required.
     pub fn verdict(&self) -> Option<CallVerdict> {
         if self.broke_off {
             return Some(CallVerdict::InvalidArguments);
@@ -319,7 +323,7 @@ impl Reader {
         })
     }
 
-    /// Whether there was something behind the calls, which is not shown.
+    /// Whether there was text behind the calls, which is not shown.
     pub fn left_out(&self) -> bool {
         self.parser.as_ref().is_some_and(Parser::left_out)
     }
@@ -330,7 +334,7 @@ impl Reader {
     }
 }
 
-/// The same parts with pieces of the same text or arguments joined.
+/// Joins neighbouring pieces of text, and of arguments.
 fn joined(parts: Vec<Part>) -> Vec<Part> {
     let mut joined: Vec<Part> = Vec::new();
     for part in parts {
@@ -343,11 +347,11 @@ fn joined(parts: Vec<Part>) -> Vec<Part> {
     joined
 }
 
-/// What follows in `now` on the parts that have been `told`; `None` if it does not begin with them, but
-/// for white space at the end of a text.
+/// The rest of `now` behind the parts `told`, which have been emitted; `None` if `now` does not begin
+/// with them, white space at the end of a text aside.
 fn behind(told: Vec<Part>, now: Vec<Part>) -> Option<Vec<Part>> {
     let mut now = now.into_iter().peekable();
-    // What the last part told lacks.
+    // The missing end of the last emitted part.
     let mut more = None;
     for part in told {
         if more.is_some() {
@@ -376,7 +380,7 @@ fn behind(told: Vec<Part>, now: Vec<Part>) -> Option<Vec<Part>> {
     Some(more.into_iter().chain(now).collect())
 }
 
-/// Puts a part where it belongs in a whole choice.
+/// Adds a part to a whole choice.
 pub fn add_part(choice: &mut Choice, part: Part) {
     match part {
         Part::Text(text) => choice.text.push_str(&text),
@@ -398,7 +402,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    /// The plan of a request to a model that writes calls between markers, with the tools `weather`,
+    /// The plan of a request to a model that writes calls between markers. Its tools are `weather`,
     /// whose place is a string, and `time`.
     fn plan(choice: ToolChoice) -> Arc<Plan> {
         let place = json!({"type": "object", "properties": {"place": {"type": "string"}}});
@@ -463,14 +467,14 @@ mod tests {
         parts.into_iter().map(word).collect()
     }
 
-    /// What a piece brings.
+    /// The parts that a piece of text brings.
     fn push(reader: &mut Reader, text: &str) -> Vec<String> {
         let mut parts = Vec::new();
         reader.push(text.to_owned(), &mut parts);
         words(parts)
     }
 
-    /// What the end of the text brings, and how the choice ended.
+    /// The parts that the end of the text brings, and how the choice ended.
     fn end(reader: &mut Reader, reason: FinishReason) -> (Vec<String>, Ending) {
         let mut parts = Vec::new();
         reader.finish(&mut parts);
@@ -482,7 +486,7 @@ mod tests {
         Ending { reason, stop: None }
     }
 
-    /// What a whole text is read as.
+    /// The parts of a whole text, and how the choice ended.
     fn read(reader: &mut Reader, text: &str, reason: FinishReason) -> (Vec<String>, Ending) {
         let mut parts = push(reader, text);
         let (rest, ending) = end(reader, reason);
@@ -741,9 +745,9 @@ mod tests {
         assert!(!repair(ToolChoice::Required, None, &["ook"], stop));
     }
 
-    // Final texts that are not what was streamed.
+    // Final texts that differ from the streamed one.
 
-    /// What is added to what was told, if the final text allows it.
+    /// The parts that the final text adds to those emitted, if it allows that.
     fn revised(reader: &mut Reader, shown: &str, text: &str) -> Option<Vec<String>> {
         let mut parts = Vec::new();
         push(reader, shown);
