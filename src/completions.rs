@@ -31,7 +31,7 @@ use crate::observe::vitals::{StreamPace, Vitals};
 /// is an honest HTTP status.
 const HOLD_STATUS: Duration = Duration::from_secs(10);
 
-/// What every completion needs: the way to LangFast, and settings.
+/// The client of LangFast and the settings that every completion needs.
 pub struct Completions {
     /// The client of LangFast.
     pub langfast: Arc<LangFast>,
@@ -261,7 +261,7 @@ impl Reply {
     /// Writes the answer, streamed or whole, and returns the facts to log.
     ///
     /// # Errors
-    /// Any failure before the answer was begun; later failures are told in the stream.
+    /// Any failure before the answer was begun; a later one is sent in the stream.
     pub fn write(mut self, answer: &mut Answer) -> (CompletionRecord, Result<(), Error>) {
         let result = match self.streamed {
             true => self.stream(answer),
@@ -341,7 +341,7 @@ impl Reply {
             if self.choices.all_ended() {
                 break;
             }
-            // What is there already goes out in the same write.
+            // Events that are there already go out in the same write.
             next = match self.choices.ready() {
                 Some(ready) => ready,
                 None => {

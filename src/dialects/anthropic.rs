@@ -1,4 +1,4 @@
-//! Anthropic's dialect, the Messages API: its JSON to and from [`crate::chat`].
+//! Anthropic's dialect, the Messages API: translates its JSON to and from [`crate::chat`].
 //!
 //! Source: the types of Anthropic's own SDKs, <https://github.com/anthropics/anthropic-sdk-python>.
 

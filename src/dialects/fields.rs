@@ -1,5 +1,5 @@
-//! Reading what clients send as JSON, field by field: what is missing or of a wrong type is named by
-//! its path, such as `messages[0].role`. For every dialect.
+//! Reads clients' JSON field by field: an error names the missing or wrong field by its path, such as
+//! `messages[0].role`. For every dialect.
 
 use std::borrow::Cow;
 
@@ -10,19 +10,19 @@ use crate::dialects::json::{self, Unread};
 use crate::error::Error;
 use crate::escape::utf16_unit;
 
-/// A body, or an object within it; without a field by default.
+/// The fields of a body, or of an object within it; no fields by default.
 #[derive(Default)]
 pub struct Fields<'a> {
     map: Cow<'a, Map<String, Value>>,
-    /// What the fields' paths begin with: nothing, or the object's own path and a dot.
+    /// The beginning of the fields' paths: nothing, or the object's own path and a dot.
     prefix: String,
-    /// The fields that were built, if some were passed over.
+    /// The fields that were built, if others were left out.
     known: Option<&'static [&'static str]>,
 }
 
 impl Fields<'static> {
-    /// Reads a body, of which only the fields that `known` names are built; whatever else a client
-    /// sends is passed over. What is built is taken from the body's share of the memory.
+    /// Reads a body and builds only the fields that `known` names; other fields are ignored. Their
+    /// memory is taken from the body's share.
     ///
     /// # Errors
     /// [`Error::Invalid`] if it is not a JSON object; [`Error::Overloaded`] or a 413 if there is no
@@ -68,7 +68,7 @@ impl<'a> Fields<'a> {
         Fields { map: Cow::Borrowed(map), prefix: format!("{path}."), known: None }
     }
 
-    /// The fields of a value.
+    /// The fields of the object `value`, which is at `path`.
     ///
     /// # Errors
     /// [`Error::Invalid`] with its path, if it is not an object.
@@ -79,57 +79,57 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The path of a field.
+    /// The path of the field `name`.
     pub fn path(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    /// A field that is there and not null.
+    /// The value of a field, unless it is missing or null.
     pub fn get(&self, name: &str) -> Option<&Value> {
         debug_assert!(self.known.is_none_or(|known| known.contains(&name)), "{name} is not read");
         self.map.get(name).filter(|value| !value.is_null())
     }
 
-    /// What to say of a field that should have been something else.
+    /// The error for a field of a wrong type.
     pub fn wrong(&self, name: &str, expected: &str) -> Error {
         wrong_type(&self.path(name), expected)
     }
 
-    /// What to say of a field that has to be there.
+    /// The error for a missing field.
     pub fn missing(&self, name: &str) -> Error {
         missing(&self.path(name))
     }
 
-    /// A text, if there is one.
+    /// A string, if the field is there.
     ///
     /// # Errors
-    /// When it is something else.
+    /// The field has another type.
     pub fn string(&self, name: &str) -> Result<Option<&str>, Error> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.as_str().map(Some).ok_or_else(|| self.wrong(name, "a string"))
     }
 
-    /// A text that has to be there.
+    /// A string that has to be there.
     ///
     /// # Errors
-    /// When it is missing or something else.
+    /// The field is missing or has another type.
     pub fn required_string(&self, name: &str) -> Result<&str, Error> {
         self.string(name)?.ok_or_else(|| self.missing(name))
     }
 
-    /// True or false, if it is there.
+    /// A boolean, if the field is there.
     ///
     /// # Errors
-    /// When it is something else.
+    /// The field has another type.
     pub fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.as_bool().map(Some).ok_or_else(|| self.wrong(name, "a boolean"))
     }
 
-    /// A list, empty if there is none.
+    /// A list; empty if the field is missing.
     ///
     /// # Errors
-    /// When it is something else.
+    /// The field has another type.
     pub fn list(&self, name: &str) -> Result<&[Value], Error> {
         match self.get(name) {
             None => Ok(&[]),
@@ -138,18 +138,18 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The fields of an object, if there is one.
+    /// The fields of an object, if the field is there.
     ///
     /// # Errors
-    /// When it is something else.
+    /// The field has another type.
     pub fn object(&self, name: &str) -> Result<Option<Fields<'_>>, Error> {
         self.get(name).map(|value| Fields::of(value, &self.path(name))).transpose()
     }
 
-    /// A whole number, also one that is written as `5.0`.
+    /// An integer, also one that is written as `5.0`, if the field is there.
     ///
     /// # Errors
-    /// When it is something else.
+    /// The field has another type.
     pub fn integer(&self, name: &str) -> Result<Option<i64>, Error> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let whole =
@@ -158,10 +158,10 @@ impl<'a> Fields<'a> {
         number.map(Some).ok_or_else(|| self.wrong(name, "an integer"))
     }
 
-    /// A number from `least` to `most`.
+    /// A number from `least` to `most`, if the field is there.
     ///
     /// # Errors
-    /// When it is outside of that, or no number.
+    /// The number is outside that range, or the field has another type.
     pub fn number(&self, name: &str, least: f64, most: f64) -> Result<Option<f64>, Error> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let number = value.as_f64().ok_or_else(|| self.wrong(name, "a number"))?;
@@ -174,8 +174,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The body with U+FFFD for each escape of half a surrogate pair; `None` if it has none. Clients that
-/// cut text by UTF-16 units send such halves, and serde_json refuses them.
+/// Replaces each escape of half a surrogate pair in the body by U+FFFD; `None` if there is none.
+/// Clients that cut text by UTF-16 units send such halves, and serde_json refuses them.
 fn without_lone_surrogates(body: &[u8]) -> Option<Vec<u8>> {
     let mut mended = Vec::with_capacity(body.len());
     let mut rest = body;
@@ -201,7 +201,7 @@ fn bad_json(message: &str) -> Error {
     Error::Invalid { message: message.to_owned(), param: None, code: None }
 }
 
-/// What to say of a field that has to be there.
+/// The error for a missing field.
 pub fn missing(param: &str) -> Error {
     Error::Invalid {
         message: format!("Missing required parameter: `{param}`"),
@@ -210,7 +210,7 @@ pub fn missing(param: &str) -> Error {
     }
 }
 
-/// What to say of a field that is not what it should be.
+/// The error for a field of a wrong type.
 pub fn wrong_type(param: &str, expected: &str) -> Error {
     Error::Invalid {
         message: format!("Invalid type for `{param}`: it must be {expected}"),

@@ -1,5 +1,5 @@
-//! JSON of clients as values, within a budget of memory. A value takes many times the bytes that it is
-//! written in: `[0,0,…]` of one megabyte would be 36 of them.
+//! Parses clients' JSON into values, within a budget of memory. A value takes many times the bytes of
+//! its text: for `[0,0,…]` of one megabyte, 36 of them.
 
 use std::fmt;
 
@@ -9,26 +9,26 @@ use serde_json::{Error, Map, Number, Value};
 
 use crate::budget::{Full, Share};
 
-/// What a value costs besides its text, in bytes. Lists and maps double when they grow, and the old
-/// half is still there while the new one is filled.
+/// Memory of a value besides its text, in bytes. Lists and maps double when they grow, and the old half
+/// is still there while the new one is filled.
 const VALUE: usize = 2 * size_of::<Value>();
-/// What an entry of a map costs besides its value and the text of its name.
+/// Memory of an entry of a map besides its value and the text of its name, in bytes.
 const ENTRY: usize = 2 * (size_of::<String>() + 2 * size_of::<usize>());
-/// Bytes that are taken from the budget at a time.
+/// Bytes taken from the budget at a time.
 const PIECE: usize = 16 * 1024;
 
-/// Why no object was read.
+/// Why no object could be read.
 pub enum Unread {
-    /// It is valid JSON of another kind.
+    /// The text is valid JSON, but not an object.
     NoObject,
-    /// It is no JSON, or nested too deep.
+    /// The text is not JSON, or is nested too deep.
     Invalid(Error),
-    /// There is no memory for it.
+    /// The budget has no memory for the object.
     NoMemory(Full),
 }
 
-/// Reads an object, of which only the fields that `known` names are built. What they cost is taken from
-/// `share` and stays taken.
+/// Reads an object and builds only the fields that `known` names. Their memory is taken from `share`
+/// and stays taken.
 ///
 /// # Errors
 /// See [`Unread`].
@@ -49,10 +49,10 @@ pub fn read_object(
     }
 }
 
-/// Takes what is built from the budget.
+/// Takes the memory of built values from the budget.
 struct Cost<'a> {
     share: &'a mut Share,
-    /// Bytes that have been taken and not been used yet.
+    /// Bytes that have been taken from the budget and are not used yet.
     left: usize,
     full: Option<Full>,
 }
@@ -72,7 +72,7 @@ impl Cost<'_> {
     }
 }
 
-/// The outermost value: an object, or `None` for anything else.
+/// Builds the outermost value: an object, or `None` for anything else.
 struct Object<'a, 'b> {
     known: &'a [&'a str],
     cost: &'a mut Cost<'b>,

@@ -1,4 +1,5 @@
-//! OpenAI's dialects, chat and text completions and responses: their JSON to and from [`crate::chat`].
+//! OpenAI's dialects: chat completions, text completions and responses. Translate their JSON to and
+//! from [`crate::chat`].
 
 pub mod legacy;
 pub mod request;

@@ -1,4 +1,4 @@
-//! For unit tests: answers to be told in a dialect, and what a client would get of them.
+//! For unit tests: stories, that is, answers to write in a dialect, and what a client gets of them.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -7,7 +7,7 @@ use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
 
-/// What a client gets.
+/// An event or sign of life, as a client gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// An event: its name, if it has one, and its data.
@@ -17,7 +17,7 @@ pub enum Told {
 }
 
 impl Told {
-    /// The data on one line, behind the name if there is one.
+    /// The event on one line: its name, if it has one, and its data.
     pub fn line(&self) -> String {
         match self {
             Told::Event(Some(name), data) => format!("{name} {data}"),
@@ -27,13 +27,13 @@ impl Told {
     }
 }
 
-/// Keeps the events that are put in, in their order.
+/// An [`Events`] that keeps all events, in their order.
 #[derive(Default)]
 pub struct Kept(pub Vec<Told>);
 
 impl Events for Kept {
     fn put(&mut self, name: Option<&str>, data: &dyn Fn(&mut Vec<u8>)) {
-        // What an event is written behind has been framed already.
+        // The buffer may already hold framing, to which the data is appended.
         let before = b"data: ";
         let mut buffer = before.to_vec();
         data(&mut buffer);
@@ -48,7 +48,7 @@ impl Events for Kept {
     }
 }
 
-/// A step of a choice.
+/// A step of a choice in a story.
 #[derive(Clone, Debug)]
 pub enum StoryStep {
     Text(String),
@@ -56,7 +56,7 @@ pub enum StoryStep {
     Arguments(String),
     CallEnd,
     Finish(Ending),
-    /// Of no choice.
+    /// A sign of life, which belongs to no choice.
     KeepAlive,
 }
 
@@ -81,18 +81,18 @@ pub fn finish(reason: FinishReason) -> StoryStep {
     StoryStep::Finish(Ending { reason, stop: None })
 }
 
-/// An answer as it is told: the steps of its choices, interleaved.
+/// A streamed answer: the steps of its choices, interleaved.
 #[derive(Clone, Debug)]
 pub struct Story {
-    /// How many choices there are.
+    /// The number of choices.
     pub choices: usize,
-    /// The steps, each with its choice.
+    /// The steps, each with the index of its choice.
     pub steps: Vec<(usize, StoryStep)>,
-    /// `None`: behind the steps it breaks off.
+    /// The usage at the end; `None` if the answer breaks off after the steps.
     pub usage: Option<Usage>,
 }
 
-/// What an answer breaks off with.
+/// The error with which stories break off.
 pub fn failure() -> Error {
     Error::Overloaded("no \"room\"\n".to_owned())
 }
@@ -112,12 +112,12 @@ impl Story {
         Story { choices, steps: steps.into_iter().collect(), usage: Some(usage) }
     }
 
-    /// The same, broken off behind all steps.
+    /// The same story, broken off after all steps.
     pub fn broken_off(self) -> Story {
         Story { usage: None, ..self }
     }
 
-    /// What a client gets of it.
+    /// Writes the story in a dialect; returns what a client gets, event by event.
     pub fn told(&self, dialect: &mut dyn Dialect) -> Vec<Told> {
         let mut kept = Kept::default();
         let mut calls = vec![0; self.choices];
@@ -145,12 +145,12 @@ impl Story {
         kept.0
     }
 
-    /// What a client gets of it, a line for each event.
+    /// Writes the story in a dialect; returns what a client gets, one line for each event.
     pub fn lines(&self, dialect: &mut dyn Dialect) -> Vec<String> {
         self.told(dialect).iter().map(Told::line).collect()
     }
 
-    /// Its choices as a whole; those that have no end yet have ended with [`FinishReason::Stop`].
+    /// The story's choices as a whole; a choice without an end has ended with [`FinishReason::Stop`].
     pub fn whole(&self) -> Vec<Choice> {
         let ending = Ending { reason: FinishReason::Stop, stop: None };
         let empty = Choice { text: String::new(), calls: Vec::new(), ending };
@@ -192,7 +192,7 @@ pub fn any_story(most: usize, with_calls: bool) -> impl Strategy<Value = Story> 
     )
 }
 
-/// Merges the steps of several choices, with signs of life between them, as `order` has it.
+/// Merges the steps of several choices in the given order, with signs of life between them.
 fn interleaved(choices: Vec<Vec<StoryStep>>, order: &[u8]) -> Vec<(usize, StoryStep)> {
     let mut queues: Vec<_> =
         choices.into_iter().enumerate().map(|(at, steps)| (at, steps.into_iter())).collect();

@@ -25,7 +25,7 @@ pub struct Api {
     vitals: Arc<Upstream>,
 }
 
-/// How to sign in.
+/// A way to sign in.
 #[derive(Clone)]
 pub enum Credentials {
     /// As a new anonymous user.

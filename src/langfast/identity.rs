@@ -20,7 +20,7 @@
 use super::store::{Saved, SavedSession};
 use crate::config::{Account, SetToken};
 
-/// How the next sign-in is made.
+/// The way in which the next sign-in is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignInPlan {
     /// With the kept session.
@@ -76,7 +76,7 @@ fn began_with(session: Option<&SavedSession>, set: &SetToken) -> bool {
 pub struct Outlook {
     /// The user, worded to be read after "as".
     pub who: String,
-    /// What the server will do to sign in, unless it just goes on with the kept session.
+    /// The server's next step to sign in, unless it just goes on with the kept session.
     pub change: Option<String>,
     /// Settings that do not do what they seem to do. Names no account.
     pub warnings: Vec<String>,

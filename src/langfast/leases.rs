@@ -63,7 +63,7 @@ struct State {
     /// Number of leases, and of requests among them that wait for the connection.
     leases: usize,
     waiting: usize,
-    /// When the last lease ended.
+    /// The time at which the last lease ended.
     idle_since: Option<Instant>,
     routes: Routes,
 }
@@ -84,7 +84,7 @@ impl Link {
     }
 }
 
-/// What the thread that reads the socket has to do next.
+/// The next action of the thread that reads the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instruction {
     /// Read on, and ask again when woken, or at this time.
@@ -94,7 +94,7 @@ pub enum Instruction {
     Close(&'static str),
 }
 
-/// How long the thread waits between two attempts.
+/// The thread's wait between two attempts to connect.
 #[derive(Clone, Copy, Debug)]
 pub struct Pause {
     /// While no request waits for the socket.

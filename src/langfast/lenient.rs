@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 /// `None`; a number that is too large becomes the largest.
 ///
 /// # Errors
-/// When what is read is no JSON.
+/// The input is not JSON.
 pub fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     // Read as raw text, because serde_json rejects the whole document if a number in it fits no type.
     let text = Box::<RawValue>::deserialize(from)?;
@@ -18,7 +18,7 @@ pub fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Err
 /// Reads a Unix time as [`seconds`] does; returns 0 if there is none.
 ///
 /// # Errors
-/// When what is read is no JSON.
+/// The input is not JSON.
 pub fn unix_time<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     seconds(from).map(Option::unwrap_or_default)
 }

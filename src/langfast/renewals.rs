@@ -160,7 +160,7 @@ impl Renewals {
 }
 
 impl State {
-    /// What is left of the pause that LangFast has asked for.
+    /// The rest of the pause that LangFast has asked for, if it is not over.
     fn hold_off(&self) -> Option<Duration> {
         self.hold_off?.checked_duration_since(Instant::now())
     }

@@ -115,7 +115,7 @@ impl Session {
     /// and the list of used refresh tokens stay.
     ///
     /// # Errors
-    /// When the session file cannot be read or written.
+    /// The session file cannot be read or written.
     pub fn log_out(&self) -> io::Result<Option<String>> {
         let lock = self.store.lock(self.patience).map_err(io::Error::other)?;
         let mut saved = self.store.load()?;
@@ -129,7 +129,7 @@ impl Session {
     /// The user of the kept session, and the seconds left of its access token.
     ///
     /// # Errors
-    /// When the session file cannot be read.
+    /// The session file cannot be read.
     pub fn kept(&self) -> io::Result<Option<(String, u64)>> {
         let session = self.store.load()?.session;
         Ok(session.map(|session| (Grant::of(&session, 0).who(), seconds_left(&session))))

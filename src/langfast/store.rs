@@ -228,7 +228,7 @@ impl Store {
     /// Replaces the file's content; when this returns it is on disk.
     ///
     /// # Errors
-    /// When the directory cannot be written.
+    /// The directory cannot be written.
     pub fn save(&self, saved: &Saved, _lock: &Locked) -> io::Result<()> {
         self.remove_leftovers();
         // A new file with a name of its own, of mode 0600.

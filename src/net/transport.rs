@@ -89,7 +89,7 @@ impl Connections {
     /// Opens a connection ahead of the next call, so that the call need not wait for one.
     ///
     /// # Errors
-    /// Those of [`Dialer::dial`].
+    /// The error of [`Dialer::dial`].
     pub fn connect_ahead(&self) -> Result<(), DialError> {
         let closed = self.idle().closed;
         let connection = self.dialer.dial(&self.endpoint)?;

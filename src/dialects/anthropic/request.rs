@@ -1,4 +1,4 @@
-//! The body of `POST /v1/messages`, checked field by field: what is wrong is named.
+//! Reads the body of `POST /v1/messages`, field by field; an error names the wrong field.
 
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ use crate::dialects::CompletionRequest;
 use crate::dialects::fields::{Fields, wrong_type};
 use crate::error::Error;
 
-/// Anthropic's code for a conversation that the server cannot keep. The SDKs' tool runners, which ask
-/// for that first, send all of it when they see this.
+/// Anthropic's error code for a conversation that the server cannot keep. The SDKs' tool runners first
+/// ask for a kept one, and send the whole conversation when they get this code.
 pub(super) const THREAD_UNSUPPORTED: &str = "thread_unsupported_request";
 
 /// The fields of a body that are read.
@@ -38,7 +38,7 @@ const FIELDS: &[&str] = &[
     "top_p",
 ];
 
-/// Reads a body. Fields that Anthropic does not have are ignored, as null ones are.
+/// Reads a body. Fields that Anthropic does not have are ignored, and so are null ones.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
@@ -59,7 +59,7 @@ pub fn parse(body: &mut Body) -> Result<CompletionRequest, Error> {
     Ok(CompletionRequest { chats: vec![request], stream, dialect })
 }
 
-/// Reads a body of `POST /v1/messages/count_tokens`, which has nothing but what is counted.
+/// Reads a body of `POST /v1/messages/count_tokens`, which has only the fields that make up the prompt.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
@@ -67,7 +67,7 @@ pub fn parse_to_count(body: &mut Body) -> Result<ChatRequest, Error> {
     conversation(&Fields::parse(body, FIELDS)?)
 }
 
-/// All that becomes part of the prompt.
+/// Reads all fields that become part of the prompt.
 fn conversation(fields: &Fields) -> Result<ChatRequest, Error> {
     let model = fields.required_string("model")?;
     if model.is_empty() {
@@ -85,7 +85,8 @@ fn conversation(fields: &Fields) -> Result<ChatRequest, Error> {
     })
 }
 
-/// Refuses what only Anthropic's servers have: without it the model would be left in the dark.
+/// Refuses references to what only Anthropic's servers have: without it, the model would lack part of
+/// the conversation.
 fn refuse_what_servers_keep(fields: &Fields) -> Result<(), Error> {
     if !fields.list("mcp_servers")?.is_empty() {
         let message = "`mcp_servers` cannot be reached from here: give their tools as `tools`";
@@ -108,7 +109,7 @@ fn token_limit(fields: &Fields) -> Result<u64, Error> {
     u64::try_from(limit).ok().filter(|limit| *limit > 0).ok_or_else(too_low)
 }
 
-/// The effort, as far as OpenAI's models know it.
+/// Reads the effort and maps it to the nearest that OpenAI's models know.
 fn effort(fields: &Fields) -> Result<Option<&'static str>, Error> {
     let Some(config) = fields.object("output_config")? else { return Ok(None) };
     let Some(effort) = config.string("effort")? else { return Ok(None) };
@@ -124,7 +125,7 @@ fn effort(fields: &Fields) -> Result<Option<&'static str>, Error> {
     }
 }
 
-/// The form of the answer: `output_config.format`, or `output_format` as it was called in the beta.
+/// The form of the answer: `output_config.format`, or `output_format`, its name in the beta.
 fn response_format(fields: &Fields) -> Result<Option<ResponseFormat>, Error> {
     let config = fields.object("output_config")?;
     let format = match &config {
@@ -149,7 +150,7 @@ fn stops(fields: &Fields) -> Result<Vec<String>, Error> {
     stops.ok_or_else(|| fields.wrong("stop_sequences", "a list of strings"))
 }
 
-/// The fields that are there, would matter, and will have no effect.
+/// The names of fields in the request that would matter but have no effect.
 fn without_effect(fields: &Fields, turns: &[Turn]) -> Result<Vec<&'static str>, Error> {
     let mut ignored = Vec::new();
     for name in ["top_k", "container", "context_management"] {
@@ -161,7 +162,7 @@ fn without_effect(fields: &Fields, turns: &[Turn]) -> Result<Vec<&'static str>, 
     if thinking.is_some_and(|thinking| thinking.get("type").is_none_or(|kind| kind != "disabled")) {
         ignored.push("thinking");
     }
-    // The model is told what it has said so far, and answers that; it does not go on in mid-sentence.
+    // The model gets what it has said so far, and answers that; it does not go on in mid-sentence.
     if matches!(turns.last(), Some(Turn::Message(last)) if last.role == Role::Assistant) {
         ignored.push("prefill");
     }
@@ -188,7 +189,7 @@ fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
     Ok(turns)
 }
 
-/// Adds what a message holds: results of tools are turns of their own.
+/// Adds a message's turns: results of tools are turns of their own.
 fn add_turns(message: &Fields, turns: &mut Vec<Turn>) -> Result<(), Error> {
     let role = message.required_string("role")?;
     let path = message.path("content");
@@ -211,7 +212,7 @@ fn add_turns(message: &Fields, turns: &mut Vec<Turn>) -> Result<(), Error> {
     }
 }
 
-/// Adds a user's message: first what tools gave back, then the text.
+/// Adds a user's message: first the results of tools, then the text.
 fn add_user(path: &str, content: &Value, turns: &mut Vec<Turn>) -> Result<(), Error> {
     let mut texts = Vec::new();
     let mut results = Vec::new();
@@ -238,10 +239,10 @@ fn assistant(path: &str, content: &Value) -> Result<Turn, Error> {
     let mut calls = Vec::new();
     for (path, block) in blocks(path, content)? {
         match block {
-            // An answer is cut into blocks anywhere, for instance at a citation.
+            // An answer may be cut into blocks anywhere, for instance at a citation.
             Block::Text(piece) => text.push_str(&piece),
             Block::Call(call) => calls.push(call),
-            // What another model has thought is of no use to this one, and mostly encrypted.
+            // Another model's thoughts are of no use to this one, and mostly encrypted.
             Block::Thinking => {}
             Block::Result(_) => return Err(misplaced(&path, "user")),
         }
@@ -257,7 +258,7 @@ fn misplaced(path: &str, role: &str) -> Error {
     Error::invalid(path, message)
 }
 
-/// Refuses a result of a call that nobody made.
+/// Refuses a result of a call that the turns before it do not hold.
 fn check_result(path: &str, result: &ToolResult, before: &[Turn]) -> Result<(), Error> {
     if find_call(before, &result.call_id).is_some() {
         return Ok(());
@@ -278,7 +279,7 @@ enum Block {
     Thinking,
 }
 
-/// The blocks of a content and their paths; a string is one of text.
+/// The blocks of a content, with their paths; a string is one text block.
 fn blocks(path: &str, content: &Value) -> Result<Vec<(String, Block)>, Error> {
     match content {
         Value::String(text) => Ok(vec![(path.to_owned(), Block::Text(text.clone()))]),
@@ -335,7 +336,7 @@ fn result(block: &Fields) -> Result<ToolResult, Error> {
     })
 }
 
-/// The text of a content that can hold nothing else.
+/// The text of a content in which only text is allowed.
 fn text(path: &str, content: &Value) -> Result<String, Error> {
     let texts = blocks(path, content)?.into_iter().map(|(path, block)| match block {
         Block::Text(text) => Ok(text),

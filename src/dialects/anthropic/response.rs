@@ -1,4 +1,4 @@
-//! Anthropic's answers: messages, whole and as events, models, and errors.
+//! Writes Anthropic's answers: messages, whole and as events, models, and errors.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -9,21 +9,21 @@ use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
 
-/// A message's look, whole or as a stream of events. There is one choice.
+/// Writes a message, whole or as a stream of events. There is one choice.
 pub struct MessageAnswer {
     id: String,
-    /// The model as it was asked for.
+    /// The model's name as the client spelled it.
     model: String,
-    /// How many blocks have been begun.
+    /// Number of blocks that have been begun.
     blocks: usize,
-    /// Whether the last of them is text and has not ended.
+    /// Whether the last block is text and has not ended.
     in_text: bool,
-    /// How the choice has ended: told when the usage is known.
+    /// How the choice has ended; sent when the usage is known.
     ending: Option<Ending>,
 }
 
 impl MessageAnswer {
-    /// The look of an answer under the model's name as it was asked for.
+    /// The answer to a request for this model; repeats the name as the client spelled it.
     pub fn new(model: &str) -> MessageAnswer {
         MessageAnswer {
             id: format!("msg_{}", uuid::Uuid::new_v4().simple()),
@@ -34,7 +34,7 @@ impl MessageAnswer {
         }
     }
 
-    /// The message of these blocks, as a whole answer and the first event have it.
+    /// The message object with these blocks, for a whole answer and for the first event.
     fn object<'a>(
         &'a self,
         content: &'a [Block<'a>],
@@ -58,12 +58,12 @@ impl MessageAnswer {
         put(events, &Event::ContentBlockStart { index, content_block });
     }
 
-    /// Puts in a piece of the block that was begun last.
+    /// Adds a piece of the block that was begun last.
     fn delta(&self, events: &mut dyn Events, delta: Delta<'_>) {
         put(events, &Event::ContentBlockDelta { index: self.blocks - 1, delta });
     }
 
-    /// Puts in the end of the block that was begun last.
+    /// Adds the end of the block that was begun last.
     fn end_block(&self, events: &mut dyn Events) {
         put(events, &Event::ContentBlockStop { index: self.blocks - 1 });
     }
@@ -139,13 +139,14 @@ impl Dialect for MessageAnswer {
     }
 }
 
-/// The call's id as Anthropic's look. Whatever results refer to is what the history says.
+/// The call's id in Anthropic's form. Results refer to the id that the history has.
 fn tool_use_id(call: &ToolCall) -> String {
     format!("toolu_{}", call.id.strip_prefix("call_").unwrap_or(&call.id))
 }
 
-/// The arguments of a call. What is no JSON object is given as Anthropic has it given back to the
-/// model: <https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming>
+/// The arguments of a call as an object. Arguments that are no JSON object are wrapped as Anthropic
+/// wants them returned to the model:
+/// <https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming>
 fn input(call: &ToolCall) -> Map<String, Value> {
     serde_json::from_str(&call.arguments)
         .unwrap_or_else(|_| Map::from_iter([("INVALID_JSON".to_owned(), json!(call.arguments))]))
@@ -170,7 +171,7 @@ enum Block<'a> {
     ToolUse { id: String, name: &'a str, input: Map<String, Value> },
 }
 
-/// Why a message ended; of one that has just begun, nothing.
+/// Why a message ended; both null in one that has just begun.
 #[derive(Serialize)]
 struct StopFields<'a> {
     stop_reason: Option<&'static str>,
@@ -191,7 +192,7 @@ impl<'a> From<Option<&'a Ending>> for StopFields<'a> {
     }
 }
 
-/// Estimates. Nothing is cached, as far as is known.
+/// Estimated numbers of tokens. Nothing is cached, as far as is known.
 #[derive(Serialize)]
 struct TokenCounts {
     input_tokens: u64,
@@ -232,7 +233,7 @@ enum Event<'a> {
 }
 
 impl Event<'_> {
-    /// The event's name, which its data has as `type` too.
+    /// The event's name, which is also the `type` in its data.
     fn name(&self) -> &'static str {
         match self {
             Event::MessageStart { .. } => "message_start",
@@ -264,7 +265,7 @@ fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("strings and numbers always serialise")
 }
 
-/// What `POST /v1/messages/count_tokens` answers.
+/// The answer to `POST /v1/messages/count_tokens`.
 pub fn token_count(input_tokens: u64) -> String {
     json!({ "input_tokens": input_tokens }).to_string()
 }
@@ -277,7 +278,7 @@ struct ErrorObject {
     details: Option<ErrorDetails>,
 }
 
-/// What a program can act on.
+/// Details of an error that programs can act on.
 #[derive(Serialize)]
 struct ErrorDetails {
     error_code: &'static str,
@@ -296,8 +297,8 @@ impl From<&Error> for ErrorObject {
     }
 }
 
-/// Anthropic's types go with the status. Being overloaded has status 503 here and 529 there; the SDKs
-/// try again either way.
+/// Anthropic's error type, which depends on the status. Being overloaded has status 503 here and 529
+/// there; the SDKs try again either way.
 fn error_type(error: &Error) -> &'static str {
     if matches!(error, Error::Overloaded(_) | Error::ShuttingDown | Error::CutShort) {
         return "overloaded_error";
@@ -314,7 +315,7 @@ fn error_type(error: &Error) -> &'static str {
     }
 }
 
-/// The body of an answer that is an error.
+/// The body of an error answer.
 pub fn envelope(error: &Error, request_id: &str) -> String {
     #[derive(Serialize)]
     struct Envelope<'a> {
@@ -362,7 +363,7 @@ pub fn model_list(models: &Models) -> String {
     to_json(&List { data, has_more: false, first_id, last_id })
 }
 
-/// One model, under the name that it was asked for by.
+/// One model, under the name by which the client asked for it.
 pub fn model(model: &Model, asked: &str) -> String {
     to_json(&ModelObject { id: asked, ..ModelObject::from(model) })
 }
@@ -520,7 +521,7 @@ mod tests {
         assert_eq!(message().whole(&calling().whole(), &usage), whole);
     }
 
-    /// The blocks that a stream adds up to, as a client puts them together.
+    /// The blocks that the events of a stream add up to, as a client joins them.
     fn assembled(events: &[Value]) -> Vec<Value> {
         let (mut blocks, mut json, mut is_open) = (Vec::new(), String::new(), false);
         for event in events {

@@ -1,5 +1,6 @@
-//! The tools of a message: `tools` and `tool_choice`. Besides the client's own there are those that
-//! Anthropic's models know by heart and the client runs; other models have to be told.
+//! Reads the tools of a message: `tools` and `tool_choice`. Besides the client's own tools there are
+//! some that Anthropic's models know by heart and the client runs; other models get a description of
+//! these.
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::error::Error;
 const FIELDS: ToolFields =
     ToolFields { list: "tools", name: "name", choice: "tool_choice", longest_name: 128 };
 
-/// The tools that are offered.
+/// Reads the offered tools, and which of them the model may or has to call.
 pub fn parse(fields: &Fields) -> Result<Tools, Error> {
     let (choice, parallel) = choice(fields)?;
     let mut tools = Tools { list: Vec::new(), choice, parallel };
@@ -64,7 +65,7 @@ fn schema(tool: &Fields) -> Result<Value, Error> {
     }
 }
 
-/// A tool that runs on Anthropic's servers, or needs more than text.
+/// The error for a tool that runs on Anthropic's servers, or needs more than text.
 fn foreign(tool: &Fields, kind: &str) -> Error {
     let path = tool.path("type");
     let message = format!(
@@ -74,8 +75,8 @@ fn foreign(tool: &Fields, kind: &str) -> Error {
     Error::unsupported(path, message)
 }
 
-/// What Anthropic's models know of the tools that the client runs: what they are for, and the schema
-/// of their arguments. Source: the SDKs' types of these tools.
+/// The purpose and the arguments' schema of a tool that Anthropic's models know and the client runs.
+/// Source: the SDKs' types of these tools.
 fn known(kind: &str) -> Option<(&'static str, Value)> {
     match kind {
         "bash_20241022" | "bash_20250124" => Some((BASH, bash())),

@@ -84,7 +84,8 @@ pub fn parse(body: &mut Body) -> Result<CompletionRequest, Error> {
     Ok(CompletionRequest { chats, stream, dialect: Box::new(dialect) })
 }
 
-/// A string or a list of strings. Lists of token ids cannot be read without the tokenizer.
+/// Reads the prompts: a string or a list of strings. Lists of token ids cannot be read without the
+/// tokenizer.
 fn prompts(fields: &Fields) -> Result<Vec<String>, Error> {
     let wrong = || wrong_type("prompt", "a string or a list of strings");
     match fields.get("prompt") {
@@ -97,13 +98,13 @@ fn prompts(fields: &Fields) -> Result<Vec<String>, Error> {
     }
 }
 
-/// A text completion's look.
+/// Writes a text completion.
 struct TextAnswer {
     identity: Identity,
     /// Every chunk up to its list of choices.
     head: String,
     include_usage: bool,
-    /// What each choice's text begins with; empty where nothing is echoed.
+    /// The prompt that each choice's text begins with; empty if prompts are not echoed.
     echoes: Vec<String>,
 }
 
@@ -205,7 +206,7 @@ mod tests {
         TextAnswer::new(identity("cmpl-1"), include_usage, echoes)
     }
 
-    /// What every chunk begins with.
+    /// The beginning of every chunk.
     const HEAD: &str = r#"{"id":"cmpl-1","object":"text_completion","created":1700000000,"model":"a \"model\"","choices":["#;
 
     fn chunk(choice: usize, text: &str, reason: &str) -> String {

@@ -1,4 +1,4 @@
-//! The body of `POST /v1/chat/completions`, checked field by field: what is wrong is named.
+//! Reads the body of `POST /v1/chat/completions`, field by field; an error names the wrong field.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 
 /// Most answers that one request may ask for.
 pub(super) const MOST_CHOICES: u64 = 8;
-/// Most stop texts, as OpenAI has it.
+/// Most stop texts of a request, OpenAI's limit.
 const MOST_STOPS: usize = 4;
 
 /// The fields of a body that are read.
@@ -47,7 +47,7 @@ const FIELDS: &[&str] = &[
     "web_search_options",
 ];
 
-/// Reads a body. Fields that OpenAI does not have are ignored, as null ones are.
+/// Reads a body. Fields that OpenAI does not have are ignored, and so are null ones.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
@@ -88,7 +88,7 @@ pub(super) fn model(fields: &Fields) -> Result<String, Error> {
     Ok(name.ok_or_else(|| fields.missing("model"))?.to_owned())
 }
 
-/// What chat and text completions take alike.
+/// Reads the sampling fields that chat and text completions share.
 pub(super) fn common_sampling(fields: &Fields) -> Result<Sampling, Error> {
     Ok(Sampling {
         temperature: fields.number("temperature", 0.0, 2.0)?,
@@ -99,7 +99,8 @@ pub(super) fn common_sampling(fields: &Fields) -> Result<Sampling, Error> {
     })
 }
 
-/// The limit of the answer: the newer field wins; what limits nothing is named.
+/// The limit of the answer's tokens: the newer field wins; one that limits nothing is added to
+/// `ignored`.
 pub(super) fn token_limit(
     fields: &Fields,
     ignored: &mut Vec<&'static str>,
@@ -115,7 +116,7 @@ pub(super) fn token_limit(
     Ok(found)
 }
 
-/// Whether a stream is to end with the usage.
+/// Whether a stream has to end with the usage.
 pub(super) fn include_usage(fields: &Fields) -> Result<bool, Error> {
     let Some(options) = fields.object("stream_options")? else { return Ok(false) };
     Ok(options.boolean("include_usage")?.unwrap_or(false))
@@ -165,7 +166,7 @@ fn response_format(fields: &Fields) -> Result<Option<ResponseFormat>, Error> {
     }
 }
 
-/// The fields that are there, would matter, and will have no effect.
+/// The names of fields in the request that would matter but have no effect.
 fn without_effect(fields: &Fields) -> Result<Vec<&'static str>, Error> {
     let mut ignored = Vec::new();
     for name in ["seed", "logit_bias", "prediction", "top_logprobs", "audio", "web_search_options"]
@@ -201,7 +202,7 @@ fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
     Ok(turns)
 }
 
-/// One message, behind those `before` it.
+/// Reads one message; `before` are the turns before it.
 fn turn(path: &str, value: &Value, before: &[Turn]) -> Result<Turn, Error> {
     let message = Fields::of(value, path)?;
     let role = message.required_string("role")?;
@@ -238,7 +239,8 @@ fn assistant(message: &Fields, text: String) -> Result<Turn, Error> {
     })
 }
 
-/// The text of a message's content: a string or a list of parts; `None` when there is none.
+/// The text of a message's content, which is a string or a list of parts; `None` if there is no
+/// content.
 pub(super) fn content(path: &str, value: Option<&Value>) -> Result<Option<String>, Error> {
     match value {
         None | Some(Value::Null) => Ok(None),

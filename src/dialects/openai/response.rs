@@ -1,4 +1,4 @@
-//! OpenAI's answers: chat completions, their chunks, and models, as lines of JSON.
+//! Writes OpenAI's answers: chat completions, their chunks, and models, as lines of JSON.
 
 use std::io::Write;
 
@@ -9,19 +9,19 @@ use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
 
-/// What every chunk of an answer, or the whole answer, says of itself.
+/// The fields by which a whole answer, and every chunk of one, is identified.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// `chatcmpl-…` or the like.
     pub id: String,
-    /// Unix time at which the request was accepted.
+    /// Unix time at which the request's body was read.
     pub created: u64,
-    /// The model as it was asked for.
+    /// The model's name as the client spelled it.
     pub model: String,
 }
 
 impl Identity {
-    /// The identity of a new answer, its id beginning with `prefix`.
+    /// The identity of a new answer; the id begins with `prefix`.
     pub fn new(prefix: &str, model: &str) -> Identity {
         Identity {
             id: format!("{prefix}{}", uuid::Uuid::new_v4().simple()),
@@ -30,18 +30,18 @@ impl Identity {
         }
     }
 
-    /// The Unix time.
+    /// The present Unix time, in seconds.
     pub(super) fn now() -> u64 {
         let now = std::time::SystemTime::now();
         now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 }
 
-/// A message of the assistant, as it stands in a whole answer.
+/// The assistant's message in a whole answer.
 #[derive(Serialize)]
 struct MessageObject<'a> {
     role: &'static str,
-    /// Null when there is none beside calls.
+    /// Null if there are calls and no text.
     content: Option<&'a str>,
     refusal: (),
     annotations: [(); 0],
@@ -76,7 +76,8 @@ impl<'a> From<&'a ToolCall> for ToolCallObject<'a> {
     }
 }
 
-/// Estimates; the details, of which nothing is known, are there because clients read them.
+/// Estimated numbers of tokens. The details are zero, since nothing is known of them; they are there
+/// because clients read them.
 #[derive(Default, Serialize)]
 pub(super) struct UsageObject {
     prompt_tokens: u64,
@@ -115,19 +116,19 @@ pub(super) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("strings and numbers always serialise")
 }
 
-/// How calls are told, if there can be any.
+/// The form in which calls of tools are written, if there can be any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Calls {
     /// No tool was offered.
     None,
     /// As `tool_calls`.
     Tools,
-    /// As one `function_call`, as clients of 2023 know it.
+    /// As one `function_call`, which clients of 2023 expect.
     Function,
 }
 
-/// A chat completion's look. What its chunks have in common is made once: a chunk is written for
-/// every delta.
+/// Writes a chat completion. The part that all chunks have in common is made once, because a chunk is
+/// written for every delta.
 pub struct ChatAnswer {
     identity: Identity,
     /// Every chunk up to its list of choices.
@@ -137,8 +138,8 @@ pub struct ChatAnswer {
 }
 
 impl ChatAnswer {
-    /// The look of an answer whose stream ends with the usage if that is asked for; then its other
-    /// chunks carry a null one.
+    /// A new answer. With `include_usage` its stream ends with the usage, and all other chunks have a
+    /// null one.
     pub fn new(identity: Identity, include_usage: bool, calls: Calls) -> ChatAnswer {
         let head = chunk_head(&identity, "chat.completion.chunk");
         let head = head + r#""service_tier":"default","choices":["#;
@@ -303,17 +304,17 @@ impl Dialect for ChatAnswer {
     }
 }
 
-/// Puts the last event of a complete stream.
+/// Adds the last event of a complete stream.
 pub(super) fn put_done(events: &mut dyn Events) {
     events.put(None, &|out| out.extend_from_slice(b"[DONE]"));
 }
 
-/// Puts the event of a stream that breaks off; none but it comes last.
+/// Adds the error event of a stream that breaks off; it is the last event.
 pub(super) fn put_error(events: &mut dyn Events, error: &Error) {
     events.put(None, &|out| out.extend_from_slice(error.body().as_bytes()));
 }
 
-/// What every chunk of a stream begins with; the dialect's own fields and `"choices":[` follow.
+/// The beginning of every chunk of a stream; the dialect's own fields and `"choices":[` follow.
 pub(super) fn chunk_head(identity: &Identity, object: &str) -> String {
     let model = to_json(&identity.model);
     format!(
@@ -322,7 +323,7 @@ pub(super) fn chunk_head(identity: &Identity, object: &str) -> String {
     )
 }
 
-/// Puts the end of a chunk, from behind its delta or text.
+/// Appends the end of a chunk, after its delta or text.
 pub(super) fn put_end(out: &mut Vec<u8>, reason: Option<&str>, include_usage: bool) {
     match reason {
         None => out.extend_from_slice(br#","logprobs":null,"finish_reason":null}"#),
@@ -333,7 +334,7 @@ pub(super) fn put_end(out: &mut Vec<u8>, reason: Option<&str>, include_usage: bo
     out.extend_from_slice(if include_usage { br#"],"usage":null}"# } else { b"]}" });
 }
 
-/// Puts the chunk that holds the usage and no choice.
+/// Adds the chunk with the usage and without a choice.
 pub(super) fn put_usage(events: &mut dyn Events, head: &str, usage: &Usage) {
     let usage = to_json(&UsageObject::from(usage));
     events.put(None, &|out| put(out, format_args!("{head}],\"usage\":{usage}}}")));
@@ -376,7 +377,7 @@ pub fn model_list(models: &Models) -> String {
     to_json(&List { object: "list", data: models.iter().map(ModelObject::from).collect() })
 }
 
-/// One model, under the name that it was asked for by.
+/// One model, under the name by which the client asked for it.
 pub fn model(model: &Model, asked: &str) -> String {
     to_json(&ModelObject { id: asked, ..ModelObject::from(model) })
 }
@@ -398,7 +399,7 @@ pub(super) mod tests {
         ChatAnswer::new(identity("chatcmpl-1"), include_usage, calls)
     }
 
-    /// What every chunk begins with.
+    /// The beginning of every chunk.
     const HEAD: &str = r#"{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"a \"model\"","service_tier":"default","choices":["#;
 
     /// The lines of an answer, without the head that chunks have in common.

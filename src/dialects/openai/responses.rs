@@ -1,9 +1,9 @@
 //! `POST /v1/responses`, OpenAI's responses, without a store: each request brings the whole
 //! conversation, and nothing is kept of it.
 //!
-//! - `input`: items as turns
-//! - `tools`: functions, custom tools and namespaces as tools that a model can be told of
-//! - `answer`: the response and its events
+//! - `input`: reads items as turns
+//! - `tools`: reads functions, custom tools and namespaces as tools for the model
+//! - `answer`: writes the response and its events
 
 mod answer;
 mod input;
@@ -20,10 +20,10 @@ use crate::dialects::fields::{Fields, missing};
 use crate::error::Error;
 use answer::ResponseAnswer;
 
-/// What to do instead of referring to something that is not stored.
+/// Advice for a client that refers to something stored.
 const NOT_STORED: &str = "nothing is stored here; send the whole conversation as `input`";
 
-/// The fields of a body that are read, those included that a response repeats.
+/// The fields of a body that are read, including those that a response repeats.
 const FIELDS: &[&str] = &[
     "background",
     "context_management",
@@ -53,7 +53,7 @@ const FIELDS: &[&str] = &[
     "user",
 ];
 
-/// Reads a body. Fields that OpenAI does not have are ignored, as null ones are.
+/// Reads a body. Fields that OpenAI does not have are ignored, and so are null ones.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
@@ -105,7 +105,7 @@ fn token_limit(fields: &Fields, ignored: &mut Vec<&'static str>) -> Result<Optio
     Ok(limit.map(|limit| limit as u64))
 }
 
-/// The form of the answer, as chat completions word it.
+/// The form of the answer, in the words of chat completions.
 fn response_format(text: &Fields) -> Result<Option<ResponseFormat>, Error> {
     let Some(format) = text.object("format")? else { return Ok(None) };
     Ok(Some(match format.string("type")? {
@@ -133,7 +133,7 @@ fn response_format(text: &Fields) -> Result<Option<ResponseFormat>, Error> {
     }))
 }
 
-/// Names the fields that are there, would matter, and will have no effect.
+/// Adds to `ignored` the fields in the request that would matter but have no effect.
 fn without_effect(fields: &Fields, reasoning: &Fields, ignored: &mut Vec<&'static str>) {
     let is_asked = |name: &str| fields.get(name).is_some();
     ignored.extend(["moderation", "context_management"].into_iter().filter(|name| is_asked(name)));
@@ -154,7 +154,7 @@ fn without_effect(fields: &Fields, reasoning: &Fields, ignored: &mut Vec<&'stati
     }
 }
 
-/// What a response repeats of its request.
+/// The fields of the request that a response repeats.
 fn echo(fields: &Fields) -> Map<String, Value> {
     let or = |name: &str, default: Value| fields.get(name).cloned().unwrap_or(default);
     let mut text = or("text", json!({}));

@@ -1,5 +1,5 @@
-//! The tools of a chat completion: `tools` and `tool_choice`, the `functions` and `function_call` of
-//! 2023, and the calls and results of a history.
+//! Reads the tools of a chat completion: `tools` and `tool_choice`, the `functions` and `function_call`
+//! of 2023, and the calls and results of a history.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ const TOOLS: ToolFields =
 const FUNCTIONS: ToolFields =
     ToolFields { list: "functions", name: "name", choice: "function_call", longest_name: 64 };
 
-/// The tools that are offered, and how calls of them are to be told.
+/// Reads the offered tools, and in which form the client expects calls of them.
 pub fn parse(fields: &Fields) -> Result<(Tools, Calls), Error> {
     let (tools, functions) = (fields.list(TOOLS.list)?, fields.list(FUNCTIONS.list)?);
     if !tools.is_empty() && !functions.is_empty() {
@@ -55,7 +55,8 @@ fn old_functions(fields: &Fields, functions: &[Value]) -> Result<(Tools, Calls),
     Ok((offered, Calls::Function))
 }
 
-/// A tool: OpenAI's own ones (search, code) and custom ones take more than text.
+/// Reads a tool. OpenAI's own tools (search, code) and custom ones are refused, because they take more
+/// than text.
 fn tool(at: usize, value: &Value) -> Result<Tool, Error> {
     let path = format!("tools[{at}]");
     let kind = value.get("type").and_then(Value::as_str);
@@ -130,8 +131,8 @@ pub(super) fn name_in(path: &str, value: &Value) -> Result<String, Error> {
     Ok(name.ok_or_else(|| missing(&format!("{path}.name")))?.to_owned())
 }
 
-/// Leaves the tools alone that `allowed_tools` names; the others are in the list for the sake of
-/// OpenAI's cache.
+/// Keeps only the tools that `allowed_tools` names; the others are in the list for the sake of OpenAI's
+/// cache.
 fn narrow(fields: &Fields, offered: &mut Tools) -> Result<(), Error> {
     let allowed = fields.get("tool_choice").and_then(|choice| choice.pointer("/allowed_tools"));
     let Some(allowed) = allowed else { return Ok(()) };
@@ -150,13 +151,13 @@ fn narrow(fields: &Fields, offered: &mut Tools) -> Result<(), Error> {
     Ok(())
 }
 
-/// An assistant's calls of an earlier turn.
+/// Reads the calls in an earlier message of the assistant.
 pub fn calls(message: &Fields) -> Result<Vec<ToolCall>, Error> {
     if let Some(function) = message.get("function_call") {
         let path = message.path("function_call");
         let name = name_in(&path, function)?;
         let arguments = arguments(&path, function)?;
-        // Results of functions name the function alone.
+        // A function's result refers to its call by the function's name alone.
         return Ok(vec![ToolCall { id: name.clone(), name, arguments }]);
     }
     let path = message.path("tool_calls");
@@ -179,7 +180,7 @@ fn arguments(path: &str, function: &Value) -> Result<String, Error> {
     }
 }
 
-/// What a tool gave back for a call that stands in the turns before.
+/// Reads the result of a tool for a call in the turns before it.
 pub fn result(message: &Fields, text: String, before: &[Turn]) -> Result<ToolResult, Error> {
     let field = |name: &str| message.get(name).and_then(Value::as_str).map(str::to_owned);
     let call_id = field("tool_call_id").ok_or_else(|| message.missing("tool_call_id"))?;
@@ -191,7 +192,7 @@ pub fn result(message: &Fields, text: String, before: &[Turn]) -> Result<ToolRes
     Ok(ToolResult { call_id, name: field("name"), text, is_error: false })
 }
 
-/// What a function gave back, as clients of 2023 say it.
+/// Reads the result of a function in the form of 2023.
 pub fn function_result(message: &Fields, text: String) -> ToolResult {
     let name = message.get("name").and_then(Value::as_str).unwrap_or("function").to_owned();
     ToolResult { call_id: name.clone(), name: Some(name), text, is_error: false }

@@ -49,7 +49,7 @@ impl Wire {
 /// LangFast, and the thread that connects to it.
 struct World {
     leases: Arc<Leases>,
-    /// Who is signed in.
+    /// The signed-in user.
     user: Arc<std::sync::Mutex<&'static str>>,
     /// Whether attempts to connect may fail, and sockets break.
     is_unsteady: bool,

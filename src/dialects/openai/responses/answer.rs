@@ -1,7 +1,7 @@
-//! How a response looks, whole and as events.
+//! Writes a response, whole and as events.
 //!
 //! An event of the stream has its name twice, as SSE's `event:` and as `type`. There is no `[DONE]`:
-//! the stream ends with the response as a whole.
+//! the last event holds the whole response.
 
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -20,47 +20,47 @@ const ARGUMENTS_DONE: &str = "response.function_call_arguments.done";
 const INPUT_DELTA: &str = "response.custom_tool_call_input.delta";
 const INPUT_DONE: &str = "response.custom_tool_call_input.done";
 
-/// A response's look.
+/// Writes a response, whole or as a stream of events.
 pub struct ResponseAnswer {
     identity: Identity,
-    /// What the response repeats of its request: fields of JSON, a comma before each.
+    /// The fields of the request that the response repeats: JSON, a comma before each.
     echo: String,
     origins: Vec<Origin>,
-    /// Number of the stream's next event.
+    /// The number of the stream's next event.
     sequence: u64,
-    /// The item that is being told.
+    /// The item that has been begun and not ended.
     open: Option<OpenItem>,
-    /// The items that have been told, as JSON with commas between them.
+    /// The items that have ended, as JSON with commas between them.
     told: String,
-    /// How many those are.
+    /// The number of items that have ended.
     count: usize,
     /// Why the text ended.
     ending: Option<FinishReason>,
 }
 
-/// An item in the making.
+/// An item that has been begun and not ended.
 struct OpenItem {
     item: Item,
-    /// What the events of its deltas begin with: one is written for every piece.
+    /// The beginning of the events with the item's deltas: one is written for every piece.
     delta: String,
 }
 
-/// An item of the output.
+/// An item of the output: a text or a call.
 struct Item {
     id: String,
-    /// The call, if it is none of text.
+    /// The call; `None` if the item is a text.
     call: Option<CalledTool>,
-    /// Its text, or the arguments of the call as the model wrote them.
+    /// The text, or the call's arguments as the model wrote them.
     text: String,
 }
 
-/// What a client has to know of a call.
+/// The id of a call, and the tool as the client knows it.
 struct CalledTool {
     id: String,
     origin: Origin,
 }
 
-/// How far an item is.
+/// The status of an item.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Status {
@@ -97,7 +97,7 @@ enum ItemObject<'a> {
     },
 }
 
-/// A part of a message: there is one only.
+/// The content part of a message, which has exactly one.
 #[derive(Serialize)]
 struct ContentPart<'a> {
     r#type: &'static str,
@@ -112,7 +112,7 @@ impl<'a> ContentPart<'a> {
     }
 }
 
-/// An id as OpenAI's look.
+/// A new id in OpenAI's form.
 fn new_id(prefix: &str) -> String {
     format!("{prefix}_{}", uuid::Uuid::new_v4().simple())
 }
@@ -139,8 +139,8 @@ impl Item {
         self.call.as_ref().is_some_and(|call| call.origin.is_custom)
     }
 
-    /// How far it is when the answer ended for `reason`: a call that is complete may be made, however
-    /// the text behind it ended.
+    /// The item's status if the answer ended for `reason`. A complete call may be carried out, however
+    /// the text after it ended.
     fn status_at_end(&self, reason: FinishReason) -> Status {
         let is_complete_call =
             || self.call.is_some() && serde_json::from_str::<IgnoredAny>(&self.text).is_ok();
@@ -180,7 +180,7 @@ impl Item {
     }
 }
 
-/// How far a response is.
+/// The stage of a response: under way, ended, or failed.
 enum ResponseStage<'a> {
     InProgress,
     Ended(FinishReason, &'a Usage),
@@ -208,7 +208,7 @@ impl ResponseStage<'_> {
     }
 }
 
-/// A response up to what it repeats of its request.
+/// The fields of a response before those that repeat its request.
 #[derive(Serialize)]
 struct ResponseHead<'a> {
     id: &'a str,
@@ -237,7 +237,7 @@ impl From<&Error> for ErrorObject {
     fn from(error: &Error) -> ErrorObject {
         let report = error.report();
         let code = match report.code {
-            // Clients tell by these whether to try again.
+            // Clients decide by these codes whether to try again.
             Some(
                 code @ ("context_length_exceeded" | "insufficient_quota" | "rate_limit_exceeded"),
             ) => code,
@@ -248,7 +248,8 @@ impl From<&Error> for ErrorObject {
     }
 }
 
-/// Estimates; the details, of which nothing is known, are there because clients read them.
+/// Estimated numbers of tokens. The details are zero, since nothing is known of them; they are there
+/// because clients read them.
 #[derive(Serialize)]
 struct UsageObject {
     input_tokens: u64,
@@ -282,7 +283,7 @@ impl From<&Usage> for UsageObject {
 }
 
 impl ResponseAnswer {
-    /// The look of a response that repeats `echo`, and that may call the tools of these origins.
+    /// A new response, which repeats `echo` and may call the tools of these origins.
     pub fn new(
         identity: Identity,
         echo: Map<String, Value>,
@@ -301,7 +302,7 @@ impl ResponseAnswer {
         }
     }
 
-    /// The response as a whole, with these items as its output.
+    /// The whole response, with these items as its output.
     fn response(&self, stage: &ResponseStage<'_>, output: &str) -> String {
         let status = stage.status();
         let mut response = to_json(&ResponseHead {
@@ -329,7 +330,7 @@ impl ResponseAnswer {
         response + &self.echo + ",\"output\":[" + output + "]}"
     }
 
-    /// Puts an event in; `fields` writes its own fields, a comma before each.
+    /// Adds an event; `fields` writes its own fields, a comma before each.
     fn event(&mut self, events: &mut dyn Events, name: &str, fields: impl Fn(&mut Vec<u8>)) {
         let sequence = self.sequence;
         self.sequence += 1;
@@ -365,12 +366,12 @@ impl ResponseAnswer {
         self.open = Some(OpenItem { item, delta });
     }
 
-    /// Tells a piece of the open item.
+    /// Adds a piece of the open item.
     fn delta(&mut self, events: &mut dyn Events, piece: &str) {
         let Some(OpenItem { item, delta }) = &mut self.open else { return };
         item.text.push_str(piece);
         if item.is_custom() {
-            // Told at its end: what the model writes is JSON that holds it.
+            // Sent at the item's end, because the model writes JSON that contains the text.
             return;
         }
         let name = if item.call.is_some() { ARGUMENTS_DELTA } else { TEXT_DELTA };
@@ -426,7 +427,7 @@ impl ResponseAnswer {
     }
 }
 
-/// There is one choice only.
+/// A response has exactly one choice.
 impl Dialect for ResponseAnswer {
     fn begin(&mut self, events: &mut dyn Events, _: &Start) {
         for name in ["response.created", "response.in_progress"] {
@@ -447,7 +448,7 @@ impl Dialect for ResponseAnswer {
         self.begin_item(events, item);
     }
 
-    // A call's item is ended by what follows it: only that shows whether it was cut.
+    // A call's item is ended by what follows it, because only that shows whether the call was cut.
     fn call_arguments(&mut self, events: &mut dyn Events, _: usize, _: usize, piece: &str) {
         self.delta(events, piece);
     }
@@ -496,7 +497,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    /// An answer that repeats one field, may call `weather`, and `time` as a custom tool of a namespace.
+    /// An answer that repeats one field, and may call `weather` and, as a custom tool of a namespace,
+    /// `time`.
     fn answer() -> ResponseAnswer {
         let echo = Map::from_iter([("user".to_owned(), json!("u"))]);
         let custom = Origin {
@@ -508,8 +510,8 @@ mod tests {
         ResponseAnswer::new(identity("resp_1"), echo, vec![custom])
     }
 
-    /// What clients get, with what is new each time made the same: ids of items by their output's
-    /// index, and the time.
+    /// The client's lines, with ids of items replaced by their output's index, and the time by a fixed
+    /// one.
     fn lines(story: &Story) -> Vec<String> {
         let lines = story.lines(&mut answer());
         let items: Vec<String> = lines.iter().filter_map(|line| added_id(line)).collect();
@@ -537,7 +539,7 @@ mod tests {
         format!(r#"{before}"completed_at":{rest}"#)
     }
 
-    /// An event of these fields, which begin with a comma.
+    /// An event with these fields, which begin with a comma.
     fn event(name: &str, sequence: usize, fields: &str) -> String {
         format!(r#"{name} {{"type":"{name}","sequence_number":{sequence}{fields}}}"#)
     }
@@ -600,7 +602,7 @@ mod tests {
         )
     }
 
-    /// The events of a text from its first delta's number on, and the item.
+    /// The events of a text, from the number of its first delta on, and the item.
     fn text_done(sequence: usize, text: &str, status: &str) -> ([String; 3], String) {
         let item = message(status, &part(text));
         let fields = format!(r#",{PLACE},"content_index":0,"logprobs":[],"text":{text}"#);
@@ -760,7 +762,7 @@ mod tests {
         }
     }
 
-    /// Takes out of a response what is new each time.
+    /// Removes from a response what differs each time.
     fn anonymous(mut response: Value) -> Value {
         response["completed_at"].take();
         for item in response["output"].as_array_mut().unwrap() {

@@ -1,4 +1,4 @@
-//! The input of a response: a text, or the items of a conversation, as turns.
+//! Reads the input of a response, a text or the items of a conversation, as turns.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::dialects::openai::request::content;
 use crate::error::Error;
 
-/// The conversation, instructions first.
+/// Reads the conversation, instructions first.
 pub fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
     let instructions = fields.string("instructions")?.filter(|text| !text.is_empty());
     let mut turns: Vec<Turn> =
@@ -33,7 +33,7 @@ pub fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
     Ok(turns)
 }
 
-/// Adds an item to those before it.
+/// Adds an item to the turns of those before it.
 fn add(turns: &mut Vec<Turn>, path: &str, value: &Value) -> Result<(), Error> {
     let Value::Object(item) = value else { return Err(wrong_type(path, "an object")) };
     let text = |name: &str| {
@@ -56,7 +56,7 @@ fn add(turns: &mut Vec<Turn>, path: &str, value: &Value) -> Result<(), Error> {
             let result = result(path, item, text("call_id")?, turns)?;
             turns.push(Turn::Result(result));
         }
-        // What another server wrote down for itself: a model here can read none of it.
+        // Notes of another server for itself, which a model here cannot read.
         Some("reasoning") => {}
         Some("item_reference") => return Err(reference(path)),
         None if item.contains_key("id") => return Err(reference(path)),
@@ -98,7 +98,7 @@ fn message(path: &str, item: &Map<String, Value>) -> Result<Turn, Error> {
     Ok(Turn::message(role, text.ok_or_else(|| missing(&path))?))
 }
 
-/// Adds a call to what the assistant said and called just before it: one answer brought them all.
+/// Adds a call to the assistant's text and calls just before it, since one answer brought them all.
 fn add_call(turns: &mut Vec<Turn>, call: ToolCall) {
     match turns.last_mut() {
         Some(Turn::Calls { calls, .. }) => calls.push(call),

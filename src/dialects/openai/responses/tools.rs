@@ -1,5 +1,5 @@
-//! The tools of a response: `tools` and `tool_choice`. A model is told of all of them as functions;
-//! what the client knows each of them as is remembered, for calls to come back as they are expected.
+//! Reads the tools of a response: `tools` and `tool_choice`. The model gets all of them as functions;
+//! the client's own names and kinds are remembered, so that calls come back as the client expects them.
 
 use serde_json::{Value, json};
 
@@ -13,20 +13,20 @@ const FIELDS: ToolFields =
 /// The only argument of a custom tool.
 const INPUT: &str = "input";
 
-/// What a client knows a tool as.
+/// A tool as the client knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The name that the model knows.
+    /// The name that the model uses.
     pub called: String,
     /// The client's own name.
     pub name: String,
     /// The namespace that the tool belongs to.
     pub namespace: Option<String>,
-    /// Whether it takes one text of any form, instead of arguments.
+    /// Whether the tool takes one text of any form, instead of arguments.
     pub is_custom: bool,
 }
 
-/// The name that a model is told of a tool: its namespace is a part of it.
+/// The name under which the model gets a tool: the namespace is a part of it.
 pub fn called(namespace: Option<&str>, name: &str) -> String {
     match namespace {
         None => name.to_owned(),
@@ -35,19 +35,20 @@ pub fn called(namespace: Option<&str>, name: &str) -> String {
     }
 }
 
-/// The arguments of a custom tool that is given this text.
+/// The arguments of a call that passes this text to a custom tool.
 pub fn arguments_of(input: &str) -> String {
     json!({ INPUT: input }).to_string()
 }
 
-/// The text that a custom tool is given: all that the model wrote, if that is not what was asked for.
+/// The text that a call passes to a custom tool: all that the model wrote, if that does not have the
+/// expected form.
 pub fn input_of(arguments: &str) -> String {
     let read: Option<Value> = serde_json::from_str(arguments).ok();
     let input = read.as_ref().and_then(|read| read.get(INPUT)).and_then(Value::as_str);
     input.unwrap_or(arguments).to_owned()
 }
 
-/// The tools that are offered, and what the client knows each of them as.
+/// Reads the offered tools, and how the client knows each of them.
 pub fn parse(
     fields: &Fields,
     ignored: &mut Vec<&'static str>,
@@ -73,12 +74,12 @@ pub fn parse(
     Ok((tools, offer.origins))
 }
 
-/// The tools so far.
+/// The tools that have been read so far.
 #[derive(Default)]
 struct Offer {
     list: Vec<Tool>,
     origins: Vec<Origin>,
-    /// Whether the model was to search the web.
+    /// Whether the client offers a search of the web.
     searches: bool,
 }
 
@@ -90,7 +91,7 @@ impl Offer {
             ("function", _) => strict_function(path, value)?,
             ("custom", _) => custom(path, value)?,
             ("namespace", None) => return self.add_namespace(path, value),
-            // OpenAI itself would search, when the model asks it to: no client waits for a call.
+            // OpenAI itself would search if the model asked for it: no client expects a call.
             (kind, None) if kind.starts_with("web_search") => {
                 self.searches = true;
                 return Ok(());
@@ -114,7 +115,8 @@ impl Offer {
         Ok(())
     }
 
-    /// Adds the tools of a namespace; what is said of all of them stands before the first one.
+    /// Adds the tools of a namespace. The description of all of them is put before that of the first
+    /// one.
     fn add_namespace(&mut self, path: &str, value: &Value) -> Result<(), Error> {
         let namespace = name_in(path, value)?;
         let path = format!("{path}.tools");
@@ -134,14 +136,15 @@ impl Offer {
     }
 }
 
-/// A function; unlike those of chat completions, it is strict unless it says that it is not.
+/// Reads a function. Unlike one of chat completions, it is strict unless it says that it is not.
 fn strict_function(path: &str, value: &Value) -> Result<Tool, Error> {
     let strict = value.get("strict").is_none_or(Value::is_null);
     let tool = function(path, value)?;
     Ok(Tool { strict: strict || tool.strict, ..tool })
 }
 
-/// A custom tool, as a function that takes a text. Clients describe it as one that takes no JSON.
+/// Reads a custom tool as a function that takes a text. The description says so, because clients
+/// describe it as one that takes no JSON.
 fn custom(path: &str, value: &Value) -> Result<Tool, Error> {
     let name = name_in(path, value)?;
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
@@ -198,14 +201,14 @@ fn choice(fields: &Fields) -> Result<ToolChoice, Error> {
     }
 }
 
-/// The name that the model knows of the tool that an object names.
+/// The model's name for the tool that an object names.
 pub fn called_in(path: &str, value: &Value) -> Result<String, Error> {
     let namespace = value.get("namespace").and_then(Value::as_str);
     Ok(called(namespace, &name_in(path, value)?))
 }
 
-/// Leaves the tools alone that `allowed_tools` names; the others are in the list for the sake of
-/// OpenAI's cache.
+/// Keeps only the tools that `allowed_tools` names; the others are in the list for the sake of OpenAI's
+/// cache.
 fn narrow(fields: &Fields, tools: &mut Tools) -> Result<(), Error> {
     let choice = fields.get(FIELDS.choice).filter(|choice| choice["type"] == "allowed_tools");
     let Some(choice) = choice else { return Ok(()) };
