@@ -135,7 +135,7 @@ pub enum Error {
 
 /// The mapping of an error to what clients receive.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct ErrorReport {
     /// The HTTP status.
     pub status: u16,
     /// OpenAI's `type`.
@@ -202,8 +202,8 @@ impl Error {
     }
 
     /// Maps the cause to status, type, code and retry headers. No other place does.
-    pub fn report(&self) -> Report {
-        let invalid = |status, code| Report {
+    pub fn report(&self) -> ErrorReport {
+        let invalid = |status, code| ErrorReport {
             status,
             kind: "invalid_request_error",
             code,
@@ -213,25 +213,25 @@ impl Error {
         match self {
             Error::Invalid { code, .. } => invalid(400, *code),
             Error::Unauthorized(_) => invalid(401, Some("invalid_api_key")),
-            Error::Forbidden(_) => Report { kind: "permission_error", ..invalid(403, None) },
+            Error::Forbidden(_) => ErrorReport { kind: "permission_error", ..invalid(403, None) },
             Error::NoSuchModel(_) => invalid(404, Some("model_not_found")),
             Error::NoSuchUrl(_) => invalid(404, Some("unknown_url")),
             Error::WrongMethod { .. } => invalid(405, Some("method_not_allowed")),
             Error::BadHttp { status, .. } => invalid(*status, None),
             Error::Upstream { step, failure } => failure.report(*step),
-            Error::Overloaded(_) | Error::ShuttingDown => Report {
+            Error::Overloaded(_) | Error::ShuttingDown => ErrorReport {
                 kind: "server_error",
                 retry_after: Some(1),
                 ..invalid(503, Some("overloaded"))
             },
-            Error::CutShort => Report {
+            Error::CutShort => ErrorReport {
                 kind: "server_error",
                 // Each run costs a request of the quota.
                 should_retry: Some(false),
                 ..invalid(503, Some("overloaded"))
             },
-            Error::ClientGone => Report { kind: "server_error", ..invalid(499, None) },
-            Error::Internal(_) => Report {
+            Error::ClientGone => ErrorReport { kind: "server_error", ..invalid(499, None) },
+            Error::Internal(_) => ErrorReport {
                 kind: "server_error",
                 // Whatever failed, a run may already have been started.
                 should_retry: Some(false),
@@ -282,11 +282,11 @@ impl Failure {
         }
     }
 
-    fn report(&self, step: Step) -> Report {
+    fn report(&self, step: Step) -> ErrorReport {
         // From here on the run may exist, and each run costs a request of the quota: an SDK must
         // not retry by itself.
         let may_have_started = matches!(step, Step::StartRun | Step::Run);
-        let report = |status, kind, code| Report {
+        let report = |status, kind, code| ErrorReport {
             status,
             kind,
             code,
@@ -295,16 +295,16 @@ impl Failure {
         };
         match self {
             Failure::TimedOut { .. } => report(504, "server_error", Some("timeout")),
-            Failure::Unreachable(_) => Report {
+            Failure::Unreachable(_) => ErrorReport {
                 // Nothing was sent, so nothing was started.
                 should_retry: None,
                 ..report(502, "server_error", Some("upstream_unreachable"))
             },
-            Failure::NeedsOperator(_) => Report {
+            Failure::NeedsOperator(_) => ErrorReport {
                 should_retry: Some(false),
                 ..report(503, "server_error", Some("sign_in_required"))
             },
-            Failure::HoldOff { seconds, .. } => Report {
+            Failure::HoldOff { seconds, .. } => ErrorReport {
                 retry_after: Some((*seconds).max(1)),
                 should_retry: None,
                 ..report(503, "server_error", Some("upstream_unavailable"))
@@ -327,20 +327,24 @@ fn status_report(
     status: u16,
     words: &str,
     retry_after: Option<u64>,
-    report: impl Fn(u16, &'static str, Option<&'static str>) -> Report,
-) -> Report {
+    report: impl Fn(u16, &'static str, Option<&'static str>) -> ErrorReport,
+) -> ErrorReport {
     match status {
         402 => quota(report),
         403 | 429 if speaks_of_quota(words) => quota(report),
         // Refused for its rate, so not started: SDKs may retry after the time that LangFast states.
-        429 => Report {
+        429 => ErrorReport {
             retry_after: Some(retry_after.unwrap_or(1).max(1)),
             should_retry: None,
             ..report(429, "requests", Some("rate_limit_exceeded"))
         },
-        401 | 403 => Report { should_retry: Some(false), ..report(403, "permission_error", None) },
+        401 | 403 => {
+            ErrorReport { should_retry: Some(false), ..report(403, "permission_error", None) }
+        }
         400 | 404 | 409 | 413 | 422 => refusal_report(words, report),
-        503 => Report { retry_after, ..report(503, "server_error", Some("upstream_unavailable")) },
+        503 => {
+            ErrorReport { retry_after, ..report(503, "server_error", Some("upstream_unavailable")) }
+        }
         _ => report(502, "upstream_error", Some("upstream_error")),
     }
 }
@@ -348,11 +352,11 @@ fn status_report(
 /// Maps a message of LangFast to a report for the client. Models' errors arrive in OpenAI's words.
 fn refusal_report(
     message: &str,
-    report: impl Fn(u16, &'static str, Option<&'static str>) -> Report,
-) -> Report {
+    report: impl Fn(u16, &'static str, Option<&'static str>) -> ErrorReport,
+) -> ErrorReport {
     let words = message.to_ascii_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
-    let invalid = |code| Report {
+    let invalid = |code| ErrorReport {
         should_retry: Some(false),
         ..report(400, "invalid_request_error", Some(code))
     };
@@ -365,7 +369,7 @@ fn refusal_report(
     } else if speaks_of_quota(&words) {
         quota(report)
     } else if has(&["rate limit", "rate_limit", "too many requests"]) {
-        Report {
+        ErrorReport {
             retry_after: Some(1),
             should_retry: None,
             ..report(429, "requests", Some("rate_limit_exceeded"))
@@ -376,8 +380,8 @@ fn refusal_report(
 }
 
 /// Returns the report for a spent quota, for which a retry is of no use for hours.
-fn quota(report: impl Fn(u16, &'static str, Option<&'static str>) -> Report) -> Report {
-    Report {
+fn quota(report: impl Fn(u16, &'static str, Option<&'static str>) -> ErrorReport) -> ErrorReport {
+    ErrorReport {
         should_retry: Some(false),
         ..report(429, "insufficient_quota", Some("insufficient_quota"))
     }

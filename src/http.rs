@@ -13,7 +13,7 @@
 //! ```
 //!
 //! The connection's thread and the thread that answers share an [`Exchange`]. The answering thread
-//! holds it as a [`Turn`], writes to the client's socket with [`Exchange::write`], learns when the
+//! holds it as a [`AnswerTurn`], writes to the client's socket with [`Exchange::write`], learns when the
 //! client has gone, and declares the answer complete with [`Exchange::finish`]. Dropping the turn
 //! ends the exchange. An answer that ends without `finish` is cut by a connection reset, so that no
 //! client takes a part for the whole.
@@ -47,7 +47,7 @@ use crate::observe::heartbeat::Heartbeat;
 use accept::Acceptor;
 use socket::{ClientSocket, Signal};
 
-pub use exchange::{ClientNews, Exchange, Turn};
+pub use exchange::{AnswerTurn, ClientNews, Exchange};
 pub use head::{BodyLength, Head};
 pub use refusal::{reason_phrase, refusal};
 

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::error::{Envelope, Error};
-use crate::http::{Exchange, Turn, reason_phrase};
+use crate::http::{AnswerTurn, Exchange, reason_phrase};
 
 /// Largest body, in bytes, that is copied behind its head so that both go out in one write.
 const ONE_WRITE: usize = 16 * 1024;
@@ -16,7 +16,7 @@ const ONE_WRITE: usize = 16 * 1024;
 pub struct Answer {
     exchange: Arc<Exchange>,
     /// The turn to answer; dropping it ends the exchange.
-    turn: Option<Turn>,
+    turn: Option<AnswerTurn>,
     /// Header fields besides those that every answer has.
     fields: Vec<(&'static str, String)>,
     /// The status, once the head has been written.
@@ -27,7 +27,7 @@ pub struct Answer {
 
 impl Answer {
     /// Creates an answer of which nothing has been written.
-    pub fn new(turn: Turn) -> Answer {
+    pub fn new(turn: AnswerTurn) -> Answer {
         let exchange = turn.clone();
         Answer { exchange, turn: Some(turn), fields: Vec::new(), status: None, bytes: 0 }
     }

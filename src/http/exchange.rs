@@ -63,7 +63,7 @@ pub struct Exchange {
     finished: AtomicBool,
     last: AtomicBool,
     gone: AtomicBool,
-    /// Raised when the [`Turn`] is dropped.
+    /// Raised when the [`AnswerTurn`] is dropped.
     over: Signal,
 }
 
@@ -75,9 +75,9 @@ impl Exchange {
 
     /// Takes the exchange to answer it; `None` if it is already taken. Dropping the turn ends the
     /// exchange.
-    pub fn take(self: &Arc<Exchange>) -> Option<Turn> {
+    pub fn take(self: &Arc<Exchange>) -> Option<AnswerTurn> {
         let is_first = !self.taken.swap(true, Ordering::AcqRel);
-        is_first.then(|| Turn(self.clone()))
+        is_first.then(|| AnswerTurn(self.clone()))
     }
 
     /// True if somebody has taken the exchange.
@@ -129,9 +129,9 @@ impl Exchange {
 }
 
 /// The right and the duty to answer an exchange. Dropping it ends the exchange, also in a panic.
-pub struct Turn(Arc<Exchange>);
+pub struct AnswerTurn(Arc<Exchange>);
 
-impl Deref for Turn {
+impl Deref for AnswerTurn {
     type Target = Arc<Exchange>;
 
     fn deref(&self) -> &Arc<Exchange> {
@@ -139,7 +139,7 @@ impl Deref for Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for AnswerTurn {
     fn drop(&mut self) {
         self.0.over.raise();
     }
@@ -192,7 +192,7 @@ impl OpenExchange {
         Ok(OpenExchange { exchange, client })
     }
 
-    /// The signal that is raised when the [`Turn`] is dropped.
+    /// The signal that is raised when the [`AnswerTurn`] is dropped.
     pub(super) fn over(&self) -> &Signal {
         &self.exchange.over
     }

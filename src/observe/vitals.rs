@@ -166,7 +166,7 @@ impl StreamPace {
 }
 
 /// The outcome of a request that has been answered, or whose client has gone.
-pub struct Ended<'a> {
+pub struct AnsweredRequest<'a> {
     /// The route's canonical path; `None` if the URL has no route.
     pub route: Option<&'static str>,
     /// The model's name in models.json; `None` if it is not there.
@@ -217,7 +217,7 @@ impl Vitals {
     }
 
     /// Counts a request that a worker has handled.
-    pub fn note_request(&self, ended: &Ended<'_>) {
+    pub fn note_request(&self, ended: &AnsweredRequest<'_>) {
         let model = match (ended.model, ended.error) {
             (Some(model), _) => model,
             (None, Some(Error::NoSuchModel(_))) => OTHER,

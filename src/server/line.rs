@@ -56,7 +56,7 @@ impl Line {
         }
         shutdown(&to_close, Shutdown::Both)?;
         match line.next(OPENED_WITHIN) {
-            Err(Ended) => Ok(line),
+            Err(LineEnded) => Ok(line),
             Ok(_) => Err(io::Error::other("tiny_http goes on accepting")),
         }
     }
@@ -74,8 +74,8 @@ impl Line {
     ///
     /// # Errors
     /// The listener has been closed. tiny_http reports this once.
-    pub fn next(&self, within: Duration) -> Result<Option<u64>, Ended> {
-        let Some(request) = self.http.recv_timeout(within).map_err(|_| Ended)? else {
+    pub fn next(&self, within: Duration) -> Result<Option<u64>, LineEnded> {
+        let Some(request) = self.http.recv_timeout(within).map_err(|_| LineEnded)? else {
             return Ok(None);
         };
         *self.last_called.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -112,7 +112,7 @@ impl Line {
 
 /// tiny_http has stopped accepting connections.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ended;
+pub struct LineEnded;
 
 #[cfg(test)]
 mod tests {

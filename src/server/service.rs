@@ -17,7 +17,7 @@ use crate::dialects::openai::{legacy, request, response, responses};
 use crate::error::{Error, Step};
 use crate::http::Head;
 use crate::http::answer::Answer;
-use crate::observe::vitals::{Ended, UnderWay, Vitals};
+use crate::observe::vitals::{AnsweredRequest, UnderWay, Vitals};
 use crate::server::access::Access;
 
 /// Everything that answers are made from.
@@ -182,7 +182,7 @@ fn count_request(
     error: Option<&Error>,
 ) {
     let exchange = answer.exchange();
-    vitals.note_request(&Ended {
+    vitals.note_request(&AnsweredRequest {
         route: Route::find(exchange.head.path()).map(|route| route.name()),
         model: record.model.as_deref(),
         status: answer.status(),

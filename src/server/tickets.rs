@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::line::Line;
 use super::permits::Permit;
 use crate::error::Error;
-use crate::http::{Exchange, TAKEN_WITHIN, Turn};
+use crate::http::{AnswerTurn, Exchange, TAKEN_WITHIN};
 
 /// How often [`Tickets::look_after`] tries to help a request, once in each [`TAKEN_WITHIN`]; the
 /// next call gives it up.
@@ -63,7 +63,7 @@ impl Tickets {
 
     /// Takes the request of a ticket; `None` if its client has left, or the ticket has come out
     /// before.
-    pub fn call(&self, ticket: u64) -> Option<(Turn, Permit)> {
+    pub fn call(&self, ticket: u64) -> Option<(AnswerTurn, Permit)> {
         let waiting = self.waiting().remove(&ticket)?;
         Some((waiting.exchange.take()?, waiting.permit))
     }

@@ -9,7 +9,7 @@ use super::service::Service;
 use super::tickets::Tickets;
 use crate::completions::CompletionRecord;
 use crate::error::Error;
-use crate::http::Turn;
+use crate::http::AnswerTurn;
 use crate::http::answer::Answer;
 use crate::observe::logger;
 use crate::server::pool::Pool;
@@ -101,7 +101,7 @@ impl Workers {
         }
     }
 
-    fn answer(&self, turn: Turn, mut permit: Permit) {
+    fn answer(&self, turn: AnswerTurn, mut permit: Permit) {
         let _lines = logger::concerning(&turn.request_id);
         let body = turn.take_body();
         self.service.vitals.note_received(body.bytes().len());

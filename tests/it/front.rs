@@ -18,7 +18,7 @@ use langfast2api::error::Error;
 use langfast2api::http::body::Decoder;
 use langfast2api::http::head::Scan;
 use langfast2api::http::{
-    BodyLength, ClientNews, Exchange, Front, Gate, Head, Limits, Listener, Look, Turn,
+    AnswerTurn, BodyLength, ClientNews, Exchange, Front, Gate, Head, Limits, Listener, Look,
     connections_for, raise_descriptor_limit,
 };
 use proptest::prelude::*;
@@ -175,7 +175,7 @@ fn front_alone() -> (Front, SocketAddr) {
 }
 
 impl Worker {
-    fn answer(self, exchange: &Turn) {
+    fn answer(self, exchange: &AnswerTurn) {
         let body = exchange.take_body();
         match exchange.head.path() {
             "/hello" => respond(exchange, b"hello"),
