@@ -6,16 +6,20 @@
 //! refused, with or without keys, unless the operator has allowed the page's origin. Programs other
 //! than browsers send neither `Origin` nor `Sec-Fetch-Site` and are not affected.
 
+mod keys;
+mod origin;
+
 use std::net::{IpAddr, SocketAddr};
 
 use subtle::ConstantTimeEq;
 
+pub use keys::Keys;
+
+use origin::Allowed;
+
 use crate::config::{BadSetting, ClientSettings};
 use crate::error::Error;
 use crate::http::Head;
-
-/// Characters that a key needs to have lest the log warns of it.
-const SHORT_KEY: usize = 16;
 
 /// The rules by which requests are let in.
 #[derive(Clone, Default)]
@@ -26,15 +30,6 @@ pub struct Access {
     /// Whether no other name is let in without a key.
     are_hosts_checked: bool,
     origins: Vec<Allowed>,
-}
-
-/// An allowed origin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Allowed {
-    /// Every origin.
-    Any,
-    /// This origin, as browsers write it.
-    Origin(String),
 }
 
 impl Access {
@@ -250,56 +245,6 @@ const EXPOSED: &str = "x-request-id, request-id, openai-processing-ms, x-should-
                        retry-after-ms, x-langfast2api-ignored, x-langfast2api-json, \
                        x-langfast2api-tools, allow, www-authenticate";
 
-impl Allowed {
-    fn read(setting: &str) -> Result<Allowed, String> {
-        let origin = setting.trim().trim_end_matches('/').to_ascii_lowercase();
-        match origin.as_str() {
-            "*" => return Ok(Allowed::Any),
-            // Browsers send this for pages from files and sandboxed frames.
-            "null" => return Ok(Allowed::Origin(origin)),
-            // What the windows of some desktop programs send; its slashes are trimmed above.
-            "file:" => return Ok(Allowed::Origin("file://".to_owned())),
-            _ => {}
-        }
-        match origin.split_once("://") {
-            Some((scheme, authority)) if is_scheme(scheme) && is_authority(authority) => {
-                let default_port = match scheme {
-                    "http" => ":80",
-                    "https" => ":443",
-                    _ => "",
-                };
-                let short = origin.strip_suffix(default_port).unwrap_or(&origin);
-                Ok(Allowed::Origin(short.to_owned()))
-            }
-            _ => Err(format!(
-                "`{}` is no origin as browsers send it: write SCHEME://HOST or SCHEME://HOST:PORT \
-                 without a path, `null`, or `*`",
-                setting.trim()
-            )),
-        }
-    }
-}
-
-fn is_scheme(scheme: &str) -> bool {
-    let rest = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
-    scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.bytes().all(rest)
-}
-
-/// Whether browsers write a host and port so.
-fn is_authority(authority: &str) -> bool {
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !authority.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
-    let is_port = |port: &str| {
-        port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port)
-    };
-    !host.is_empty()
-        && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@*\\".contains(&byte))
-        && (host.starts_with('[') || !host.contains(':'))
-        && port.is_none_or(is_port)
-}
-
 /// Why no client sends `name` as the host that it asks for, if so.
 fn host_fault(name: &str) -> Option<&'static str> {
     if name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
@@ -314,62 +259,6 @@ fn host_fault(name: &str) -> Option<&'static str> {
         _ if !name.is_ascii() => Some("write it as clients send it, in ASCII (xn--…)"),
         _ if !name.bytes().all(is_of_name) => Some("it is no name of a host"),
         _ => None,
-    }
-}
-
-/// The keys that clients may send.
-#[derive(Clone, Default)]
-pub struct Keys {
-    list: Vec<String>,
-    /// Warnings for people, which quote no key.
-    pub warnings: Vec<String>,
-}
-
-impl Keys {
-    /// Reads keys that are separated by commas or line ends; `#` and what follows it in a line is a
-    /// comment. `source` names the setting in messages.
-    ///
-    /// # Errors
-    /// There is no key in it, or white space within one. A setting that was meant to close the server
-    /// must not leave it open.
-    pub fn read(text: &str, source: &str) -> Result<Keys, BadSetting> {
-        let mut keys = Keys::default();
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        for (number, line) in (1..).zip(text.lines()) {
-            let (before, comment) = line.split_once('#').unwrap_or((line, ""));
-            if !comment.is_empty() && before.ends_with(|last: char| !last.is_whitespace()) {
-                keys.warnings.push(format!(
-                    "{source}: in line {number} a key ends at `#`: what follows is a comment"
-                ));
-            }
-            for key in before.split(',').map(str::trim).filter(|key| !key.is_empty()) {
-                keys.add(key, number, source)?;
-            }
-        }
-        match keys.list.is_empty() {
-            false => Ok(keys),
-            true => Err(BadSetting(format!(
-                "{source} is set and holds no API key, so that everybody would be let in. Write a \
-                 key there (`openssl rand -hex 24` makes one), a line each, or remove the setting"
-            ))),
-        }
-    }
-
-    fn add(&mut self, key: &str, line: usize, source: &str) -> Result<(), BadSetting> {
-        if key.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(BadSetting(format!(
-                "{source}: line {line} has white space within a key. Write a line for each key (or \
-                 commas between them), and `#` before a comment"
-            )));
-        }
-        if key.chars().count() < SHORT_KEY {
-            self.warnings.push(format!(
-                "{source}: a key in line {line} has fewer than {SHORT_KEY} characters and can be \
-                 guessed; `openssl rand -hex 24` makes a good one"
-            ));
-        }
-        self.list.push(key.to_owned());
-        Ok(())
     }
 }
 
@@ -433,10 +322,6 @@ mod tests {
         Access::new(Keys::read(keys, "KEYS").map_err(|e| e.0).unwrap())
     }
 
-    fn fault(keys: &str) -> String {
-        Keys::read(keys, "KEYS").err().map(|e| e.0).unwrap_or_else(|| panic!("{keys:?} is read"))
-    }
-
     #[test]
     fn any_of_the_keys_opens_by_any_header_and_nothing_else_does() {
         let access = access("# ours\none, two\nthree");
@@ -461,37 +346,6 @@ mod tests {
         ] {
             assert!(access.check_key(&head(field)).is_err(), "{field}");
         }
-    }
-
-    #[test]
-    fn nothing_of_a_comment_is_a_key_and_what_editors_leave_does_no_harm() {
-        let text = "\u{feff}sk-alice-0123456789  # laptop of alice\r\n# bob\r\n sk-bob-0123456789,\r\n\
-                    sk-carol-0123456789#her phone";
-        let keys = Keys::read(text, "KEYS").map_err(|e| e.0).unwrap();
-        assert_eq!(keys.list, ["sk-alice-0123456789", "sk-bob-0123456789", "sk-carol-0123456789"]);
-        assert_eq!(keys.warnings.len(), 1, "of the key that ends at `#`: {:?}", keys.warnings);
-        assert!(keys.warnings[0].contains("line 4"));
-    }
-
-    #[test]
-    fn keys_that_are_none_and_white_space_within_one_are_refused() {
-        for text in ["", " ", ",", " , ,\n", "#abc", "# a\n  # b\n", "\u{feff}", "\u{feff}# a"] {
-            assert!(fault(text).contains("holds no API key"), "{text:?}");
-        }
-        for text in ["one two", "a\n\none\u{a0}two", "a,one\ttwo", "one\rtwo"] {
-            let fault = fault(text);
-            assert!(fault.contains("white space"), "{fault}");
-            assert!(!fault.contains("one"), "a key is told: {fault}");
-        }
-    }
-
-    #[test]
-    fn short_keys_are_warned_of_without_being_told() {
-        let warnings = |text: &str| Keys::read(text, "KEYS").map_err(|e| e.0).unwrap().warnings;
-        let short = warnings("# a\nfifteen-letters");
-        assert_eq!(short.len(), 1);
-        assert!(short[0].contains("line 2") && !short[0].contains("fifteen-l"), "{short:?}");
-        assert!(warnings("sixteen--letters").is_empty());
     }
 
     #[test]

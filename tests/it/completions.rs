@@ -5,28 +5,8 @@ use std::os::fd::AsRawFd;
 
 use crate::simulator::Simulator;
 use crate::support::stepped::{SILENT, Stepped};
-use crate::support::{Connection, Program, Response, Start, user};
+use crate::support::{Connection, Response, Start, start, start_stepped, streamed, user};
 use serde_json::{Value, json};
-
-fn start() -> (Simulator, Program) {
-    let simulator = Simulator::start();
-    let program = Program::start(&simulator.url());
-    (simulator, program)
-}
-
-/// With events that the test sends itself.
-fn start_stepped() -> (Simulator, Program) {
-    let simulator = Simulator::builder().literal_socket().start();
-    let program = Program::start(&simulator.url());
-    (simulator, program)
-}
-
-/// The fields of a streamed request with one user message.
-fn streamed(content: &str) -> Value {
-    let mut fields = user(content);
-    fields["stream"] = json!(true);
-    fields
-}
 
 fn with(mut fields: Value, more: Value) -> Value {
     fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -3,14 +3,8 @@
 
 use crate::simulator::{Fault, Simulator, Step};
 use crate::support::stepped::{SILENT, Stepped};
-use crate::support::{Connection, Program, Response, Start, user, wait_until};
+use crate::support::{Connection, Program, Response, Start, start, streamed, user, wait_until};
 use serde_json::{Value, json};
-
-fn start() -> (Simulator, Program) {
-    let simulator = Simulator::start();
-    let program = Program::start(&simulator.url());
-    (simulator, program)
-}
 
 fn start_literal() -> (Simulator, Program) {
     start_literal_with(&[])
@@ -21,12 +15,6 @@ fn start_literal_with(variables: &[(&str, &str)]) -> (Simulator, Program) {
     let start = Start::new(&simulator.url());
     let start = variables.iter().fold(start, |start, (name, value)| start.env(name, value));
     (simulator, start.start())
-}
-
-fn streamed(content: &str) -> Value {
-    let mut fields = user(content);
-    fields["stream"] = json!(true);
-    fields
 }
 
 fn chunk(connection: &mut Connection) -> String {

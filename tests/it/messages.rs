@@ -1,14 +1,8 @@
 //! Anthropic's Messages API.
 
 use crate::simulator::Simulator;
-use crate::support::{Program, Response, Start};
+use crate::support::{Program, Response, Start, start};
 use serde_json::{Value, json};
-
-fn start() -> (Simulator, Program) {
-    let simulator = Simulator::start();
-    let program = Program::start(&simulator.url());
-    (simulator, program)
-}
 
 const JSON: &str = "Content-Type: application/json\r\n";
 

@@ -4,24 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::simulator::{Fault, Simulator, Step};
 use crate::support::scrape::Scrape;
-use crate::support::{Connection, Program, Start, user, wait_until};
-use serde_json::{Value, json};
+use crate::support::{Connection, Program, Start, start, streamed, user, wait_until};
+use serde_json::json;
 
 const CHAT: &str = "/v1/chat/completions";
 /// Nobody listens there.
 const NOWHERE: &str = "http://127.0.0.1:1";
-
-fn start() -> (Simulator, Program) {
-    let simulator = Simulator::start();
-    let program = Program::start(&simulator.url());
-    (simulator, program)
-}
-
-fn streamed(content: &str) -> Value {
-    let mut fields = user(content);
-    fields["stream"] = json!(true);
-    fields
-}
 
 /// Waits until the samples of that name with these labels add up to `value`: some are counted when the
 /// client has its answer already.

@@ -1,14 +1,8 @@
 //! What a client is told whose request is wrong: status, OpenAI's error object, and nothing started.
 
 use crate::simulator::Simulator;
-use crate::support::{Program, Response, Start, user};
+use crate::support::{Program, Response, Start, start, user};
 use serde_json::{Value, json};
-
-fn start() -> (Simulator, Program) {
-    let simulator = Simulator::start();
-    let program = Program::start(&simulator.url());
-    (simulator, program)
-}
 
 /// Checks the error object's four keys, and gives `[type, param, code]`.
 fn error_of(response: &Response, status: u16) -> [Value; 3] {

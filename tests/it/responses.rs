@@ -1,14 +1,8 @@
 //! Responses, whole and as events, and their tools, with a model that calls by a script.
 
 use crate::simulator::Simulator;
-use crate::support::{Program, Response, Start};
+use crate::support::{Program, Response, Start, start};
 use serde_json::{Value, json};
-
-fn start() -> (Simulator, Program) {
-    let simulator = Simulator::start();
-    let program = Program::start(&simulator.url());
-    (simulator, program)
-}
 
 /// A request with these fields; the model and an input are filled in.
 fn ask(program: &Program, mut fields: Value) -> Response {

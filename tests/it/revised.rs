@@ -3,14 +3,8 @@
 
 use crate::simulator::Simulator;
 use crate::support::stepped::{SILENT, Stepped};
-use crate::support::{Program, Response, Start, user, wait_until};
+use crate::support::{Program, Response, Start, start_stepped, user, wait_until};
 use serde_json::{Value, json};
-
-fn start() -> (Simulator, Program) {
-    let simulator = Simulator::builder().literal_socket().start();
-    let program = Program::start(&simulator.url());
-    (simulator, program)
-}
 
 /// The answer to a request whose run says these texts, the last one as its end.
 fn answer(simulator: &Simulator, program: &Program, fields: &Value, texts: &[&str]) -> Response {
@@ -50,7 +44,7 @@ fn is_told_as_revised(response: &Response) -> bool {
 
 #[test]
 fn a_whole_answer_is_the_last_text_and_a_stream_of_another_one_is_an_error() {
-    let (simulator, program) = start();
+    let (simulator, program) = start_stepped();
     // The texts, the whole answer, what is streamed, and whether that is the answer.
     for (texts, whole, streamed, is_answer) in [
         (
@@ -91,7 +85,7 @@ fn a_whole_answer_is_the_last_text_and_a_stream_of_another_one_is_an_error() {
 
 #[test]
 fn the_log_says_how_far_the_texts_agree_and_nothing_of_them() {
-    let (simulator, program) = start();
+    let (simulator, program) = start_stepped();
     let texts = ["Grüße an Emil", "Grüße an Erna und Eva"];
     let response = answer(&simulator, &program, &asked(true, json!({})), &texts);
     assert!(is_told_as_revised(&response));
@@ -109,7 +103,7 @@ fn the_log_says_how_far_the_texts_agree_and_nothing_of_them() {
 
 #[test]
 fn every_dialect_tells_of_a_revised_text_in_its_own_form_and_of_no_end() {
-    let (simulator, program) = start();
+    let (simulator, program) = start_stepped();
     let said = json!([{"role": "user", "content": SILENT}]);
     for (path, fields, error, ends) in [
         (
@@ -153,7 +147,7 @@ fn every_dialect_tells_of_a_revised_text_in_its_own_form_and_of_no_end() {
 
 #[test]
 fn a_text_that_a_stop_text_has_ended_is_what_was_wanted_however_it_goes_on() {
-    let (simulator, program) = start();
+    let (simulator, program) = start_stepped();
     for (texts, whole, streamed, is_answer) in [
         (&["one END two", "uno"][..], "uno", "one ", true),
         // What may be the beginning of a stop text has not been sent.
@@ -173,7 +167,7 @@ fn a_text_that_a_stop_text_has_ended_is_what_was_wanted_however_it_goes_on() {
 
 #[test]
 fn one_revised_choice_of_several_is_an_error_of_the_stream() {
-    let (simulator, program) = start();
+    let (simulator, program) = start_stepped();
     let mut connection = program.chat_connection(asked(true, json!({"n": 2})));
     let runs = [1, 2].map(|number| Stepped::nth(&simulator, number));
     runs[0].says("one");
@@ -189,7 +183,7 @@ fn one_revised_choice_of_several_is_an_error_of_the_stream() {
 
 #[test]
 fn a_run_that_says_it_is_done_and_not_with_which_text_is_held_to_what_it_said() {
-    let (simulator, program) = start();
+    let (simulator, program) = start_stepped();
     for (before, behind, is_answer) in [
         ("one two", None, true),
         ("uno", None, false),

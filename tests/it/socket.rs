@@ -4,21 +4,9 @@
 use crate::simulator::{Fault, Simulator, Step};
 use crate::support::relay::{CERTIFICATE, Relay};
 use crate::support::stepped::{SILENT, Stepped};
-use crate::support::{Connection, Program, Start, user, wait_until};
+use crate::support::{Connection, Program, Start, start_stepped, streamed, user, wait_until};
 use rustix::process::Signal;
-use serde_json::{Value, json};
-
-fn start_literal() -> (Simulator, Program) {
-    let simulator = Simulator::builder().literal_socket().start();
-    let program = Program::start(&simulator.url());
-    (simulator, program)
-}
-
-fn streamed(content: &str) -> Value {
-    let mut fields = user(content);
-    fields["stream"] = json!(true);
-    fields
-}
+use serde_json::Value;
 
 /// The text of the next chunk of a stream.
 fn next_text(connection: &mut Connection) -> String {
@@ -84,7 +72,7 @@ fn the_socket_is_connected_before_a_run_is_started() {
 
 #[test]
 fn a_cut_socket_is_made_again_and_the_text_goes_on_where_it_stopped() {
-    let (simulator, program) = start_literal();
+    let (simulator, program) = start_stepped();
     let (run, mut connection) = run_under_way(&simulator, &program);
     simulator.cut_sockets();
     simulator.wait_until(|stats| stats.connects == 2);
@@ -151,7 +139,7 @@ fn pings_are_answered_while_nothing_else_happens() {
 
 #[test]
 fn a_program_that_was_stopped_and_goes_on_keeps_its_socket() {
-    let (simulator, program) = start_literal();
+    let (simulator, program) = start_stepped();
     let (run, connection) = run_under_way(&simulator, &program);
     program.signal(Signal::STOP);
     wait_until("every thread stopped", || thread_states(&program).all(|state| state == 'T'));
@@ -180,7 +168,7 @@ fn a_peer_that_says_nothing_any_more_is_taken_for_dead_and_left() {
 
 #[test]
 fn a_server_that_disconnects_is_connected_to_again() {
-    let (simulator, program) = start_literal();
+    let (simulator, program) = start_stepped();
     for (number, frame) in ["41", "1", "41/,"].into_iter().enumerate() {
         let (run, mut connection) = run_under_way(&simulator, &program);
         let connects = simulator.stats().connects;
@@ -201,7 +189,7 @@ fn a_runner_that_refuses_for_a_while_is_tried_until_it_does_not() {
         Fault::reset().times(2),
         Fault::refuse("server busy").times(3),
     ] {
-        let (simulator, program) = start_literal();
+        let (simulator, program) = start_stepped();
         let (run, mut connection) = run_under_way(&simulator, &program);
         simulator.fault(Step::Connect, fault.clone());
         simulator.cut_sockets();
@@ -231,7 +219,7 @@ fn a_runner_that_cannot_be_reached_for_a_while_is_tried_until_it_can() {
 
 #[test]
 fn a_socket_that_is_lost_with_an_expired_token_comes_back_with_a_new_one() {
-    let (simulator, program) = start_literal();
+    let (simulator, program) = start_stepped();
     let (run, mut connection) = run_under_way(&simulator, &program);
     simulator.expire_tokens();
     simulator.cut_sockets();
@@ -289,7 +277,7 @@ fn many_requests_that_find_their_user_gone_become_the_new_user_together() {
 
 #[test]
 fn a_message_too_long_to_be_an_answer_costs_the_socket_and_not_the_runs() {
-    let (simulator, program) = start_literal();
+    let (simulator, program) = start_stepped();
     let (run, mut connection) = run_under_way(&simulator, &program);
     simulator.emit_raw(&format!("42[\"x\",\"{}\"]", "x".repeat(40 << 20)));
     simulator.wait_until(|stats| stats.connects == 2);

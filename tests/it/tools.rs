@@ -1,14 +1,8 @@
 //! Tool calling on chat completions, with a model that calls by a script.
 
 use crate::simulator::{Fault, Simulator, Step};
-use crate::support::{Connection, Program, Response, Start, user, wait_until};
+use crate::support::{Connection, Program, Response, Start, start, user, wait_until};
 use serde_json::{Value, json};
-
-fn start() -> (Simulator, Program) {
-    let simulator = Simulator::start();
-    let program = Program::start(&simulator.url());
-    (simulator, program)
-}
 
 fn tool(name: &str) -> Value {
     let place = json!({"type": "string"});

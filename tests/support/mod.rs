@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::simulator::Simulator;
+
 /// A user with no rights.
 pub const NOBODY: u32 = 65_534;
 
@@ -277,6 +279,27 @@ impl Drop for Program {
             eprintln!("the program's log:\n{}", self.log());
         }
     }
+}
+
+/// The program with default settings, in front of a simulator.
+pub fn start() -> (Simulator, Program) {
+    let simulator = Simulator::start();
+    let program = Program::start(&simulator.url());
+    (simulator, program)
+}
+
+/// The same with events that the test sends itself.
+pub fn start_stepped() -> (Simulator, Program) {
+    let simulator = Simulator::builder().literal_socket().start();
+    let program = Program::start(&simulator.url());
+    (simulator, program)
+}
+
+/// The fields of a streamed request with one user message.
+pub fn streamed(content: &str) -> Value {
+    let mut fields = user(content);
+    fields["stream"] = json!(true);
+    fields
 }
 
 /// The fields of a request with one user message.
