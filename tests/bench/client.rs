@@ -28,6 +28,13 @@ impl Client {
         self.whole_body()
     }
 
+    /// The body of the answer to a URL that there is not.
+    pub fn get_nothing(&mut self) -> Vec<u8> {
+        self.send("GET", "/nowhere", "", "");
+        let length = self.head_of("4");
+        self.body(length)
+    }
+
     /// The JSON of a successful answer to a call of LangFast's.
     pub fn post(&mut self, path: &str, bearer: &str, body: &Value) -> Value {
         let headers = format!("apikey: none\r\nAuthorization: Bearer {bearer}\r\n");
@@ -79,13 +86,23 @@ impl Client {
     }
 
     fn whole_body(&mut self) -> Vec<u8> {
-        let mut body = vec![0; self.head()];
+        let length = self.head();
+        self.body(length)
+    }
+
+    fn body(&mut self, length: usize) -> Vec<u8> {
+        let mut body = vec![0; length];
         self.connection.read_exact(&mut body).expect("a whole body");
         body
     }
 
     /// Reads the head of a successful answer; its Content-Length, or 0.
     fn head(&mut self) -> usize {
+        self.head_of("2")
+    }
+
+    /// Reads the head of an answer whose status begins so; its Content-Length, or 0.
+    fn head_of(&mut self, status: &str) -> usize {
         let (mut line, mut head, mut length) = (String::new(), String::new(), 0);
         while line != "\r\n" {
             self.line(&mut line);
@@ -96,7 +113,7 @@ impl Client {
                 }
             }
         }
-        assert!(head.starts_with("HTTP/1.1 2"), "not a success: {head}");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "not {status}xx: {head}");
         length
     }
 

@@ -225,7 +225,7 @@ fn front(setup: &Setup, gateway: &Path) -> Vec<Figure> {
     // What the front refuses by itself takes every step of a request but the way to a worker and back.
     let refused = median_of_calls(setup, || {
         let mut client = world.client();
-        move || drop(client.get("/nowhere"))
+        move || drop(client.get_nothing())
     });
     let by_thread = cpu_by_thread(&world, setup);
     let cpu = |name: &str| by_thread.iter().find(|(n, _)| n == name).map_or(f64::NAN, |(_, v)| *v);
