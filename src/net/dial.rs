@@ -521,6 +521,7 @@ impl OutboundConnection {
     /// The system refuses the socket option.
     pub fn set_watch(&mut self, watch: Watch, write: Duration) -> io::Result<()> {
         let socket = self.socket();
+        watch.set_up(&socket.tcp)?;
         socket.watch = Some(watch);
         socket.tcp.set_write_timeout(Some(write))
     }
