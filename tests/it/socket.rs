@@ -314,8 +314,9 @@ fn a_socket_that_is_not_to_be_kept_is_closed_as_soon_as_nobody_needs_it() {
 fn no_run_is_lost_on_a_socket_that_is_closed_whenever_nobody_needs_it() {
     let simulator = Simulator::start();
     let program = Start::new(&simulator.url()).env("LANGFAST2API_KEEP_WARM", "0").start();
-    // Between two waves nobody needs it for a moment.
+    // Between two waves nobody needs it for a moment, about as long as its thread takes to notice.
     for _ in 0..25 {
+        std::thread::sleep(std::time::Duration::from_millis(fastrand::u64(50..150)));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
