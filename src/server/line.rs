@@ -50,11 +50,14 @@ impl Line {
         connection.set_write_timeout(Some(WRITTEN_WITHIN))?;
         let (connection, last_called) = (Mutex::new(connection), Mutex::new(Instant::now()));
         let line = Line { http, connection, last_called };
-        line.send(NOBODY)?;
-        if line.next(OPENED_WITHIN) != Ok(Some(NOBODY)) {
+        let sent = line.send(NOBODY);
+        let came = line.next(OPENED_WITHIN);
+        // Also when it has failed: tiny_http's thread would go on accepting.
+        shutdown(&to_close, Shutdown::Both)?;
+        sent?;
+        if came != Ok(Some(NOBODY)) {
             return Err(io::Error::other("tiny_http does not answer"));
         }
-        shutdown(&to_close, Shutdown::Both)?;
         match line.next(OPENED_WITHIN) {
             Err(LineEnded) => Ok(line),
             Ok(_) => Err(io::Error::other("tiny_http goes on accepting")),
