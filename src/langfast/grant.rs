@@ -66,3 +66,20 @@ pub fn lifetime(tokens: &Tokens) -> u64 {
 pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+impl Grant {
+    /// A grant of an anonymous user that lasts `lifetime` seconds.
+    pub fn for_test(access_token: &str, user_id: &str, lifetime: u64) -> Grant {
+        let session = SavedSession {
+            refresh_token: String::new(),
+            access_token: access_token.to_owned(),
+            expires_at: 0,
+            user_id: user_id.to_owned(),
+            email: None,
+            prompt_id: None,
+            began_with: None,
+        };
+        Grant::of(&session, lifetime)
+    }
+}

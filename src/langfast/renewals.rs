@@ -238,21 +238,11 @@ mod interleavings;
 #[cfg(all(test, not(feature = "interleavings")))]
 mod tests {
     use super::*;
-    use crate::langfast::store::SavedSession;
     use crate::sync::atomic::{AtomicBool, Ordering};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     fn obtained(access_token: &str) -> Obtained {
-        let session = SavedSession {
-            refresh_token: String::new(),
-            access_token: access_token.to_owned(),
-            expires_at: 0,
-            user_id: "user".to_owned(),
-            email: None,
-            prompt_id: None,
-            began_with: None,
-        };
-        Obtained { grant: Grant::of(&session, 3600), prompt_id: None }
+        Obtained { grant: Grant::for_test(access_token, "user", 3600), prompt_id: None }
     }
 
     #[test]

@@ -375,7 +375,7 @@ mod tests {
     use crate::config::Account;
     use crate::langfast::api::{Api, Started};
     use crate::langfast::leases::Subscription;
-    use crate::langfast::store::{SavedSession, Store};
+    use crate::langfast::store::Store;
     use crate::langfast::{RunEvent, wanted_always};
     use crate::net::transport::Timeouts;
 
@@ -415,16 +415,7 @@ mod tests {
     }
 
     fn grant(access_token: &str) -> Grant {
-        let session = SavedSession {
-            refresh_token: String::new(),
-            access_token: access_token.to_owned(),
-            expires_at: 0,
-            user_id: "user".to_owned(),
-            email: None,
-            prompt_id: None,
-            began_with: None,
-        };
-        Grant::of(&session, 3600)
+        Grant::for_test(access_token, "user", 3600)
     }
 
     fn open(ping_interval: u64) -> Open {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use shuttle::thread;
 
 use super::*;
-use crate::langfast::store::SavedSession;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 /// Interleavings that each test tries.
@@ -40,7 +39,7 @@ impl World {
         let prompt_id = self.has_prompt.load(SeqCst).then(|| "prompt".to_owned());
         thread::yield_now();
         self.inside.store(false, SeqCst);
-        Obtained { grant: grant(&number.to_string(), &user, lifetime), prompt_id }
+        Obtained { grant: Grant::for_test(&number.to_string(), &user, lifetime), prompt_id }
     }
 
     /// A renewal that fails, with its number as message.
@@ -51,19 +50,6 @@ impl World {
     fn ended(&self) -> usize {
         self.renewals.state().count as usize
     }
-}
-
-fn grant(access_token: &str, user_id: &str, lifetime: u64) -> Grant {
-    let session = SavedSession {
-        refresh_token: String::new(),
-        access_token: access_token.to_owned(),
-        expires_at: 0,
-        user_id: user_id.to_owned(),
-        email: None,
-        prompt_id: None,
-        began_with: None,
-    };
-    Grant::of(&session, lifetime)
 }
 
 fn check(test: impl Fn(Arc<World>) + Send + Sync + 'static) {
@@ -176,7 +162,7 @@ fn a_reload_does_not_hand_a_refused_token_out_again() {
             let kept = world.kept.load(SeqCst);
             let number = if old == Some(&*kept.to_string()) { kept + 1 } else { kept };
             world.kept.store(number, SeqCst);
-            Ok(Obtained { grant: grant(&number.to_string(), "0", HOUR), prompt_id: None })
+            Ok(Obtained { grant: Grant::for_test(&number.to_string(), "0", HOUR), prompt_id: None })
         };
         let first = world.renewals.get(None, |old| obtain(&world, old)).unwrap();
         let others = world.clone();
