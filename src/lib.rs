@@ -20,6 +20,7 @@
 //! budget       the memory that the bodies of all requests may take together
 //! error        what can go wrong, and what clients are told
 //! escape       one reader of `\uXXXX`
+//! files        files that are replaced in one step
 //! sync         the primitives by which threads wait
 //! ```
 //!
@@ -69,6 +70,7 @@ pub mod config;
 pub mod dialects;
 pub mod error;
 pub mod escape;
+pub mod files;
 pub mod http;
 pub mod langfast;
 pub mod net;

@@ -1,13 +1,11 @@
-//! The session file in the state directory: the state that outlives the process. The only user of
-//! tempfile.
+//! The session file in the state directory: the state that outlives the process.
 //!
-//! It is written to a new file beside it and renamed, so that a crash at any point leaves the old or
-//! the new content; its mode is 0600, in a directory of mode 0700. A lock file keeps two processes from
-//! using the same refresh token, which would end the session.
+//! It is replaced in one step ([`files`]); its mode is 0600, in a directory of mode 0700. A lock file keeps
+//! two processes from using the same refresh token, which would end the session.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fmt, process, thread};
@@ -18,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fingerprint::Fingerprint;
 use super::lenient;
+use crate::files;
 
 /// Number of used refresh tokens of the settings that are remembered.
 const REMEMBERED: usize = 16;
@@ -26,10 +25,6 @@ const LOOK: Duration = Duration::from_millis(20);
 /// File name endings of the session file and of the lock file.
 const SESSION: &str = "json";
 const LOCK: &str = "lock";
-/// File name ending of a session file that is being written.
-const FRESH: &str = ".new";
-/// Number of random letters and digits in the name of such a file.
-const RANDOM: usize = 8;
 
 /// The content of the session file.
 #[derive(Clone, Default, Deserialize, Serialize)]
@@ -182,7 +177,7 @@ impl Store {
     pub fn lock(&self, patience: Duration) -> Result<Locked, LockError> {
         let deadline = Instant::now() + patience;
         let path = self.file(LOCK);
-        make_private(&self.directory)
+        files::make_private(&self.directory)
             .map_err(|error| LockError::Unwritable(self.directory.clone(), error))?;
         loop {
             let mut file = open_lock(&path).map_err(|error| self.cannot_open(error))?;
@@ -230,44 +225,10 @@ impl Store {
     /// # Errors
     /// The directory cannot be written.
     pub fn save(&self, saved: &Saved, _lock: &Locked) -> io::Result<()> {
-        self.remove_leftovers();
-        // A new file with a name of its own, of mode 0600.
-        let mut file = tempfile::Builder::new()
-            .prefix(&self.fresh_prefix())
-            .suffix(FRESH)
-            .rand_bytes(RANDOM)
-            .tempfile_in(&self.directory)?;
-        file.write_all(&serde_json::to_vec_pretty(saved)?)?;
-        file.as_file().sync_all()?;
-        file.persist(self.path())?;
-        File::open(&self.directory)?.sync_all()
+        // Tokens are in them. Under the lock nobody else is saving.
+        files::remove_leftovers(&self.path());
+        files::replace(&self.path(), &serde_json::to_vec_pretty(saved)?, 0o600)
     }
-
-    fn fresh_prefix(&self) -> String {
-        format!(".{}.", self.name)
-    }
-
-    /// Removes the files of processes that were killed while they saved, because tokens are in them.
-    /// Under the lock nobody is saving now. A file that cannot be removed does no harm.
-    fn remove_leftovers(&self) {
-        let prefix = self.fresh_prefix();
-        let is_leftover = |name: &str| {
-            let random = name.strip_prefix(&prefix).and_then(|name| name.strip_suffix(FRESH));
-            random.is_some_and(|random| {
-                random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            })
-        };
-        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_some_and(is_leftover) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-    }
-}
-
-/// Creates a directory of mode 0700, if it does not exist.
-fn make_private(directory: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
 /// Opens the lock file, but no link, pipe or directory in its place. The mode is 0600, since whoever

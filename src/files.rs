@@ -1,0 +1,83 @@
+//! Files that are replaced in one step: a crash at any point leaves the old or the new content. The only
+//! user of tempfile.
+//!
+//! A new file is written beside the old one, brought to disk, and renamed over it.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// File name ending of a file that is being written.
+const FRESH: &str = ".new";
+/// Number of random letters and digits in the name of such a file.
+const RANDOM: usize = 8;
+
+/// Replaces the content of `path`, whose directory exists; when this returns it is on disk. Whatever
+/// stood at `path`, a link too, is replaced by a file of this mode.
+///
+/// # Errors
+/// The directory cannot be written, or the disk is full; the old content stays.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let (directory, prefix) = place(path);
+    // A new file with a name of its own, of mode 0600.
+    let mut file = tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(FRESH)
+        .rand_bytes(RANDOM)
+        .tempfile_in(&directory)?;
+    file.write_all(content)?;
+    // Whatever the umask.
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    sync(&directory)
+}
+
+/// Removes a file; when this returns it is gone from the disk, too. False if there was none.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => sync(&place(path).0).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the files of processes that were killed while they replaced `path`. The caller sees to it that
+/// nobody is replacing it now. A file that cannot be removed does no harm.
+pub fn remove_leftovers(path: &Path) {
+    let (directory, prefix) = place(path);
+    let is_leftover = |name: &str| {
+        let random = name.strip_prefix(&prefix).and_then(|name| name.strip_suffix(FRESH));
+        random.is_some_and(|random| {
+            random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        })
+    };
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_leftover) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Creates a directory of mode 0700, if it does not exist.
+///
+/// # Errors
+/// It cannot be created.
+pub fn make_private(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// The directory of a file, and how the names of new files for it begin.
+fn place(path: &Path) -> (PathBuf, String) {
+    let directory = path.parent().map(Path::to_owned).unwrap_or_default();
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    (directory, format!(".{stem}."))
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
