@@ -1,5 +1,6 @@
 //! models.json: LangFast's own model records, and what each model accepts.
 
+pub mod import;
 mod records;
 
 use std::collections::{BTreeMap, HashMap};

@@ -16,7 +16,9 @@ pub struct Record {
     pub versions: Vec<String>,
     pub parameters: Map<String, Value>,
     pub created_at: Option<String>,
-    status: Option<String>,
+    /// When LangFast last changed it.
+    pub updated_at: Option<String>,
+    pub status: Option<String>,
 }
 
 /// Where a record stands, for people to read.
@@ -31,10 +33,21 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "record {} (line {}", self.number, self.line)?;
         match &self.slug {
-            Some(slug) => write!(f, ", `{slug}`)"),
+            Some(slug) => write!(f, ", `{}`)", shown(slug)),
             None => f.write_str(")"),
         }
     }
+}
+
+/// A text of a file as a message may show it on a terminal: short, and without control characters.
+pub fn shown(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let mut short: String = text.chars().take(LONGEST).map(visible).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        short.push('…');
+    }
+    short
 }
 
 impl Record {
@@ -46,13 +59,20 @@ impl Record {
 
 /// Reads a list of records; fails with the place, what is wrong and what is expected.
 pub fn read(json: &str) -> Result<Vec<Record>, String> {
-    let json = json.strip_prefix('\u{feff}').unwrap_or(json);
-    let raw: Vec<&RawValue> = serde_json::from_str(json).map_err(|error| no_list(json, &error))?;
-    raw.iter().zip(1..).map(|(raw, number)| record(json, raw.get(), number)).collect()
+    Ok(read_with_text(json)?.into_iter().map(|(record, _)| record).collect())
 }
 
-fn record(json: &str, text: &str, number: usize) -> Result<Record, String> {
-    // It is a slice of the file.
+/// The same, each record with its text.
+pub fn read_with_text(json: &str) -> Result<Vec<(Record, &str)>, String> {
+    let json = json.strip_prefix('\u{feff}').unwrap_or(json);
+    let raw: Vec<&RawValue> = serde_json::from_str(json).map_err(|error| no_list(json, &error))?;
+    let one = |(raw, number): (&&'_ RawValue, usize)| record(json, raw.get(), number);
+    let records = raw.iter().zip(1..).map(one).collect::<Result<Vec<_>, _>>()?;
+    Ok(records.into_iter().zip(raw.into_iter().map(RawValue::get)).collect())
+}
+
+/// Reads one record, the so-manyth of a file; `text` is a slice of `json`, the whole file.
+pub fn record(json: &str, text: &str, number: usize) -> Result<Record, String> {
     let before = text.as_ptr() as usize - json.as_ptr() as usize;
     let line = 1 + json.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count();
     let mut place = Place { number, line, slug: None };
@@ -73,6 +93,7 @@ fn record(json: &str, text: &str, number: usize) -> Result<Record, String> {
             versions: texts_of(&fields, "versions")?,
             parameters: object_of(&fields, "parameters")?,
             created_at: text("created_at")?,
+            updated_at: text("updated_at")?,
             status: text("status")?,
         })
     };
@@ -126,18 +147,35 @@ fn no_list(json: &str, error: &serde_json::Error) -> String {
     if json.trim().is_empty() {
         return format!("the file is empty; {EXPECTED}");
     }
-    let (line, column) = (error.line(), error.column());
     match error.classify() {
-        Category::Data => format!("line {line}: this is no list; {EXPECTED}"),
-        Category::Eof => {
-            format!("line {line}: the file ends too early: a bracket or quote is open")
-        }
-        Category::Syntax | Category::Io => {
-            let words = error.to_string();
-            let words = words.split(" at line ").next().unwrap_or_default().to_owned();
-            format!("line {line}, column {column}: this is no JSON ({words})")
-        }
+        Category::Data => format!("line {}: this is no list; {EXPECTED}", error.line()),
+        _ => no_json(json, error),
     }
+}
+
+/// Why a text is no JSON.
+pub fn no_json(json: &str, error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    if error.is_eof() {
+        return format!("line {line}: the file ends too early: a bracket or quote is open");
+    }
+    let words = error.to_string();
+    let words = words.split(" at line ").next().unwrap_or_default();
+    let words = match word_at(json, line, column) {
+        Some(word) => format!("it has no `{word}`: use null, true, false, or a number"),
+        None if words == "key must be a string" => "names stand in double quotes".to_owned(),
+        None => words.to_owned(),
+    };
+    format!("line {line}, column {column}: this is no JSON ({words})")
+}
+
+/// A word of other languages that stands where a value was expected.
+fn word_at(json: &str, line: usize, column: usize) -> Option<&'static str> {
+    const WORDS: [&str; 6] = ["NaN", "Infinity", "undefined", "None", "True", "False"];
+    let text = json.lines().nth(line.checked_sub(1)?)?.as_bytes();
+    let rest = text.get(column.checked_sub(1)?..)?;
+    let rest = rest.strip_prefix(b"-").unwrap_or(rest);
+    WORDS.into_iter().find(|word| rest.starts_with(word.as_bytes()))
 }
 
 #[cfg(test)]
