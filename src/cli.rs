@@ -6,4 +6,5 @@
 pub mod check;
 pub mod commands;
 pub mod doctor;
+pub mod import;
 pub mod manual;

@@ -5,6 +5,7 @@
 
 mod file;
 pub mod given;
+pub mod model_list;
 mod reading;
 pub mod secrets;
 mod settings;
@@ -12,6 +13,7 @@ mod values;
 mod variables;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use clap::builder::Resettable;
 use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
@@ -116,7 +118,7 @@ fn settings_of(command: &str) -> &'static [&'static str] {
             "request_timeout",
         ],
         "logout" | "whoami" => &["config", "state_dir", "supabase_url"],
-        "models" => &["config", "models", "model_aliases"],
+        "models" => &["config", "models", "model_aliases", "state_dir"],
         _ => &[],
     }
 }
@@ -149,12 +151,12 @@ pub enum Command {
     /// as the server would) and spends nothing of the quota without --run. It minds every setting of the
     /// server: see `langfast2api --help`.
     Doctor(Examination),
-    /// List the models with what each accepts.
-    Models {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// List the models with what each accepts, or bring the list up to date.
+    ///
+    /// With --import, takes LangFast's own list as you can copy it out of your browser: open LangFast's page
+    /// and the developer tools (F12), tab Network, reload, find the answer whose rows have `slug` and
+    /// `parameters` (from supabase.co/rest/v1/…), and copy its response.
+    Models(ModelsCommand),
     /// Print completions for a shell, to be put where it looks for them.
     Completions {
         /// The shell.
@@ -162,6 +164,24 @@ pub enum Command {
     },
     /// Print the man page (`langfast2api man | man -l -`).
     Man,
+}
+
+/// What is to be done with the models.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ModelsCommand {
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Read LangFast's list from this file, or from standard input (`-`), and keep it in the state directory,
+    /// where the server finds it. A list replaces the one before; a single record is added to it.
+    #[arg(long, value_name = "FILE", conflicts_with = "reset")]
+    pub import: Option<PathBuf>,
+    /// Add what is imported to the list before, and keep models that it does not name.
+    #[arg(long, requires = "import")]
+    pub merge: bool,
+    /// Remove the imported list, so that the one built in counts again.
+    #[arg(long)]
+    pub reset: bool,
 }
 
 /// What the doctor is to do.

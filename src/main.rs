@@ -5,12 +5,12 @@ mod memory;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use langfast2api::cli::check::{self, Checked};
-use langfast2api::cli::{commands, doctor, manual};
+use langfast2api::cli::{commands, doctor, import, manual};
 use langfast2api::completions::Completions;
 use langfast2api::completions::choices::Never;
 use langfast2api::config::{BadSetting, Cli, Command, LimitSettings, Settings};
@@ -19,7 +19,7 @@ use langfast2api::langfast::{Deadlines, LangFast, Outlook};
 use langfast2api::observe::vitals::Vitals;
 use langfast2api::observe::{logger, manager};
 use langfast2api::server::listen::{Listening, listen};
-use langfast2api::server::{Server, ServerLimits, Service};
+use langfast2api::server::{ModelsInUse, Server, ServerLimits, Service};
 use log::Level;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -70,9 +70,11 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Some(Command::Logout) => commands::logout(langfast()?.session())?,
         Some(Command::Whoami) => commands::whoami(langfast()?.session())?,
         Some(Command::Doctor(examination)) => return doctor::examine(settings, examination),
-        Some(Command::Models { json }) => {
-            commands::models(&settings.serving.read_models()?, *json)?
-        }
+        Some(Command::Models(command)) => match &command.import {
+            Some(from) => import::import(&settings.model_source(), from, command)?,
+            None if command.reset => import::reset(&settings.model_source())?,
+            None => commands::models(&settings.model_source().read()?, command.json)?,
+        },
         Some(Command::Completions { shell }) => manual::completions(*shell)?,
         Some(Command::Man) => manual::man_page()?,
     }
@@ -84,8 +86,9 @@ fn serve(settings: &Settings) -> Result<()> {
     // Before anything else, so that a signal at any time is one that is heard.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let descriptors = raise_descriptor_limit();
-    let Checked { models, mut access, langfast, body_memory, .. } = check::check(settings)?;
+    let Checked { models, list, mut access, langfast, body_memory, .. } = check::check(settings)?;
     settings.given.warnings().iter().for_each(|warning| log::warn!("{warning}"));
+    list.log("serving");
     let limits = limits(&settings.limits, body_memory, descriptors);
     let (stop, stopping) = crossbeam_channel::bounded(0);
     let vitals = Arc::new(Vitals::default());
@@ -104,7 +107,7 @@ fn serve(settings: &Settings) -> Result<()> {
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
         access.restrict_hosts();
     }
-    let models = RwLock::new(Arc::new(models));
+    let models = ModelsInUse::new(settings.model_source(), models, &list);
     let open_metrics = settings.clients.metrics_open;
     let service = Arc::new(Service { models, completions, access, vitals, open_metrics });
     let server = Server::start(listeners, service.clone(), limits)?;
@@ -121,7 +124,8 @@ fn serve(settings: &Settings) -> Result<()> {
             break;
         }
         manager::reloading();
-        reload(settings, &service);
+        service.models.reload();
+        service.completions.langfast.session().reload();
         manager::ready();
     }
     let to_spare = Duration::from_secs(5);
@@ -135,7 +139,7 @@ fn serve(settings: &Settings) -> Result<()> {
 fn warm_up(service: &Arc<Service>) {
     let service = service.clone();
     let warm_up = move || {
-        let models = service.models.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let models = service.models.current();
         let Some(model) = models.iter().next() else { return };
         match service.completions.langfast.warm_up(&model.slug) {
             Ok(()) => log::debug!("warm: signed in and connected"),
@@ -159,19 +163,6 @@ fn limits(settings: &LimitSettings, body_memory: usize, descriptors: u64) -> Ser
     };
     let (requests, after_burst) = (settings.max_requests, memory::give_back);
     ServerLimits { front, requests, after_burst }
-}
-
-/// Reads the models and the session again; models that cannot be used leave the old ones in place.
-fn reload(settings: &Settings, service: &Service) {
-    match settings.serving.read_models() {
-        Ok(models) => {
-            let count = models.iter().count();
-            *service.models.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
-            log::info!("reloaded: {count} models");
-        }
-        Err(error) => log::error!("the models stay as they were: {error}"),
-    }
-    service.completions.langfast.session().reload();
 }
 
 /// Lets running answers end, up to `patience`; then ends them with an error that says so. A further

@@ -16,6 +16,7 @@ mod admission;
 mod line;
 pub mod listen;
 mod metrics;
+mod models_in_use;
 mod page;
 mod permits;
 mod pool;
@@ -29,6 +30,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use models_in_use::ModelsInUse;
 pub use service::Service;
 
 use admission::Admission;
@@ -115,6 +117,7 @@ mod tests {
     use super::*;
     use crate::completions::Completions;
     use crate::config::Settings;
+    use crate::config::model_list::Listed;
     use crate::langfast::{Deadlines, LangFast};
     use crate::server::access::Access;
     use std::io::{Read, Write};
@@ -134,8 +137,10 @@ mod tests {
             stopping: crossbeam_channel::never(),
             vitals: Arc::default(),
         };
+        let source = settings.model_source();
+        let Listed { models, list } = source.read().unwrap();
         let service = Service {
-            models: std::sync::RwLock::new(Arc::new(settings.serving.read_models().unwrap())),
+            models: ModelsInUse::new(source, models, &list),
             completions,
             access: Access::default(),
             vitals: Arc::default(),

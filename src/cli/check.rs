@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::chat::models::Models;
 use crate::config::given::{Given, Origin};
+use crate::config::model_list::{Listed, ModelList};
 use crate::config::secrets::Secret;
 use crate::config::{BadSetting, Settings};
 use crate::langfast::LangFast;
@@ -20,6 +21,8 @@ const MASKED: [&str; 1] = ["anon_key"];
 pub struct Checked {
     /// The models.
     pub models: Models,
+    /// Which list they are of.
+    pub list: ModelList,
     /// Who may come in.
     pub access: Access,
     /// The way to LangFast, on which nothing has been asked yet.
@@ -37,7 +40,7 @@ pub struct Checked {
 /// # Errors
 /// The first setting that cannot be used.
 pub fn check(settings: &Settings) -> Result<Checked, BadSetting> {
-    let models = settings.serving.read_models()?;
+    let Listed { models, list } = settings.model_source().read()?;
     let access = Access::of(&settings.clients)?;
     listen::check(&settings.serving, &access)?;
     let body_memory = settings.limits.body_memory()?;
@@ -50,7 +53,7 @@ pub fn check(settings: &Settings) -> Result<Checked, BadSetting> {
     let place = |(name, secret): (_, Option<Secret>)| Some((name, secret?.source));
     let secrets = secrets.into_iter().filter_map(place).collect();
     let (listen, given) = (settings.serving.listen.clone(), settings.given.clone());
-    Ok(Checked { models, access, langfast, body_memory, listen, given, secrets })
+    Ok(Checked { models, list, access, langfast, body_memory, listen, given, secrets })
 }
 
 impl Checked {
@@ -60,11 +63,7 @@ impl Checked {
             true => "an API key is asked for",
             false => "no API key is asked for",
         };
-        format!(
-            "it would listen on {}; {keys}; {} models",
-            self.listen.join(" and "),
-            self.models.iter().count(),
-        )
+        format!("it would listen on {}; {keys}; {}", self.listen.join(" and "), self.list,)
     }
 
     /// Each setting that has a value, the value, and where it is from.
@@ -94,7 +93,8 @@ impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let outlook = self.langfast.session().outlook();
         write!(f, "configuration is sound: {}; as {}", self.summary(), outlook.who)?;
-        let warnings = self.given.warnings().iter().chain(&outlook.warnings);
+        let warnings = self.given.warnings().iter().chain(self.list.remarks());
+        let warnings = warnings.chain(&outlook.warnings);
         warnings.into_iter().try_for_each(|warning| write!(f, "\nbut {warning}"))?;
         let rows = self.rows();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
 
-use crate::chat::models::{Accepted, Models};
+use crate::chat::models::Accepted;
+use crate::config::model_list::Listed;
 use crate::langfast::{Credentials, Session};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -69,15 +70,18 @@ fn tell(warnings: &[String]) -> Result<()> {
     warnings.iter().try_for_each(|warning| say(&format!("Note: {warning}")))
 }
 
-/// Lists the models with what each accepts, as a table for people or as JSON.
+/// Lists the models with what each accepts, as a table for people or as JSON. Which list they are of goes to
+/// standard error, so that the output is the table alone.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn models(models: &Models, json: bool) -> Result<()> {
+pub fn models(Listed { models, list }: &Listed, json: bool) -> Result<()> {
     let accepted: Vec<Accepted> = models.accepted().collect();
+    list.remarks().for_each(|remark| eprintln!("Note: {remark}"));
     if json {
         return say(&serde_json::to_string_pretty(&accepted)?);
     }
+    eprintln!("{list}");
     let head = ["MODEL", "TOKENS", "STREAMED", "ALSO CALLED", "ACCEPTS"].map(str::to_owned);
     let rows: Vec<[String; 5]> = [head].into_iter().chain(accepted.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();

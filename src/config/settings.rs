@@ -12,7 +12,6 @@ use clap::builder::BoolishValueParser;
 use super::given::Given;
 use super::secrets::{self, Places, Secret};
 use super::{BadSetting, values};
-use crate::chat::models::{BUILT_IN, BadModels, Models};
 use crate::observe::logger::LogFormat;
 
 /// LangFast's publishable ("anon") key: its web page hands it to every visitor.
@@ -65,7 +64,7 @@ pub struct ServingSettings {
     #[arg(long, default_value = "127.0.0.1:8000", value_name = "ADDRESS", value_delimiter = ',')]
     pub listen: Vec<String>,
 
-    /// Another models.json than the one built in.
+    /// Another models.json than the one built in, and than an imported one.
     #[arg(long, value_name = "FILE")]
     pub models: Option<PathBuf>,
 
@@ -192,7 +191,7 @@ pub struct LangFastSettings {
     #[arg(long, value_name = "FILE")]
     pub refresh_token_file: Option<PathBuf>,
 
-    /// Where the session is kept [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/langfast2api, else
+    /// Where the session and an imported list of models are kept [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/langfast2api, else
     /// ~/.local/state/langfast2api].
     #[arg(long, value_name = "DIRECTORY")]
     pub state_dir: Option<PathBuf>,
@@ -301,29 +300,6 @@ impl Settings {
         self.limits.given = given.clone();
         self.langfast.given = given.clone();
         self.given = given;
-    }
-}
-
-impl ServingSettings {
-    /// Returns the models, from the file that is set or built in.
-    ///
-    /// # Errors
-    /// When the file cannot be read or used, or an alias names no model.
-    pub fn read_models(&self) -> Result<Models, BadSetting> {
-        let bad = |error: BadModels| match (error, &self.models) {
-            (BadModels::Aliases(why), _) => self.given.bad("model_aliases", why),
-            (BadModels::File(why), Some(path)) => {
-                self.given.bad("models", format_args!("{}: {why}", path.display()))
-            }
-            (BadModels::File(why), None) => BadSetting(format!("the built-in models: {why}")),
-        };
-        let text = match &self.models {
-            Some(path) => {
-                std::fs::read_to_string(path).map_err(|e| bad(BadModels::File(e.to_string())))?
-            }
-            None => BUILT_IN.to_owned(),
-        };
-        Models::parse(&text, &self.model_aliases).map_err(bad)
     }
 }
 

@@ -1,10 +1,11 @@
 //! The service behind the routes: what each route answers.
 
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::admission::envelope;
+use super::models_in_use::ModelsInUse;
 use super::permits::Permit;
 use super::route::{Route, speaks_anthropic};
 use super::{metrics, page, probe};
@@ -22,8 +23,8 @@ use crate::server::access::Access;
 
 /// Everything that answers are made from.
 pub struct Service {
-    /// The models, replaced as a whole when models.json is read again.
-    pub models: RwLock<Arc<Models>>,
+    /// The models.
+    pub models: ModelsInUse,
     /// Calls to models.
     pub completions: Completions,
     /// The access rules: keys, hosts and origins.
@@ -54,7 +55,7 @@ impl Service {
             let written = preflight(answer, &exchange.head, &route);
             return written.map(|()| None).map_err(|_| Error::ClientGone);
         }
-        let models = self.models.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let models = self.models.current();
         let written = match route {
             Route::ChatCompletions => {
                 let request = request::parse(&mut body)?;

@@ -127,8 +127,13 @@ impl Start {
     }
 
     /// Runs it to its end: exit status, standard output, log.
-    pub fn run(mut self) -> (ExitStatus, String, String) {
-        let output = self.command.stdin(Stdio::null()).output().expect("the program starts");
+    pub fn run(self) -> (ExitStatus, String, String) {
+        self.run_with(Stdio::null())
+    }
+
+    /// The same with an input.
+    pub fn run_with(mut self, input: impl Into<Stdio>) -> (ExitStatus, String, String) {
+        let output = self.command.stdin(input).output().expect("the program starts");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status, text(output.stdout), text(output.stderr))
     }

@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::records::{self, Record, shown};
+use super::unix_time;
 
 /// Most bytes that are read: a recording of a whole visit may have as many.
 pub const INPUT_LIMIT: usize = 64 << 20;
@@ -356,12 +357,11 @@ fn names<'a>(one: &'a Map<String, Value>, other: &'a Map<String, Value>) -> Vec<
     one.keys().chain(further).collect()
 }
 
-/// The day of the latest change in a models.json, as `2025-10-16`, if its records tell.
-pub fn as_of(json: &str) -> Option<String> {
+/// Unix time of the latest change to a record of a models.json, if they tell.
+pub fn as_of(json: &str) -> Option<u64> {
     let records = records::read(json).ok()?;
     let times = records.into_iter().filter_map(|record| record.updated_at.or(record.created_at));
-    let days = times.filter_map(|time| time.get(.."YYYY-MM-DD".len()).map(str::to_owned));
-    days.filter(|day| day.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')).max()
+    times.filter_map(|time| unix_time(&time)).max()
 }
 
 /// JSON on one line: without the white space that is in no text.
@@ -446,7 +446,7 @@ mod tests {
         assert!(new.is_empty() && changed.is_empty() && gone.is_empty() && left_out.is_empty());
         let read = |json: &str| serde_json::from_str::<Value>(json).unwrap();
         assert_eq!(read(&plan.json), read(BUILT_IN));
-        assert_eq!(as_of(BUILT_IN).as_deref(), Some("2025-10-16"));
+        assert_eq!(as_of(BUILT_IN), unix_time("2025-10-16T07:31:13"));
     }
 
     #[test]

@@ -41,11 +41,22 @@ pub fn examine(settings: &Settings, checked: &Checked, report: &mut Report) -> i
             report.add(name, None, private_file(file, OTHERS_AND_GROUP_WRITES))?;
         }
     }
+    report.add("models", None, models(checked))?;
     for address in &settings.serving.listen {
         report.add("listen", None, listener(address))?;
     }
     report.add("descriptors", None, descriptors(settings))?;
     Ok(())
+}
+
+/// Which list counts. One that was imported and cannot be used is not what the person expects.
+fn models(checked: &Checked) -> Outcome {
+    match (&checked.list.problem, &checked.list.note) {
+        (Some(problem), _) => Outcome::failed(format_args!("{problem}"))
+            .advise("langfast2api models --import FILE, or langfast2api models --reset"),
+        (None, Some(note)) => Outcome::ok(format_args!("{}; {note}", checked.list)),
+        (None, None) => Outcome::ok(&checked.list),
+    }
 }
 
 fn state_directory(path: &Path) -> Outcome {
