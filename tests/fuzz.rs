@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use langfast2api::chat::models::{BUILT_IN, Models, import};
 use langfast2api::chat::tools::{Piece, forced, marked};
 use langfast2api::dialects::anthropic;
 use langfast2api::dialects::openai::{request, responses};
@@ -425,5 +426,28 @@ fn messages_of_anthropics_are_read_or_refused() {
             assert!(!chat.turns.is_empty() && chat.sampling.max_completion_tokens > Some(0));
             assert!(anthropic::request::parse_to_count(&mut body.clone().into()).is_ok());
         }
+    });
+}
+
+/// Lists of models as they are copied.
+const COPIED: &[&[u8]] = &[
+    br#"[{"slug":"a","status":"public","versions":["v"],"parameters":{"stream":true},"x":1.50}]"#,
+    br#"{"data":[{"model":{"slug":"b","parameters":{"message_types":["user"]}}},{"model":null}]}"#,
+    br#"{"log":{"entries":[{"request":{"url":"u?k"},"response":{"content":{"text":"[{\"slug\":\"c\",\"parameters\":{\"stream\":true}}]"}}}]}}"#,
+    br#"{"code":"PGRST301","message":"JWT expired"}"#,
+    b"\xff\xfe[\0{\0}\0]\0",
+];
+
+#[test]
+fn what_is_copied_as_a_list_of_models_is_refused_or_can_be_served() {
+    fuzz(|rng| {
+        let copied = mutated(rng, COPIED, JSON_WORDS);
+        let Ok(found) = import::find(&copied) else { return };
+        let plan = import::plan(found, BUILT_IN, rng.bool()).unwrap();
+        assert!(Models::parse(&plan.json, &[]).is_ok(), "{}", plan.json);
+        // What is kept is what was found.
+        let again =
+            import::plan(import::find(plan.json.as_bytes()).unwrap(), &plan.json, false).unwrap();
+        assert!(again.changes.new.is_empty() && again.changes.changed.is_empty());
     });
 }
