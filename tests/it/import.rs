@@ -154,7 +154,8 @@ fn a_signal_takes_a_list_up_without_a_request() {
 
 #[test]
 fn a_list_that_cannot_be_used_keeps_no_server_from_starting_and_is_said() {
-    let spoil: [(&str, fn(&Place)); 5] = [
+    type Spoil = fn(&Place);
+    let spoil: [(&str, Spoil); 5] = [
         ("line 1: the file ends too early", |place| place.keep("[{\"slug\":")),
         ("there is no record of a public model", |place| place.keep("[]")),
         ("no regular file", |place| fs::create_dir_all(place.kept()).unwrap()),

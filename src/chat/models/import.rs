@@ -502,7 +502,7 @@ mod tests {
             ),
             ("[{\"slug\": \"a\"}]", "they have `slug`, and no `parameters`"),
         ] {
-            let error = find(copied.as_bytes()).err().expect(copied);
+            let error = find(copied.as_bytes()).expect_err(copied);
             assert!(error.contains(words), "{copied}: {error}");
             assert!(!error.contains("eyJ"), "no token");
         }
@@ -542,7 +542,7 @@ mod tests {
                 "https://x/y: record 1",
             ),
         ] {
-            let error = find(copied.as_bytes()).err().expect(&copied);
+            let error = find(copied.as_bytes()).expect_err(&copied);
             assert!(error.contains(words), "{copied}: {error}");
             assert!(!error.contains("secret"));
         }
