@@ -506,6 +506,8 @@ mod tests {
             assert!(error.contains(words), "{copied}: {error}");
             assert!(!error.contains("eyJ"), "no token");
         }
+        let cut = find("[{\"slug\": \"é".as_bytes().split_last().unwrap().1).unwrap_err();
+        assert!(cut.contains("ends too early"), "{cut}");
         for bytes in
             [&b"\x1f\x8b\x08"[..], b"PK\x03\x04", b"[\"\xff\"]", b"\xff\xfe[", b"\xff\xfe\x00\xd8"]
         {

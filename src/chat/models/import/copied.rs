@@ -12,8 +12,8 @@ const WANTED: &str = "Wanted is LangFast's answer that lists the models, rows wi
 
 /// The text of a file, whatever encoding a browser or an editor has given it.
 pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     match bytes {
-        [0xEF, 0xBB, 0xBF, rest @ ..] => decode(rest),
         [0x1F, 0x8B, ..] => Err("this is compressed (gzip): unpack it first".to_owned()),
         [b'P', b'K', 3, 4, ..] => Err("this is an archive (zip): unpack it first".to_owned()),
         [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes).map(Cow::Owned),
@@ -23,6 +23,10 @@ pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
         [0, second, ..] if *second != 0 => utf16(bytes, u16::from_be_bytes).map(Cow::Owned),
         _ => match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Cow::Borrowed(text)),
+            // Cut within a character: the reader of JSON will say that it ends too early.
+            Err(error) if error.error_len().is_none() => {
+                Ok(String::from_utf8_lossy(&bytes[..error.valid_up_to()]))
+            }
             Err(error) => {
                 let line = 1 + bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count();
                 Err(format!("line {line}: this is no text in UTF-8 or UTF-16. {WANTED}"))
