@@ -122,9 +122,17 @@ fn report(changes: &Changes, before: &str) -> Result<()> {
     for why in changes.left_out.iter().take(SHOWN) {
         say(&format!("left out: {why}"))?;
     }
-    match changes.left_out.len().saturating_sub(SHOWN) {
-        0 => Ok(()),
-        more => say(&format!("left out: {more} more")),
+    let more = changes.left_out.len().saturating_sub(SHOWN);
+    if more > 0 {
+        say(&format!("left out: {more} more"))?;
+    }
+    match changes.missing.is_empty() {
+        true => Ok(()),
+        false => say(&format!(
+            "Note: no record has {} any more. LangFast's format may have changed: see with a question whether \
+             models still answer as they should.",
+            changes.missing.join(" and ")
+        )),
     }
 }
 

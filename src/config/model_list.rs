@@ -201,16 +201,18 @@ impl ModelList {
 
 impl fmt::Display for ModelList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let on =
-            |time: &Option<u64>| time.map(|time| format!(" on {}", day(time))).unwrap_or_default();
-        write!(f, "{} models, ", self.count)?;
+        let on = |word: &str, time: &Option<u64>| {
+            time.map(|time| format!("{word} on {}", day(time))).unwrap_or_default()
+        };
+        let (count, s) = (self.count, if self.count == 1 { "" } else { "s" });
+        write!(f, "{count} model{s}, ")?;
         match &self.origin {
             ListOrigin::BuiltIn => write!(f, "built in")?,
             ListOrigin::Imported(path, time) => {
-                write!(f, "imported{} into {}", on(time), path.display())?;
+                write!(f, "imported{} into {}", on("", time), path.display())?;
             }
             ListOrigin::Set(setting, path, time) => {
-                write!(f, "of {} ({setting}), changed{}", path.display(), on(time))?;
+                write!(f, "of {} ({setting}){}", path.display(), on(", changed", time))?;
             }
         }
         self.as_of.map_or(Ok(()), |time| write!(f, "; LangFast's records are of {}", day(time)))

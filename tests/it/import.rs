@@ -213,7 +213,7 @@ fn a_file_that_is_set_counts_before_an_imported_list_and_this_is_said() {
     let program = place.start().args(["--models", set]).start();
     assert_eq!(served(&program), ["mine"]);
     program.wait_for_log("an imported list of models does not count, because of --models");
-    program.wait_for_log("serving: 1 models, of ");
+    program.wait_for_log("serving: 1 model, of ");
     let (_, output, _) = place.start().args(["--models", set, "--check-config"]).run();
     assert!(
         output.contains("does not count") && output.contains("set.json (--models), changed on "),

@@ -77,6 +77,8 @@ pub struct Changes {
     pub gone: Vec<String>,
     /// Records that were not taken, and why.
     pub left_out: Vec<String>,
+    /// Fields that models are asked by and that no record has any more.
+    pub missing: Vec<String>,
 }
 
 /// Finds the records in what was copied: LangFast's answer, as JSON, or a recording of many (HAR).
@@ -134,15 +136,7 @@ fn in_recording(answers: Vec<recording::Answer>) -> Result<Found, String> {
     let mut all = Found::default();
     let mut slugs = HashSet::new();
     for answer in answers.into_iter().rev() {
-        // What holds no records is some other answer.
-        let holds_rows = |text: &str| {
-            let mut rows = Vec::new();
-            if let Ok(raw) = serde_json::from_str(text) {
-                gather(raw, DEPTH, &mut rows);
-            }
-            !rows.is_empty()
-        };
-        if !holds_rows(&answer.text) {
+        if !holds_records(&answer.text) {
             continue;
         }
         let found = in_answer(&answer.text).map_err(|why| format!("{}: {why}", answer.url))?;
@@ -161,6 +155,15 @@ fn in_recording(answers: Vec<recording::Answer>) -> Result<Found, String> {
         true => Err(recording::NO_ROWS.to_owned()),
         false => Ok(all),
     }
+}
+
+/// Whether an answer of a recording lists models; any other is nobody's mistake.
+fn holds_records(text: &str) -> bool {
+    let mut rows = Vec::new();
+    if let Ok(raw) = serde_json::from_str(text) {
+        gather(raw, DEPTH, &mut rows);
+    }
+    !rows.is_empty()
 }
 
 /// Collects what may be records: the members of lists that hold one, and single ones.
@@ -270,44 +273,72 @@ fn unusable(record: &Record) -> Option<String> {
         .then(|| "`parameters` is empty: what it accepts is not known".to_owned())
 }
 
-/// Makes the list that is to be kept, beside `before`, a models.json. A single record is always merged, a
-/// list only if that is asked for.
+/// Makes the list that is to be kept. A single record is always added to `before`, a models.json; a list
+/// replaces it, unless it is to be merged.
 ///
 /// # Errors
-/// `before` is no models.json, or the list would be too long.
+/// `before` is no models.json, or the two lists cannot be one.
 pub fn plan(found: Found, before: &str, merge: bool) -> Result<Plan, String> {
     let before = records::read_with_text(before)?;
     let merged = merge || found.rows.len() == 1;
-    let mut after: Vec<(String, String)> = Vec::new();
-    if merged {
-        let kept = before.iter().map(|(record, text)| (record.slug.clone(), compact(text)));
-        after.extend(kept);
-    }
-    let mut places: HashMap<String, usize> =
-        after.iter().enumerate().map(|(at, (slug, _))| (slug.clone(), at)).collect();
-    let records = found.rows.len();
-    for row in found.rows {
+    let kept = if merged { &before[..] } else { &[] };
+    let after = joined(kept, &found.rows)?;
+    let json = models_json(&after)?;
+    let offered = before.iter().filter(|(record, _)| record.is_public());
+    let before: Vec<(&str, &str)> =
+        offered.map(|(record, text)| (record.slug.as_str(), *text)).collect();
+    let missing = if merged { Vec::new() } else { missing(&before, &after) };
+    let (records, changes) = (found.rows.len(), compare(&before, &after));
+    let Found { found_in, left_out, .. } = found;
+    Ok(Plan { json, changes: Changes { records, merged, found_in, left_out, missing, ..changes } })
+}
+
+/// The records that are kept, with the new ones in their places or behind them: each with its slug.
+fn joined(kept: &[(Record, &str)], new: &[Row]) -> Result<Vec<(String, String)>, String> {
+    let mut joined: Vec<(String, String)> =
+        kept.iter().map(|(record, text)| (record.slug.clone(), compact(text))).collect();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    places.extend(joined.iter().enumerate().map(|(at, (slug, _))| (slug.clone(), at)));
+    let replaced: HashSet<&str> = new.iter().map(|row| row.slug.as_str()).collect();
+    for row in new {
+        let has_one =
+            |record: &Record| row.versions.iter().any(|name| record.versions.contains(name));
+        let mut others = kept.iter().filter(|(record, _)| !replaced.contains(record.slug.as_str()));
+        if let Some((other, _)) = others.find(|(record, _)| record.is_public() && has_one(record)) {
+            let other = shown(&other.slug);
+            return Err(format!(
+                "{}: `versions` has a name that `{other}` of the list before has, too: import the whole list",
+                row.place
+            ));
+        }
+        let fresh = (row.slug.clone(), row.text.clone());
         match places.get(&row.slug) {
-            Some(at) => after[*at].1 = row.text,
-            None => {
-                places.insert(row.slug.clone(), after.len());
-                after.push((row.slug, row.text));
-            }
+            Some(at) => joined[*at] = fresh,
+            None => joined.push(fresh),
         }
     }
-    let lines: Vec<String> = after.iter().map(|(_, text)| format!("  {text}")).collect();
+    Ok(joined)
+}
+
+fn models_json(records: &[(String, String)]) -> Result<String, String> {
+    enough(records.len())?;
+    let lines: Vec<String> = records.iter().map(|(_, text)| format!("  {text}")).collect();
     let json = format!("[\n{}\n]\n", lines.join(",\n"));
-    enough(after.len())?;
-    if json.len() > LIST_LIMIT {
-        return Err(too_long(json.len()));
-    }
-    let before = before.iter().filter(|(record, _)| record.is_public());
-    let before: Vec<(&str, &str)> =
-        before.map(|(record, text)| (record.slug.as_str(), *text)).collect();
-    let mut changes = compare(&before, &after);
-    (changes.records, changes.merged) = (records, merged);
-    (changes.found_in, changes.left_out) = (found.found_in, found.left_out);
-    Ok(Plan { json, changes })
+    if json.len() > LIST_LIMIT { Err(too_long(json.len())) } else { Ok(json) }
+}
+
+/// What no record tells any more of how its model is to be asked: LangFast's format is another then.
+fn missing(before: &[(&str, &str)], after: &[(String, String)]) -> Vec<String> {
+    const NEEDED: [&str; 3] = ["message_types", "stream", "max_completion_tokens"];
+    let has = |text: &str, name: &str| {
+        let fields = serde_json::from_str::<Value>(text).unwrap_or_default();
+        fields["parameters"].get(name).is_some()
+    };
+    let is_missing = |name: &&str| {
+        before.iter().any(|(_, text)| has(text, name))
+            && !after.iter().any(|(_, text)| has(text, name))
+    };
+    NEEDED.into_iter().filter(is_missing).map(|name| format!("parameters.{name}")).collect()
 }
 
 fn compare(before: &[(&str, &str)], after: &[(String, String)]) -> Changes {
@@ -602,7 +633,29 @@ mod tests {
         let Plan { json, changes } = planned(one, before, false);
         assert!(changes.merged && changes.gone.is_empty());
         assert_eq!(changes.changed["b"], ["parameters.stream"]);
+        assert!(changes.missing.is_empty());
         assert!(Models::parse(&json, &[]).is_ok());
+    }
+
+    #[test]
+    fn a_new_record_that_takes_a_kept_ones_version_is_refused() {
+        let before = r#"[{"slug": "a", "versions": ["v"]}, {"slug": "b", "versions": ["w"]}]"#;
+        let row = |slug: &str, version: &str| {
+            format!(r#"{{"slug": "{slug}", "versions": ["{version}"], "parameters": {{"x": 1}}}}"#)
+        };
+        let planned = |copied: String| plan(find(copied.as_bytes()).unwrap(), before, true);
+        assert!(planned(row("a", "v")).is_ok() && planned(row("a", "u")).is_ok());
+        let error = planned(row("c", "v")).unwrap_err();
+        assert!(error.contains("`versions` has a name that `a` of the list before has"), "{error}");
+        assert!(planned(format!("[{}, {}]", row("a", "u"), row("c", "v"))).is_ok());
+    }
+
+    #[test]
+    fn a_format_that_tells_no_more_how_to_ask_is_noticed() {
+        let copied = r#"[{"slug": "a", "parameters": {"stream": true}}, {"slug": "b", "parameters": {"x": 1}}]"#;
+        let missing = planned(copied, BUILT_IN, false).changes.missing;
+        assert_eq!(missing, ["parameters.message_types", "parameters.max_completion_tokens"]);
+        assert!(planned(copied, BUILT_IN, true).changes.missing.is_empty());
     }
 
     #[test]
