@@ -5,7 +5,9 @@
 //! the meaning of the models' text. It may know neither a dialect's JSON nor LangFast's, and no
 //! socket.
 
+mod content;
 pub mod json_mode;
+pub mod media;
 pub mod models;
 pub mod schema;
 pub mod stop;
@@ -13,6 +15,8 @@ pub mod tools;
 pub mod usage;
 
 use serde_json::Value;
+
+pub use content::{Content, Part};
 
 use crate::error::Error;
 
@@ -41,25 +45,25 @@ impl Role {
     }
 }
 
-/// A text with its author; LangFast knows no other kind of message.
+/// What somebody says; LangFast knows no other kind of message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The author.
     pub role: Role,
-    /// The text, with the parts of the client's message joined.
-    pub content: String,
+    /// The text, with the texts of the client's message joined, and images.
+    pub content: Content,
 }
 
 /// One turn of a conversation as clients send it. LangFast knows no tools: [`crate::chat::tools`]
 /// turns calls and results into messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// A text from any role.
+    /// A message from any role.
     Message(Message),
     /// The model's turn with at least one tool call.
     Calls {
-        /// The model's text before the calls; mostly empty.
-        text: String,
+        /// What the model says before the calls; mostly nothing.
+        content: Content,
         /// The calls in their order.
         calls: Vec<ToolCall>,
     },
@@ -68,9 +72,19 @@ pub enum Turn {
 }
 
 impl Turn {
-    /// Creates a turn that is only text.
-    pub fn message(role: Role, content: impl Into<String>) -> Turn {
+    /// Creates a turn without calls and results.
+    pub fn message(role: Role, content: impl Into<Content>) -> Turn {
         Turn::Message(Message { role, content: content.into() })
+    }
+
+    /// Returns what is said in the turn, and whether images may be: OpenAI's API takes them from the
+    /// user alone, under whose name a tool's result is told.
+    fn content_mut(&mut self) -> (&mut Content, bool) {
+        match self {
+            Turn::Message(message) => (&mut message.content, message.role == Role::User),
+            Turn::Calls { content, .. } => (content, false),
+            Turn::Result(result) => (&mut result.content, true),
+        }
     }
 
     /// Returns the message; `None` if the turn is calls or a result.
@@ -106,8 +120,8 @@ pub struct ToolResult {
     pub call_id: String,
     /// The tool's name, if the client sent it; else the name in the call applies.
     pub name: Option<String>,
-    /// The result's text: untrusted data from outside.
-    pub text: String,
+    /// What the tool gave back: untrusted data from outside.
+    pub content: Content,
     /// True if the client marked the result as a failure.
     pub is_error: bool,
 }

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use serde_json::Value;
 
 use crate::chat::json_mode::{self, Verdict};
+use crate::chat::media::{self, Images, vision};
 use crate::chat::models::{Model, Models};
 use crate::chat::tools::{self, Plan};
 use crate::chat::usage::estimate_prompt;
@@ -31,6 +33,9 @@ use crate::observe::vitals::{StreamPace, Vitals};
 /// is an honest HTTP status.
 const HOLD_STATUS: Duration = Duration::from_secs(10);
 
+/// Most places in messages that an answer's head names; of further ones it has the number.
+const MOST_PLACES: usize = 8;
+
 /// The client of LangFast and the settings that every completion needs.
 pub struct Completions {
     /// The client of LangFast.
@@ -41,6 +46,8 @@ pub struct Completions {
     pub strict: bool,
     /// Silence after which a stream gets a comment; zero means never.
     pub keep_alive: Duration,
+    /// What becomes of images in messages.
+    pub images: Images,
     /// Whether a run with invalid tool calls is repeated once, to have them mended.
     pub tool_repair: bool,
     /// Disconnected when the server no longer waits for its answers to end.
@@ -83,10 +90,16 @@ impl Completions {
             models.find(&first.model).ok_or_else(|| Error::NoSuchModel(first.model.clone()))?;
         record.model = Some(model.slug.clone());
         let (stops, format) = (first.stop.clone(), first.sampling.response_format.clone());
+        let mut left_out = Vec::new();
+        for chat in &mut request.chats {
+            let question = media::newest_question(&chat.turns);
+            left_out.extend(media::settle(&mut chat.turns, &model.slug, question)?);
+        }
         let plans: Vec<Plan> =
             request.chats.iter_mut().map(|chat| tools::plan(chat, model)).collect();
-        let runs = self.start(&request.chats, &plans, model, answer)?;
-        let prompt_tokens = plans.iter().map(|plan| prompt_tokens(&plan.prompt)).sum();
+        let runs = self.start(&request.chats, &plans, &left_out, model, answer)?;
+        let tokens = |plan: &Plan| prompt_tokens(&plan.prompt, &model.slug);
+        let prompt_tokens = plans.iter().map(tokens).sum();
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
         let repairs = self.tool_repair.then(|| Starter {
             langfast: self.langfast.clone(),
@@ -118,7 +131,9 @@ impl Completions {
     pub fn estimate(&self, models: &Models, request: &ChatRequest) -> Result<u64, Error> {
         let model =
             models.find(&request.model).ok_or_else(|| Error::NoSuchModel(request.model.clone()))?;
-        Ok(prompt_tokens(&tools::plan(&mut request.clone(), model).prompt))
+        let mut request = request.clone();
+        media::settle(&mut request.turns, &model.slug, None)?;
+        Ok(prompt_tokens(&tools::plan(&mut request, model).prompt, &model.slug))
     }
 
     /// Creates a reader for each choice, and frees what the readers do not need of the prompts.
@@ -139,12 +154,13 @@ impl Completions {
         readers.map(|plan| Reader::new(plan, stops.clone(), holds_calls)).collect()
     }
 
-    /// Starts the runs, several at the same time, and names the fields that are left out in the
-    /// answer's head.
+    /// Starts the runs, several at the same time, and names in the answer's head the fields, and the
+    /// `places` in messages, of what is left out.
     fn start(
         &self,
         requests: &[ChatRequest],
         plans: &[Plan],
+        places: &[String],
         model: &Model,
         answer: &mut Answer,
     ) -> Result<Vec<Subscription>, Error> {
@@ -152,7 +168,7 @@ impl Completions {
         let mut ignored: Vec<&str> = Vec::new();
         for (request, plan) in requests.iter().zip(plans) {
             let (meta, left_out) = prompt_meta(&plan.prompt, model)?;
-            metas.extend(std::iter::repeat_n(meta, request.n));
+            metas.extend(std::iter::repeat_n(Arc::new(meta), request.n));
             ignored.extend(request.ignored.iter().chain(&left_out));
         }
         ignored.sort_unstable();
@@ -161,11 +177,16 @@ impl Completions {
             let message = format!("`{first}` would have no effect with the model `{}`", model.slug);
             return Err(Error::unsupported(*first, message));
         }
+        // These are no reason to refuse a request, however strict: they come with each further one.
+        ignored.extend(places.iter().take(MOST_PLACES).map(String::as_str));
+        let more = places.len().saturating_sub(MOST_PLACES);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        ignored.extend(more.as_deref());
         if !ignored.is_empty() {
             answer.field("x-langfast2api-ignored", ignored.join(", "));
         }
         let (unwanted, exchange) = (self.unwanted(answer), answer.exchange().clone());
-        let start = |meta| {
+        let start = |meta: &Arc<Value>| {
             let _lines = logger::concerning(&exchange.request_id);
             self.langfast.start(&model.slug, meta, &unwanted)
         };
@@ -234,8 +255,14 @@ impl Starter {
     }
 }
 
-fn prompt_tokens(prompt: &Prompt) -> u64 {
-    estimate_prompt(prompt.messages.iter().map(|m| (m.role.name(), m.content.as_str())))
+/// Estimates the tokens of a prompt for the model `slug`, including those of its images as far as they
+/// can be told.
+fn prompt_tokens(prompt: &Prompt, slug: &str) -> u64 {
+    let texts: Vec<_> = prompt.messages.iter().map(|m| (m.role.name(), m.content.text())).collect();
+    let media = prompt.messages.iter().flat_map(|message| message.content.media());
+    let images = media.filter_map(|media| media.image.as_ref().ok());
+    let images: u64 = images.map(|image| vision::tokens(image, slug)).sum();
+    estimate_prompt(texts.iter().map(|(role, text)| (*role, text.as_ref()))) + images
 }
 
 /// An answer whose runs have been started and which has to be written.
@@ -412,7 +439,7 @@ impl Reply {
     fn run_again(&mut self, at: usize, reason: FinishReason) -> bool {
         let Some(starter) = &self.repairs else { return false };
         let Some(prompt) = self.readers[at].repair(reason) else { return false };
-        self.repair_tokens[at] = prompt_tokens(&prompt);
+        self.repair_tokens[at] = prompt_tokens(&prompt, &starter.model);
         self.choices.restart(at, starter.start(prompt));
         true
     }
@@ -509,7 +536,7 @@ mod tests {
     use crate::chat::ToolCall;
     use crate::dialects::openai::response::{Calls, ChatAnswer, Identity};
     use crate::dialects::stories::{Kept, Told};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     #[test]
     fn parts_are_told_in_the_dialect_with_the_calls_of_each_choice_numbered() {

@@ -8,6 +8,7 @@
 pub mod anthropic;
 pub mod fields;
 pub mod json;
+pub mod media;
 pub mod openai;
 #[cfg(test)]
 pub(crate) mod stories;

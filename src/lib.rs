@@ -33,14 +33,16 @@
 //! 4. `server::workers`: a worker gets the ticket, fetches the request, and asks `server::service`;
 //! 5. [`dialects::json`], [`dialects::fields`]: the fields that are known become values;
 //! 6. [`dialects::openai::request`] and its like: values become the neutral words of [`chat`];
-//! 7. [`completions`]: [`chat::tools`] writes tools as text, and `langfast::prompt_meta` leaves what the
-//!    model does not take by [`chat::models`];
+//! 7. [`completions`]: [`chat::media`] settles what becomes of images and files, [`chat::tools`] writes
+//!    tools as text, and `langfast::prompt_meta` leaves what the model does not take by [`chat::models`];
 //! 8. [`langfast`]: signed in, with a prompt and a connected socket, the run is started by one call.
 //!
 //! # Where to add
 //!
 //! - A request field of chat completions: `FIELDS` and `parse` in [`dialects::openai::request`],
 //!   [`chat::Sampling`], the table in `langfast::prompt_meta`, `NUMBERS` in [`chat::models`].
+//! - A type of part or block that is no text: the dialect's table `MEDIA`; [`chat::media`] for what is
+//!   neither image, audio nor file, and `FAMILIES` in [`chat::media::vision`] for a model that sees.
 //! - An event of LangFast: [`langfast::run`], which reads it and says what it means for an answer;
 //!   [`completions::choices`] and [`completions`], if answers have to know.
 //! - A setting: `config::settings`; the flag, the variable, the key of the file and the tables of the

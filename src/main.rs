@@ -97,6 +97,7 @@ fn serve(settings: &Settings) -> Result<()> {
         deadlines: Deadlines::of(&settings.deadlines),
         strict: settings.answers.strict,
         keep_alive: settings.answers.keep_alive,
+        images: settings.answers.images,
         tool_repair: settings.answers.tool_repair,
         stopping,
         vitals: vitals.clone(),

@@ -133,6 +133,7 @@ mod tests {
             deadlines: Deadlines { first_event: minute, silence: minute, run: minute },
             strict: false,
             keep_alive: minute,
+            images: Default::default(),
             tool_repair: false,
             stopping: crossbeam_channel::never(),
             vitals: Arc::default(),

@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use langfast2api::chat::ChatRequest;
+use langfast2api::chat::media::{Images, newest_question, settle};
 use langfast2api::chat::models::{BUILT_IN, Models, import};
 use langfast2api::chat::tools::{Piece, forced, marked};
 use langfast2api::dialects::anthropic;
@@ -287,7 +289,24 @@ fn deltas_add_up_to_the_final_text_or_the_final_text_is_known() {
     });
 }
 
+/// One of the settings for images.
+fn images(rng: &mut Rng) -> Images {
+    if rng.bool() { Images::Pass } else { Images::Refuse }
+}
+
+/// Whatever is read can be settled for any model, and then holds nothing but text and images.
+fn check_media(chat: &mut ChatRequest) {
+    for slug in ["gpt-4", "gpt-5"] {
+        let question = newest_question(&chat.turns);
+        let _ = settle(&mut chat.turns, slug, question);
+    }
+    assert!(settle(&mut chat.turns, "gpt-4", None).is_ok());
+    let question = newest_question(&chat.turns);
+    assert_eq!(settle(&mut chat.turns, "gpt-4", question), Ok(vec![]));
+}
+
 const BODIES: &[&[u8]] = &[
+    br#"{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAAB","detail":"low"}},{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}},{"type":"file","file":{"file_data":"data:application/pdf;base64,JVBE"}}]}]}"#,
     br#"{"model":"gpt-5","messages":[{"role":"user","content":"hi"}],"stream":true,"n":2}"#,
     br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a"}]}],"stop":["x"]}"#,
     br#"{"model":"m","messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"}}]}]}"#,
@@ -299,14 +318,16 @@ const BODIES: &[&[u8]] = &[
 fn bodies_are_read_or_refused() {
     fuzz(|rng| {
         let body = mutated(rng, BODIES, JSON_WORDS);
-        if let Ok(request) = request::parse(&mut body.clone().into()) {
-            let chat = &request.chats[0];
+        if let Ok(mut request) = request::parse(&mut body.clone().into(), images(rng)) {
+            let chat = &mut request.chats[0];
             assert!(!chat.turns.is_empty() && (1..=8).contains(&chat.n));
+            check_media(chat);
         }
     });
 }
 
 const RESPONSES: &[&[u8]] = &[
+    br#"{"model":"m","input":[{"type":"function_call","call_id":"1","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"1","output":[{"type":"input_image","image_url":"data:image/jpeg;base64,/9j/4AAQSkZJRgABAQAAAQABAAD/wAALCAABAAEBAREA"}]},{"role":"user","content":[{"type":"input_image","file_id":"f"},{"type":"input_file","file_url":"https://x"}]}]}"#,
     br#"{"model":"m","input":"hi","instructions":"a","text":{"format":{"type":"json_object"}},"stream":true}"#,
     br#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"a"}]},{"type":"reasoning"}],"reasoning":{"effort":"low"}}"#,
     br#"{"model":"m","input":[{"type":"function_call","call_id":"1","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"1","output":"x"}]}"#,
@@ -317,8 +338,9 @@ const RESPONSES: &[&[u8]] = &[
 fn bodies_of_responses_are_read_or_refused() {
     fuzz(|rng| {
         let body = mutated(rng, RESPONSES, JSON_WORDS);
-        if let Ok(request) = responses::parse(&mut body.clone().into()) {
+        if let Ok(mut request) = responses::parse(&mut body.clone().into(), images(rng)) {
             assert!(!request.chats[0].turns.is_empty());
+            check_media(&mut request.chats[0]);
         }
     });
 }
@@ -410,6 +432,7 @@ fn calls_are_told_from_text_alike_whatever_pieces_they_come_in() {
 }
 
 const MESSAGES: &[&[u8]] = &[
+    br#"{"model":"m","max_tokens":5,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":[{"type":"image","source":{"type":"base64","media_type":"image/webp","data":"UklGRhYAAABXRUJQVlA4TAkAAAAvAAAAAAAAAAA="}}]},{"type":"document","source":{"type":"text","data":"x"}},{"type":"document","source":{"type":"url","url":"https://x"}}]}]}"#,
     br#"{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hi"}],"stream":true}"#,
     br#"{"model":"m","max_tokens":5,"system":[{"type":"text","text":"a"}],"messages":[{"role":"user","content":[{"type":"text","text":"a"}]}],"stop_sequences":["x"]}"#,
     br#"{"model":"m","max_tokens":5,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"x","is_error":true}]}]}"#,
@@ -421,10 +444,12 @@ const MESSAGES: &[&[u8]] = &[
 fn messages_of_anthropics_are_read_or_refused() {
     fuzz(|rng| {
         let body = mutated(rng, MESSAGES, JSON_WORDS);
-        if let Ok(request) = anthropic::request::parse(&mut body.clone().into()) {
-            let chat = &request.chats[0];
+        if let Ok(mut request) = anthropic::request::parse(&mut body.clone().into(), images(rng)) {
+            let chat = &mut request.chats[0];
             assert!(!chat.turns.is_empty() && chat.sampling.max_completion_tokens > Some(0));
-            assert!(anthropic::request::parse_to_count(&mut body.clone().into()).is_ok());
+            check_media(chat);
+            let counted = anthropic::request::parse_to_count(&mut body.clone().into(), images(rng));
+            assert!(counted.is_ok());
         }
     });
 }

@@ -148,8 +148,8 @@ impl Plan {
         let form = "Write the tool call again, correctly and in the form that was asked for, and \
                     nothing else.";
         prompt.messages.extend([
-            Message { role: Role::Assistant, content: reply.to_owned() },
-            Message { role: Role::User, content: format!("{fault} {form}") },
+            Message { role: Role::Assistant, content: reply.into() },
+            Message { role: Role::User, content: format!("{fault} {form}").into() },
         ]);
         prompt
     }

@@ -437,7 +437,7 @@ mod tests {
 
     /// A call as the model was told to write it.
     fn marked(plan: &Plan, name: &str, arguments: &str) -> String {
-        let told: String = plan.prompt.messages.iter().map(|m| m.content.as_str()).collect();
+        let told: String = plan.prompt.messages.iter().map(|m| m.content.text()).collect();
         let nonce = &told.split_once("<call-").unwrap().1[..8];
         format!("<call-{nonce} name=\"{name}\">{arguments}</call-{nonce}>")
     }
@@ -675,8 +675,9 @@ mod tests {
         let (mut reader, shown, prompt) = mended(&plan, &format!("Look: {wrong}"));
         assert_eq!(shown, ["text Look:"]);
         let [.., reply, asked] = &prompt.messages[..] else { panic!() };
-        assert_eq!((reply.role, &reply.content), (Role::Assistant, &format!("Look: {wrong}")));
-        assert!(asked.role == Role::User && asked.content.contains("do not fit"));
+        let expected = format!("Look: {wrong}");
+        assert_eq!((reply.role, &*reply.content.text()), (Role::Assistant, &expected[..]));
+        assert!(asked.role == Role::User && asked.content.text().contains("do not fit"));
 
         let first = reader.tokens();
         assert!(first > 0);

@@ -12,6 +12,7 @@ use clap::builder::BoolishValueParser;
 use super::given::Given;
 use super::secrets::{self, Places, Secret};
 use super::{BadSetting, values};
+use crate::chat::media::Images;
 use crate::observe::logger::LogFormat;
 
 /// LangFast's publishable ("anon") key: its web page hands it to every visitor.
@@ -93,6 +94,10 @@ pub struct AnswerSettings {
     /// Refuse requests that ask for something LangFast cannot do, instead of leaving it out.
     #[arg(long, value_parser = BoolishValueParser::new())]
     pub strict: bool,
+
+    /// What becomes of images in messages. Passing them on has never been tried against LangFast.
+    #[arg(long, default_value = "refuse", value_name = "WHAT", value_enum)]
+    pub images: Images,
 
     /// Ask the model once more when its tool calls do not fit their schemas, or when a call was
     /// required and none came. This costs another request of your quota, and streamed calls then come

@@ -2,6 +2,7 @@
 //! from [`crate::chat`].
 
 pub mod legacy;
+mod parts;
 pub mod request;
 pub mod response;
 pub mod responses;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::unwanted::{Unwanted, wanted_always};
@@ -215,14 +215,23 @@ impl Api {
         struct Job {
             job_id: String,
         }
+        // Borrowed, for a prompt with images is large.
+        #[derive(Serialize)]
+        struct Run<'a> {
+            run_id: &'a str,
+            prompt_id: &'a str,
+            prompt_meta: &'a Value,
+            test_cases: Value,
+            created_by: &'a str,
+        }
         let run_id = uuid::Uuid::new_v4().to_string();
-        let body = json!({
-            "run_id": run_id,
-            "prompt_id": prompt_id,
-            "prompt_meta": prompt_meta,
-            "test_cases": test_cases(),
-            "created_by": user_id,
-        });
+        let body = Run {
+            run_id: &run_id,
+            prompt_id,
+            prompt_meta,
+            test_cases: test_cases(),
+            created_by: user_id,
+        };
         let path = "/functions/v1/initiate-prompt-run";
         let call = ApiCall { step: Step::StartRun, path, bearer: access_token, unwanted };
         let answer = self.post(&call, &body);
@@ -241,7 +250,7 @@ impl Api {
 
     /// Makes a call and returns the body of a successful answer. A failed call is made once more if
     /// [`may_repeat`] allows it.
-    fn post(&self, call: &ApiCall<'_>, body: &Value) -> Result<Vec<u8>, Error> {
+    fn post(&self, call: &ApiCall<'_>, body: &impl Serialize) -> Result<Vec<u8>, Error> {
         let body = serde_json::to_vec(body).expect("JSON values always serialise");
         let first = self.post_once(call, &body);
         match &first {

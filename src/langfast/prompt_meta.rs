@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::chat::media::image::Image;
 use crate::chat::models::Model;
-use crate::chat::{Message, Prompt, ResponseFormat, Role};
+use crate::chat::{Content, Message, Part, Prompt, ResponseFormat, Role};
 use crate::error::Error;
 
 /// Returns the `prompt_meta` of a run, and the names of the fields that are left out because the
@@ -83,24 +84,45 @@ fn response_format(format: Option<&ResponseFormat>, model: &Model) -> Result<Opt
 /// the head of the first user message.
 fn messages(messages: &[Message], model: &Model) -> Value {
     let is_instruction = |m: &&Message| matches!(m.role, Role::System | Role::Developer);
-    let plain = |role: Role, content: &str| json!({"role": role.name(), "content": content});
+    let plain = |role: Role, said: &Content| json!({"role": role.name(), "content": content(said)});
     if let Some(role) = model.instruction_role() {
         let fitted = messages.iter().map(|message| {
             plain(if is_instruction(&message) { role } else { message.role }, &message.content)
         });
         return fitted.collect();
     }
-    let instructions: Vec<&str> =
-        messages.iter().filter(is_instruction).map(|m| m.content.as_str()).collect();
+    let instructions: Vec<_> =
+        messages.iter().filter(is_instruction).map(|m| m.content.text()).collect();
     let mut rest: Vec<Message> = messages.iter().filter(|m| !is_instruction(m)).cloned().collect();
     if !instructions.is_empty() {
         let instructions = instructions.join("\n\n");
         match rest.iter_mut().find(|message| message.role == Role::User) {
-            Some(first) => first.content = format!("{instructions}\n\n{}", first.content),
-            None => rest.insert(0, Message { role: Role::User, content: instructions }),
+            Some(first) => first.content.prepend(format!("{instructions}\n\n")),
+            None => rest.insert(0, Message { role: Role::User, content: instructions.into() }),
         }
     }
     rest.iter().map(|message| plain(message.role, &message.content)).collect()
+}
+
+/// The `content` of a message. Known: a string for text. Unknown: whether LangFast takes images at all;
+/// guessed: a list of OpenAI's content parts.
+fn content(said: &Content) -> Value {
+    if said.media().next().is_none() {
+        return json!(said.text());
+    }
+    let parts = said.parts().iter().filter_map(|part| match part {
+        Part::Text(text) => Some(json!({"type": "text", "text": text})),
+        Part::Media(media) => media.image.as_ref().ok().map(image),
+    });
+    parts.collect()
+}
+
+fn image(image: &Image) -> Value {
+    let mut object = json!({"url": *image.url});
+    if let Some(detail) = image.detail {
+        object["detail"] = json!(detail.name());
+    }
+    json!({"type": "image_url", "image_url": object})
 }
 
 #[cfg(test)]
@@ -120,7 +142,7 @@ mod tests {
     ) -> (Value, Vec<&'static str>) {
         let models = Models::parse(BUILT_IN, &[]).unwrap();
         let message =
-            |(role, text): &(Role, &str)| Message { role: *role, content: text.to_string() };
+            |(role, text): &(Role, &str)| Message { role: *role, content: (*text).into() };
         let prompt = Prompt { messages: messages.iter().map(message).collect(), sampling };
         prompt_meta(&prompt, models.find(model).unwrap()).unwrap()
     }
@@ -160,7 +182,7 @@ mod tests {
     fn a_form_of_answer_that_the_model_cannot_give_is_refused() {
         let models = Models::parse(BUILT_IN, &[]).unwrap();
         let prompt = Prompt {
-            messages: vec![Message { role: Role::User, content: "Hi".to_owned() }],
+            messages: vec![Message { role: Role::User, content: "Hi".into() }],
             sampling: Sampling {
                 response_format: Some(ResponseFormat::JsonSchema(json!({}))),
                 ..Sampling::default()

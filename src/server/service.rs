@@ -58,7 +58,7 @@ impl Service {
         let models = self.models.current();
         let written = match route {
             Route::ChatCompletions => {
-                let request = request::parse(&mut body)?;
+                let request = request::parse(&mut body, self.completions.images)?;
                 return self.begin(&models, request, body, answer, record).map(Some);
             }
             Route::Completions => {
@@ -66,16 +66,17 @@ impl Service {
                 return self.begin(&models, request, body, answer, record).map(Some);
             }
             Route::Messages => {
-                let request = anthropic::request::parse(&mut body)?;
+                let request = anthropic::request::parse(&mut body, self.completions.images)?;
                 return self.begin(&models, request, body, answer, record).map(Some);
             }
             Route::CountTokens => {
-                let request = anthropic::request::parse_to_count(&mut body)?;
+                let request =
+                    anthropic::request::parse_to_count(&mut body, self.completions.images)?;
                 let tokens = self.completions.estimate(&models, &request)?;
                 answer.json(200, &anthropic::response::token_count(tokens))
             }
             Route::Responses => {
-                let request = responses::parse(&mut body)?;
+                let request = responses::parse(&mut body, self.completions.images)?;
                 return self.begin(&models, request, body, answer, record).map(Some);
             }
             Route::StoredResponse => {

@@ -13,6 +13,7 @@ mod completions;
 mod doctor;
 mod events;
 mod front;
+mod images;
 mod import;
 mod leaving;
 mod legacy;

@@ -35,6 +35,7 @@ mod listener;
 mod model;
 mod player;
 mod runs;
+mod said;
 mod script;
 mod socket_io;
 mod socket_literal;

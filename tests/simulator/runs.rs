@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::accounts::BadToken;
 use super::player::Player;
+use super::said::Said;
 use super::script::Script;
 use super::state::Shared;
 
@@ -66,7 +67,7 @@ struct PromptMeta {
 #[serde(deny_unknown_fields)]
 struct Message {
     role: Role,
-    content: String,
+    content: Said,
 }
 
 #[derive(Deserialize, PartialEq, Eq)]
@@ -154,6 +155,10 @@ fn script_of(shared: &Shared, meta: &PromptMeta) -> Result<Script, String> {
             "Unsupported parameter: '{parameter}' is not supported with this model."
         )));
     }
+    let refusal = |m: &Message| m.content.refusal(&meta.model, m.role == Role::User);
+    if let Some(refusal) = meta.messages.iter().find_map(refusal) {
+        return Ok(Script::failing(refusal.to_owned()));
+    }
     let mut script = Script::parse(&answered(shared, meta)?, shared.settings.delay)?;
     if meta.stream != Some(true) {
         script.pieces = script.pieces.in_one();
@@ -167,11 +172,12 @@ fn script_of(shared: &Shared, meta: &PromptMeta) -> Result<Script, String> {
 /// The message that the run answers: the last of the user's, or what the next turn in the queue says.
 fn answered(shared: &Shared, meta: &PromptMeta) -> Result<String, String> {
     if let Some(turn) = shared.update(|state| state.turns.pop_front()) {
-        let told: Vec<&str> = meta.messages.iter().map(|m| m.content.as_str()).collect();
+        let told: Vec<String> = meta.messages.iter().map(|m| m.content.text()).collect();
+        let told: Vec<&str> = told.iter().map(String::as_str).collect();
         return turn.line(&told, meta.parameters.get("response_format"));
     }
     let last = meta.messages.iter().rev().find(|message| message.role == Role::User);
-    Ok(last.map_or("", |message| &message.content).to_owned())
+    Ok(last.map(|message| message.content.text()).unwrap_or_default())
 }
 
 fn unsupported_parameter(meta: &PromptMeta) -> Option<&'static str> {

@@ -9,7 +9,9 @@ use std::fmt::Write;
 use super::forced::Form;
 use super::has_calls;
 use super::marked::Marker;
-use crate::chat::{Message, ResponseFormat, Role, ToolCall, ToolChoice, ToolResult, Tools, Turn};
+use crate::chat::{
+    Content, Message, ResponseFormat, Role, ToolCall, ToolChoice, ToolResult, Tools, Turn,
+};
 
 /// Writes the texts of one request.
 pub struct Words {
@@ -48,8 +50,8 @@ impl Words {
             let is_result = matches!(turn, Turn::Result(_));
             match turn {
                 Turn::Message(message) => messages.push(message),
-                Turn::Calls { text, calls } => {
-                    let content = self.calls(text, &calls);
+                Turn::Calls { content, calls } => {
+                    let content = self.calls(content.into_text(), &calls).into();
                     messages.push(Message { role: Role::Assistant, content });
                     let several = calls.len() > 1;
                     called.extend(calls.into_iter().enumerate().map(|(at, call)| {
@@ -57,9 +59,12 @@ impl Words {
                     }));
                 }
                 Turn::Result(result) => {
-                    let content = self.result(&result, &called);
+                    let content = self.result(result, &called);
                     match messages.last_mut().filter(|_| behind_result) {
-                        Some(message) => message.content += &format!("\n{content}"),
+                        Some(message) => {
+                            message.content.push_text("\n");
+                            message.content.append(content);
+                        }
                         None => messages.push(Message { role: Role::User, content }),
                     }
                 }
@@ -68,7 +73,7 @@ impl Words {
         }
         let is_instruction = |m: &Message| matches!(m.role, Role::System | Role::Developer);
         let at = messages.iter().position(|m| !is_instruction(m)).unwrap_or(messages.len());
-        messages.insert(at, Message { role: Role::System, content: instructions });
+        messages.insert(at, Message { role: Role::System, content: instructions.into() });
         messages
     }
 
@@ -83,7 +88,8 @@ impl Words {
         text
     }
 
-    fn result(&self, result: &ToolResult, called: &Called) -> String {
+    /// A result between its markers. Images of it stay where they are, so between them too.
+    fn result(&self, result: ToolResult, called: &Called) -> Content {
         let call = called.get(&result.call_id);
         let name = result.name.as_ref().or(call.map(|(name, _)| name));
         let name = attribute(name.map_or("", String::as_str));
@@ -91,8 +97,11 @@ impl Words {
         let number = if number > 0 { format!(" call=\"{number}\"") } else { String::new() };
         let error = if result.is_error { " error=\"true\"" } else { "" };
         let nonce = &self.nonce;
-        let text = &result.text;
-        format!("<result-{nonce} name=\"{name}\"{number}{error}>\n{text}\n</result-{nonce}>")
+        let mut content: Content =
+            format!("<result-{nonce} name=\"{name}\"{number}{error}>\n").into();
+        content.append(result.content);
+        content.push_text(&format!("\n</result-{nonce}>"));
+        content
     }
 
     /// Returns the instructions for a history with calls when no tool can be called now.
@@ -212,12 +221,13 @@ fn attribute(name: &str) -> String {
 }
 
 fn mentions(turn: &Turn, nonce: &str) -> bool {
+    let is_said = |content: &Content| content.texts().any(|text| text.contains(nonce));
     match turn {
-        Turn::Message(message) => message.content.contains(nonce),
-        Turn::Calls { text, calls } => {
-            text.contains(nonce) || calls.iter().any(|call| call.arguments.contains(nonce))
+        Turn::Message(message) => is_said(&message.content),
+        Turn::Calls { content, calls } => {
+            is_said(content) || calls.iter().any(|call| call.arguments.contains(nonce))
         }
-        Turn::Result(result) => result.text.contains(nonce),
+        Turn::Result(result) => is_said(&result.content),
     }
 }
 

@@ -236,7 +236,7 @@ fn try_run(
     model: &Model,
 ) -> Result<(Duration, usize), Error> {
     let prompt = Prompt {
-        messages: vec![Message { role: Role::User, content: "Say ok.".to_owned() }],
+        messages: vec![Message { role: Role::User, content: "Say ok.".into() }],
         sampling: Sampling { max_completion_tokens: Some(16), ..Sampling::default() },
     };
     let (meta, _) = prompt_meta(&prompt, model)?;

@@ -5,11 +5,14 @@ use serde_json::{Value, json};
 use super::response::MessageAnswer;
 use super::tools;
 use crate::budget::Body;
+use crate::chat::media::{Images, Media, MediaKind};
 use crate::chat::{
-    ChatRequest, ResponseFormat, Role, Sampling, ToolCall, ToolResult, Turn, find_call,
+    ChatRequest, Content, Part, ResponseFormat, Role, Sampling, ToolCall, ToolResult, Turn,
+    find_call,
 };
 use crate::dialects::CompletionRequest;
 use crate::dialects::fields::{Fields, wrong_type};
+use crate::dialects::media::{Data, MediaReader, MediaType};
 use crate::error::Error;
 
 /// Anthropic's error code for a conversation that the server cannot keep. The SDKs' tool runners first
@@ -38,13 +41,32 @@ const FIELDS: &[&str] = &[
     "top_p",
 ];
 
+/// The types of blocks that are no text. The words of refusal are those by which Claude Code knows that
+/// it has to take the block out of its conversation (seen in version 2.1.331). Without them it sends the
+/// block for ever.
+const MEDIA: &[MediaType] = &[
+    MediaType {
+        name: "image",
+        kind: MediaKind::Image,
+        refusal: "Could not process image",
+        data: source,
+    },
+    MediaType {
+        name: "document",
+        kind: MediaKind::File,
+        refusal: "capability_rejected: document_block",
+        data: source,
+    },
+    MediaType { name: "container_upload", kind: MediaKind::File, refusal: "", data: source },
+];
+
 /// Reads a body. Fields that Anthropic does not have are ignored, and so are null ones.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
-pub fn parse(body: &mut Body) -> Result<CompletionRequest, Error> {
+pub fn parse(body: &mut Body, images: Images) -> Result<CompletionRequest, Error> {
     let fields = Fields::parse(body, FIELDS)?;
-    let mut request = conversation(&fields)?;
+    let mut request = conversation(&fields, &mut MediaReader::new(images, body))?;
     request.sampling = Sampling {
         max_completion_tokens: Some(token_limit(&fields)?),
         reasoning_effort: effort(&fields)?.map(str::to_owned),
@@ -63,12 +85,13 @@ pub fn parse(body: &mut Body) -> Result<CompletionRequest, Error> {
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
-pub fn parse_to_count(body: &mut Body) -> Result<ChatRequest, Error> {
-    conversation(&Fields::parse(body, FIELDS)?)
+pub fn parse_to_count(body: &mut Body, images: Images) -> Result<ChatRequest, Error> {
+    let fields = Fields::parse(body, FIELDS)?;
+    conversation(&fields, &mut MediaReader::new(images, body))
 }
 
 /// Reads all fields that become part of the prompt.
-fn conversation(fields: &Fields) -> Result<ChatRequest, Error> {
+fn conversation(fields: &Fields, media: &mut MediaReader) -> Result<ChatRequest, Error> {
     let model = fields.required_string("model")?;
     if model.is_empty() {
         return Err(fields.missing("model"));
@@ -76,7 +99,7 @@ fn conversation(fields: &Fields) -> Result<ChatRequest, Error> {
     refuse_what_servers_keep(fields)?;
     Ok(ChatRequest {
         model: model.to_owned(),
-        turns: turns(fields)?,
+        turns: turns(fields, media)?,
         tools: tools::parse(fields)?,
         sampling: Sampling { response_format: response_format(fields)?, ..Sampling::default() },
         stop: Vec::new(),
@@ -169,10 +192,10 @@ fn without_effect(fields: &Fields, turns: &[Turn]) -> Result<Vec<&'static str>, 
     Ok(ignored)
 }
 
-fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
+fn turns(fields: &Fields, media: &mut MediaReader) -> Result<Vec<Turn>, Error> {
     let mut turns = Vec::new();
-    let system = fields.get("system").map(|system| text("system", system)).transpose()?;
-    if let Some(system) = system.filter(|system| !system.is_empty()) {
+    let system = fields.get("system").map(|system| system_text("system", system, media));
+    if let Some(system) = system.transpose()?.filter(|system| !system.is_empty()) {
         turns.push(Turn::message(Role::System, system));
     }
     let list = match fields.get("messages") {
@@ -184,41 +207,45 @@ fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
         return Err(Error::invalid("messages", "`messages` must hold at least one message"));
     }
     for (at, value) in list.iter().enumerate() {
-        add_turns(&Fields::of(value, &format!("messages[{at}]"))?, &mut turns)?;
+        add_turns(&Fields::of(value, &format!("messages[{at}]"))?, &mut turns, media)?;
     }
     Ok(turns)
 }
 
 /// Adds a message's turns: results of tools are turns of their own.
-fn add_turns(message: &Fields, turns: &mut Vec<Turn>) -> Result<(), Error> {
+fn add_turns(
+    message: &Fields,
+    turns: &mut Vec<Turn>,
+    media: &mut MediaReader,
+) -> Result<(), Error> {
     let role = message.required_string("role")?;
     let path = message.path("content");
     let content = message.get("content").ok_or_else(|| message.missing("content"))?;
     match role {
-        "user" => add_user(&path, content, turns),
-        "assistant" => {
-            turns.push(assistant(&path, content)?);
-            Ok(())
-        }
-        "system" => {
-            turns.push(Turn::message(Role::System, text(&path, content)?));
-            Ok(())
-        }
+        "user" => return add_user(&path, content, turns, media),
+        "assistant" => turns.push(assistant(&path, content, media)?),
+        "system" => turns.push(Turn::message(Role::System, system_text(&path, content, media)?)),
         _ => {
             let path = message.path("role");
             let message = format!("`{path}` must be user, assistant or system");
-            Err(Error::invalid(path, message))
+            return Err(Error::invalid(path, message));
         }
     }
+    Ok(())
 }
 
-/// Adds a user's message: first the results of tools, then the text.
-fn add_user(path: &str, content: &Value, turns: &mut Vec<Turn>) -> Result<(), Error> {
-    let mut texts = Vec::new();
+/// Adds a user's message: first the results of tools, then what is said.
+fn add_user(
+    path: &str,
+    content: &Value,
+    turns: &mut Vec<Turn>,
+    media: &mut MediaReader,
+) -> Result<(), Error> {
+    let mut said = Vec::new();
     let mut results = Vec::new();
-    for (path, block) in blocks(path, content)? {
+    for (path, block) in blocks(path, content, media)? {
         match block {
-            Block::Text(text) => texts.push(text),
+            Block::Said(content) => said.push(content),
             Block::Result(result) => {
                 check_result(&path, &result, turns)?;
                 results.push(Turn::Result(result));
@@ -226,21 +253,21 @@ fn add_user(path: &str, content: &Value, turns: &mut Vec<Turn>) -> Result<(), Er
             Block::Call(_) | Block::Thinking => return Err(misplaced(&path, "assistant")),
         }
     }
-    let has_only_results = texts.is_empty() && !results.is_empty();
+    let has_only_results = said.is_empty() && !results.is_empty();
     turns.append(&mut results);
     if !has_only_results {
-        turns.push(Turn::message(Role::User, texts.join("\n")));
+        turns.push(Turn::message(Role::User, lines(said)));
     }
     Ok(())
 }
 
-fn assistant(path: &str, content: &Value) -> Result<Turn, Error> {
-    let mut text = String::new();
+fn assistant(path: &str, content: &Value, media: &mut MediaReader) -> Result<Turn, Error> {
+    let mut whole = Content::default();
     let mut calls = Vec::new();
-    for (path, block) in blocks(path, content)? {
+    for (path, block) in blocks(path, content, media)? {
         match block {
             // An answer may be cut into blocks anywhere, for instance at a citation.
-            Block::Text(piece) => text.push_str(&piece),
+            Block::Said(piece) => whole.append(piece),
             Block::Call(call) => calls.push(call),
             // Another model's thoughts are of no use to this one, and mostly encrypted.
             Block::Thinking => {}
@@ -248,8 +275,8 @@ fn assistant(path: &str, content: &Value) -> Result<Turn, Error> {
         }
     }
     Ok(match calls.is_empty() {
-        true => Turn::message(Role::Assistant, text),
-        false => Turn::Calls { text, calls },
+        true => Turn::message(Role::Assistant, whole),
+        false => Turn::Calls { content: whole, calls },
     })
 }
 
@@ -273,20 +300,25 @@ fn check_result(path: &str, result: &ToolResult, before: &[Turn]) -> Result<(), 
 
 /// A part of a message's content.
 enum Block {
-    Text(String),
+    /// A text, or something that is no text.
+    Said(Content),
     Call(ToolCall),
     Result(ToolResult),
     Thinking,
 }
 
 /// The blocks of a content, with their paths; a string is one text block.
-fn blocks(path: &str, content: &Value) -> Result<Vec<(String, Block)>, Error> {
+fn blocks(
+    path: &str,
+    content: &Value,
+    media: &mut MediaReader,
+) -> Result<Vec<(String, Block)>, Error> {
     match content {
-        Value::String(text) => Ok(vec![(path.to_owned(), Block::Text(text.clone()))]),
+        Value::String(text) => Ok(vec![(path.to_owned(), Block::Said(text.as_str().into()))]),
         Value::Array(list) => {
             let blocks = list.iter().enumerate().map(|(at, value)| {
                 let path = format!("{path}[{at}]");
-                let block = block(&path, value)?;
+                let block = block(&path, value, media)?;
                 Ok((path, block))
             });
             blocks.collect()
@@ -295,24 +327,55 @@ fn blocks(path: &str, content: &Value) -> Result<Vec<(String, Block)>, Error> {
     }
 }
 
-fn block(path: &str, value: &Value) -> Result<Block, Error> {
+fn block(path: &str, value: &Value, media: &mut MediaReader) -> Result<Block, Error> {
     let fields = Fields::of(value, path)?;
     match fields.required_string("type")? {
-        "text" => Ok(Block::Text(fields.required_string("text")?.to_owned())),
+        "text" => Ok(Block::Said(fields.required_string("text")?.into())),
         "tool_use" => Ok(Block::Call(call(&fields)?)),
-        "tool_result" => Ok(Block::Result(result(&fields)?)),
+        "tool_result" => Ok(Block::Result(result(&fields, media)?)),
         "thinking" | "redacted_thinking" => Ok(Block::Thinking),
-        kind @ ("image" | "document") => {
-            let message = format!("`{path}` is of type {kind}: LangFast takes text only");
-            Err(Error::unsupported(path, message))
-        }
+        "document" if has_text(value) => Ok(Block::Said(document(path, value, media)?)),
         kind => {
-            let message = format!(
-                "`{path}` is of type {kind}: only text, tool_use, tool_result and thinking can be \
-                 read here"
-            );
-            Err(Error::unsupported(path, message))
+            let Some(of) = MEDIA.iter().find(|of| of.name == kind) else {
+                return Err(not_readable(path, kind));
+            };
+            Ok(Block::Said(Part::Media(media.read(of, path, value)?).into()))
         }
+    }
+}
+
+fn not_readable(path: &str, kind: &str) -> Error {
+    let message = format!(
+        "`{path}` is of type {kind}: only text, tool_use, tool_result, thinking, image and document can \
+         be read here"
+    );
+    Error::unsupported(path, message)
+}
+
+/// True for a document that is a text, or a list of blocks.
+fn has_text(document: &Value) -> bool {
+    let source = &document["source"];
+    source["type"] == "text" && source["data"].is_string()
+        || source["type"] == "content" && !source["content"].is_null()
+}
+
+fn document(path: &str, value: &Value, media: &mut MediaReader) -> Result<Content, Error> {
+    let source = &value["source"];
+    match source["data"].as_str() {
+        Some(text) => Ok(text.into()),
+        None => said(&format!("{path}.source.content"), &source["content"], media),
+    }
+}
+
+/// The data of an image or a document.
+fn source(block: &Value) -> Data<'_> {
+    let source = &block["source"];
+    match (source["data"].as_str(), source["url"].as_str()) {
+        (Some(base64), _) => {
+            Data::Base64 { format: source["media_type"].as_str(), base64, detail: None }
+        }
+        (None, Some(url)) => Data::Url { url, detail: None },
+        (None, None) => Data::Elsewhere,
     }
 }
 
@@ -326,21 +389,43 @@ fn call(block: &Fields) -> Result<ToolCall, Error> {
     Ok(ToolCall { id: text("id")?, name: text("name")?, arguments })
 }
 
-fn result(block: &Fields) -> Result<ToolResult, Error> {
-    let content = block.get("content").map(|content| text(&block.path("content"), content));
+fn result(block: &Fields, media: &mut MediaReader) -> Result<ToolResult, Error> {
+    let content = block.get("content").map(|content| said(&block.path("content"), content, media));
     Ok(ToolResult {
         call_id: block.required_string("tool_use_id")?.to_owned(),
         name: None,
-        text: content.transpose()?.unwrap_or_default(),
+        content: content.transpose()?.unwrap_or_default(),
         is_error: block.boolean("is_error")?.unwrap_or(false),
     })
 }
 
-/// The text of a content in which only text is allowed.
-fn text(path: &str, content: &Value) -> Result<String, Error> {
-    let texts = blocks(path, content)?.into_iter().map(|(path, block)| match block {
-        Block::Text(text) => Ok(text),
+/// A content that holds neither calls nor results.
+fn said(path: &str, content: &Value, media: &mut MediaReader) -> Result<Content, Error> {
+    let said = blocks(path, content, media)?.into_iter().map(|(path, block)| match block {
+        Block::Said(content) => Ok(content),
         _ => Err(Error::invalid(&path, format!("`{path}` must be of type text"))),
     });
-    Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+    Ok(lines(said.collect::<Result<Vec<_>, _>>()?))
+}
+
+/// The text of instructions, in which nothing else is allowed.
+fn system_text(path: &str, content: &Value, media: &mut MediaReader) -> Result<String, Error> {
+    let content = said(path, content, media)?;
+    if let Some(Media { place, .. }) = content.media().next() {
+        return Err(Error::invalid(place, format!("`{place}` must be of type text")));
+    }
+    Ok(content.into_text())
+}
+
+/// Several blocks' contents as one: texts side by side are joined by a line break.
+fn lines(contents: Vec<Content>) -> Content {
+    let is_text = |part: Option<&Part>| matches!(part, Some(Part::Text(_)));
+    let mut whole = Content::default();
+    for content in contents {
+        if is_text(whole.parts().last()) && is_text(content.parts().first()) {
+            whole.push_text("\n");
+        }
+        whole.append(content);
+    }
+    whole
 }

@@ -2,12 +2,15 @@
 
 use serde_json::Value;
 
+use super::parts::content;
 use super::response::{ChatAnswer, Identity};
 use super::tools;
 use crate::budget::Body;
-use crate::chat::{ChatRequest, ResponseFormat, Role, Sampling, Turn};
+use crate::chat::media::Images;
+use crate::chat::{ChatRequest, Content, ResponseFormat, Role, Sampling, Turn};
 use crate::dialects::CompletionRequest;
 use crate::dialects::fields::{Fields, missing, wrong_type};
+use crate::dialects::media::MediaReader;
 use crate::error::Error;
 
 /// Most answers that one request may ask for.
@@ -51,12 +54,12 @@ const FIELDS: &[&str] = &[
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
-pub fn parse(body: &mut Body) -> Result<CompletionRequest, Error> {
+pub fn parse(body: &mut Body, images: Images) -> Result<CompletionRequest, Error> {
     let fields = Fields::parse(body, FIELDS)?;
     let mut ignored = Vec::new();
 
     let model = model(&fields)?;
-    let turns = turns(&fields)?;
+    let turns = turns(&fields, &mut MediaReader::new(images, body))?;
     let (tools, calls) = tools::parse(&fields)?;
 
     let sampling = Sampling {
@@ -185,7 +188,7 @@ fn without_effect(fields: &Fields) -> Result<Vec<&'static str>, Error> {
     Ok(ignored)
 }
 
-fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
+fn turns(fields: &Fields, media: &mut MediaReader) -> Result<Vec<Turn>, Error> {
     let list = match fields.get("messages") {
         None => return Err(fields.missing("messages")),
         Some(Value::Array(list)) => list,
@@ -196,27 +199,32 @@ fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
     }
     let mut turns = Vec::with_capacity(list.len());
     for (at, value) in list.iter().enumerate() {
-        let turn = turn(&format!("messages[{at}]"), value, &turns)?;
+        let turn = turn(&format!("messages[{at}]"), value, &turns, media)?;
         turns.push(turn);
     }
     Ok(turns)
 }
 
 /// Reads one message; `before` are the turns before it.
-fn turn(path: &str, value: &Value, before: &[Turn]) -> Result<Turn, Error> {
+fn turn(
+    path: &str,
+    value: &Value,
+    before: &[Turn],
+    media: &mut MediaReader,
+) -> Result<Turn, Error> {
     let message = Fields::of(value, path)?;
     let role = message.required_string("role")?;
-    let text = content(&message.path("content"), message.get("content"))?;
-    let must_have = |text: Option<String>| {
-        text.ok_or_else(|| message.wrong("content", "a string or a list of parts"))
+    let said = content(&message.path("content"), message.get("content"), media)?;
+    let must_have = |said: Option<Content>| {
+        said.ok_or_else(|| message.wrong("content", "a string or a list of parts"))
     };
     Ok(match role {
-        "system" => Turn::message(Role::System, must_have(text)?),
-        "developer" => Turn::message(Role::Developer, must_have(text)?),
-        "user" => Turn::message(Role::User, must_have(text)?),
-        "assistant" => assistant(&message, text.unwrap_or_default())?,
-        "tool" => Turn::Result(tools::result(&message, text.unwrap_or_default(), before)?),
-        "function" => Turn::Result(tools::function_result(&message, text.unwrap_or_default())),
+        "system" => Turn::message(Role::System, must_have(said)?),
+        "developer" => Turn::message(Role::Developer, must_have(said)?),
+        "user" => Turn::message(Role::User, must_have(said)?),
+        "assistant" => assistant(&message, said.unwrap_or_default())?,
+        "tool" => Turn::Result(tools::result(&message, said.unwrap_or_default(), before)?),
+        "function" => Turn::Result(tools::function_result(&message, said.unwrap_or_default())),
         _ => {
             let role_path = message.path("role");
             return Err(Error::Invalid {
@@ -231,50 +239,12 @@ fn turn(path: &str, value: &Value, before: &[Turn]) -> Result<Turn, Error> {
     })
 }
 
-fn assistant(message: &Fields, text: String) -> Result<Turn, Error> {
+fn assistant(message: &Fields, content: Content) -> Result<Turn, Error> {
     let calls = tools::calls(message)?;
     Ok(match calls.is_empty() {
-        true => Turn::message(Role::Assistant, text),
-        false => Turn::Calls { text, calls },
+        true => Turn::message(Role::Assistant, content),
+        false => Turn::Calls { content, calls },
     })
-}
-
-/// The text of a message's content, which is a string or a list of parts; `None` if there is no
-/// content.
-pub(super) fn content(path: &str, value: Option<&Value>) -> Result<Option<String>, Error> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(Value::Array(parts)) => {
-            let parts = parts.iter().enumerate();
-            parts.map(|(at, part)| part_text(&format!("{path}[{at}]"), part)).collect()
-        }
-        Some(_) => Err(wrong_type(path, "a string or a list of parts")),
-    }
-}
-
-fn part_text(path: &str, part: &Value) -> Result<Option<String>, Error> {
-    let kind = part.get("type").and_then(Value::as_str);
-    let field = match kind {
-        Some("text" | "input_text" | "output_text") => "text",
-        Some("refusal") => "refusal",
-        Some(kind @ ("image_url" | "input_image" | "input_audio" | "file" | "input_file")) => {
-            return Err(Error::unsupported(
-                path,
-                format!("`{path}` is of type {kind}: LangFast takes text only"),
-            ));
-        }
-        Some(_) => {
-            return Err(Error::invalid(
-                format!("{path}.type"),
-                format!("Invalid value for `{path}.type`: it must be text"),
-            ));
-        }
-        None => return Err(wrong_type(path, "an object with a `type`")),
-    };
-    let text = part.get(field).and_then(Value::as_str);
-    text.map(|text| Some(text.to_owned()))
-        .ok_or_else(|| wrong_type(&format!("{path}.{field}"), "a string"))
 }
 
 #[cfg(test)]
@@ -289,7 +259,7 @@ mod tests {
         for (name, value) in whole.as_object().unwrap() {
             fields.entry(name).or_insert(value.clone());
         }
-        let request = parse(&mut serde_json::to_vec(fields).unwrap().into())?;
+        let request = parse(&mut serde_json::to_vec(fields).unwrap().into(), Images::Refuse)?;
         Ok(request.chats.into_iter().next().unwrap())
     }
 
@@ -425,29 +395,36 @@ mod tests {
     #[test]
     fn a_body_that_is_no_json_object_is_refused() {
         for body in ["", " ", "[]", "7", "{", "{\"model\":}", "nonsense", "\u{feff}"] {
-            let Err(error) = parse(&mut bytes(body)) else { panic!("{body}") };
+            let Err(error) = parse(&mut bytes(body), Images::Refuse) else { panic!("{body}") };
             assert!(matches!(error, Error::Invalid { param: None, .. }), "{body}: {error}");
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(parse(&mut bytes(&deep)).is_err());
-        assert!(parse(&mut b"\xff\xfe".to_vec().into()).is_err());
+        assert!(parse(&mut bytes(&deep), Images::Refuse).is_err());
+        assert!(parse(&mut b"\xff\xfe".to_vec().into(), Images::Refuse).is_err());
     }
 
     #[test]
     fn a_byte_order_mark_and_unknown_and_null_fields_are_passed_over() {
         let body = "\u{feff}{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"\"}],\
                     \"temperature\":null,\"whatever\":{}}";
-        assert!(parse(&mut bytes(body)).is_ok());
+        assert!(parse(&mut bytes(body), Images::Refuse).is_ok());
     }
 
     #[test]
-    fn parts_are_joined_and_those_that_are_no_text_refused_by_name() {
+    fn texts_are_joined_and_what_is_no_text_keeps_its_place() {
         let parts = json!([{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}]);
-        let turns = turns(json!([{"role": "user", "content": parts}]));
-        assert_eq!(turns, [Turn::message(Role::User, "ab")]);
+        let read = turns(json!([{"role": "user", "content": parts}]));
+        assert_eq!(read, [Turn::message(Role::User, "ab")]);
         let parts = json!([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]);
-        let messages = json!([{"role": "user", "content": parts}]);
-        assert_eq!(param(json!({ "messages": messages })), "messages[0].content[1]");
+        let [Turn::Message(message)] = &turns(json!([{"role": "user", "content": parts}]))[..]
+        else {
+            panic!()
+        };
+        let media: Vec<_> = message.content.media().map(|media| &media.place[..]).collect();
+        assert_eq!(
+            (message.content.text().as_ref(), &media[..]),
+            ("a", &["messages[0].content[1]"][..])
+        );
     }
 
     #[test]
@@ -462,11 +439,11 @@ mod tests {
         let called = |text: &str, id: &str| {
             let (name, arguments) = ("add".to_owned(), "{\"a\":1}".to_owned());
             let call = ToolCall { id: id.to_owned(), name, arguments };
-            Turn::Calls { text: text.to_owned(), calls: vec![call] }
+            Turn::Calls { content: text.into(), calls: vec![call] }
         };
         let result = |id: &str, name: Option<&str>| {
             let (call_id, name) = (id.to_owned(), name.map(str::to_owned));
-            Turn::Result(ToolResult { call_id, name, text: "2".to_owned(), is_error: false })
+            Turn::Result(ToolResult { call_id, name, content: "2".into(), is_error: false })
         };
         let expected =
             [called("", "c1"), result("c1", None), called("ok", "add"), result("add", Some("add"))];

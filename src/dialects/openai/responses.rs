@@ -14,9 +14,11 @@ use serde_json::{Map, Value, json};
 use super::request;
 use super::response::Identity;
 use crate::budget::Body;
+use crate::chat::media::Images;
 use crate::chat::{ChatRequest, ResponseFormat, Sampling};
 use crate::dialects::CompletionRequest;
 use crate::dialects::fields::{Fields, missing};
+use crate::dialects::media::MediaReader;
 use crate::error::Error;
 use answer::ResponseAnswer;
 
@@ -57,12 +59,12 @@ const FIELDS: &[&str] = &[
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
-pub fn parse(body: &mut Body) -> Result<CompletionRequest, Error> {
+pub fn parse(body: &mut Body, images: Images) -> Result<CompletionRequest, Error> {
     let fields = Fields::parse(body, FIELDS)?;
     refuse_what_needs_a_store(&fields)?;
     let mut ignored = Vec::new();
     let model = request::model(&fields)?;
-    let turns = input::turns(&fields)?;
+    let turns = input::turns(&fields, &mut MediaReader::new(images, body))?;
     let (tools, origins) = tools::parse(&fields, &mut ignored)?;
     let text = fields.object("text")?.unwrap_or_default();
     let reasoning = fields.object("reasoning")?.unwrap_or_default();

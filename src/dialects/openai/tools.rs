@@ -4,7 +4,9 @@
 use serde_json::Value;
 
 use super::response::Calls;
-use crate::chat::{Tool, ToolCall, ToolChoice, ToolFields, ToolResult, Tools, Turn, find_call};
+use crate::chat::{
+    Content, Tool, ToolCall, ToolChoice, ToolFields, ToolResult, Tools, Turn, find_call,
+};
 use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::error::Error;
 
@@ -181,7 +183,7 @@ fn arguments(path: &str, function: &Value) -> Result<String, Error> {
 }
 
 /// Reads the result of a tool for a call in the turns before it.
-pub fn result(message: &Fields, text: String, before: &[Turn]) -> Result<ToolResult, Error> {
+pub fn result(message: &Fields, content: Content, before: &[Turn]) -> Result<ToolResult, Error> {
     let field = |name: &str| message.get(name).and_then(Value::as_str).map(str::to_owned);
     let call_id = field("tool_call_id").ok_or_else(|| message.missing("tool_call_id"))?;
     if find_call(before, &call_id).is_none() {
@@ -189,11 +191,11 @@ pub fn result(message: &Fields, text: String, before: &[Turn]) -> Result<ToolRes
                      before them; none has this `tool_call_id`";
         return Err(Error::invalid(message.path("tool_call_id"), words));
     }
-    Ok(ToolResult { call_id, name: field("name"), text, is_error: false })
+    Ok(ToolResult { call_id, name: field("name"), content, is_error: false })
 }
 
 /// Reads the result of a function in the form of 2023.
-pub fn function_result(message: &Fields, text: String) -> ToolResult {
+pub fn function_result(message: &Fields, content: Content) -> ToolResult {
     let name = message.get("name").and_then(Value::as_str).unwrap_or("function").to_owned();
-    ToolResult { call_id: name.clone(), name: Some(name), text, is_error: false }
+    ToolResult { call_id: name.clone(), name: Some(name), content, is_error: false }
 }

@@ -4,25 +4,26 @@ use serde_json::{Map, Value};
 
 use super::NOT_STORED;
 use super::tools;
-use crate::chat::{Role, ToolCall, ToolResult, Turn, find_call};
+use crate::chat::{Content, Role, ToolCall, ToolResult, Turn, find_call};
 use crate::dialects::fields::{Fields, missing, wrong_type};
-use crate::dialects::openai::request::content;
+use crate::dialects::media::MediaReader;
+use crate::dialects::openai::parts::content;
 use crate::error::Error;
 
 /// Reads the conversation, instructions first.
-pub fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
+pub fn turns(fields: &Fields, media: &mut MediaReader) -> Result<Vec<Turn>, Error> {
     let instructions = fields.string("instructions")?.filter(|text| !text.is_empty());
     let mut turns: Vec<Turn> =
         instructions.into_iter().map(|text| Turn::message(Role::System, text)).collect();
     match fields.get("input") {
         None => return Err(missing("input")),
-        Some(Value::String(text)) => turns.push(Turn::message(Role::User, text)),
+        Some(Value::String(text)) => turns.push(Turn::message(Role::User, text.as_str())),
         Some(Value::Array(items)) if items.is_empty() => {
             return Err(Error::invalid("input", "`input` must hold at least one item"));
         }
         Some(Value::Array(items)) => {
             for (at, item) in items.iter().enumerate() {
-                add(&mut turns, &format!("input[{at}]"), item)?;
+                add(&mut turns, &format!("input[{at}]"), item, media)?;
             }
         }
         Some(_) => return Err(wrong_type("input", "a string or a list of items")),
@@ -34,15 +35,20 @@ pub fn turns(fields: &Fields) -> Result<Vec<Turn>, Error> {
 }
 
 /// Adds an item to the turns of those before it.
-fn add(turns: &mut Vec<Turn>, path: &str, value: &Value) -> Result<(), Error> {
+fn add(
+    turns: &mut Vec<Turn>,
+    path: &str,
+    value: &Value,
+    media: &mut MediaReader,
+) -> Result<(), Error> {
     let Value::Object(item) = value else { return Err(wrong_type(path, "an object")) };
     let text = |name: &str| {
         let text = item.get(name).and_then(Value::as_str);
         text.map(str::to_owned).ok_or_else(|| missing(&format!("{path}.{name}")))
     };
     match item.get("type").and_then(Value::as_str) {
-        Some("message") => turns.push(message(path, item)?),
-        None if item.contains_key("role") => turns.push(message(path, item)?),
+        Some("message") => turns.push(message(path, item, media)?),
+        None if item.contains_key("role") => turns.push(message(path, item, media)?),
         Some("function_call") => {
             let (id, name) = (text("call_id")?, tools::called_in(path, value)?);
             add_call(turns, ToolCall { id, name, arguments: text("arguments")? });
@@ -53,8 +59,12 @@ fn add(turns: &mut Vec<Turn>, path: &str, value: &Value) -> Result<(), Error> {
             add_call(turns, ToolCall { id, name, arguments });
         }
         Some("function_call_output" | "custom_tool_call_output") => {
-            let result = result(path, item, text("call_id")?, turns)?;
-            turns.push(Turn::Result(result));
+            let call_id = text("call_id")?;
+            check_call(path, &call_id, turns)?;
+            let path = format!("{path}.output");
+            let content =
+                content(&path, item.get("output"), media)?.ok_or_else(|| missing(&path))?;
+            turns.push(Turn::Result(ToolResult { call_id, name: None, content, is_error: false }));
         }
         // Notes of another server for itself, which a model here cannot read.
         Some("reasoning") => {}
@@ -74,7 +84,7 @@ fn reference(path: &str) -> Error {
     Error::unsupported(path, format!("`{path}` refers to an item: {NOT_STORED} ({hint})"))
 }
 
-fn message(path: &str, item: &Map<String, Value>) -> Result<Turn, Error> {
+fn message(path: &str, item: &Map<String, Value>, media: &mut MediaReader) -> Result<Turn, Error> {
     let role_path = format!("{path}.role");
     let role = match item.get("role").and_then(Value::as_str) {
         Some("system") => Role::System,
@@ -94,8 +104,8 @@ fn message(path: &str, item: &Map<String, Value>) -> Result<Turn, Error> {
         None => return Err(missing(&role_path)),
     };
     let path = format!("{path}.content");
-    let text = content(&path, item.get("content"))?;
-    Ok(Turn::message(role, text.ok_or_else(|| missing(&path))?))
+    let content = content(&path, item.get("content"), media)?;
+    Ok(Turn::message(role, content.ok_or_else(|| missing(&path))?))
 }
 
 /// Adds a call to the assistant's text and calls just before it, since one answer brought them all.
@@ -103,26 +113,20 @@ fn add_call(turns: &mut Vec<Turn>, call: ToolCall) {
     match turns.last_mut() {
         Some(Turn::Calls { calls, .. }) => calls.push(call),
         Some(Turn::Message(message)) if message.role == Role::Assistant => {
-            let text = std::mem::take(&mut message.content);
+            let content = std::mem::take(&mut message.content);
             turns.pop();
-            turns.push(Turn::Calls { text, calls: vec![call] });
+            turns.push(Turn::Calls { content, calls: vec![call] });
         }
-        _ => turns.push(Turn::Calls { text: String::new(), calls: vec![call] }),
+        _ => turns.push(Turn::Calls { content: Content::default(), calls: vec![call] }),
     }
 }
 
-fn result(
-    path: &str,
-    item: &Map<String, Value>,
-    call_id: String,
-    before: &[Turn],
-) -> Result<ToolResult, Error> {
-    if find_call(before, &call_id).is_none() {
-        let path = format!("{path}.call_id");
-        let message = format!("`{path}`: no call before it has this id");
-        return Err(Error::invalid(path, message));
+/// Refuses a result of a call that the turns before it do not hold.
+fn check_call(path: &str, call_id: &str, before: &[Turn]) -> Result<(), Error> {
+    if find_call(before, call_id).is_some() {
+        return Ok(());
     }
-    let path = format!("{path}.output");
-    let text = content(&path, item.get("output"))?.ok_or_else(|| missing(&path))?;
-    Ok(ToolResult { call_id, name: None, text, is_error: false })
+    let path = format!("{path}.call_id");
+    let message = format!("`{path}`: no call before it has this id");
+    Err(Error::invalid(path, message))
 }

@@ -1,0 +1,127 @@
+//! Reads parts of messages that are no text, for every dialect: each has a table of its types.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::budget::{Body, Share};
+use crate::chat::media::image::{Detail, Image, recognise};
+use crate::chat::media::{Images, Media, MediaKind, Unfit};
+use crate::error::Error;
+
+/// Longest name of a format, such as `image/png`.
+const LONGEST_FORMAT: usize = 40;
+
+/// A type of part that is no text, in a dialect's words.
+pub struct MediaType {
+    /// The part's `type`.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: MediaKind,
+    /// See [`Media::refusal`].
+    pub refusal: &'static str,
+    /// Finds the data in the part.
+    pub data: fn(&Value) -> Data<'_>,
+}
+
+/// Where the data of a part is.
+#[derive(Clone, Copy)]
+pub enum Data<'a> {
+    /// A link, or a data: URL.
+    Url {
+        /// The link.
+        url: &'a str,
+        /// OpenAI's word for how closely the model has to look at an image.
+        detail: Option<&'a str>,
+    },
+    /// In the part itself.
+    Base64 {
+        /// The format as the client names it, such as `image/png`.
+        format: Option<&'a str>,
+        /// The encoded bytes.
+        base64: &'a str,
+        /// As for a link.
+        detail: Option<&'a str>,
+    },
+    /// Not in the request.
+    Elsewhere,
+}
+
+/// Reads what is no text. Data is copied only where images are passed on, and counts against the share
+/// of the body that holds it.
+pub struct MediaReader<'a> {
+    images: Images,
+    share: &'a mut Share,
+}
+
+impl MediaReader<'_> {
+    /// Creates a reader for the messages of this body.
+    pub fn new(images: Images, body: &mut Body) -> MediaReader<'_> {
+        MediaReader { images, share: body.parts().1 }
+    }
+
+    /// Reads a part, which is at `place`.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] or a 413 if there is no memory for its data.
+    pub fn read(&mut self, of: &MediaType, place: &str, part: &Value) -> Result<Media, Error> {
+        let data = split((of.data)(part));
+        let (format, size) = match &data {
+            Data::Url { .. } => (Some("a link".to_owned()), None),
+            Data::Base64 { format, base64, .. } => {
+                (format.and_then(format_name), Some(base64.len() / 4 * 3))
+            }
+            Data::Elsewhere => (None, None),
+        };
+        let image = match (of.kind, self.images) {
+            (MediaKind::Audio | MediaKind::File, _) => Err(Unfit::NotAnImage),
+            (MediaKind::Image, Images::Refuse) => Err(Unfit::Refused),
+            (MediaKind::Image, Images::Pass) => self.image(&data)?,
+        };
+        let place = place.to_owned();
+        Ok(Media { kind: of.kind, place, format, size, refusal: of.refusal, image })
+    }
+
+    /// Copies an image, to be passed on.
+    fn image(&mut self, data: &Data) -> Result<Result<Image, Unfit>, Error> {
+        let (url, detail, size) = match *data {
+            Data::Url { url, detail } => {
+                self.share.grow(url.len(), None)?;
+                (url.to_owned(), detail, None)
+            }
+            Data::Base64 { base64, detail, .. } => {
+                let Some((format, size)) = recognise(base64) else {
+                    return Ok(Err(Unfit::UnknownFormat));
+                };
+                self.share.grow(base64.len(), None)?;
+                (format!("data:{format};base64,{base64}"), detail, size)
+            }
+            Data::Elsewhere => return Ok(Err(Unfit::Elsewhere)),
+        };
+        Ok(Ok(Image { url: Arc::new(url), detail: detail.and_then(Detail::parse), size }))
+    }
+}
+
+/// Splits a data: URL. What is neither that nor a link of the web is nothing that could be had.
+fn split(data: Data<'_>) -> Data<'_> {
+    let Data::Url { url, detail } = data else { return data };
+    let begins =
+        |with: &str| url.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    if begins("https://") || begins("http://") {
+        return data;
+    }
+    match url.split_once(',') {
+        Some((head, base64)) if begins("data:") => {
+            let format = head["data:".len()..].split(';').next();
+            Data::Base64 { format, base64, detail }
+        }
+        _ => Data::Elsewhere,
+    }
+}
+
+/// The name of a format, if it looks like one: it is put into the prompt.
+fn format_name(name: &str) -> Option<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/.+-_".contains(c);
+    let is_name = (1..=LONGEST_FORMAT).contains(&name.len()) && name.chars().all(allowed);
+    is_name.then(|| name.to_ascii_lowercase())
+}
