@@ -2,13 +2,15 @@
 script, but the files are written and the commands run by the agent itself.
 """
 
+import base64
 import json
 import platform
 import subprocess
+import threading
 
 import pytest
 
-from gateway import ENVIRONMENT, Counts, Gateway, call, turn
+from gateway import ENVIRONMENT, Counts, Gateway, call, png, turn
 
 MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
 
@@ -64,7 +66,26 @@ def claude(program, gateway, simulator, tmp_path):
         assert done.stdout.startswith("{"), f"{done.stdout}\n{done.stderr}\n{gateway.log()}"
         return json.loads(done.stdout), done.returncode
 
-    run.directory = work
+    def talk(*contents):
+        """Says one thing after the other; gives what each came to."""
+        command = [program, "--print", "--input-format", "stream-json", "--verbose"]
+        command += ["--output-format", "stream-json", "--dangerously-skip-permissions"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, cwd=work, env=environment, **pipes) as process:
+            end = threading.Timer(120, process.kill)
+            end.start()
+            results = []
+            for content in contents:
+                line = {"type": "user", "message": {"role": "user", "content": content}}
+                print(json.dumps(line), file=process.stdin, flush=True)
+                events = map(json.loads, process.stdout)
+                results.append(next(event for event in events if event["type"] == "result"))
+            process.stdin.close()
+            process.stdout.read()
+            end.cancel()
+        return [result["result"] for result in results]
+
+    run.directory, run.talk = work, talk
     return run
 
 
@@ -101,6 +122,30 @@ def test_a_file_is_read_and_edited_after_a_command_has_failed(claude, simulator)
     assert path.read_text() == "print(1 + 2)\n"
     heard = told(simulator)
     assert 'error="true"' in heard and "print(1 - 2)" in heard
+
+
+def test_a_conversation_goes_on_after_an_image_was_read(claude, simulator):
+    path = claude.directory / "dot.png"
+    path.write_bytes(png())
+    simulator.turns(
+        turn("", call("Read", file_path=str(path))), turn("I cannot see it."), turn("Still not.")
+    )
+    result, status = claude("What is in dot.png?")
+    assert (status, result["result"]) == (0, "I cannot see it.")
+    assert "[image left out: image/png" in told(simulator)
+    result, status = claude("--continue", "And now?")
+    assert (status, result["result"]) == (0, "Still not.")
+
+
+def test_a_conversation_goes_on_after_an_image_was_pasted(claude, simulator):
+    source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(png()).decode()}
+    pasted = [{"type": "text", "text": "What is it?"}, {"type": "image", "source": source}]
+    counts = Counts(simulator)
+    simulator.turns(turn("Hello."), turn("An image that I cannot see."), turn("Gladly."))
+    results = claude.talk("Hi.", pasted, "Never mind.")
+    # It takes a refused image out of the conversation by itself, and asks again.
+    assert results == ["Hello.", "An image that I cannot see.", "Gladly."]
+    assert counts["runs"] == 3
 
 
 def test_a_conversation_goes_on(claude, simulator):

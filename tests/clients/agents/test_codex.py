@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway import Counts, call, turn
+from gateway import Counts, call, png, turn
 
 # As tests/README.md has it.
 CONFIG = """
@@ -17,9 +17,6 @@ base_url = "{api}"
 wire_api = "responses"
 request_max_retries = 0
 stream_max_retries = 0
-
-[features]
-view_image = false
 """
 PATCH = '*** Begin Patch\n*** Add File: hello.txt\n+Hello "you" 🙂\n*** End Patch\n'
 
@@ -40,11 +37,11 @@ class Codex:
     def run(self, *arguments):
         return self.place.run(self.program, *arguments, CODEX_HOME=str(self.home))
 
-    def do(self, task, more=""):
+    def do(self, task, more="", options=()):
         """Has a task done; gives the exit code and the items of what Codex tells."""
         (self.home / "config.toml").write_text(CONFIG.format(api=self.api, more=more))
-        options = ["--skip-git-repo-check", "--sandbox", "danger-full-access", "--json"]
-        code, out, err = self.run("exec", *options, task)
+        always = ["--skip-git-repo-check", "--sandbox", "danger-full-access", "--json"]
+        code, out, err = self.run("exec", *always, *options, task)
         events = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
         assert events, f"{out}\n{err}"
         return code, events
@@ -90,6 +87,30 @@ def test_it_patches_by_a_custom_tool(codex, simulator):
     assert (codex.place.work / "hello.txt").read_text() == 'Hello "you" 🙂\n'
     assert "file_change" in [item["type"] for item in items]
     assert "Success" in told(simulator)[-1]
+
+
+def test_it_goes_on_after_it_has_viewed_an_image(codex, simulator):
+    (codex.place.work / "dot.png").write_bytes(png())
+    simulator.turns(
+        turn("", call("view_image", path="dot.png")),
+        turn("", call("exec_command", cmd="echo on")),
+        turn("I cannot see it."),
+    )
+    items = codex.done("What is in dot.png?")
+    assert [item["text"] for item in items if item["type"] == "agent_message"] == ["I cannot see it."]
+    assert any("[image left out: image/png" in text for text in told(simulator))
+
+
+def test_it_goes_on_after_a_message_with_an_image_was_refused(codex, simulator):
+    (codex.place.work / "dot.png").write_bytes(png())
+    simulator.turns(turn("Gladly."))
+    code, events = codex.do("What is it?", options=["-i", "dot.png", "--"])
+    assert code != 0 and "--images pass" in events[-1]["error"]["message"]
+    code, events = codex.do("Never mind.", options=["resume", "--last"])
+    assert code == 0, events
+    texts = [event["item"]["text"] for event in events if "text" in event.get("item", {})]
+    assert texts == ["Gladly."]
+    assert any("[image left out: image/png" in text for text in told(simulator))
 
 
 def test_its_tools_in_a_namespace_are_called(codex, simulator):

@@ -7,9 +7,11 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 import urllib.request
+import zlib
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +21,18 @@ ENVIRONMENT = {
     for name, value in os.environ.items()
     if not name.startswith("LANGFAST2API_") and not name.lower().endswith("_proxy")
 }
+
+
+def png():
+    """A picture: one red dot."""
+
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(b"\0\xff\0\0"))
+    return b"\x89PNG\r\n\x1a\n" + head + data + chunk(b"IEND", b"")
 
 
 class Process:
