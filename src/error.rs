@@ -2,11 +2,16 @@
 //! status, OpenAI's `type` and `code`, and whether a retry makes sense.
 //!
 //! A message says what happened, where, and what to do. It may quote LangFast, never a secret.
+//! [`meaning`] tells what LangFast means by a refusal, from which status, code and advice follow.
+
+pub mod meaning;
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+
+use meaning::{Meaning, Said};
 
 /// The steps of a request to LangFast, as messages and logs name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,7 +74,8 @@ pub enum Failure {
     OverLimit(String),
     /// LangFast changed text that had already been sent in a stream.
     Revised,
-    /// An operator must act before it can work again; the text says how.
+    /// An operator must act before it can work again. The text: the cause, and behind its full stop what
+    /// to do.
     NeedsOperator(String),
     /// This program makes no calls to LangFast for a while, to spare it.
     HoldOff {
@@ -201,6 +207,38 @@ impl Error {
         }
     }
 
+    /// What LangFast means by its refusal, if the error is one and is understood.
+    pub fn meaning(&self) -> Option<Meaning> {
+        match self {
+            Error::Upstream { step, failure } => failure.meaning(*step),
+            _ => None,
+        }
+    }
+
+    /// LangFast's or the model's own words in a refusal; `None` if it has sent none.
+    pub fn words(&self) -> Option<&str> {
+        match self {
+            Error::Upstream { failure: Failure::Status { message, .. }, .. } => message.as_deref(),
+            Error::Upstream { failure: Failure::Refused(words), .. } => Some(words),
+            _ => None,
+        }
+    }
+
+    /// Returns what happened and where, without what to do about it: see [`Error::remedy`].
+    pub fn headline(&self) -> String {
+        Headline(self).to_string()
+    }
+
+    /// Returns what to do, where the error tells that apart from what happened.
+    pub fn remedy(&self) -> Option<&str> {
+        match self {
+            Error::Upstream { failure: Failure::NeedsOperator(words), .. } => {
+                words.split_once(". ").map(|(_, remedy)| remedy)
+            }
+            _ => self.meaning().and_then(remedy_of),
+        }
+    }
+
     /// Maps the cause to status, type, code and retry headers. No other place does.
     pub fn report(&self) -> ErrorReport {
         let invalid = |status, code| ErrorReport {
@@ -257,7 +295,7 @@ impl Error {
         let report = self.report();
         let param = match self {
             Error::Invalid { param, .. } => param.as_deref(),
-            Error::NoSuchModel(_) => Some("model"),
+            _ if report.code == Some("model_not_found") => Some("model"),
             _ => None,
         };
         let error =
@@ -309,39 +347,46 @@ impl Failure {
                 should_retry: None,
                 ..report(503, "server_error", Some("upstream_unavailable"))
             },
-            Failure::Status { status, message, retry_after, .. } => {
-                let words = message.as_deref().unwrap_or("");
-                status_report(*status, words, *retry_after, report)
-            }
-            Failure::Refused(message) => refusal_report(message, report),
+            Failure::Status { status, retry_after, .. } => match self.meaning(step) {
+                Some(meaning) => refusal_report(meaning, *retry_after, report),
+                None => status_report(*status, *retry_after, report),
+            },
+            Failure::Refused(_) => match self.meaning(step) {
+                Some(meaning) => refusal_report(meaning, None, report),
+                None => report(502, "upstream_error", Some("upstream_error")),
+            },
             Failure::Broken(_)
             | Failure::Malformed(_)
             | Failure::OverLimit(_)
             | Failure::Revised => report(502, "upstream_error", Some("upstream_error")),
         }
     }
+
+    /// What LangFast means by its refusal, if it is one and is understood.
+    fn meaning(&self, step: Step) -> Option<Meaning> {
+        let said = match self {
+            Failure::Status { status, code, message, .. } => Said {
+                status: Some(*status),
+                code: code.as_deref().unwrap_or_default(),
+                message: message.as_deref().unwrap_or_default(),
+            },
+            Failure::Refused(message) => Said { status: None, code: "", message },
+            _ => return None,
+        };
+        said.meaning(step)
+    }
 }
 
-/// Maps an HTTP status of LangFast to a report for the client.
+/// Maps an HTTP status of LangFast, of which nothing more is understood, to a report for the client.
 fn status_report(
     status: u16,
-    words: &str,
     retry_after: Option<u64>,
     report: impl Fn(u16, &'static str, Option<&'static str>) -> ErrorReport,
 ) -> ErrorReport {
     match status {
-        402 => quota(report),
-        403 | 429 if speaks_of_quota(words) => quota(report),
-        // Refused for its rate, so not started: SDKs may retry after the time that LangFast states.
-        429 => ErrorReport {
-            retry_after: Some(retry_after.unwrap_or(1).max(1)),
-            should_retry: None,
-            ..report(429, "requests", Some("rate_limit_exceeded"))
-        },
         401 | 403 => {
             ErrorReport { should_retry: Some(false), ..report(403, "permission_error", None) }
         }
-        400 | 404 | 409 | 413 | 422 => refusal_report(words, report),
         503 => {
             ErrorReport { retry_after, ..report(503, "server_error", Some("upstream_unavailable")) }
         }
@@ -349,64 +394,62 @@ fn status_report(
     }
 }
 
-/// Maps a message of LangFast to a report for the client. Models' errors arrive in OpenAI's words.
+/// Maps what LangFast means by a refusal to a report for the client.
 fn refusal_report(
-    message: &str,
+    meaning: Meaning,
+    retry_after: Option<u64>,
     report: impl Fn(u16, &'static str, Option<&'static str>) -> ErrorReport,
 ) -> ErrorReport {
-    let words = message.to_ascii_lowercase();
-    let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
-    let invalid = |code| ErrorReport {
+    let never = |status, kind, code| ErrorReport {
         should_retry: Some(false),
-        ..report(400, "invalid_request_error", Some(code))
+        ..report(status, kind, Some(code))
     };
-    if has(&["context length", "context_length", "context window", "maximum context"]) {
-        invalid("context_length_exceeded")
-    } else if has(&["unsupported parameter", "unsupported_parameter"]) {
-        invalid("unsupported_parameter")
-    } else if has(&["unsupported value", "unsupported_value"]) {
-        invalid("unsupported_value")
-    } else if speaks_of_quota(&words) {
-        quota(report)
-    } else if has(&["rate limit", "rate_limit", "too many requests"]) {
-        ErrorReport {
-            retry_after: Some(1),
-            should_retry: None,
-            ..report(429, "requests", Some("rate_limit_exceeded"))
+    // Nothing was started.
+    let soon = |status, kind, code| ErrorReport {
+        retry_after: Some(retry_after.unwrap_or(1).max(1)),
+        should_retry: None,
+        ..report(status, kind, Some(code))
+    };
+    match meaning {
+        Meaning::PublicKey => never(503, "server_error", "upstream_key_refused"),
+        Meaning::Login => never(503, "server_error", "sign_in_required"),
+        Meaning::ProjectRestricted => never(503, "server_error", "upstream_unavailable"),
+        Meaning::IssuedInFuture | Meaning::NotBooted => {
+            soon(503, "server_error", "upstream_unavailable")
         }
-    } else {
-        report(502, "upstream_error", Some("upstream_error"))
+        Meaning::FunctionFailed => report(503, "server_error", Some("upstream_unavailable")),
+        Meaning::FunctionIdle => report(504, "server_error", Some("timeout")),
+        Meaning::NoFunction => never(502, "upstream_error", "upstream_error"),
+        Meaning::ContextLength => never(400, "invalid_request_error", "context_length_exceeded"),
+        Meaning::Parameter => never(400, "invalid_request_error", "unsupported_parameter"),
+        Meaning::Value => never(400, "invalid_request_error", "unsupported_value"),
+        Meaning::NoSuchModel => never(404, "invalid_request_error", "model_not_found"),
+        Meaning::Plan => never(403, "permission_error", "plan_required"),
+        // A retry is of no use for hours.
+        Meaning::Quota => never(429, "insufficient_quota", "insufficient_quota"),
+        Meaning::Rate => soon(429, "requests", "rate_limit_exceeded"),
     }
-}
-
-/// Returns the report for a spent quota, for which a retry is of no use for hours.
-fn quota(report: impl Fn(u16, &'static str, Option<&'static str>) -> ErrorReport) -> ErrorReport {
-    ErrorReport {
-        should_retry: Some(false),
-        ..report(429, "insufficient_quota", Some("insufficient_quota"))
-    }
-}
-
-fn speaks_of_quota(words: &str) -> bool {
-    let words = words.to_ascii_lowercase();
-    if words.contains("rate limit") {
-        return false;
-    }
-    [
-        "quota",
-        "daily limit",
-        "monthly limit",
-        "limit reached",
-        "out of credits",
-        "upgrade your plan",
-    ]
-    .iter()
-    .any(|part| words.contains(part))
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        let headline = self.headline();
+        match self.remedy() {
+            Some(remedy) if headline.ends_with(['.', '!', '?']) => {
+                write!(f, "{headline} {remedy}")
+            }
+            Some(remedy) => write!(f, "{headline}. {remedy}"),
+            None => f.write_str(&headline),
+        }
+    }
+}
+
+/// An error without what to do about it.
+struct Headline<'a>(&'a Error);
+
+impl fmt::Display for Headline<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
             Error::Invalid { message, .. } => f.write_str(message),
             Error::Unauthorized(message) => f.write_str(message),
             Error::Forbidden(message) => f.write_str(message),
@@ -440,6 +483,7 @@ impl fmt::Display for Error {
 }
 
 fn write_failure(f: &mut fmt::Formatter<'_>, step: Step, failure: &Failure) -> fmt::Result {
+    let cause = failure.meaning(step).and_then(cause_of);
     let step = step.name();
     match failure {
         Failure::Unreachable(why) => write!(f, "Could not {step}: {why}"),
@@ -451,26 +495,84 @@ fn write_failure(f: &mut fmt::Formatter<'_>, step: Step, failure: &Failure) -> f
             "Could not {step}: LangFast did not answer within {} s ({setting} sets this limit)",
             limit.as_secs_f64()
         ),
-        Failure::Status { status, message: Some(message), .. } => {
-            write!(f, "LangFast refused to {step} (HTTP {status}): {message}")
-        }
-        Failure::Status { status, message: None, .. } => {
-            write!(f, "LangFast refused to {step} (HTTP {status})")
+        Failure::Status { status, code, message, .. } => {
+            let said = message.as_ref().or(code.as_ref().filter(|_| cause.is_some()));
+            write!(f, "LangFast refused to {step} (HTTP {status})")?;
+            cause
+                .into_iter()
+                .chain(said.map(String::as_str))
+                .try_for_each(|why| write!(f, ": {why}"))
         }
         Failure::Malformed(what) => {
             write!(f, "Could not {step}: LangFast's answer is not understood: {what}")
         }
-        Failure::Refused(message) => write!(f, "LangFast failed to {step}: {message}"),
+        Failure::Refused(message) => {
+            write!(f, "LangFast failed to {step}")?;
+            cause.into_iter().chain([message.as_str()]).try_for_each(|why| write!(f, ": {why}"))
+        }
         Failure::OverLimit(what) => write!(f, "Could not {step}: {what}"),
         Failure::Revised => write!(
             f,
             "Could not {step}: LangFast has changed text that had been sent already, so this is not its \
              answer. Without `stream` an answer is always the final text"
         ),
-        Failure::NeedsOperator(how) => write!(f, "Could not {step}: {how}"),
+        Failure::NeedsOperator(words) => {
+            let cause = words.split_once(". ").map_or(words.as_str(), |(cause, _)| cause);
+            write!(f, "Could not {step}: {cause}")
+        }
         Failure::HoldOff { message, seconds } => {
             write!(f, "Could not {step}: {message} (next try in {seconds} s)")
         }
+    }
+}
+
+/// A refusal in words for people, where LangFast's own do not say it.
+fn cause_of(meaning: Meaning) -> Option<&'static str> {
+    match meaning {
+        Meaning::PublicKey => Some("it no longer takes the public key that this program uses"),
+        Meaning::Login => Some("it wants a user who is logged in"),
+        Meaning::ProjectRestricted => Some("its whole project is restricted by its host"),
+        Meaning::NoFunction => Some("it has renamed or removed the function for that"),
+        Meaning::NotBooted => Some("its function did not start"),
+        Meaning::FunctionFailed => Some("its function has crashed or used up its memory or time"),
+        Meaning::FunctionIdle => Some("its function did not answer in the time that it has"),
+        Meaning::IssuedInFuture => Some("its clocks disagree"),
+        _ => None,
+    }
+}
+
+/// What to do about a refusal.
+fn remedy_of(meaning: Meaning) -> Option<&'static str> {
+    match meaning {
+        Meaning::PublicKey => Some(
+            "LangFast has changed its key, and its web page has the new one: open the page, in the \
+             browser's developer tools under Network choose any request to supabase.co, copy its header \
+             `apikey`, and set it as --anon-key or LANGFAST2API_ANON_KEY",
+        ),
+        Meaning::Login => Some("Sign in with your own account: `langfast2api login`"),
+        Meaning::ProjectRestricted => Some(
+            "This is not your quota, and nothing here can mend it: try again in some hours, or ask \
+             LangFast",
+        ),
+        Meaning::NoFunction => {
+            Some("LangFast has changed: look for a newer version of langfast2api")
+        }
+        Meaning::NotBooted | Meaning::IssuedInFuture => {
+            Some("Nothing was started: try again in a moment")
+        }
+        Meaning::FunctionFailed | Meaning::FunctionIdle => {
+            Some("LangFast has trouble: try again later; the run may have been counted")
+        }
+        Meaning::NoSuchModel => Some(
+            "Take another model (GET /v1/models lists what is known here), or have another one serve \
+             this name (--model-aliases). What LangFast has today is on its own page; `langfast2api \
+             models --import` brings the list up to date",
+        ),
+        Meaning::Plan => Some(
+            "Take another model (GET /v1/models lists what is known here), or sign in with an account \
+             whose plan has this one (`langfast2api login`)",
+        ),
+        _ => None,
     }
 }
 

@@ -14,7 +14,9 @@ mod identity;
 mod join;
 mod leases;
 mod lenient;
+mod not_yet;
 mod prompt_meta;
+mod public_key;
 mod renewals;
 mod routes;
 pub mod run;
@@ -43,9 +45,11 @@ pub use store::{LockError, Locked, Saved, SavedSession, Store, UsedToken};
 pub use transcript::Revised;
 pub use unwanted::{Unwanted, wanted_always};
 
+use not_yet::once_valid;
 use unwanted::wanted_by_others;
 
 use crate::config::{BadSetting, LangFastSettings};
+use crate::error::meaning::Meaning;
 use crate::error::{Error, Failure, Step};
 use crate::net::dial::{Dialer, Endpoint};
 use crate::net::roots;
@@ -82,9 +86,7 @@ impl LangFast {
         let runner = endpoint("runner_url", &settings.runner_url)?;
         let origin = settings.origin.trim_end_matches('/').to_owned();
         endpoint("origin", &origin)?;
-        if !settings.anon_key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(settings.given.bad("anon_key", "a key has letters, digits and signs only"));
-        }
+        public_key::check(&settings.anon_key).map_err(|why| settings.given.bad("anon_key", why))?;
         let server = supabase.authority();
         let timeouts = Timeouts { call: settings.request_timeout, keep_warm: settings.keep_warm };
 
@@ -113,6 +115,12 @@ impl LangFast {
         let runner =
             Runner::new(config, dialer.clone(), session.clone(), when_idle, vitals.clone());
         Ok(LangFast { dialer, api, session, runner, vitals, creating_prompt: Mutex::default() })
+    }
+
+    /// Why requests fail until somebody acts or LangFast changes its mind: signing in has failed, or the
+    /// public key was refused at any step.
+    pub fn failure(&self) -> Option<Error> {
+        self.session.failure().or_else(|| self.api.key_refused())
     }
 
     /// The session: the signed-in user and its tokens.
@@ -196,8 +204,9 @@ impl LangFast {
         self.as_user(&wanted_by_others(unwanted), start)
     }
 
-    /// Calls `work` as the signed-in user: once more with a new access token after a 401, and as the
-    /// new user if it returns `None` because another user has signed in.
+    /// Calls `work` as the signed-in user: once more with a new access token after a 401, with the same
+    /// token after a moment if LangFast takes that for one of the future, and as the new user if it
+    /// returns `None` because another user has signed in.
     fn as_user<T>(
         &self,
         unwanted: &Unwanted,
@@ -206,8 +215,8 @@ impl LangFast {
         let mut grant = self.session.grant(unwanted)?;
         let mut renewed = false;
         loop {
-            match work(&grant) {
-                Err(error) if status_of(&error) == Some(401) && !renewed => {
+            match once_valid(unwanted, || work(&grant)) {
+                Err(error) if is_refused_token(&error) && !renewed => {
                     renewed = true;
                     grant = self.session.renew(&grant, unwanted)?;
                 }
@@ -288,17 +297,19 @@ struct LangFastPrompt {
     is_kept: bool,
 }
 
-fn status_of(error: &Error) -> Option<u16> {
-    match error {
-        Error::Upstream { failure: Failure::Status { status, .. }, .. } => Some(*status),
-        _ => None,
-    }
+/// Whether a call was refused for its access token, and not for the public key beside it, nor because the
+/// token is not valid yet.
+fn is_refused_token(error: &Error) -> bool {
+    let is_401 =
+        matches!(error, Error::Upstream { failure: Failure::Status { status: 401, .. }, .. });
+    is_401 && !matches!(error.meaning(), Some(Meaning::PublicKey | Meaning::IssuedInFuture))
 }
 
 /// Whether a run was refused because of the prompt it names. Inferred: how LangFast says so is not
 /// known, so any refusal that speaks of the prompt counts.
 fn is_about_prompt(error: &Error) -> bool {
     match error {
+        _ if error.meaning().is_some() => false,
         Error::Upstream {
             step: Step::StartRun,
             failure: Failure::Status { status: 400 | 404 | 409 | 410 | 422, code, message, .. },

@@ -1,13 +1,14 @@
 //! LangFast's HTTP calls: paths, headers, bodies and errors of Supabase Auth, PostgREST and the edge
 //! function.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::unwanted::{Unwanted, wanted_always};
+use crate::error::meaning::Meaning;
 use crate::error::{Error, Failure, Step, clean};
 use crate::net::dial::{DialError, Dialer, Endpoint};
 use crate::net::transport::{Connections, NotSent, Timeouts};
@@ -23,6 +24,8 @@ pub struct Api {
     /// The deadline of a call.
     timeout: Duration,
     vitals: Arc<Upstream>,
+    /// The last refusal of the key, until a call succeeds.
+    key_refused: Mutex<Option<Error>>,
 }
 
 /// A way to sign in.
@@ -88,7 +91,13 @@ impl Api {
         vitals: Arc<Upstream>,
     ) -> Api {
         let connections = Connections::new(dialer, supabase, timeouts);
-        Api { connections, anon_key, origin, timeout: timeouts.call, vitals }
+        let (timeout, key_refused) = (timeouts.call, Mutex::default());
+        Api { connections, anon_key, origin, timeout, vitals, key_refused }
+    }
+
+    /// The refusal of the key, if LangFast has refused it and has not accepted it since.
+    pub fn key_refused(&self) -> Option<Error> {
+        self.key_refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Opens a connection ahead of the next call, so that the call need not wait for one.
@@ -120,20 +129,23 @@ impl Api {
     /// Asks for Supabase Auth's health (inferred), but any answer will do.
     ///
     /// # Errors
-    /// [`Step::SignIn`]: no answer, or a status of 500 or more.
+    /// [`Step::SignIn`]: no answer, a status of 500 or more, or one that concerns all requests.
     pub fn clock(&self) -> Result<Option<SystemTime>, Error> {
         let fail = |failure| Error::upstream(Step::SignIn, failure);
         let url = self.endpoint().url("http", "/auth/v1/health");
         let agent = self.agent(&wanted_always());
         let answer = agent.get(url).header("apikey", &self.anon_key).call();
         let answer = answer.map_err(|error| fail(self.call_failure(error)))?;
-        let status = answer.status().as_u16();
-        if status >= 500 {
-            let (code, message, retry_after) = (None, None, None);
-            return Err(fail(Failure::Status { status, code, message, retry_after }));
-        }
         let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
-        Ok(date.and_then(|date| httpdate::parse_http_date(date).ok()))
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let answer = ApiAnswer::read(answer).map_err(|error| fail(self.call_failure(error)))?;
+        let status = answer.status;
+        let error = fail(answer.into_failure());
+        match error.meaning() {
+            Some(Meaning::PublicKey | Meaning::ProjectRestricted) => Err(error),
+            _ if status >= 500 => Err(error),
+            _ => Ok(date),
+        }
     }
 
     /// Signs in. Known: anonymous. Inferred from Supabase Auth: the rest.
@@ -153,10 +165,16 @@ impl Api {
                 ("/auth/v1/token?grant_type=refresh_token", json!({"refresh_token": token}))
             }
         };
-        let call = ApiCall { step: Step::SignIn, path, bearer: &self.anon_key, unwanted };
+        let call = ApiCall { step: Step::SignIn, path, bearer: self.key_as_bearer(), unwanted };
         let answer = self.post(&call, &body)?;
         serde_json::from_slice(&answer)
             .map_err(|_| not_understood(Step::SignIn, "no session in it"))
+    }
+
+    /// The key as the bearer of calls for which nobody is signed in. Only a legacy key is a JWT and may be
+    /// one (known of Supabase); a key `sb_publishable_…` goes in `apikey` alone.
+    fn key_as_bearer(&self) -> Option<&str> {
+        self.anon_key.starts_with("eyJ").then_some(&*self.anon_key)
     }
 
     /// Creates a prompt and returns its id (known). Any later run may name it.
@@ -184,7 +202,7 @@ impl Api {
             "p_test_cases": test_cases(),
         });
         let path = "/rest/v1/rpc/create_prompt";
-        let call = ApiCall { step: Step::CreatePrompt, path, bearer: access_token, unwanted };
+        let call = ApiCall { step: Step::CreatePrompt, path, bearer: Some(access_token), unwanted };
         let answer = self.post(&call, &body)?;
         serde_json::from_slice::<String>(&answer)
             .ok()
@@ -233,7 +251,7 @@ impl Api {
             created_by: user_id,
         };
         let path = "/functions/v1/initiate-prompt-run";
-        let call = ApiCall { step: Step::StartRun, path, bearer: access_token, unwanted };
+        let call = ApiCall { step: Step::StartRun, path, bearer: Some(access_token), unwanted };
         let answer = self.post(&call, &body);
         let answer = unwanted().map_or(answer, Err).map_err(|error| match error {
             // The request has been sent.
@@ -254,7 +272,7 @@ impl Api {
         let body = serde_json::to_vec(body).expect("JSON values always serialise");
         let first = self.post_once(call, &body);
         match &first {
-            Err(error @ Error::Upstream { failure, .. }) if may_repeat(call.step, failure) => {
+            Err(error) if may_repeat(error) => {
                 log::debug!("{}: {}, once more", call.step.name(), error.cause());
                 self.post_once(call, &body)
             }
@@ -280,26 +298,33 @@ impl Api {
             Err(failure) => Err(unwanted().unwrap_or_else(|| Error::upstream(step, failure))),
         };
         self.vitals.note_call(step, &result, took);
+        self.note_key(&result);
         result
     }
 
+    fn note_key<T>(&self, result: &Result<T, Error>) {
+        let mut key_refused = self.key_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(_) => *key_refused = None,
+            Err(error) if error.meaning() == Some(Meaning::PublicKey) => {
+                *key_refused = Some(error.clone());
+            }
+            Err(_) => {}
+        }
+    }
+
     fn exchange(&self, call: &ApiCall<'_>, body: &[u8]) -> Result<ApiAnswer, ureq::Error> {
-        let mut response = self
+        let mut request = self
             .agent(call.unwanted)
             .post(self.endpoint().url("http", call.path))
             .header("apikey", &self.anon_key)
-            .header("Authorization", format!("Bearer {}", call.bearer))
             .header("Content-Type", "application/json")
             .header("Origin", &self.origin)
-            .header("Referer", format!("{}/", self.origin))
-            .send(body)?;
-        let status = response.status().as_u16();
-        let retry_after = response
-            .headers()
-            .get("retry-after")
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let body = response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec()?;
-        Ok(ApiAnswer { status, retry_after, body })
+            .header("Referer", format!("{}/", self.origin));
+        if let Some(bearer) = call.bearer {
+            request = request.header("Authorization", format!("Bearer {bearer}"));
+        }
+        ApiAnswer::read(request.send(body)?)
     }
 
     fn call_failure(&self, error: ureq::Error) -> Failure {
@@ -338,7 +363,7 @@ impl Api {
 struct ApiCall<'a> {
     step: Step,
     path: &'a str,
-    bearer: &'a str,
+    bearer: Option<&'a str>,
     unwanted: &'a Unwanted,
 }
 
@@ -363,27 +388,55 @@ fn not_understood(step: Step, what: &str) -> Error {
 
 /// Whether a failed call may be made again: when it was certainly not carried out, or when being
 /// carried out twice does no harm. A run request that may have arrived is never sent again.
-fn may_repeat(step: Step, failure: &Failure) -> bool {
+fn may_repeat(error: &Error) -> bool {
+    let Error::Upstream { step, failure } = error else { return false };
+    match error.meaning() {
+        Some(Meaning::NotBooted) => return true,
+        Some(Meaning::ProjectRestricted) => return false,
+        _ => {}
+    }
     match failure {
         Failure::Unreachable(_) => true,
-        Failure::Broken(_) => step != Step::StartRun,
-        Failure::Status { status, .. } => *status >= 500 && step != Step::StartRun,
+        Failure::Broken(_) => *step != Step::StartRun,
+        Failure::Status { status, .. } => *status >= 500 && *step != Step::StartRun,
         _ => false,
     }
 }
 
 /// An HTTP answer with any status.
-struct ApiAnswer {
+#[derive(Default)]
+pub struct ApiAnswer {
     status: u16,
     retry_after: Option<u64>,
+    /// The platform's code of an error: a header of edge functions, and of Auth (known).
+    code: Option<String>,
     body: Vec<u8>,
 }
 
 impl ApiAnswer {
-    /// Reads the error shapes of Supabase Auth (`error_code`, `msg`), PostgREST (`code`, `message`) and
+    /// An answer with this body.
+    pub fn new(head: &http::response::Parts, body: Vec<u8>) -> ApiAnswer {
+        let field = |name: &str| head.headers.get(name)?.to_str().ok().map(str::trim);
+        let code = field("sb-error-code").or_else(|| field("x-sb-error-code"));
+        ApiAnswer {
+            status: head.status.as_u16(),
+            retry_after: field("retry-after").and_then(|seconds| seconds.parse().ok()),
+            code: code.map(str::to_owned),
+            body,
+        }
+    }
+
+    fn read(answer: http::Response<ureq::Body>) -> Result<ApiAnswer, ureq::Error> {
+        let (head, mut body) = answer.into_parts();
+        let body = body.with_config().limit(LONGEST_ANSWER).read_to_vec()?;
+        Ok(ApiAnswer::new(&head, body))
+    }
+
+    /// Reads the error shapes of Supabase's gateway (`message`, `hint`), Supabase Auth (`error_code`,
+    /// `msg`; `code`, `message` since its version 2024-01-01), PostgREST (`code`, `message`, `hint`) and
     /// the function (`error`, a string or an object), and a short line of plain text. Of anything else,
-    /// such as an HTML page of the platform in front, only the status remains.
-    fn into_failure(self) -> Failure {
+    /// such as an HTML page of the platform in front, only the status and the header's code remain.
+    pub fn into_failure(self) -> Failure {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or(Value::Null);
         let text = |path: &str| body.pointer(path).and_then(Value::as_str);
         let code = text("/error_code").or(text("/code")).or(text("/error/code"));
@@ -391,11 +444,17 @@ impl ApiAnswer {
         let message = ["/msg", "/message", "/error/message", "/error_description", "/error"]
             .into_iter()
             .find_map(text)
-            .or(plain);
+            .or(plain)
+            .map(clean)
+            .filter(|message| !message.is_empty());
+        let hint = text("/hint").map(clean).filter(|hint| !hint.is_empty());
         Failure::Status {
             status: self.status,
-            code: code.map(clean),
-            message: message.map(clean).filter(|message| !message.is_empty()),
+            code: code.or(self.code.as_deref()).map(clean),
+            message: match (message, hint) {
+                (Some(message), Some(hint)) => Some(format!("{message} ({hint})")),
+                (message, hint) => message.or(hint),
+            },
             retry_after: self.retry_after,
         }
     }
@@ -412,7 +471,7 @@ mod tests {
     use super::*;
 
     fn failure(status: u16, body: &str) -> Failure {
-        ApiAnswer { status, retry_after: None, body: body.as_bytes().to_vec() }.into_failure()
+        ApiAnswer { status, body: body.as_bytes().to_vec(), ..ApiAnswer::default() }.into_failure()
     }
 
     /// The code and the message that are read from an answer's body.
@@ -447,7 +506,8 @@ mod tests {
         for body in ["", " ", "<html><h1>502 Bad Gateway</h1></html>", "[1]", "{", "{}", &long] {
             assert_eq!(read(body), (None, None), "{body}");
         }
-        let not_text = ApiAnswer { status: 502, retry_after: None, body: b"\xff\xfe".to_vec() };
+        let not_text =
+            ApiAnswer { status: 502, body: b"\xff\xfe".to_vec(), ..ApiAnswer::default() };
         let (code, message, retry_after) = (None, None, None);
         let expected = Failure::Status { status: 502, code, message, retry_after };
         assert_eq!(not_text.into_failure(), expected);
@@ -464,7 +524,7 @@ mod tests {
 
     #[test]
     fn the_status_and_the_wait_that_is_asked_for_are_passed_on() {
-        let answer = ApiAnswer { status: 429, retry_after: Some(7), body: Vec::new() };
+        let answer = ApiAnswer { status: 429, retry_after: Some(7), ..ApiAnswer::default() };
         let (code, message) = (None, None);
         let expected = Failure::Status { status: 429, code, message, retry_after: Some(7) };
         assert_eq!(answer.into_failure(), expected);
@@ -476,12 +536,37 @@ mod tests {
         let broken = Failure::Broken("reset".to_owned());
         let malformed = Failure::Malformed("it is not HTTP".to_owned());
         for step in [Step::SignIn, Step::CreatePrompt, Step::StartRun] {
+            let may_repeat =
+                |failure: &Failure| may_repeat(&Error::upstream(step, failure.clone()));
             let does_no_harm = step != Step::StartRun;
-            assert!(may_repeat(step, &unreachable));
-            assert_eq!(may_repeat(step, &broken), does_no_harm);
-            assert_eq!(may_repeat(step, &failure(500, "")), does_no_harm);
-            assert!(!may_repeat(step, &failure(429, "")));
-            assert!(!may_repeat(step, &malformed));
+            assert!(may_repeat(&unreachable));
+            assert_eq!(may_repeat(&broken), does_no_harm);
+            assert_eq!(may_repeat(&failure(500, "")), does_no_harm);
+            assert!(may_repeat(&failure(503, r#"{"code":"BOOT_ERROR"}"#)), "it did nothing");
+            assert!(!may_repeat(&failure(540, "")));
+            assert!(!may_repeat(&failure(429, "")));
+            assert!(!may_repeat(&malformed));
         }
+    }
+
+    #[test]
+    fn the_platforms_code_is_read_from_a_header_where_the_body_has_none() {
+        for name in ["sb-error-code", "x-sb-error-code"] {
+            let answer = http::Response::builder().status(504).header(name, "IDLE_TIMEOUT");
+            let (head, ()) = answer.body(()).unwrap().into_parts();
+            let code = |body: &[u8]| match ApiAnswer::new(&head, body.to_vec()).into_failure() {
+                Failure::Status { code, .. } => code.unwrap(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(code(b"<html>"), "IDLE_TIMEOUT", "{name}");
+            assert_eq!(code(br#"{"code":"own","message":"no"}"#), "own", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_hint_stands_behind_the_message() {
+        let body = r#"{"message":"Legacy API keys are disabled","hint":"They were disabled on …"}"#;
+        let (_, message) = read(body);
+        assert_eq!(message.unwrap(), "Legacy API keys are disabled (They were disabled on …)");
     }
 }

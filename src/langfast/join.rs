@@ -7,6 +7,7 @@ use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
 use crate::error::{Failure, clean};
+use crate::langfast::api::ApiAnswer;
 use crate::langfast::socketio::{self, EnginePacket, Open, SocketPacket};
 use crate::net::dial::{Endpoint, OutboundConnection};
 
@@ -85,13 +86,8 @@ fn connect(socket: &mut RunnerSocket, token: &str) -> Result<Open, Failure> {
 fn handshake_failure(error: tungstenite::Error) -> Failure {
     match error {
         tungstenite::Error::Http(response) => {
-            let retry_after = response.headers().get("retry-after");
-            Failure::Status {
-                status: response.status().as_u16(),
-                code: None,
-                message: None,
-                retry_after: retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok()),
-            }
+            let (head, body) = response.into_parts();
+            ApiAnswer::new(&head, body.unwrap_or_default()).into_failure()
         }
         tungstenite::Error::Protocol(error) => Failure::Malformed(error.to_string()),
         error => Failure::Broken(clean(&error.to_string())),

@@ -16,9 +16,11 @@ use super::api::dial_failure;
 use super::back_off::{BACK_OFF, BackOff};
 use super::join::{RunnerSocket, join};
 use super::leases::{Instruction, Lease, LeaseLimits, Leases, Link, Pause};
+use super::not_yet::once_valid;
 use super::run::{Notice, with_object};
 use super::session::{Grant, Session};
 use super::unwanted::wanted_always;
+use crate::error::meaning::Meaning;
 use crate::error::{Error, Failure, Step, clean};
 use crate::langfast::socketio::{self, EnginePacket, Open, SocketPacket};
 use crate::net::dial::{Dialer, Endpoint};
@@ -208,7 +210,7 @@ impl Shared {
     fn connect(&self) -> Result<(RunnerSocket, Open, Arc<Grant>), Error> {
         let unwanted = wanted_always();
         let grant = self.session.grant(&unwanted)?;
-        match self.connect_as(&grant) {
+        match once_valid(&unwanted, || self.connect_as(&grant)) {
             Err(error) if is_refused(&error) && !self.was_refused_when_new(&grant) => {
                 log::debug!("runner: refused, once more with a new token");
                 let grant = self.session.renew(&grant, &unwanted)?;
@@ -351,9 +353,10 @@ fn closed() -> SocketEnd {
     SocketEnd::Lost(Loss::Closed, "the server closed it".to_owned())
 }
 
-/// Whether CONNECT was refused, for another reason than too many of them.
+/// Whether CONNECT was refused for its token, and not for the public key, nor for too many of them.
 fn is_refused(error: &Error) -> bool {
     match error {
+        _ if matches!(error.meaning(), Some(Meaning::PublicKey | Meaning::IssuedInFuture)) => false,
         Error::Upstream { failure: Failure::Refused(why), .. } => !is_about_rate(why),
         _ => false,
     }

@@ -107,7 +107,7 @@ impl Service {
             Route::StatusOfModels => answer.json(200, &page::models(&models)),
             Route::Probe => probe::send(answer),
             Route::Metrics => metrics::send(answer, &self.vitals, &self.completions.langfast),
-            Route::Ready => match self.completions.langfast.session().failure() {
+            Route::Ready => match self.completions.langfast.failure() {
                 // Requests would fail the same way until somebody acts or a sign-in succeeds.
                 Some(failure) => return Err(failure),
                 None => answer.json(200, OK),

@@ -1,0 +1,467 @@
+//! What LangFast means by a refusal, told by its status, its code and its words.
+//!
+//! LangFast answers through several hands: Supabase's gateway, Auth, PostgREST, the platform of its edge
+//! function, the function itself, the prompt runner, and the model's maker, whose words come through as
+//! they are. Each has its own form; this is the one place that tells them apart.
+
+use super::Step;
+
+/// What a refusal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The public key that every request carries is disabled or wrong.
+    PublicKey,
+    /// Somebody has to log in.
+    Login,
+    /// The access token is good, and LangFast's clocks disagree for a moment (PostgREST before 14.18
+    /// says so wrongly after an idle spell).
+    IssuedInFuture,
+    /// LangFast's whole project is restricted or paused by its host.
+    ProjectRestricted,
+    /// The function that a step calls is not there.
+    NoFunction,
+    /// The edge function did not start, so it did nothing.
+    NotBooted,
+    /// The edge function has crashed or was ended for its use of memory or time.
+    FunctionFailed,
+    /// The edge function did not answer within its platform's own limit.
+    FunctionIdle,
+    /// The messages are too long for the model.
+    ContextLength,
+    /// The model does not take a parameter.
+    Parameter,
+    /// The model does not take a parameter's value.
+    Value,
+    /// The model does not exist, is shut down, or is not for LangFast's or the user's account.
+    NoSuchModel,
+    /// The model is for a plan that the user does not have.
+    Plan,
+    /// The user's quota is spent.
+    Quota,
+    /// Too many requests in too short a time.
+    Rate,
+}
+
+/// A refusal, as it was received.
+pub struct Said<'a> {
+    /// The HTTP status; `None` for what came over the socket.
+    pub status: Option<u16>,
+    /// The error code, or an empty text.
+    pub code: &'a str,
+    /// The message, or an empty text.
+    pub message: &'a str,
+}
+
+impl Said<'_> {
+    /// What it means at this step; `None` if that is not known.
+    pub fn meaning(&self, step: Step) -> Option<Meaning> {
+        let words = format!("{} {}", self.code, self.message).to_ascii_lowercase();
+        let words = Words(&words);
+        self.of_platform(step, &words).or_else(|| self.of_service(&words)).or(match self.status {
+            Some(402) => Some(Meaning::Quota),
+            Some(429) => Some(Meaning::Rate),
+            _ => None,
+        })
+    }
+
+    /// What Supabase says, and what is in front of everything.
+    fn of_platform(&self, step: Step, words: &Words) -> Option<Meaning> {
+        if self.refuses_key(step, words) {
+            return Some(Meaning::PublicKey);
+        }
+        let restricted =
+            ["exceed_", "overdue", "restricted", "project paused", "project is paused"];
+        if matches!(self.status, Some(402 | 540)) && words.have(&restricted)
+            || self.status == Some(540)
+        {
+            return Some(Meaning::ProjectRestricted);
+        }
+        if words.have(&["issued at future", "issued in the future"]) {
+            return Some(Meaning::IssuedInFuture);
+        }
+        if self.misses_function(step, words) {
+            return Some(Meaning::NoFunction);
+        }
+        // Supabase's names for the failures of edge functions (known from its documentation); 546 is its
+        // status for a limit on resources.
+        match self.code {
+            "BOOT_ERROR" => Some(Meaning::NotBooted),
+            "IDLE_TIMEOUT" => Some(Meaning::FunctionIdle),
+            "WORKER_LIMIT" | "WORKER_RESOURCE_LIMIT" | "WORKER_ERROR" => {
+                Some(Meaning::FunctionFailed)
+            }
+            _ if self.status == Some(546) => Some(Meaning::FunctionFailed),
+            _ => None,
+        }
+    }
+
+    /// Known from Supabase: a 401 without a code, whatever is asked for. A model's maker may speak of an
+    /// invalid key as well, which is LangFast's then; so what a run says does not count.
+    fn refuses_key(&self, step: Step, words: &Words) -> bool {
+        let known = ["legacy api keys", "invalid api key", "unregistered api key"];
+        match (step, self.status) {
+            (Step::Run, _) => false,
+            (Step::Connect, None) => words.have(&known),
+            // The key is the bearer too.
+            (Step::SignIn, Some(401)) if self.code.starts_with("UNAUTHORIZED_") => true,
+            (_, Some(401 | 403)) => words.have(&known) || words.have(&["no api key found"]),
+            _ => false,
+        }
+    }
+
+    fn misses_function(&self, step: Step, words: &Words) -> bool {
+        match (step, self.status) {
+            (Step::CreatePrompt, Some(404)) => self.code == "PGRST202",
+            (Step::StartRun, Some(404)) => {
+                words.have(&["function was not found", "function not found"])
+                    // The function itself may say that of what it was asked to run.
+                    || self.code == "NOT_FOUND" && !words.have(&["prompt", "model", "deployment"])
+            }
+            _ => false,
+        }
+    }
+
+    /// What LangFast's own code says, or a model's maker through it.
+    fn of_service(&self, words: &Words) -> Option<Meaning> {
+        match self.status {
+            Some(429) if words.speak_of_quota() => return Some(Meaning::Quota),
+            Some(429) => return Some(Meaning::Rate),
+            _ => {}
+        }
+        // A server's own trouble may be told in words that otherwise mean a refusal.
+        let is_refusal = self.status.is_none_or(|status| status < 500);
+        let is_login = matches!(self.status, None | Some(401 | 403)) && words.ask_for_login();
+        Some(if is_refusal && words.speak_of_context() {
+            Meaning::ContextLength
+        } else if words.refuse_parameter() {
+            Meaning::Parameter
+        } else if words.refuse_value() {
+            Meaning::Value
+        } else if is_refusal && words.speak_of_quota() {
+            Meaning::Quota
+        } else if words.ask_for_plan() {
+            Meaning::Plan
+        } else if is_refusal && words.have(&["rate limit", "rate_limit", "too many requests"]) {
+            Meaning::Rate
+        } else if words.miss_model() {
+            Meaning::NoSuchModel
+        } else if is_login {
+            Meaning::Login
+        } else {
+            return None;
+        })
+    }
+}
+
+/// Code and message in lower case.
+struct Words<'a>(&'a str);
+
+impl Words<'_> {
+    fn have(&self, parts: &[&str]) -> bool {
+        parts.iter().any(|part| self.0.contains(part))
+    }
+
+    fn speak_of_context(&self) -> bool {
+        self.have(&["context length", "context_length", "context window", "maximum context"])
+    }
+
+    /// OpenAI's words, with and without their beginning, and Anthropic's.
+    fn refuse_parameter(&self) -> bool {
+        self.have(&[
+            "unsupported parameter",
+            "unsupported_parameter",
+            "unknown parameter",
+            "unknown_parameter",
+            "unrecognized request argument",
+            "extra inputs are not permitted",
+            "is deprecated for this model",
+            "cannot both be specified for this model",
+            "' is not supported with this model",
+            "` is not supported with this model",
+        ])
+    }
+
+    fn refuse_value(&self) -> bool {
+        self.have(&["unsupported value", "unsupported_value"])
+            || self.have(&["invalid value: '"]) && self.have(&["supported values"])
+            || self.have(&["' does not support "]) && self.have(&["with this model"])
+            || self.have(&["supports at most"]) && self.have(&["completion tokens"])
+    }
+
+    fn speak_of_quota(&self) -> bool {
+        if self.have(&["rate limit"]) {
+            return false;
+        }
+        let is_reached = self.have(&["limit"]) && self.have(&["reached", "used up", "exhausted"]);
+        let spent = ["quota", "daily limit", "monthly limit", "out of credits", "requests left"];
+        let bare = self.have(&["upgrade your plan"]) && !self.have(&["model"]);
+        is_reached || self.have(&spent) || bare
+    }
+
+    fn ask_for_plan(&self) -> bool {
+        let names =
+            ["premium model", "pro model", "models are only available", "pro-only", "pro only"];
+        let asks = [
+            "upgrade to",
+            "upgrade your plan",
+            "requires a",
+            "require a",
+            "available on",
+            "available to",
+            "available for",
+            "included in",
+            "part of",
+            "reserved for",
+            "limited to",
+            "subscribe",
+        ];
+        let plans = [
+            "premium",
+            "plan",
+            "subscription",
+            "to pro",
+            "a pro",
+            "on pro",
+            "for pro",
+            "subscribe",
+        ];
+        self.have(&names) || self.have(&asks) && self.have_word(&plans)
+    }
+
+    /// Whether one of these stands here as a whole word, or several.
+    fn have_word(&self, parts: &[&str]) -> bool {
+        let is_part = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+        parts.iter().any(|part| {
+            self.0.match_indices(part).any(|(at, part)| {
+                let (before, behind) = (&self.0[..at], &self.0[at + part.len()..]);
+                let plural = behind.strip_prefix('s').unwrap_or(behind);
+                !is_part(before.chars().next_back()) && !is_part(plural.chars().next())
+            })
+        })
+    }
+
+    /// OpenAI's, Azure's and likely words of LangFast's own for a model that cannot be had.
+    fn miss_model(&self) -> bool {
+        const KNOWN: [&str; 12] = [
+            "model_not_found",
+            "model not found",
+            "unknown model",
+            "no such model",
+            "invalid model name",
+            "invalid model id",
+            "invalid_model",
+            "access to model",
+            "to access model",
+            "deploymentnotfound",
+            "deployment for this resource does not exist",
+            "not a valid model",
+        ];
+        let invalid = self.0.split("invalid model").skip(1).any(|rest| {
+            rest.trim().is_empty() || rest.starts_with([':', '.', ',']) || is_quoted(rest)
+        });
+        self.have(&KNOWN) || invalid || self.sentences_on_models().any(is_over)
+    }
+
+    /// What follows on the word "model", up to the sentence's end. The name of a model may hold full stops.
+    fn sentences_on_models(&self) -> impl Iterator<Item = &str> {
+        let starts = self.0.match_indices("model").map(|(at, word)| &self.0[at + word.len()..]);
+        starts.map(|rest| rest.split(". ").next().unwrap_or_default())
+    }
+
+    fn ask_for_login(&self) -> bool {
+        self.have(&[
+            "log in",
+            "login required",
+            "logged in",
+            "please login",
+            "sign in",
+            "signed in",
+            "anonymous user",
+            "authentication required",
+        ])
+    }
+}
+
+/// Whether a name in quotes follows.
+fn is_quoted(rest: &str) -> bool {
+    rest.trim_start().starts_with(['`', '\'', '"'])
+}
+
+/// Whether a model of which this is said cannot be had any more, or never could.
+fn is_over(said: &str) -> bool {
+    let gone = [
+        "does not exist",
+        "doesn't exist",
+        "not found",
+        "been deprecated",
+        "is deprecated",
+        "was deprecated",
+        "shut down",
+        "been retired",
+        "is retired",
+        "been removed",
+        "been discontinued",
+        "decommissioned",
+        "no longer available",
+        "no longer supported",
+        "is not available",
+        "is not supported",
+        "is not enabled",
+        "not have access",
+    ];
+    // A prompt that is not there is another matter, and so is a model that is back in a moment.
+    let other = ["prompt", "temporarily", "currently", "right now", "at the moment", "try again"];
+    let has = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
+    has(&gone) && !has(&other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meaning(step: Step, status: Option<u16>, code: &str, message: &str) -> Option<Meaning> {
+        Said { status, code, message }.meaning(step)
+    }
+
+    /// What a run's failing event means.
+    fn of_run(message: &str) -> Option<Meaning> {
+        meaning(Step::Run, None, "", message)
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_had_is_told_in_many_words() {
+        for words in [
+            "The model `gpt-4` does not exist or you do not have access to it.",
+            "404 The model 'gpt-4.5-preview' does not exist",
+            "The model `gpt-4` has been deprecated, learn more here: https://platform.openai.com/docs",
+            "The model gpt-4.1-nano has been shut down. Use another one.",
+            "This model is no longer available",
+            "model_not_found",
+            "Model not found",
+            "Unknown model: gpt-9",
+            "invalid model",
+            "Invalid model: gpt-9",
+            "Invalid model `gpt-9`",
+            "Project `proj_x` does not have access to model `gpt-4`",
+            "Your organization is not allowed to access model gpt-4",
+            "DeploymentNotFound",
+            "The API deployment for this resource does not exist. If you created it just now, wait.",
+            "gpt-9 is not a valid model ID",
+        ] {
+            assert_eq!(of_run(words), Some(Meaning::NoSuchModel), "{words}");
+            for status in [400, 403, 404, 500] {
+                let meaning = meaning(Step::StartRun, Some(status), "", words);
+                assert_eq!(meaning, Some(Meaning::NoSuchModel), "{status} {words}");
+            }
+        }
+        let by_code = meaning(Step::StartRun, Some(404), "model_not_found", "");
+        assert_eq!(by_code, Some(Meaning::NoSuchModel));
+    }
+
+    #[test]
+    fn other_talk_of_models_is_about_something_else() {
+        for (words, expected) in [
+            ("This model's maximum context length is 8192 tokens.", Some(Meaning::ContextLength)),
+            ("Rate limit reached for model gpt-4o: limit 3, used 3", Some(Meaning::Rate)),
+            ("You exceeded your current quota for this model", Some(Meaning::Quota)),
+            ("The model is currently not available, try again later", None),
+            ("The model produced invalid content", None),
+            ("Invalid model output", None),
+            ("The model: the prompt was not found", None),
+            ("Prompt not found", None),
+            ("'temperature' is not supported with this model.", Some(Meaning::Parameter)),
+        ] {
+            assert_eq!(of_run(words), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_plan_for_a_model_is_told_apart_from_a_spent_quota() {
+        for words in [
+            "Upgrade to Pro to use this model",
+            "gpt-5 is a premium model",
+            "This model requires a Pro plan",
+            "This model is only available to Pro users",
+            "o3 is not included in your plan",
+            "Upgrade your plan to use this model",
+            "Model not available on the free plan. Upgrade to Pro",
+        ] {
+            for status in [None, Some(400), Some(402), Some(403)] {
+                let step = if status.is_some() { Step::StartRun } else { Step::Run };
+                assert_eq!(meaning(step, status, "", words), Some(Meaning::Plan), "{words}");
+            }
+        }
+        for words in [
+            "You have reached your daily limit of 50 requests. Upgrade to Pro",
+            "Monthly limit reached. Upgrade your plan",
+            "You've reached the limit for premium models",
+            "Upgrade your plan",
+            "You exceeded your current quota, please check your plan and billing details",
+        ] {
+            assert_eq!(of_run(words), Some(Meaning::Quota), "{words}");
+        }
+        assert_eq!(meaning(Step::StartRun, Some(402), "", "Pay"), Some(Meaning::Quota));
+    }
+
+    #[test]
+    fn a_public_key_is_refused_by_a_gateway_and_not_by_a_run() {
+        for words in [
+            "Legacy API keys are disabled",
+            "Invalid API key",
+            "Unregistered API key",
+            "No (Your legacy API keys (anon, service_role) were disabled on 2026-12-01)",
+        ] {
+            for step in [Step::SignIn, Step::CreatePrompt, Step::StartRun] {
+                assert_eq!(
+                    meaning(step, Some(401), "", words),
+                    Some(Meaning::PublicKey),
+                    "{words}"
+                );
+            }
+            assert_eq!(meaning(Step::Connect, None, "", words), Some(Meaning::PublicKey));
+            assert_eq!(of_run(words), None, "that is the key of LangFast at the model's maker");
+        }
+        let legacy = |step| meaning(step, Some(401), "UNAUTHORIZED_LEGACY_JWT", "Invalid JWT");
+        assert_eq!(legacy(Step::SignIn), Some(Meaning::PublicKey));
+        assert_eq!(legacy(Step::StartRun), None, "there the token is the user's");
+        assert_eq!(meaning(Step::StartRun, Some(401), "", "Incorrect API key provided"), None);
+    }
+
+    #[test]
+    fn a_restricted_project_is_not_the_users_quota() {
+        for words in [
+            "Service for this project is restricted due to the following violations: \
+             exceed_egress_quota. The project owner must upgrade their plan",
+            "exceed_db_size_quota",
+            "overdue_payment",
+        ] {
+            let meaning = meaning(Step::SignIn, Some(402), "", words);
+            assert_eq!(meaning, Some(Meaning::ProjectRestricted), "{words}");
+        }
+        assert_eq!(meaning(Step::SignIn, Some(540), "", ""), Some(Meaning::ProjectRestricted));
+    }
+
+    #[test]
+    fn the_platform_of_functions_has_codes_of_its_own() {
+        let start = |status, code, words| meaning(Step::StartRun, Some(status), code, words);
+        assert_eq!(start(503, "BOOT_ERROR", ""), Some(Meaning::NotBooted));
+        assert_eq!(start(546, "", ""), Some(Meaning::FunctionFailed));
+        assert_eq!(start(546, "WORKER_LIMIT", ""), Some(Meaning::FunctionFailed));
+        assert_eq!(start(504, "IDLE_TIMEOUT", ""), Some(Meaning::FunctionIdle));
+        let words = "Requested function was not found";
+        assert_eq!(start(404, "NOT_FOUND", words), Some(Meaning::NoFunction));
+        assert_eq!(start(404, "NOT_FOUND", ""), Some(Meaning::NoFunction));
+        assert_eq!(start(404, "NOT_FOUND", "Prompt not found"), None);
+        let rpc = meaning(Step::CreatePrompt, Some(404), "PGRST202", "Could not find the function");
+        assert_eq!(rpc, Some(Meaning::NoFunction));
+    }
+
+    #[test]
+    fn a_login_is_asked_for_in_words() {
+        for words in ["Please log in to run prompts", "Anonymous users cannot run prompts"] {
+            assert_eq!(meaning(Step::StartRun, Some(403), "", words), Some(Meaning::Login));
+            assert_eq!(of_run(words), Some(Meaning::Login));
+        }
+        assert_eq!(meaning(Step::StartRun, Some(500), "", "the log in question"), None);
+    }
+}
