@@ -27,6 +27,7 @@ mod prometheus;
 mod proxies;
 mod readme;
 mod refusals;
+mod refused;
 mod responses;
 mod revised;
 mod rooms;

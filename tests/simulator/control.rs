@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `POST /_sim/fault` | queues a fault, see [`FaultRequest`] |
 //! | `POST /_sim/expire` | makes every access token an expired one |
+//! | `POST /_sim/key` | disables legacy public keys: only the key in the body is accepted |
 //! | `POST /_sim/revoke` | forgets every refresh token |
 //! | `POST /_sim/cut` | ends every WebSocket |
 //! | `POST /_sim/turns` | queues what the next runs answer: a list of turns, see [`Turn`] |
@@ -30,6 +31,7 @@ pub fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/_sim/fault", post(fault))
         .route("/_sim/expire", post(expire))
+        .route("/_sim/key", post(key))
         .route("/_sim/revoke", post(revoke))
         .route("/_sim/cut", post(cut))
         .route("/_sim/turns", post(turns))
@@ -124,6 +126,11 @@ async fn fault(
 
 async fn expire(State(shared): State<Arc<Shared>>) -> StatusCode {
     shared.update(|state| state.accounts.expire_access_tokens());
+    StatusCode::NO_CONTENT
+}
+
+async fn key(State(shared): State<Arc<Shared>>, key: String) -> StatusCode {
+    shared.update(|state| state.publishable_key = Some(key.trim().to_owned()));
     StatusCode::NO_CONTENT
 }
 

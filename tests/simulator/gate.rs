@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -38,8 +38,8 @@ pub async fn gate(
     }
     if step == Some(Step::Connect) {
         shared.update(|state| state.add_web_socket(link.clone()));
-    } else if !request.headers().contains_key("apikey") {
-        return no_api_key();
+    } else if let Some(refusal) = check_key(&shared, request.headers()) {
+        return refusal;
     }
     next.run(request).await
 }
@@ -59,11 +59,39 @@ async fn strike(fault: Fault, request: Request, link: &Link) -> Response {
     }
 }
 
-/// Supabase's answer to a request without a key.
-fn no_api_key() -> Response {
-    let body = json!({
-        "message": "No API key found in request",
-        "hint": "No `apikey` request header or url param was found.",
-    });
+/// Supabase's refusal of the public key that a request carries, if it refuses it.
+fn check_key(shared: &Shared, headers: &HeaderMap) -> Option<Response> {
+    let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = field("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    // A key of the new kind is no JWT, and no bearer.
+    if bearer.is_some_and(|bearer| bearer.starts_with("sb_")) {
+        return Some(refuse_key("Invalid JWT", None));
+    }
+    let Some(key) = field("apikey") else {
+        let hint = "No `apikey` request header or url param was found.";
+        return Some(refuse_key("No API key found in request", Some(hint)));
+    };
+    match &shared.state().publishable_key {
+        Some(only) if key == only => None,
+        Some(_) if key.starts_with("eyJ") => Some(refuse_key(
+            "Legacy API keys are disabled",
+            Some(
+                "Your legacy API keys (anon, service_role) were disabled on \
+                 2026-11-01T00:00:00.000000+00:00. Re-enable them in the Supabase dashboard, or use \
+                 the new publishable and secret API keys.",
+            ),
+        )),
+        Some(_) if key.starts_with("sb_") => Some(refuse_key("Unregistered API key", None)),
+        Some(_) => Some(refuse_key(
+            "Invalid API key",
+            Some("Double check your Supabase `anon` or `service_role` API key."),
+        )),
+        None => None,
+    }
+}
+
+/// A refusal in the form of Supabase's gateway.
+fn refuse_key(message: &str, hint: Option<&str>) -> Response {
+    let body = json!({"message": message, "hint": hint});
     (StatusCode::UNAUTHORIZED, Json(body)).into_response()
 }

@@ -196,6 +196,11 @@ impl Simulator {
         self.shared.update(|state| state.accounts.expire_access_tokens());
     }
 
+    /// Disables legacy public keys: from now on only this `sb_publishable_…` is accepted.
+    pub fn change_key(&self, key: &str) {
+        self.shared.update(|state| state.publishable_key = Some(key.to_owned()));
+    }
+
     /// Forgets every refresh token issued so far.
     pub fn revoke_refresh_tokens(&self) {
         self.shared.update(|state| state.accounts.forget_refresh_tokens());

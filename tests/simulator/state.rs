@@ -86,6 +86,8 @@ impl Default for Settings {
 #[derive(Default)]
 pub struct State {
     pub stats: Stats,
+    /// The one public key that is accepted since legacy keys are disabled; until then any is.
+    pub publishable_key: Option<String>,
     pub faults: Faults,
     pub accounts: Accounts,
     /// The bodies of the prompts created, in order.

@@ -5,7 +5,7 @@ use std::io;
 
 use super::outside::{Outside, Seen};
 use super::report::{Outcome, Report};
-use super::way::{after, connection};
+use super::way::{advice_for, after, connection};
 use crate::cli::check::Checked;
 use crate::config::Settings;
 use crate::net::dial::Endpoint;
@@ -31,7 +31,7 @@ pub fn examine(
         }
     };
     let dialer = checked.langfast.dialer();
-    let connected = connection("public URL", dialer, &endpoint, report)?;
+    let connected = connection("public URL", dialer, &endpoint, advice_for, report)?;
     let is_plain = !endpoint.tls && !is_local(&endpoint.host);
     let langfast = &settings.langfast;
     let timeouts = Timeouts { call: langfast.request_timeout, keep_warm: langfast.keep_warm };

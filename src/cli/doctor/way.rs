@@ -26,13 +26,14 @@ pub fn examine(
     let Some(first) = checked.models.iter().next() else { return Ok(()) };
 
     let sign_in_server =
-        connection("LangFast", langfast.dialer(), langfast.api().endpoint(), report)?;
+        connection("LangFast", langfast.dialer(), langfast.api().endpoint(), advice_for, report)?;
     let answers = after(sign_in_server, "LangFast: answer", report, || clock(langfast))?;
     let signed_in = after(answers, "sign-in", report, || sign_in(langfast))?;
     let prompt = after(signed_in, "prompt", report, || prompt(langfast, &first.slug))?;
 
     let runner = langfast.runner().endpoint();
-    let runner = connection("runner", langfast.dialer(), runner, report)?;
+    let advice = if sign_in_server { runner_advice } else { advice_for };
+    let runner = connection("runner", langfast.dialer(), runner, advice, report)?;
     let socket = after(runner && signed_in, "socket", report, || socket(langfast))?;
 
     if !examination.run {
@@ -63,11 +64,13 @@ pub(super) fn after(
     }
 }
 
-/// Connects to a server, each stage a step, and closes the connection.
+/// Connects to a server, each stage a step, and closes the connection. `advice` is for a stage that
+/// fails.
 pub(super) fn connection(
     whose: &str,
     dialer: &Dialer,
     endpoint: &Endpoint,
+    advice: fn(Stage) -> &'static str,
     report: &mut Report,
 ) -> io::Result<bool> {
     report.announce(&format!("{whose}: connection"))?;
@@ -92,7 +95,7 @@ pub(super) fn connection(
     }
     let Some(error) = error else { return Ok(true) };
     if let Some(stage) = stages.next() {
-        let outcome = Outcome::failed(&error).advise(advice_for(stage));
+        let outcome = Outcome::failed(&error).advise(advice(stage));
         report.add(&format!("{whose}: {}", name_of(stage)), ms(failed_after), outcome)?;
     }
     for stage in stages {
@@ -110,7 +113,19 @@ fn name_of(stage: Stage) -> &'static str {
     }
 }
 
-fn advice_for(stage: Stage) -> &'static str {
+/// What to do where the prompt runner cannot be reached, and LangFast's other server can.
+fn runner_advice(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Lookup | Stage::Connect => {
+            "LangFast's other server is there, so the network is sound: the prompt runner is down (try \
+             again later) or has moved (look for a newer version of langfast2api, or set \
+             LANGFAST2API_RUNNER_URL)"
+        }
+        Stage::Tunnel | Stage::Tls => advice_for(stage),
+    }
+}
+
+pub(super) fn advice_for(stage: Stage) -> &'static str {
     match stage {
         Stage::Lookup => {
             "Try `getent hosts NAME`. Is the machine on the network, does /etc/resolv.conf name a \
@@ -129,8 +144,8 @@ fn advice_for(stage: Stage) -> &'static str {
 }
 
 fn failed(error: &Error) -> Outcome {
-    let outcome = Outcome::failed(error);
-    match advice(error) {
+    let outcome = Outcome::failed(error.headline());
+    match error.remedy().or_else(|| advice(error)) {
         Some(advice) => outcome.advise(advice),
         None => outcome,
     }
@@ -147,6 +162,14 @@ fn advice(error: &Error) -> Option<&'static str> {
         Failure::Unreachable(_) => "Check the network between here and LangFast",
         Failure::Broken(_) | Failure::TimedOut { .. } => {
             "Try again; if it stays so, LangFast has trouble or something on the way cuts connections"
+        }
+        Failure::Status { status: 404, .. } if *step == Step::Connect => {
+            "LangFast's prompt runner is not at this address any more: look for a newer version of \
+             langfast2api, or for the address in the web page's WebSocket requests \
+             (LANGFAST2API_RUNNER_URL)"
+        }
+        Failure::Status { status: 500.., .. } if *step == Step::Connect => {
+            "LangFast's prompt runner is down, and only LangFast can mend that: try again later"
         }
         Failure::Status { status: 429, .. } => "Wait as long as LangFast asks for, then try again",
         Failure::Status { status: 500.., .. } => "LangFast has trouble: try again later",

@@ -1,0 +1,371 @@
+//! What LangFast, its platform and the models refuse: what each refusal means to a client, what is tried a
+//! second time, and what `/readyz` and the doctor say of it.
+
+use crate::simulator::{Fault, Simulator, Step};
+use crate::support::{Directory, Program, Response, Start, start};
+use serde_json::{Value, json};
+
+/// LangFast's new public key.
+const NEW_KEY: &str = "sb_publishable_0123456789abcdef";
+
+fn message(response: &Response) -> String {
+    response.error()["message"].as_str().unwrap().to_owned()
+}
+
+/// Status, code and `x-should-retry` of an error.
+fn told(response: &Response) -> (u16, Value, Option<&str>) {
+    (response.status, response.error()["code"].clone(), response.header("x-should-retry"))
+}
+
+fn has_lost_its_key(response: &Response) {
+    let (status, code, should_retry) = told(response);
+    assert_eq!((status, code), (503, json!("upstream_key_refused")), "{}", response.text());
+    assert_eq!(should_retry, Some("false"));
+    let message = message(response);
+    for part in ["public key", "apikey", "supabase.co", "--anon-key", "LANGFAST2API_ANON_KEY"] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+}
+
+// The public key.
+
+#[test]
+fn a_disabled_key_is_one_error_whatever_step_it_is_met_at_and_nothing_is_renewed() {
+    let (simulator, program) = start();
+    assert_eq!(program.ask("Hi").content(), "Hi");
+    simulator.change_key(NEW_KEY);
+    for _ in 0..3 {
+        has_lost_its_key(&program.ask("Hi"));
+        has_lost_its_key(&program.ask_stream("Hi"));
+    }
+    let stats = simulator.stats();
+    assert_eq!((stats.signups, stats.refreshes, stats.refused_refreshes), (1, 0, 0));
+    assert_eq!(program.get("/readyz").error()["code"], "upstream_key_refused");
+
+    // At the sign-in, and with the session that is kept when it has to be renewed.
+    let fresh = Program::start(&simulator.url());
+    has_lost_its_key(&fresh.ask("Hi"));
+    has_lost_its_key(&fresh.get("/readyz"));
+    let log = fresh.stop();
+    assert!(!log.contains("signing in anew"), "{log}");
+    assert_eq!(simulator.stats().signups, 1);
+}
+
+#[test]
+fn each_text_of_a_refused_key_means_the_same() {
+    for (step, body) in [
+        (Step::SignUp, json!({"message": "Invalid API key", "hint": "Double check your key."})),
+        (Step::SignUp, json!({"message": "Unregistered API key"})),
+        (Step::SignUp, json!({"code": "UNAUTHORIZED_LEGACY_JWT", "message": "Invalid JWT"})),
+        (Step::CreatePrompt, json!({"message": "Legacy API keys are disabled"})),
+        (Step::Run, json!({"message": "No", "hint": "Your legacy API keys were disabled"})),
+    ] {
+        let (simulator, program) = start();
+        simulator.fault(step, Fault::status(401).body(&body.to_string()).times(100));
+        has_lost_its_key(&program.ask("Hi"));
+        assert_eq!(simulator.stats().refreshes, 0, "{body}");
+    }
+    let (simulator, program) = start();
+    simulator.fault(Step::Connect, Fault::refuse("Invalid API key").times(100));
+    has_lost_its_key(&program.ask("Hi"));
+    assert_eq!(simulator.stats().refreshes, 0);
+}
+
+#[test]
+fn a_key_that_is_accepted_again_ends_the_trouble() {
+    let (simulator, program) = start();
+    let disabled = json!({"message": "Legacy API keys are disabled"}).to_string();
+    assert_eq!(program.ask("Hi").content(), "Hi");
+    simulator.fault(Step::Run, Fault::status(401).body(&disabled));
+    has_lost_its_key(&program.ask("Hi"));
+    assert_eq!(program.get("/readyz").status, 503);
+    assert_eq!(program.ask("Hi").content(), "Hi");
+    assert_eq!(program.get("/readyz").status, 200);
+}
+
+#[test]
+fn a_publishable_key_serves_all_steps_and_is_no_bearer() {
+    let simulator = Simulator::start();
+    simulator.change_key(NEW_KEY);
+    let with_key = |start: Start| start.env("LANGFAST2API_ANON_KEY", NEW_KEY);
+    let program = with_key(Start::new(&simulator.url())).start();
+    assert_eq!(program.ask("Hi").content(), "Hi");
+    simulator.expire_tokens();
+    assert_eq!(program.ask("Hi").content(), "Hi");
+    let stats = simulator.stats();
+    assert_eq!((stats.signups, stats.refreshes, stats.runs), (1, 1, 2));
+
+    let account = with_key(Start::new(&simulator.url()))
+        .env("LANGFAST2API_EMAIL", "user@example.com")
+        .env("LANGFAST2API_PASSWORD", "correct-password")
+        .start();
+    assert_eq!(account.ask("Hi").content(), "Hi");
+    assert_eq!(simulator.stats().password_logins, 1);
+}
+
+#[test]
+fn a_secret_key_is_refused_at_the_start_and_not_repeated() {
+    // `{"role":"service_role"}`
+    let legacy = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoic2VydmljZV9yb2xlIn0.c2lnbmF0dXJl";
+    for key in ["sb_secret_0123456789", legacy] {
+        let start = Start::new("http://127.0.0.1:1").env("LANGFAST2API_ANON_KEY", key);
+        let (status, output, log) = start.run();
+        assert_eq!(status.code(), Some(2));
+        assert!(log.contains("secret key") && log.contains("LANGFAST2API_ANON_KEY"), "{log}");
+        assert!(!format!("{output}{log}").contains(key), "{log}");
+    }
+}
+
+// Models and plans.
+
+#[test]
+fn a_model_that_is_gone_is_not_found_from_whichever_step_it_comes() {
+    let gone = [
+        "The model `gpt-4o` has been deprecated, learn more here: https://platform.openai.com/x",
+        "The model `gpt-4o` does not exist or you do not have access to it.",
+        "DeploymentNotFound",
+    ];
+    for words in gone {
+        for step in [Step::CreatePrompt, Step::Run] {
+            let (simulator, program) = start();
+            let body = json!({ "error": words }).to_string();
+            simulator.fault(step, Fault::status(400).body(&body).times(100));
+            is_not_found(&program.ask("Hi"), words);
+            is_not_found(&program.ask_stream("Hi"), words);
+            assert_eq!(simulator.stats().runs, 0);
+        }
+        let (simulator, program) = start();
+        let failing = format!("/sim error={}", words.replace(' ', "%20"));
+        is_not_found(&program.ask(&failing), words);
+        is_not_found(&program.ask_stream(&failing), words);
+        assert_eq!(simulator.stats().runs, 2, "it is not tried again");
+    }
+}
+
+fn is_not_found(response: &Response, words: &str) {
+    assert_eq!(told(response), (404, json!("model_not_found"), Some("false")), "{words}");
+    assert_eq!(response.error()["param"], "model");
+    let message = message(response);
+    for part in [words, "--model-aliases", "GET /v1/models", "models --import"] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+}
+
+#[test]
+fn a_model_of_another_plan_is_a_403_of_its_own_and_a_spent_quota_stays_one() {
+    let (simulator, program) = start();
+    for (status, words) in [(402, "This model requires a Pro plan"), (403, "Upgrade to Pro to use it")]
+    {
+        let body = json!({ "error": words }).to_string();
+        simulator.fault(Step::Run, Fault::status(status).body(&body));
+        let response = program.ask("Hi");
+        assert_eq!(told(&response), (403, json!("plan_required"), Some("false")), "{words}");
+        assert_eq!(response.error()["type"], "permission_error");
+        assert!(message(&response).contains("langfast2api login"));
+    }
+    let words = r#"{"error":"Monthly limit reached. Upgrade to Pro"}"#;
+    simulator.fault(Step::Run, Fault::status(402).body(words));
+    assert_eq!(program.ask("Hi").error()["code"], "insufficient_quota");
+}
+
+#[test]
+fn other_dialects_are_told_of_a_missing_model_in_their_own_words() {
+    let (_simulator, program) = start();
+    let content = "/sim error=The%20model%20`x`%20does%20not%20exist";
+    let post = |path: &str, body: Value| {
+        program.request("POST", path, "Content-Type: application/json\r\n", body.to_string().as_bytes())
+    };
+    let messages = json!([{"role": "user", "content": content}]);
+    let anthropic =
+        post("/v1/messages", json!({"model": "gpt-4o", "max_tokens": 9, "messages": messages}));
+    assert_eq!((anthropic.status, anthropic.error()["type"].clone()), (404, json!("not_found_error")));
+    let responses = post("/v1/responses", json!({"model": "gpt-4o", "input": content}));
+    assert_eq!(told(&responses), (404, json!("model_not_found"), Some("false")));
+}
+
+// The platform.
+
+#[test]
+fn a_restricted_project_is_langfasts_matter_and_not_the_users_quota() {
+    let words = "Service for this project is restricted due to the following violations: \
+                 exceed_egress_quota. The project owner must upgrade their plan";
+    for step in [Step::SignUp, Step::CreatePrompt, Step::Run] {
+        let (simulator, program) = start();
+        let body = json!({ "message": words }).to_string();
+        simulator.fault(step, Fault::status(402).body(&body).times(100));
+        let response = program.ask("Hi");
+        assert_eq!(told(&response), (503, json!("upstream_unavailable"), Some("false")));
+        assert!(message(&response).contains("not your quota"), "{}", message(&response));
+    }
+}
+
+#[test]
+fn what_the_platform_of_functions_says_in_its_header_has_the_right_status() {
+    for (status, code, expected, should_retry) in [
+        (504, "IDLE_TIMEOUT", (504, "timeout"), Some("false")),
+        (546, "WORKER_LIMIT", (503, "upstream_unavailable"), Some("false")),
+        (546, "", (503, "upstream_unavailable"), Some("false")),
+        (500, "WORKER_ERROR", (503, "upstream_unavailable"), Some("false")),
+        (404, "NOT_FOUND", (502, "upstream_error"), Some("false")),
+    ] {
+        let (simulator, program) = start();
+        let fault = Fault::status(status).header("sb-error-code", code).body("<html>");
+        simulator.fault(Step::Run, fault);
+        let response = program.ask("Hi");
+        assert_eq!(told(&response), (expected.0, json!(expected.1), should_retry), "{code}");
+        let message = message(&response);
+        assert!(message.contains("function") && message.contains(code), "{message}");
+        assert_eq!(simulator.stats().runs, 0, "it may have been started: not once more");
+    }
+}
+
+#[test]
+fn a_function_that_is_gone_says_so_and_no_other_prompt_is_made_for_it() {
+    let (simulator, program) = start();
+    assert_eq!(program.ask("Hi").content(), "Hi");
+    let body = r#"{"code":"NOT_FOUND","message":"Requested function was not found"}"#;
+    simulator.fault(Step::Run, Fault::status(404).header("sb-error-code", "NOT_FOUND").body(body));
+    let message = message(&program.ask("Hi"));
+    assert!(message.contains("renamed") && message.contains("newer version"), "{message}");
+    assert_eq!(simulator.stats().prompts, 1);
+}
+
+#[test]
+fn a_function_that_did_not_start_is_called_again_and_sdks_may_do_so_too() {
+    let fault = || Fault::status(503).header("sb-error-code", "BOOT_ERROR").body("{}");
+    let (simulator, program) = start();
+    simulator.fault(Step::Run, fault());
+    assert_eq!(program.ask("Hi").content(), "Hi");
+    simulator.fault(Step::Run, fault().times(2));
+    let response = program.ask("Hi");
+    assert_eq!(told(&response), (503, json!("upstream_unavailable"), None));
+    assert_eq!(response.header("retry-after"), Some("1"));
+}
+
+#[test]
+fn auths_errors_are_understood_in_both_of_its_versions_and_by_its_header() {
+    for fault in [
+        Fault::status(422).body(r#"{"code":"anonymous_provider_disabled","message":"no"}"#),
+        Fault::status(422).body(r#"{"code":422,"error_code":"anonymous_provider_disabled"}"#),
+        Fault::status(422).header("x-sb-error-code", "anonymous_provider_disabled").body("no"),
+    ] {
+        let (simulator, program) = start();
+        simulator.fault(Step::SignUp, fault);
+        assert_eq!(program.ask("Hi").error()["code"], "sign_in_required");
+    }
+}
+
+#[test]
+fn a_token_of_the_future_is_tried_again_as_it_is() {
+    let body = r#"{"code":"PGRST303","message":"JWT issued at future"}"#;
+    for step in [Step::CreatePrompt, Step::Run] {
+        let (simulator, program) = start();
+        simulator.fault(step, Fault::status(401).body(body));
+        assert_eq!(program.ask("Hi").content(), "Hi", "{step:?}");
+        let stats = simulator.stats();
+        assert_eq!((stats.signups, stats.refreshes, stats.runs), (1, 0, 1));
+    }
+    let (simulator, program) = start();
+    simulator.fault(Step::Connect, Fault::refuse("jwt issued at future"));
+    assert_eq!(program.ask("Hi").content(), "Hi");
+    assert_eq!(simulator.stats().refreshes, 0);
+}
+
+#[test]
+fn a_token_that_stays_one_of_the_future_is_given_up_after_a_while_and_may_be_tried_again() {
+    let body = r#"{"code":"PGRST303","message":"JWT issued at future"}"#;
+    let (simulator, program) = start();
+    simulator.fault(Step::Run, Fault::status(401).body(body).times(100));
+    let response = program.ask("Hi");
+    assert_eq!(told(&response), (503, json!("upstream_unavailable"), None));
+    assert_eq!(simulator.stats().refreshes, 0);
+}
+
+#[test]
+fn a_login_that_is_demanded_is_asked_for() {
+    let (simulator, program) = start();
+    let fault = Fault::status(403).body(r#"{"error":"Please log in to run prompts"}"#);
+    simulator.fault(Step::Run, fault);
+    let response = program.ask("Hi");
+    assert_eq!(told(&response), (503, json!("sign_in_required"), Some("false")));
+    assert!(message(&response).contains("langfast2api login"));
+}
+
+// The doctor.
+
+/// The message of the first line that has failed, and the advice below it.
+fn first_failure(simulator: &Simulator, args: &[&str], state: &Directory) -> (String, String) {
+    let start = Start::new(&simulator.url()).state_dir(state.path()).arg("doctor");
+    let (status, text, _) = start.args(args).run();
+    assert_eq!(status.code(), Some(1), "{text}");
+    let mut lines = text.lines().skip_while(|line| !line.trim_start().starts_with("FAILED"));
+    let line = lines.next().unwrap_or_else(|| panic!("a failed line in {text}"));
+    let advice = lines.next().unwrap().trim_start();
+    let advice = advice.strip_prefix("→ ").unwrap_or_else(|| panic!("an advice in {text}"));
+    (line.to_owned(), advice.to_owned())
+}
+
+#[test]
+fn the_doctors_first_failing_line_names_the_cause_and_the_next_the_remedy() {
+    let restricted = json!({"message": "Service for this project is restricted: overdue_payment"});
+    let no_anonymous = json!({"code": 422, "error_code": "anonymous_provider_disabled"});
+    let status = |status, body: &Value| Fault::status(status).body(&body.to_string()).times(9);
+    let said = |words: &str| json!({ "error": words });
+    let gone = said("The model `gpt-5` has been deprecated, learn more here: https://x");
+    let refused = |step, fault: Fault| move |simulator: &Simulator| simulator.fault(step, fault);
+    let situations: Vec<(Box<dyn FnOnce(&Simulator)>, &str, &str)> = vec![
+        (Box::new(|simulator| simulator.change_key(NEW_KEY)), "public key", "--anon-key"),
+        (
+            Box::new(refused(Step::SignUp, status(422, &no_anonymous))),
+            "no longer lets anonymous visitors in",
+            "langfast2api login",
+        ),
+        (
+            Box::new(refused(Step::Run, status(403, &said("Please log in")))),
+            "Please log in",
+            "langfast2api login",
+        ),
+        (Box::new(refused(Step::Run, status(400, &gone))), "has been deprecated", "--import"),
+        (
+            Box::new(refused(Step::Run, status(403, &said("Upgrade to Pro to use gpt-5")))),
+            "Upgrade to Pro",
+            "Take another model",
+        ),
+        (
+            Box::new(refused(Step::SignUp, status(402, &restricted))),
+            "restricted by its host",
+            "not your quota",
+        ),
+        (
+            Box::new(refused(Step::Run, status(503, &json!({"code": "BOOT_ERROR"})))),
+            "function did not start",
+            "try again in a moment",
+        ),
+        (
+            Box::new(refused(Step::Run, status(404, &json!({"code": "NOT_FOUND"})))),
+            "renamed or removed",
+            "newer version",
+        ),
+        (
+            Box::new(refused(Step::Connect, Fault::status(503).times(9))),
+            "connect to the prompt runner",
+            "is down",
+        ),
+    ];
+    for (strike, cause, remedy) in situations {
+        let (simulator, state) = (Simulator::start(), Directory::new());
+        strike(&simulator);
+        let (line, advice) = first_failure(&simulator, &["--run"], &state);
+        assert!(line.contains(cause), "{cause} in {line}");
+        assert!(advice.contains(remedy), "{remedy} in {advice}");
+        assert!(!line.contains(remedy), "the remedy has a line of its own: {line}");
+    }
+}
+
+#[test]
+fn a_runner_that_nothing_listens_for_is_told_from_a_network_that_is_down() {
+    let simulator = Simulator::start();
+    let start = Start::new(&simulator.url()).arg("--runner-url").arg("http://127.0.0.1:1");
+    let (_, text, _) = start.arg("doctor").run();
+    assert!(text.contains("the prompt runner is down"), "{text}");
+}
