@@ -297,7 +297,7 @@ pub struct ChatRequest {
 }
 
 /// The input of one run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prompt {
     /// The conversation as plain messages.
     pub messages: Vec<Message>,

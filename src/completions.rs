@@ -4,37 +4,36 @@
 //! It may not know routes, keys or threads of the server.
 
 pub mod choices;
+mod ignored;
 pub mod reader;
+pub mod starter;
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError, bounded};
-use serde_json::Value;
+use crossbeam_channel::{Receiver, TryRecvError};
 
 use crate::chat::json_mode::{self, Verdict};
 use crate::chat::media::{self, Images, vision};
-use crate::chat::models::{Model, Models};
+use crate::chat::models::Models;
 use crate::chat::tools::{self, Plan};
 use crate::chat::usage::estimate_prompt;
 use crate::chat::{ChatRequest, FinishReason, Prompt, ResponseFormat, Usage};
-use crate::completions::choices::{ChoiceEvent, ChoiceNews, Choices, Never, Starting};
+use crate::completions::choices::{ChoiceEvent, ChoiceNews, Choices, FailedRun, Never};
+use crate::completions::ignored::Ignored;
 use crate::completions::reader::{Part, Reader, add_part};
+use crate::completions::starter::{Fitted, KeptPrompt, SecondTries, StartedRun, Starter};
 use crate::dialects::{Choice, CompletionRequest, Dialect, Ending, Events, Start};
 use crate::error::{Error, Failure, Step};
 use crate::http::answer::Answer;
 use crate::http::sse::EventStream;
-use crate::langfast::{Deadlines, LangFast, Revised, Subscription, Unwanted, prompt_meta};
-use crate::observe::logger;
+use crate::langfast::{Deadlines, LangFast, Revised, Unwanted};
 use crate::observe::vitals::{StreamPace, Vitals};
 
 /// Longest time that a stream's status line waits for the run's first event, so that an early failure
 /// is an honest HTTP status.
 const HOLD_STATUS: Duration = Duration::from_secs(10);
-
-/// Most places in messages that an answer's head names; of further ones it has the number.
-const MOST_PLACES: usize = 8;
 
 /// The client of LangFast and the settings that every completion needs.
 pub struct Completions {
@@ -44,6 +43,8 @@ pub struct Completions {
     pub deadlines: Deadlines,
     /// Whether a field that LangFast cannot act on is refused instead of left out.
     pub strict: bool,
+    /// Tries again without what a model refuses; `None` if that is an error instead.
+    pub second_tries: Option<Arc<SecondTries>>,
     /// Silence after which a stream gets a comment; zero means never.
     pub keep_alive: Duration,
     /// What becomes of images in messages.
@@ -97,17 +98,20 @@ impl Completions {
         }
         let plans: Vec<Plan> =
             request.chats.iter_mut().map(|chat| tools::plan(chat, model)).collect();
-        let runs = self.start(&request.chats, &plans, &left_out, model, answer)?;
-        let tokens = |plan: &Plan| prompt_tokens(&plan.prompt, &model.slug);
-        let prompt_tokens = plans.iter().map(tokens).sum();
-        let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
-        let repairs = self.tool_repair.then(|| Starter {
+        let starter = Starter {
             langfast: self.langfast.clone(),
             models: models.clone(),
             model: model.slug.clone(),
+            second_tries: self.second_tries.clone().filter(|_| !self.strict),
             unwanted: self.unwanted(answer),
             request_id: answer.exchange().request_id.clone(),
-        });
+        };
+        let mut ignored = Ignored::at(left_out);
+        let runs = self.start(&request.chats, &plans, &starter, &mut ignored, answer)?;
+        let tokens = |plan: &Plan| prompt_tokens(&plan.prompt, &model.slug);
+        let prompt_tokens = plans.iter().map(tokens).sum();
+        let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
+        let kept = kept_prompts(&request.chats, &plans, &starter);
         Ok(Reply {
             streamed: request.stream,
             keep_alive: self.keep_alive,
@@ -116,7 +120,11 @@ impl Completions {
             readers: self.readers(&request.chats, plans, &stops, request.stream),
             repair_tokens: vec![0; runs.len()],
             choices: Choices::new(runs, self.deadlines, client, stopping),
-            repairs,
+            starter,
+            tool_repair: self.tool_repair,
+            kept,
+            ignored,
+            head_is_out: false,
             record: std::mem::take(record),
             pace: self.vitals.pace(&model.slug),
             began: answer.exchange().accepted,
@@ -145,7 +153,7 @@ impl Completions {
         stream: bool,
     ) -> Vec<Reader> {
         if !self.tool_repair {
-            plans.iter_mut().for_each(|plan| plan.prompt.messages = Vec::new());
+            plans.iter_mut().for_each(|plan| plan.prompt = Arc::default());
         }
         let stops: Arc<[String]> = stops.into();
         let holds_calls = self.tool_repair || !stream;
@@ -154,47 +162,35 @@ impl Completions {
         readers.map(|plan| Reader::new(plan, stops.clone(), holds_calls)).collect()
     }
 
-    /// Starts the runs, several at the same time, and names in the answer's head the fields, and the
-    /// `places` in messages, of what is left out.
+    /// Starts the runs, several at the same time, and names what is `ignored` in the answer's head.
     fn start(
         &self,
         requests: &[ChatRequest],
         plans: &[Plan],
-        places: &[String],
-        model: &Model,
+        starter: &Starter,
+        ignored: &mut Ignored,
         answer: &mut Answer,
-    ) -> Result<Vec<Subscription>, Error> {
-        let mut metas = Vec::new();
-        let mut ignored: Vec<&str> = Vec::new();
+    ) -> Result<Vec<StartedRun>, Error> {
+        let mut runs: Vec<(&Prompt, Fitted)> = Vec::new();
         for (request, plan) in requests.iter().zip(plans) {
-            let (meta, left_out) = prompt_meta(&plan.prompt, model)?;
-            metas.extend(std::iter::repeat_n(Arc::new(meta), request.n));
-            ignored.extend(request.ignored.iter().chain(&left_out));
+            let fitted = starter.fit(&plan.prompt)?;
+            ignored.extend(request.ignored.iter().chain(&fitted.1));
+            runs.extend(std::iter::repeat_n((&*plan.prompt, fitted), request.n));
         }
-        ignored.sort_unstable();
-        ignored.dedup();
-        if let (true, Some(first)) = (self.strict, ignored.first()) {
-            let message = format!("`{first}` would have no effect with the model `{}`", model.slug);
-            return Err(Error::unsupported(*first, message));
+        if let (true, Some(first)) = (self.strict, ignored.first_field()) {
+            let model = &starter.model;
+            let message = format!("`{first}` would have no effect with the model `{model}`");
+            return Err(Error::unsupported(first, message));
         }
-        // These are no reason to refuse a request, however strict: they come with each further one.
-        ignored.extend(places.iter().take(MOST_PLACES).map(String::as_str));
-        let more = places.len().saturating_sub(MOST_PLACES);
-        let more = (more > 0).then(|| format!("and {more} more"));
-        ignored.extend(more.as_deref());
-        if !ignored.is_empty() {
-            answer.field("x-langfast2api-ignored", ignored.join(", "));
-        }
-        let (unwanted, exchange) = (self.unwanted(answer), answer.exchange().clone());
-        let start = |meta: &Arc<Value>| {
-            let _lines = logger::concerning(&exchange.request_id);
-            self.langfast.start(&model.slug, meta, &unwanted)
-        };
-        std::thread::scope(|scope| {
+        ignored.name_in(answer);
+        let start = |(prompt, fitted)| starter.run(prompt, fitted, 0);
+        let mut runs = runs.into_iter();
+        let first = runs.next().ok_or_else(|| Error::Internal("no run to start".to_owned()))?;
+        let runs: Result<Vec<StartedRun>, Error> = std::thread::scope(|scope| {
             // The first run is started by this thread.
-            let spawn = |meta| std::thread::Builder::new().spawn_scoped(scope, move || start(meta));
-            let others: Vec<_> = metas[1..].iter().map(spawn).collect();
-            let mut runs = vec![start(&metas[0])];
+            let spawn = |run| std::thread::Builder::new().spawn_scoped(scope, move || start(run));
+            let others: Vec<_> = runs.map(spawn).collect();
+            let mut runs = vec![start(first)];
             for thread in others {
                 let run = thread.map_err(|e| Error::Overloaded(format!("no thread: {e}")));
                 let panicked = || Error::Internal("a panic".to_owned());
@@ -205,7 +201,11 @@ impl Completions {
                 answer.field("x-should-retry", "false");
             }
             runs.into_iter().collect()
-        })
+        });
+        let runs = runs?;
+        ignored.extend(runs.iter().flat_map(|run| &run.left_out));
+        ignored.name_in(answer);
+        Ok(runs)
     }
 
     /// Returns the [`Unwanted`] of an answer: its client has gone, or the server ends.
@@ -221,42 +221,16 @@ impl Completions {
     }
 }
 
-/// Starts second runs, which mend tool calls.
-#[derive(Clone)]
-struct Starter {
-    langfast: Arc<LangFast>,
-    models: Arc<Models>,
-    model: String,
-    unwanted: Unwanted,
-    request_id: String,
+/// The prompts of all choices, as far as they are kept for second tries.
+fn kept_prompts(
+    requests: &[ChatRequest],
+    plans: &[Plan],
+    starter: &Starter,
+) -> Vec<Option<KeptPrompt>> {
+    let plans = requests.iter().zip(plans);
+    plans.flat_map(|(of, plan)| std::iter::repeat_n(starter.keep(&plan.prompt), of.n)).collect()
 }
 
-impl Starter {
-    /// Starts a run in a thread of its own: signing in, connecting and starting it may take long, and
-    /// meanwhile the stream is kept alive and its client's leaving is noticed.
-    fn start(&self, prompt: Prompt) -> Starting {
-        let (started, starting) = bounded(1);
-        let (own, sender) = (self.clone(), started.clone());
-        let thread = std::thread::Builder::new().name("repair".to_owned()).spawn(move || {
-            let _lines = logger::concerning(&own.request_id);
-            // Nobody receives the run if the client has gone: then it is dropped, and so given up.
-            let _ = sender.send(own.run(&prompt));
-        });
-        if let Err(error) = thread {
-            let _ = started.send(Err(Error::Overloaded(format!("no thread: {error}"))));
-        }
-        starting
-    }
-
-    fn run(&self, prompt: &Prompt) -> Result<Subscription, Error> {
-        let unknown = || Error::NoSuchModel(self.model.clone());
-        let (meta, _) = prompt_meta(prompt, self.models.find(&self.model).ok_or_else(unknown)?)?;
-        self.langfast.start(&self.model, &meta, &self.unwanted)
-    }
-}
-
-/// Estimates the tokens of a prompt for the model `slug`, including those of its images as far as they
-/// can be told.
 fn prompt_tokens(prompt: &Prompt, slug: &str) -> u64 {
     let texts: Vec<_> = prompt.messages.iter().map(|m| (m.role.name(), m.content.text())).collect();
     let media = prompt.messages.iter().flat_map(|message| message.content.media());
@@ -274,10 +248,18 @@ pub struct Reply {
     prompt_tokens: u64,
     choices: Choices,
     readers: Vec<Reader>,
-    /// Mends tool calls by a second run, if that is wanted.
-    repairs: Option<Starter>,
+    /// Starts further runs.
+    starter: Starter,
+    /// Whether tool calls are mended by a second run.
+    tool_repair: bool,
     /// For each choice, the tokens of its second run's prompt, until that run has been started.
     repair_tokens: Vec<u64>,
+    /// For each choice, its prompt, until the choice has text or if there is no memory for it.
+    kept: Vec<Option<KeptPrompt>>,
+    /// What has no effect.
+    ignored: Ignored,
+    /// Whether the answer's head is made, so that it can name no more fields.
+    head_is_out: bool,
     record: CompletionRecord,
     /// Measures how evenly a stream is written.
     pace: StreamPace,
@@ -327,6 +309,7 @@ impl Reply {
         if let Some(tools) = &self.record.tools {
             answer.field("x-langfast2api-tools", tools);
         }
+        self.ignored.name_in(answer);
         let usage = self.usage();
         sent(answer.json(200, &self.dialect.whole(&choices, &usage)))
     }
@@ -336,6 +319,8 @@ impl Reply {
         let first = self.await_first_event()?;
         let mut calls = vec![0; self.choices.len()];
         let mut parts = Vec::new();
+        self.ignored.name_in(answer);
+        self.head_is_out = true;
         let mut events = EventStream::begin(answer);
         let start = Start { choices: self.choices.len(), prompt_tokens: self.prompt_tokens };
         self.dialect.begin(&mut events, &start);
@@ -392,8 +377,8 @@ impl Reply {
     /// ended.
     ///
     /// # Errors
-    /// The choice's final text does not begin with the text that was sent, so the client has no valid
-    /// answer.
+    /// The choice's run has failed, and no other one takes its place; or its final text does not begin with
+    /// the text that was sent, so the client has no valid answer.
     fn read(
         &mut self,
         at: usize,
@@ -403,11 +388,16 @@ impl Reply {
         let reader = &mut self.readers[at];
         let reason = match event {
             ChoiceEvent::Alive => return Ok(None),
-            ChoiceEvent::Restarted => {
+            ChoiceEvent::Restarted(left_out) => {
                 self.prompt_tokens += std::mem::take(&mut self.repair_tokens[at]);
+                self.note_left_out(&left_out);
                 return Ok(None);
             }
+            ChoiceEvent::Failed(failed) => {
+                return self.try_again(at, *failed).map(|()| None);
+            }
             ChoiceEvent::Text(text) => {
+                self.kept[at] = None;
                 self.record.first_text.get_or_insert_with(|| self.began.elapsed());
                 reader.push(text, parts);
                 if !reader.is_done() {
@@ -434,13 +424,41 @@ impl Reply {
         Ok((!mended).then(|| self.readers[at].end(reason, parts)))
     }
 
+    /// Starts another run in the place of one that has failed before any text, without what the model has
+    /// refused.
+    ///
+    /// # Errors
+    /// The run's own, if it was not for something that a run can do without.
+    fn try_again(&mut self, at: usize, failed: FailedRun) -> Result<(), Error> {
+        let FailedRun { error, sent, tries } = failed;
+        // Learnt from in any case, so that the next request is served.
+        let may_try_again = self.starter.may_try_again(&error, &sent, tries);
+        match &self.kept[at] {
+            Some(kept) if may_try_again => {
+                self.readers[at].restart();
+                self.choices.replace(at, self.starter.start(kept.prompt().clone(), tries));
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Notes the fields that a further run was started without.
+    fn note_left_out(&mut self, left_out: &[&'static str]) {
+        for name in left_out {
+            if self.ignored.insert(name) && self.head_is_out {
+                log::info!("left out by a second try, too late for {}: {name}", ignored::HEADER);
+            }
+        }
+    }
+
     /// Starts a second run for a choice whose tool calls are not valid; returns false if it needs none
     /// or has had one. If the run cannot be started, the first run's calls count.
     fn run_again(&mut self, at: usize, reason: FinishReason) -> bool {
-        let Some(starter) = &self.repairs else { return false };
-        let Some(prompt) = self.readers[at].repair(reason) else { return false };
-        self.repair_tokens[at] = prompt_tokens(&prompt, &starter.model);
-        self.choices.restart(at, starter.start(prompt));
+        let prompt = self.tool_repair.then(|| self.readers[at].repair(reason));
+        let Some(prompt) = prompt.flatten() else { return false };
+        self.repair_tokens[at] = prompt_tokens(&prompt, &self.starter.model);
+        self.choices.restart(at, self.starter.start(Arc::new(prompt), 0));
         true
     }
 
@@ -477,6 +495,13 @@ impl Reply {
                 // Nothing can be written yet; the front has its own way to find out whether the client
                 // has gone.
                 ChoiceNews::HalfClosed => {}
+                // A run that another one takes the place of has begun nothing.
+                ChoiceNews::Choice(
+                    at,
+                    event @ (ChoiceEvent::Failed(_) | ChoiceEvent::Restarted(_)),
+                ) => {
+                    self.read(at, event, &mut Vec::new())?;
+                }
                 first => return Ok(first),
             }
         }
@@ -536,7 +561,7 @@ mod tests {
     use crate::chat::ToolCall;
     use crate::dialects::openai::response::{Calls, ChatAnswer, Identity};
     use crate::dialects::stories::{Kept, Told};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn parts_are_told_in_the_dialect_with_the_calls_of_each_choice_numbered() {

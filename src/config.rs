@@ -22,7 +22,7 @@ use clap_complete::Shell;
 pub use file::{DEFAULT_PATH, SECRETS};
 pub use settings::{
     Account, AnswerSettings, ClientSettings, DeadlineSettings, LangFastSettings, LimitSettings,
-    ServingSettings, SetToken, Settings,
+    RefusedParameters, ServingSettings, SetToken, Settings,
 };
 
 use settings::DEFAULT_LOG;

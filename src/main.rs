@@ -13,7 +13,7 @@ use langfast2api::cli::check::{self, Checked};
 use langfast2api::cli::{commands, doctor, import, manual};
 use langfast2api::completions::Completions;
 use langfast2api::completions::choices::Never;
-use langfast2api::config::{BadSetting, Cli, Command, LimitSettings, Settings};
+use langfast2api::config::{BadSetting, Cli, Command, LimitSettings, RefusedParameters, Settings};
 use langfast2api::http::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::{Deadlines, LangFast, Outlook};
 use langfast2api::observe::vitals::Vitals;
@@ -96,6 +96,8 @@ fn serve(settings: &Settings) -> Result<()> {
         langfast: Arc::new(langfast),
         deadlines: Deadlines::of(&settings.deadlines),
         strict: settings.answers.strict,
+        second_tries: (settings.answers.refused_parameters == RefusedParameters::Retry)
+            .then(Arc::default),
         keep_alive: settings.answers.keep_alive,
         images: settings.answers.images,
         tool_repair: settings.answers.tool_repair,

@@ -132,6 +132,7 @@ mod tests {
             langfast: Arc::new(LangFast::new(&settings.langfast).unwrap()),
             deadlines: Deadlines { first_event: minute, silence: minute, run: minute },
             strict: false,
+            second_tries: None,
             keep_alive: minute,
             images: Default::default(),
             tool_repair: false,

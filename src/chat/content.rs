@@ -68,6 +68,13 @@ impl Content {
         self.parts.is_empty()
     }
 
+    /// Bytes of memory that its texts and images take.
+    pub fn bytes(&self) -> usize {
+        let images = self.media().filter_map(|media| media.image.as_ref().ok());
+        let texts = self.texts().map(str::len).sum::<usize>();
+        texts + images.map(|image| image.url.len()).sum::<usize>()
+    }
+
     /// Appends a text.
     pub fn push_text(&mut self, text: &str) {
         match self.parts.last_mut() {

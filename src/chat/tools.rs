@@ -12,6 +12,8 @@ pub mod marked;
 mod object;
 mod words;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::chat::models::Model;
@@ -54,7 +56,7 @@ enum Form {
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The input of each run.
-    pub prompt: Prompt,
+    pub prompt: Arc<Prompt>,
     form: Form,
     tools: Vec<Tool>,
     parallel: bool,
@@ -91,7 +93,7 @@ pub fn plan(request: &mut ChatRequest, model: &Model) -> Plan {
     };
     sampling.response_format = format;
     Plan {
-        prompt: Prompt { messages: words.messages(turns, instructions), sampling },
+        prompt: Prompt { messages: words.messages(turns, instructions), sampling }.into(),
         form,
         must_call: matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_)),
         parallel: tools.parallel,
@@ -101,7 +103,13 @@ pub fn plan(request: &mut ChatRequest, model: &Model) -> Plan {
 
 impl Plan {
     fn without_tools(prompt: Prompt) -> Plan {
-        Plan { prompt, form: Form::None, tools: Vec::new(), parallel: true, must_call: false }
+        Plan {
+            prompt: prompt.into(),
+            form: Form::None,
+            tools: Vec::new(),
+            parallel: true,
+            must_call: false,
+        }
     }
 
     /// Returns a parser for the text of one run; `None` if all of it is text.
@@ -144,7 +152,7 @@ impl Plan {
 
     /// Returns the prompt for a run that corrects `reply`, whose call has the fault `fault`.
     pub fn repair(&self, reply: &str, fault: &str) -> Prompt {
-        let mut prompt = self.prompt.clone();
+        let mut prompt = Prompt::clone(&self.prompt);
         let form = "Write the tool call again, correctly and in the form that was asked for, and \
                     nothing else.";
         prompt.messages.extend([

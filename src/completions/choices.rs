@@ -7,9 +7,10 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Select, TryRecvError};
 
 use crate::chat::FinishReason;
+use crate::completions::starter::{StartedRun, Starting};
 use crate::error::Error;
 use crate::http::{ClientNews, Exchange};
-use crate::langfast::{Deadlines, Revised, RunClock, RunEvent, Subscription};
+use crate::langfast::{Deadlines, Revised, RunClock, RunEvent, Sent};
 
 /// An event of a choice.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +19,11 @@ pub enum ChoiceEvent {
     Text(String),
     /// A sign of life of the choice's run.
     Alive,
-    /// The choice's second run has been started.
-    Restarted,
+    /// A further run for the choice has been started, without these fields.
+    Restarted(Vec<&'static str>),
+    /// The choice's run has failed before any text: another one may take its place
+    /// ([`Choices::replace`]), or the request fails.
+    Failed(Box<FailedRun>),
     /// The choice has ended.
     Ended {
         /// Why it has ended.
@@ -27,6 +31,17 @@ pub enum ChoiceEvent {
         /// The final text, if it differs from what the texts add up to.
         revised: Option<Box<Revised>>,
     },
+}
+
+/// A run that has failed before any text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailedRun {
+    /// How.
+    pub error: Error,
+    /// What it was given that a model can refuse.
+    pub sent: Sent,
+    /// The number of runs so far for the same choice and prompt.
+    pub tries: usize,
 }
 
 /// The result of waiting for the choices of a request.
@@ -51,12 +66,9 @@ pub struct Choices {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Never {}
 
-/// A second run that is being started: the result is sent once. A disconnected channel is a failure.
-pub type Starting = Receiver<Result<Subscription, Error>>;
-
 enum Run {
     Starting(Starting),
-    UnderWay(Subscription),
+    UnderWay(StartedRun),
 }
 
 struct RunningChoice {
@@ -67,12 +79,14 @@ struct RunningChoice {
     revised: Option<Box<Revised>>,
     /// Whether the answer can do without this run.
     may_fail: bool,
+    /// Whether the run has brought any text.
+    has_text: bool,
 }
 
 impl Choices {
     /// The choices of these runs, in their order.
     pub fn new(
-        runs: Vec<Subscription>,
+        runs: Vec<StartedRun>,
         deadlines: Deadlines,
         client: Arc<Exchange>,
         stopping: Receiver<Never>,
@@ -100,6 +114,12 @@ impl Choices {
     /// Ends a choice and drops its run, of which nothing more is wanted.
     pub fn end(&mut self, at: usize) {
         self.choices[at].run = None;
+    }
+
+    /// Puts another run in the place of a choice's one that has failed, with deadlines of its own.
+    pub fn replace(&mut self, at: usize, run: Starting) {
+        let clock = self.choices[at].clock.restart();
+        self.choices[at] = RunningChoice::new(Run::Starting(run), clock);
     }
 
     /// Replaces a choice's run by another one, with deadlines of its own. If that one fails, or is not
@@ -154,7 +174,7 @@ impl Choices {
         let (by_client, by_stop) = (select.recv(client), select.recv(&self.stopping));
         for choice in &self.choices {
             match &choice.run {
-                Some(Run::UnderWay(run)) => drop(select.recv(&run.events)),
+                Some(Run::UnderWay(run)) => drop(select.recv(&run.subscription.events)),
                 Some(Run::Starting(run)) => drop(select.recv(run)),
                 None => {}
             }
@@ -181,22 +201,22 @@ enum Woken {
 
 impl RunningChoice {
     fn new(run: Run, clock: RunClock) -> RunningChoice {
-        RunningChoice { run: Some(run), clock, revised: None, may_fail: false }
+        RunningChoice { run: Some(run), clock, revised: None, may_fail: false, has_text: false }
     }
 
     fn ready(&mut self) -> Option<Result<ChoiceEvent, Error>> {
         match self.run.as_ref()? {
             Run::UnderWay(run) => {
-                let event = run.events.try_recv().ok()?;
+                let event = run.subscription.events.try_recv().ok()?;
                 Some(self.take(event))
             }
             Run::Starting(run) => match run.try_recv() {
                 Ok(Ok(run)) => {
                     let may_fail = self.may_fail;
-                    let clock = self.clock.restart();
+                    let (clock, left_out) = (self.clock.restart(), run.left_out.clone());
                     *self =
                         RunningChoice { may_fail, ..RunningChoice::new(Run::UnderWay(run), clock) };
-                    Some(Ok(ChoiceEvent::Restarted))
+                    Some(Ok(ChoiceEvent::Restarted(left_out)))
                 }
                 Ok(Err(error)) => Some(self.fail(error)),
                 Err(TryRecvError::Empty) => None,
@@ -215,7 +235,10 @@ impl RunningChoice {
                 self.revised = revised;
                 Ok(ChoiceEvent::Alive)
             }
-            RunEvent::Text(text) => Ok(ChoiceEvent::Text(text)),
+            RunEvent::Text(text) => {
+                self.has_text = true;
+                Ok(ChoiceEvent::Text(text))
+            }
             RunEvent::Finished { reason, revised } => {
                 self.run = None;
                 Ok(ChoiceEvent::Ended { reason, revised })
@@ -244,11 +267,16 @@ impl RunningChoice {
     }
 
     fn fail(&mut self, error: Error) -> Result<ChoiceEvent, Error> {
-        if !self.may_fail {
-            return Err(error);
+        if self.may_fail {
+            log::warn!("a further run for the same answer has failed: {}", error.cause());
+            return Ok(self.stop());
         }
-        log::warn!("a further run for the same answer has failed: {}", error.cause());
-        Ok(self.stop())
+        match self.run.take() {
+            Some(Run::UnderWay(StartedRun { sent, tries, .. })) if !self.has_text => {
+                Ok(ChoiceEvent::Failed(Box::new(FailedRun { error, sent, tries })))
+            }
+            _ => Err(error),
+        }
     }
 
     fn stop(&mut self) -> ChoiceEvent {

@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
 
 use super::given::Given;
 use super::secrets::{self, Places, Secret};
@@ -99,6 +99,12 @@ pub struct AnswerSettings {
     #[arg(long, default_value = "refuse", value_name = "WHAT", value_enum)]
     pub images: Images,
 
+    /// What to do when the model itself refuses a parameter that its record lists: retry runs the request
+    /// once more without it, which costs another request of your quota, names it in the answer's header,
+    /// and leaves it out from then on; error passes the refusal on, as --strict always does.
+    #[arg(long, default_value = "retry", value_name = "WHAT", value_enum)]
+    pub refused_parameters: RefusedParameters,
+
     /// Ask the model once more when its tool calls do not fit their schemas, or when a call was
     /// required and none came. This costs another request of your quota, and streamed calls then come
     /// whole instead of piece by piece.
@@ -109,6 +115,16 @@ pub struct AnswerSettings {
     /// closing it; 0 is never.
     #[arg(long, default_value = "15", value_name = "SECONDS", value_parser = values::seconds_or_never)]
     pub keep_alive: Duration,
+}
+
+/// What becomes of a request with a parameter that the model refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RefusedParameters {
+    /// It is run once more without.
+    #[default]
+    Retry,
+    /// It fails.
+    Error,
 }
 
 /// Who is let in.

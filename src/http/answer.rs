@@ -57,6 +57,12 @@ impl Answer {
         self.fields.push((name, value.into()));
     }
 
+    /// Sets a header field in the place of any of this name; for use before the head is written.
+    pub fn replace_field(&mut self, name: &'static str, value: impl Into<String>) {
+        self.fields.retain(|(other, _)| *other != name);
+        self.field(name, value);
+    }
+
     /// Writes the answer with a complete body.
     ///
     /// # Errors

@@ -2,28 +2,35 @@
 
 use serde_json::{Map, Value, json};
 
+use super::refusals::Refused;
 use crate::chat::media::image::Image;
 use crate::chat::models::Model;
 use crate::chat::{Content, Message, Part, Prompt, ResponseFormat, Role};
 use crate::error::Error;
 
 /// Returns the `prompt_meta` of a run, and the names of the fields that are left out because the
-/// model's record does not list them.
+/// model's record does not list them, or because the model has `refused` them.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a `response_format` that the model does not support: without it the answer
 /// would be of another kind than was asked for.
-pub fn prompt_meta(prompt: &Prompt, model: &Model) -> Result<(Value, Vec<&'static str>), Error> {
+pub fn prompt_meta(
+    prompt: &Prompt,
+    model: &Model,
+    refused: &Refused,
+) -> Result<(Value, Vec<&'static str>), Error> {
+    let accepts = |name: &'static str| model.accepts(name) && refused.allows(name);
     let mut meta = Map::new();
     let mut left_out = Vec::new();
     meta.insert("model".to_owned(), json!(model.slug));
-    meta.insert("messages".to_owned(), messages(&prompt.messages, model));
-    if model.accepts("stream") {
+    meta.insert("messages".to_owned(), messages(&prompt.messages, refused.instruction_role(model)));
+    if accepts("stream") {
         meta.insert("stream".to_owned(), json!(true));
     }
 
     let sampling = &prompt.sampling;
     let most = model.max_completion_tokens().unwrap_or(u64::MAX);
+    let most = most.min(refused.most_tokens().unwrap_or(u64::MAX));
     let tokens = sampling.max_completion_tokens.map(|tokens| tokens.min(most));
     for (name, value) in [
         ("max_completion_tokens", tokens.map(Value::from)),
@@ -33,7 +40,7 @@ pub fn prompt_meta(prompt: &Prompt, model: &Model) -> Result<(Value, Vec<&'stati
         ("frequency_penalty", sampling.frequency_penalty.map(Value::from)),
     ] {
         match value {
-            Some(value) if model.accepts(name) => drop(meta.insert(name.to_owned(), value)),
+            Some(value) if accepts(name) => drop(meta.insert(name.to_owned(), value)),
             Some(_) => left_out.push(name),
             None => {}
         }
@@ -42,14 +49,19 @@ pub fn prompt_meta(prompt: &Prompt, model: &Model) -> Result<(Value, Vec<&'stati
         [("reasoning_effort", &sampling.reasoning_effort), ("verbosity", &sampling.verbosity)]
     {
         match value {
-            Some(value) if model.accepts_value(name, value) => {
+            Some(value) if model.accepts_value(name, value) && refused.allows_word(name, value) => {
                 meta.insert(name.to_owned(), json!(value));
             }
             Some(_) => left_out.push(name),
             None => {}
         }
     }
-    if let Some(format) = response_format(sampling.response_format.as_ref(), model)? {
+    let format = response_format(sampling.response_format.as_ref(), model)?;
+    // Without it comes text, so it is not named.
+    let is_needless = format.as_ref().is_some_and(|format| format == "text");
+    if let Some(format) =
+        format.filter(|_| !is_needless || refused.allows_word("response_format", "text"))
+    {
         meta.insert("response_format".to_owned(), format);
     }
     Ok((Value::Object(meta), left_out))
@@ -82,10 +94,10 @@ fn response_format(format: Option<&ResponseFormat>, model: &Model) -> Result<Opt
 
 /// The messages, with instructions under the role that the model accepts, or, if it accepts none, at
 /// the head of the first user message.
-fn messages(messages: &[Message], model: &Model) -> Value {
+fn messages(messages: &[Message], instruction_role: Option<Role>) -> Value {
     let is_instruction = |m: &&Message| matches!(m.role, Role::System | Role::Developer);
     let plain = |role: Role, said: &Content| json!({"role": role.name(), "content": content(said)});
-    if let Some(role) = model.instruction_role() {
+    if let Some(role) = instruction_role {
         let fitted = messages.iter().map(|message| {
             plain(if is_instruction(&message) { role } else { message.role }, &message.content)
         });
@@ -144,7 +156,7 @@ mod tests {
         let message =
             |(role, text): &(Role, &str)| Message { role: *role, content: (*text).into() };
         let prompt = Prompt { messages: messages.iter().map(message).collect(), sampling };
-        prompt_meta(&prompt, models.find(model).unwrap()).unwrap()
+        prompt_meta(&prompt, models.find(model).unwrap(), &Refused::default()).unwrap()
     }
 
     #[test]
@@ -188,7 +200,8 @@ mod tests {
                 ..Sampling::default()
             },
         };
-        let error = prompt_meta(&prompt, models.find("gpt-4").unwrap()).unwrap_err();
+        let error =
+            prompt_meta(&prompt, models.find("gpt-4").unwrap(), &Refused::default()).unwrap_err();
         assert!(error.to_string().contains("text, json_object"), "{error}");
     }
 }

@@ -157,7 +157,9 @@ fn who_is_not_let_in_is_told_what_to_do() {
     let diagnosis = doctor(Start::new(&simulator.url()), &[]);
     assert_eq!(diagnosis.states("failed"), ["sign-in"]);
     assert_eq!(diagnosis.states("skipped"), ["prompt", "socket", "run"]);
-    assert!(diagnosis.step("sign-in")["message"].as_str().unwrap().contains("langfast2api login"));
+    let step = diagnosis.step("sign-in");
+    assert!(step["message"].as_str().unwrap().contains("no longer lets anonymous visitors in"));
+    assert!(diagnosis.advice("sign-in").contains("langfast2api login"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! second time, and what `/readyz` and the doctor say of it.
 
 use crate::simulator::{Fault, Simulator, Step};
-use crate::support::{Directory, Program, Response, Start, start};
+use crate::support::{Directory, Program, Response, Start, start, user};
 use serde_json::{Value, json};
 
 /// LangFast's new public key.
@@ -154,7 +154,8 @@ fn is_not_found(response: &Response, words: &str) {
 #[test]
 fn a_model_of_another_plan_is_a_403_of_its_own_and_a_spent_quota_stays_one() {
     let (simulator, program) = start();
-    for (status, words) in [(402, "This model requires a Pro plan"), (403, "Upgrade to Pro to use it")]
+    for (status, words) in
+        [(402, "This model requires a Pro plan"), (403, "Upgrade to Pro to use it")]
     {
         let body = json!({ "error": words }).to_string();
         simulator.fault(Step::Run, Fault::status(status).body(&body));
@@ -173,12 +174,20 @@ fn other_dialects_are_told_of_a_missing_model_in_their_own_words() {
     let (_simulator, program) = start();
     let content = "/sim error=The%20model%20`x`%20does%20not%20exist";
     let post = |path: &str, body: Value| {
-        program.request("POST", path, "Content-Type: application/json\r\n", body.to_string().as_bytes())
+        program.request(
+            "POST",
+            path,
+            "Content-Type: application/json\r\n",
+            body.to_string().as_bytes(),
+        )
     };
     let messages = json!([{"role": "user", "content": content}]);
     let anthropic =
         post("/v1/messages", json!({"model": "gpt-4o", "max_tokens": 9, "messages": messages}));
-    assert_eq!((anthropic.status, anthropic.error()["type"].clone()), (404, json!("not_found_error")));
+    assert_eq!(
+        (anthropic.status, anthropic.error()["type"].clone()),
+        (404, json!("not_found_error"))
+    );
     let responses = post("/v1/responses", json!({"model": "gpt-4o", "input": content}));
     assert_eq!(told(&responses), (404, json!("model_not_found"), Some("false")));
 }
@@ -368,4 +377,236 @@ fn a_runner_that_nothing_listens_for_is_told_from_a_network_that_is_down() {
     let start = Start::new(&simulator.url()).arg("--runner-url").arg("http://127.0.0.1:1");
     let (_, text, _) = start.arg("doctor").run();
     assert!(text.contains("the prompt runner is down"), "{text}");
+}
+
+// Parameters.
+
+/// A request that a model refuses for these parameters, and what else is in it.
+fn refusing(names: &str, more: &str, fields: Value) -> Value {
+    let mut whole = user(&format!("/sim say=Hi refuse={names} {more}"));
+    whole.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    whole
+}
+
+/// What the simulator was sent as this parameter, run by run.
+fn sent(simulator: &Simulator, parameter: &str) -> Vec<Value> {
+    simulator.runs().iter().map(|run| run["prompt_meta"][parameter].clone()).collect()
+}
+
+fn ignored(response: &Response) -> Option<&str> {
+    response.header("x-langfast2api-ignored")
+}
+
+#[test]
+fn a_parameter_that_the_model_refuses_is_left_out_of_a_second_run_and_then_of_all() {
+    for more in ["", "error_as=string", "http=400", "http=500"] {
+        for stream in [false, true] {
+            let (simulator, program) = start();
+            let fields = json!({"temperature": 0.2, "top_p": 0.5, "stream": stream});
+            let ask = || program.chat(refusing("temperature", more, fields.clone()));
+            for runs in [2, 3, 4] {
+                let response = ask();
+                assert_eq!(response.status, 200, "{more}: {}", response.text());
+                assert_eq!(ignored(&response), Some("temperature"), "{more}");
+                assert_eq!(simulator.stats().runs, runs, "the second run is made once: {more}");
+            }
+            let (none, half) = (Value::Null, json!(0.5));
+            assert_eq!(
+                sent(&simulator, "temperature"),
+                [&json!(0.2), &none, &none, &none].map(Value::clone)
+            );
+            assert_eq!(sent(&simulator, "top_p"), [&half, &half, &half, &half].map(Value::clone));
+            // Another model may take it.
+            let mut other = refusing("seed", "", fields.clone());
+            other["model"] = json!("gpt-4.1");
+            assert_eq!(ignored(&program.chat(other)), None);
+        }
+    }
+}
+
+#[test]
+fn a_stream_of_a_second_run_is_whole_and_counted_once() {
+    let (_simulator, program) = start();
+    let fields =
+        json!({"temperature": 0.2, "stream": true, "stream_options": {"include_usage": true}});
+    let (first, later) = (
+        program.chat(refusing("temperature", "", fields.clone())),
+        program.chat(refusing("temperature", "", fields)),
+    );
+    for response in [&first, &later] {
+        assert_eq!(response.streamed_text(0), "Hi");
+        assert_eq!(response.events().last().unwrap(), "[DONE]");
+    }
+    let usage = |response: &Response| response.chunks().last().unwrap()["usage"].clone();
+    assert_eq!(usage(&first), usage(&later), "the refused run costs no tokens");
+    assert_eq!(first.chunks().len(), later.chunks().len());
+}
+
+#[test]
+fn each_choice_and_each_prompt_is_run_again() {
+    let (simulator, program) = start();
+    let response = program.chat(refusing("temperature", "", json!({"temperature": 0.2, "n": 3})));
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(response.json()["choices"].as_array().unwrap().len(), 3);
+    assert_eq!((simulator.stats().runs, ignored(&response)), (6, Some("temperature")));
+
+    let (simulator, program) = start();
+    let prompt = ["/sim say=one refuse=top_p", "/sim say=two refuse=top_p"];
+    let body =
+        json!({"model": "gpt-4o", "prompt": prompt, "top_p": 0.5, "stream": true}).to_string();
+    let headers = "Content-Type: application/json\r\n";
+    let response = program.request("POST", "/v1/completions", headers, body.as_bytes());
+    let text = |index: u64| -> String {
+        let choices = response.chunks();
+        let choices = choices.iter().flat_map(|chunk| chunk["choices"].as_array().unwrap().clone());
+        choices
+            .filter(|c| c["index"] == index)
+            .map(|c| c["text"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!((text(0), text(1)), ("one".to_owned(), "two".to_owned()));
+    assert_eq!(simulator.stats().runs, 4);
+}
+
+#[test]
+fn a_model_that_refuses_more_is_tried_three_times_and_the_rest_is_learnt_by_the_next_request() {
+    let (simulator, program) = start();
+    let names = "temperature,top_p,presence_penalty,frequency_penalty";
+    let fields = json!({
+        "temperature": 0.2, "top_p": 0.5, "presence_penalty": 0.1, "frequency_penalty": 0.1,
+    });
+    let refused = program.chat(refusing(names, "", fields.clone()));
+    assert_eq!(told(&refused), (400, json!("unsupported_parameter"), Some("false")));
+    assert!(message(&refused).contains("presence_penalty"), "{}", message(&refused));
+    assert_eq!(simulator.stats().runs, 3);
+    let served = program.chat(refusing(names, "", fields));
+    assert_eq!(served.content(), "Hi");
+    assert_eq!(ignored(&served), Some("frequency_penalty, presence_penalty, temperature, top_p"));
+    assert_eq!(simulator.stats().runs, 5);
+}
+
+#[test]
+fn instructions_change_their_role_and_a_model_that_does_not_stream_answers_in_one_piece() {
+    let (simulator, program) = start();
+    let mut fields = refusing("system", "", json!({}));
+    let instructions = json!({"role": "system", "content": "Be brief."});
+    fields["messages"].as_array_mut().unwrap().insert(0, instructions);
+    let response = program.chat(fields);
+    assert_eq!((response.content(), ignored(&response)), ("Hi".to_owned(), None));
+    let role = |run: &Value| run["prompt_meta"]["messages"][0]["role"].clone();
+    assert_eq!(simulator.runs().iter().map(role).collect::<Vec<_>>(), ["system", "developer"]);
+
+    let (simulator, program) = start();
+    let error = "error=Unsupported%20value:%20'stream'%20does%20not%20support%20true%20with%20this%20model.";
+    let response = program.chat(refusing("stream", error, json!({"stream": true})));
+    assert_eq!(response.streamed_text(0), "Hi");
+    assert_eq!(sent(&simulator, "stream"), [json!(true), Value::Null]);
+}
+
+#[test]
+fn a_refused_value_leaves_the_parameters_other_values() {
+    let (simulator, program) = start();
+    let ask = |effort: &str, refuse: &str| {
+        let error = "error=Invalid%20value:%20'minimal'.%20Supported%20values%20are:%20'low'.";
+        let fields = json!({"model": "gpt-5", "reasoning_effort": effort});
+        program.chat(refusing(refuse, error, fields))
+    };
+    let refused = ask("minimal", "reasoning_effort");
+    assert_eq!((refused.content(), ignored(&refused)), ("Hi".to_owned(), Some("reasoning_effort")));
+    assert_eq!(ignored(&ask("low", "none")), None);
+    let efforts = [json!("minimal"), Value::Null, json!("low")];
+    assert_eq!(sent(&simulator, "reasoning_effort"), efforts);
+}
+
+#[test]
+fn as_many_tokens_as_the_model_gives_are_asked_for_once_it_has_said_how_many() {
+    let (simulator, program) = start();
+    let ask = |names: &str, tokens: u64| {
+        let error = "error=max_tokens%20is%20too%20large:%209000.%20This%20model%20supports%20at%20most%\
+                     204096%20completion%20tokens";
+        program.chat(refusing(names, error, json!({"max_tokens": tokens})))
+    };
+    // The simulator refuses whatever it is told, so the second run is refused as well.
+    assert_eq!(ask("max_completion_tokens", 9000).status, 200);
+    assert_eq!(ask("none", 100).status, 200);
+    let tokens = [json!(9000), json!(4096), Value::Null, Value::Null];
+    assert_eq!(sent(&simulator, "max_completion_tokens"), tokens);
+}
+
+#[test]
+fn what_gives_the_answer_its_form_is_never_left_out() {
+    let (simulator, program) = start();
+    let fields = json!({"response_format": {"type": "json_object"}});
+    let response = program.chat(refusing("response_format", "", fields));
+    assert_eq!(told(&response), (400, json!("unsupported_parameter"), Some("false")));
+    assert_eq!(simulator.stats().runs, 1);
+}
+
+#[test]
+fn where_text_has_come_nothing_is_run_again() {
+    let (simulator, program) = start();
+    let fields = json!({"temperature": 0.2});
+    let response = program.chat(refusing("temperature", "text=count fail=2", fields.clone()));
+    assert_eq!(response.status, 400);
+    assert_eq!(simulator.stats().runs, 1);
+}
+
+#[test]
+fn nothing_is_run_again_with_strict_or_if_it_is_switched_off() {
+    for args in [&["--strict"][..], &["--refused-parameters", "error"]] {
+        let simulator = Simulator::start();
+        let program = Start::new(&simulator.url()).args(args).start();
+        for more in ["", "http=400"] {
+            let response = program.chat(refusing("temperature", more, json!({"temperature": 0.2})));
+            assert_eq!(told(&response), (400, json!("unsupported_parameter"), Some("false")));
+            assert!(message(&response).contains("'temperature'"));
+        }
+        assert_eq!(simulator.stats().runs, 2, "{args:?}");
+    }
+}
+
+#[test]
+fn many_requests_learn_at_once_and_all_are_answered() {
+    let (simulator, program) = start();
+    let fields = refusing("temperature", "first=50", json!({"temperature": 0.2}));
+    let mut held: Vec<_> = (0..12).map(|_| program.chat_connection(fields.clone())).collect();
+    for connection in &mut held {
+        let response = connection.response();
+        assert_eq!(
+            (response.content(), ignored(&response)),
+            ("Hi".to_owned(), Some("temperature"))
+        );
+    }
+    assert!(simulator.stats().runs <= 24);
+    assert_eq!(program.chat(fields).status, 200);
+    let last = sent(&simulator, "temperature").pop().unwrap();
+    assert_eq!(last, Value::Null);
+}
+
+#[test]
+fn a_repair_of_tool_calls_goes_without_what_was_refused() {
+    let simulator = Simulator::start();
+    let program = Start::new(&simulator.url()).arg("--tool-repair").start();
+    let refusal = "refuse=temperature";
+    simulator.turn(json!({"sim": refusal}));
+    simulator.turn(json!({"calls": [{"name": "f", "arguments": {"a": 1}}], "sim": refusal}));
+    simulator.turn(json!({"calls": [{"name": "f", "arguments": {"a": "x"}}], "sim": refusal}));
+    let a = json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]});
+    let mut fields = user("Hi");
+    fields["temperature"] = json!(0.2);
+    fields["tools"] = json!([{"type": "function", "function": {"name": "f", "parameters": a}}]);
+    let response = program.chat(fields);
+    assert_eq!(response.header("x-langfast2api-tools"), Some("repaired"), "{}", response.text());
+    assert_eq!(ignored(&response), Some("temperature"));
+    assert_eq!(sent(&simulator, "temperature"), [json!(0.2), Value::Null, Value::Null]);
+}
+
+#[test]
+fn a_client_that_leaves_during_the_second_try_is_noticed() {
+    let (simulator, program) = start();
+    let fields = refusing("temperature", "first=300", json!({"temperature": 0.2, "stream": true}));
+    let connection = program.chat_connection(fields);
+    simulator.wait_until(|stats| stats.runs == 2);
+    drop(connection);
+    program.wait_for_log("error=client_gone");
 }

@@ -123,7 +123,10 @@ pub async fn initiate_prompt_run(
     };
     record_run(&shared, &body);
     match script.http {
-        Some(status) => error(status, "simulated"),
+        Some(status) => match script.fail {
+            Some(fail) if !script.refuse.is_empty() => error(status, &fail.message),
+            _ => error(status, "simulated"),
+        },
         None => start(shared, user, run.run_id, script).await,
     }
 }
@@ -160,6 +163,8 @@ fn script_of(shared: &Shared, meta: &PromptMeta) -> Result<Script, String> {
         return Ok(Script::failing(refusal.to_owned()));
     }
     let mut script = Script::parse(&answered(shared, meta)?, shared.settings.delay)?;
+    let refused = script.refuse.iter().find(|name| meta.carries(name)).cloned();
+    script = script.refusing(refused.as_deref());
     if meta.stream != Some(true) {
         script.pieces = script.pieces.in_one();
     }
@@ -212,6 +217,17 @@ fn read_run(shared: &Shared, user: Uuid, body: &[u8]) -> Result<InitiateRun, Str
 }
 
 impl PromptMeta {
+    /// Whether a parameter of this name is in it, or a message of this role.
+    fn carries(&self, name: &str) -> bool {
+        let has_role = |role| self.messages.iter().any(|message| message.role == role);
+        match name {
+            "stream" => self.stream.is_some(),
+            "system" => has_role(Role::System),
+            "developer" => has_role(Role::Developer),
+            _ => self.parameters.contains_key(name),
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.model.is_empty() {
             return Err("model must not be empty".to_owned());

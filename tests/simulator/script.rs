@@ -40,6 +40,8 @@ the end
   error=TEXT    its message; without fail=K it comes at once
   error_as=FORM object: "error":{"message":TEXT}; string: "error":TEXT; status: its status alone
   http=CODE     the request itself is answered with this status, and nothing runs
+  refuse=NAMES  the run fails only if it carries one of these parameters (a,b), or a message of this
+                role: in OpenAI's words, or those of error=; with http=CODE by that answer
 
 the wire
   as=FORM       payloads as object, or as string: JSON in a JSON string
@@ -79,6 +81,10 @@ pub struct Script {
     pub fail: Option<Failure>,
     /// The request is answered with this and nothing runs.
     pub http: Option<StatusCode>,
+    /// The parameters, and roles of messages, that the model does not take.
+    pub refuse: Vec<String>,
+    /// Its words about them, if not the usual ones.
+    pub refusal: Option<String>,
     pub as_string: bool,
     pub repeat: bool,
     pub stale: bool,
@@ -186,8 +192,29 @@ impl Script {
         script.pieces = words.pieces(echo, script.surrogates)?;
         script.delay = words.delay.map_or(delay, |millis| millis.0);
         script.first = words.first.map_or(script.delay, |millis| millis.0);
+        script.refusal = words.error.clone();
         script.fail = words.failure();
         Ok(script)
+    }
+
+    /// What it does with a run that carries `refused`, or with one that carries nothing that it refuses.
+    pub fn refusing(mut self, refused: Option<&str>) -> Self {
+        if self.refuse.is_empty() {
+            return self;
+        }
+        let after = self.fail.take().map_or(0, |fail| fail.after);
+        let Some(name) = refused else {
+            self.http = None;
+            return self;
+        };
+        let message = self.refusal.take().unwrap_or_else(|| match name {
+            "system" | "developer" => format!(
+                "Unsupported value: 'messages[0].role' does not support '{name}' with this model."
+            ),
+            _ => format!("Unsupported parameter: '{name}' is not supported with this model."),
+        });
+        self.fail = Some(Failure { after, message, form: ErrorForm::Object });
+        self
     }
 
     /// A run that fails at once.
@@ -212,6 +239,8 @@ impl Script {
             trim: false,
             fail: None,
             http: None,
+            refuse: Vec::new(),
+            refusal: None,
             as_string: false,
             repeat: false,
             stale: false,
@@ -249,6 +278,7 @@ impl Script {
             "error" => words.error = Some(percent_decoded(value)?),
             "error_as" => words.error_as = Some(choice(value, ErrorForm::NAMES)?),
             "http" => self.http = Some(number(value)?),
+            "refuse" => self.refuse = value.split(',').map(str::to_owned).collect(),
             "as" => self.as_string = choice(value, &[("object", false), ("string", true)])?,
             "repeat" => self.repeat = flag(value)?,
             "stale" => self.stale = flag(value)?,

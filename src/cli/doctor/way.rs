@@ -9,7 +9,9 @@ use crate::chat::{Message, Prompt, Role, Sampling};
 use crate::cli::check::Checked;
 use crate::config::{Examination, Settings};
 use crate::error::{Error, Failure, Step};
-use crate::langfast::{Deadlines, LangFast, RunClock, RunEvent, prompt_meta, wanted_always};
+use crate::langfast::{
+    Deadlines, LangFast, Refused, RunClock, RunEvent, prompt_meta, wanted_always,
+};
 use crate::net::dial::{Dialer, Endpoint, Stage};
 
 /// A clock that is further off than this may take tokens for valid that are not, or the reverse.
@@ -262,7 +264,7 @@ fn try_run(
         messages: vec![Message { role: Role::User, content: "Say ok.".into() }],
         sampling: Sampling { max_completion_tokens: Some(16), ..Sampling::default() },
     };
-    let (meta, _) = prompt_meta(&prompt, model)?;
+    let (meta, _) = prompt_meta(&prompt, model, &Refused::default())?;
     let began = Instant::now();
     let run = langfast.start(&model.slug, &meta, &wanted_always())?;
     let mut clock = RunClock::start(Deadlines::of(&settings.deadlines));
