@@ -1,8 +1,9 @@
 //! Errors by cause, and the single place that maps a cause to what the client receives: HTTP
 //! status, OpenAI's `type` and `code`, and whether a retry makes sense.
 //!
-//! A message says what happened, where, and what to do. It may quote LangFast, never a secret.
-//! [`meaning`] tells what LangFast means by a refusal, from which status, code and advice follow.
+//! Enters: a cause, with LangFast's own words where it has sent some; [`meaning`] tells what it means by them.
+//! Leaves: status, code, retry headers, and a message that says what happened, where, and what to do. It may
+//! quote LangFast, never a secret; and it may know no dialect but OpenAI's error object.
 
 pub mod meaning;
 
@@ -578,15 +579,18 @@ fn remedy_of(meaning: Meaning) -> Option<&'static str> {
 
 impl std::error::Error for Error {}
 
+/// What access tokens and secret keys begin with.
+const SECRETS: [&str; 2] = ["eyJ", "sb_secret_"];
+
 /// Makes text from LangFast fit to be shown: one line, at most 400 characters, no control
-/// characters, and nothing that looks like an access token.
+/// characters, and nothing that looks like an access token or a secret key.
 pub fn clean(words: &str) -> String {
     let mut out = String::new();
     for word in words.split_whitespace().take(120) {
         if !out.is_empty() {
             out.push(' ');
         }
-        match word.find("eyJ") {
+        match SECRETS.iter().filter_map(|secret| word.find(secret)).min() {
             Some(at) => {
                 out.push_str(&word[..at]);
                 out.push_str("[token]");

@@ -34,15 +34,18 @@
 //! 5. [`dialects::json`], [`dialects::fields`]: the fields that are known become values;
 //! 6. [`dialects::openai::request`] and its like: values become the neutral words of [`chat`];
 //! 7. [`completions`]: [`chat::media`] settles what becomes of images and files, [`chat::tools`] writes
-//!    tools as text, and `langfast::prompt_meta` leaves what the model does not take by [`chat::models`];
+//!    tools as text, and `langfast::prompt_meta` leaves what the model does not take by [`chat::models`],
+//!    or has refused (`langfast::refusals`);
 //! 8. [`langfast`]: signed in, with a prompt and a connected socket, the run is started by one call.
 //!
 //! # Where to add
 //!
 //! - A request field of chat completions: `FIELDS` and `parse` in [`dialects::openai::request`],
-//!   [`chat::Sampling`], the table in `langfast::prompt_meta`, `NUMBERS` in [`chat::models`].
+//!   [`chat::Sampling`], the table in `langfast::prompt_meta`, `NUMBERS` in [`chat::models`], and, if runs can
+//!   do without it, `DISPENSABLE` in `langfast::refusals`.
 //! - A type of part or block that is no text: the dialect's table `MEDIA`; [`chat::media`] for what is
 //!   neither image, audio nor file, and `FAMILIES` in [`chat::media::vision`] for a model that sees.
+//! - What LangFast means by a refusal: [`error::meaning`]; status, code, cause and remedy in [`error`].
 //! - An event of LangFast: [`langfast::run`], which reads it and says what it means for an answer;
 //!   [`completions::choices`] and [`completions`], if answers have to know.
 //! - A setting: `config::settings`; the flag, the variable, the key of the file and the tables of the

@@ -4,6 +4,7 @@
 //! The words are OpenAI's, which come through LangFast as they are (known of one; inferred of the others).
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
@@ -215,7 +216,7 @@ impl Refusals {
         }
         let Refused(known) = by_model.entry(model.to_owned()).or_default();
         for fact in facts.into_iter().filter(|fact| !known.contains(fact)).collect::<Vec<_>>() {
-            log::info!("{model} refuses {}, which is left out from now on", fact.name());
+            log::info!("{model} refuses {fact}, which is left out from now on");
             if known.len() >= MOST_FACTS {
                 known.clear();
             }
@@ -225,16 +226,14 @@ impl Refusals {
     }
 }
 
-impl Fact {
-    /// What is refused, without a client's value.
-    fn name(&self) -> &'static str {
+/// For the log: names no value that a client has sent.
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fact::Parameter(name) => name,
-            Fact::Word("reasoning_effort", _) => "a value of reasoning_effort",
-            Fact::Word(..) => "a value",
-            Fact::MoreTokens(_) => "as many max_completion_tokens",
-            Fact::Role(Role::System) => "the role system",
-            Fact::Role(_) => "the role developer",
+            Fact::Parameter(name) => f.write_str(name),
+            Fact::Word(name, _) => write!(f, "a value of {name}"),
+            Fact::MoreTokens(limit) => write!(f, "more max_completion_tokens than {limit}"),
+            Fact::Role(role) => write!(f, "the role {}", role.name()),
         }
     }
 }

@@ -76,7 +76,8 @@ fn a_run_of_a_model_that_does_not_take_a_parameter_fails_as_the_models_maker_say
     let model = json!([{"slug": "gpt-5", "parameters": {"temperature": true, "stream": true,
         "message_types": ["developer", "user"]}}]);
     std::fs::write(&path, model.to_string()).unwrap();
-    let program = Start::new(&simulator.url()).arg("--models").arg(&path).start();
+    let start = Start::new(&simulator.url()).arg("--models").arg(&path);
+    let program = start.args(["--refused-parameters", "error"]).start();
     let mut fields = streamed("Hi");
     fields["model"] = json!("gpt-5");
     fields["temperature"] = json!(0.5);

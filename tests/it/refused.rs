@@ -321,49 +321,52 @@ fn the_doctors_first_failing_line_names_the_cause_and_the_next_the_remedy() {
     let status = |status, body: &Value| Fault::status(status).body(&body.to_string()).times(9);
     let said = |words: &str| json!({ "error": words });
     let gone = said("The model `gpt-5` has been deprecated, learn more here: https://x");
-    let refused = |step, fault: Fault| move |simulator: &Simulator| simulator.fault(step, fault);
-    let situations: Vec<(Box<dyn FnOnce(&Simulator)>, &str, &str)> = vec![
-        (Box::new(|simulator| simulator.change_key(NEW_KEY)), "public key", "--anon-key"),
+    // The first is a key that was changed.
+    let situations = [
+        (None, "public key", "--anon-key"),
         (
-            Box::new(refused(Step::SignUp, status(422, &no_anonymous))),
+            Some((Step::SignUp, status(422, &no_anonymous))),
             "no longer lets anonymous visitors in",
             "langfast2api login",
         ),
         (
-            Box::new(refused(Step::Run, status(403, &said("Please log in")))),
+            Some((Step::Run, status(403, &said("Please log in")))),
             "Please log in",
             "langfast2api login",
         ),
-        (Box::new(refused(Step::Run, status(400, &gone))), "has been deprecated", "--import"),
+        (Some((Step::Run, status(400, &gone))), "has been deprecated", "--import"),
         (
-            Box::new(refused(Step::Run, status(403, &said("Upgrade to Pro to use gpt-5")))),
+            Some((Step::Run, status(403, &said("Upgrade to Pro to use gpt-5")))),
             "Upgrade to Pro",
             "Take another model",
         ),
         (
-            Box::new(refused(Step::SignUp, status(402, &restricted))),
+            Some((Step::SignUp, status(402, &restricted))),
             "restricted by its host",
             "not your quota",
         ),
         (
-            Box::new(refused(Step::Run, status(503, &json!({"code": "BOOT_ERROR"})))),
+            Some((Step::Run, status(503, &json!({"code": "BOOT_ERROR"})))),
             "function did not start",
             "try again in a moment",
         ),
         (
-            Box::new(refused(Step::Run, status(404, &json!({"code": "NOT_FOUND"})))),
+            Some((Step::Run, status(404, &json!({"code": "NOT_FOUND"})))),
             "renamed or removed",
             "newer version",
         ),
         (
-            Box::new(refused(Step::Connect, Fault::status(503).times(9))),
+            Some((Step::Connect, Fault::status(503).times(9))),
             "connect to the prompt runner",
             "is down",
         ),
     ];
-    for (strike, cause, remedy) in situations {
+    for (fault, cause, remedy) in situations {
         let (simulator, state) = (Simulator::start(), Directory::new());
-        strike(&simulator);
+        match fault {
+            Some((step, fault)) => simulator.fault(step, fault),
+            None => simulator.change_key(NEW_KEY),
+        }
         let (line, advice) = first_failure(&simulator, &["--run"], &state);
         assert!(line.contains(cause), "{cause} in {line}");
         assert!(advice.contains(remedy), "{remedy} in {advice}");
@@ -599,6 +602,19 @@ fn a_repair_of_tool_calls_goes_without_what_was_refused() {
     assert_eq!(response.header("x-langfast2api-tools"), Some("repaired"), "{}", response.text());
     assert_eq!(ignored(&response), Some("temperature"));
     assert_eq!(sent(&simulator, "temperature"), [json!(0.2), Value::Null, Value::Null]);
+}
+
+#[test]
+fn what_is_left_out_when_the_head_is_sent_already_is_in_the_log() {
+    let (simulator, program) = start();
+    let prompt = ["/sim say=one", "/sim say=two refuse=top_p first=300"];
+    let body =
+        json!({"model": "gpt-4o", "prompt": prompt, "top_p": 0.5, "stream": true}).to_string();
+    let headers = "Content-Type: application/json\r\n";
+    let response = program.request("POST", "/v1/completions", headers, body.as_bytes());
+    assert!(response.text().contains("two") && response.text().ends_with("data: [DONE]\n\n"));
+    assert_eq!((ignored(&response), simulator.stats().runs), (None, 3));
+    program.wait_for_log("too late for x-langfast2api-ignored: top_p");
 }
 
 #[test]

@@ -241,7 +241,9 @@ impl From<&Error> for ErrorObject {
             Some(
                 code @ ("context_length_exceeded" | "insufficient_quota" | "rate_limit_exceeded"),
             ) => code,
-            _ if report.kind == "invalid_request_error" => "invalid_prompt",
+            _ if ["invalid_request_error", "permission_error"].contains(&report.kind) => {
+                "invalid_prompt"
+            }
             _ => "server_error",
         };
         ErrorObject { code, message: error.to_string() }
