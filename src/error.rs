@@ -573,6 +573,7 @@ fn remedy_of(meaning: Meaning) -> Option<&'static str> {
             "Take another model (GET /v1/models lists what is known here), or sign in with an account \
              whose plan has this one (`langfast2api login`)",
         ),
+        Meaning::Quota => Some("Wait until LangFast renews the quota, or see its plans"),
         _ => None,
     }
 }
@@ -601,5 +602,56 @@ pub fn clean(words: &str) -> String {
     match out.char_indices().nth(400) {
         Some((end, _)) => format!("{}…", &out[..end]),
         None => out,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(message: &str) -> Error {
+        Error::upstream(Step::Run, Failure::Refused(message.to_owned()))
+    }
+
+    #[test]
+    fn a_message_is_its_headline_and_its_remedy() {
+        let operator =
+            Failure::NeedsOperator("the session is over. Sign in. Then go on".to_owned());
+        let operator = Error::upstream(Step::SignIn, operator);
+        let gone = refused("The model `x` does not exist.");
+        for (error, headline, remedy) in [
+            (operator, "Could not sign in: the session is over", "Sign in. Then go on"),
+            (
+                gone,
+                "LangFast failed to run the prompt: The model `x` does not exist.",
+                "Take another",
+            ),
+        ] {
+            assert_eq!(error.headline(), headline);
+            let (whole, told) = (error.to_string(), error.remedy().unwrap());
+            assert!(told.starts_with(remedy) && whole.ends_with(told), "{whole}");
+            assert!(!whole.contains(".."), "{whole}");
+        }
+        let other = refused("boom");
+        assert_eq!((other.to_string(), other.remedy()), (other.headline(), None));
+    }
+
+    #[test]
+    fn a_refusal_by_the_platform_is_told_in_words_and_by_its_code() {
+        let (message, retry_after) = (None, None);
+        let code = Some("IDLE_TIMEOUT".to_owned());
+        let failure = Failure::Status { status: 504, code, message, retry_after };
+        let headline = Error::upstream(Step::StartRun, failure).headline();
+        assert!(headline.contains("did not answer in the time"), "{headline}");
+        assert!(
+            headline.contains("HTTP 504") && headline.ends_with(": IDLE_TIMEOUT"),
+            "{headline}"
+        );
+    }
+
+    #[test]
+    fn no_token_and_no_secret_key_is_shown() {
+        let words = clean("one eyJhbGciOi.x two=sb_secret_abc three");
+        assert_eq!(words, "one [token] two=[token] three");
     }
 }

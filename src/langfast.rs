@@ -287,7 +287,9 @@ impl LangFast {
             return Err(error.clone());
         }
         let created = self.api.create_prompt(&grant.access_token, model, unwanted);
-        *creating = created.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        // But what is said of this model is not about theirs.
+        let of_all = created.as_ref().err().filter(|error| !is_about_model(error));
+        *creating = of_all.map(|error| (Instant::now(), error.clone()));
         let id = created?;
         self.session.set_prompt_id(grant, Some(&id));
         Ok(LangFastPrompt { id, is_kept: false })
@@ -305,6 +307,10 @@ fn is_refused_token(error: &Error) -> bool {
     let is_401 =
         matches!(error, Error::Upstream { failure: Failure::Status { status: 401, .. }, .. });
     is_401 && !matches!(error.meaning(), Some(Meaning::PublicKey | Meaning::IssuedInFuture))
+}
+
+fn is_about_model(error: &Error) -> bool {
+    matches!(error.meaning(), Some(Meaning::NoSuchModel | Meaning::Plan))
 }
 
 /// Whether a run was refused because of the prompt it names. Inferred: how LangFast says so is not

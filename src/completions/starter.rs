@@ -155,3 +155,34 @@ impl KeptPrompt {
         &self.prompt
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{Message, Role};
+    use crate::config::Settings;
+    use crate::langfast::wanted_always;
+
+    #[test]
+    fn prompts_are_kept_as_far_as_there_is_memory_for_them() {
+        let settings = Settings::of_flags(&["--state-dir", "/nowhere"]);
+        let starter = Starter {
+            langfast: Arc::new(LangFast::new(&settings.langfast).unwrap()),
+            models: Arc::new(settings.serving.read_models().unwrap()),
+            model: "gpt-4o".to_owned(),
+            second_tries: Some(Arc::default()),
+            unwanted: wanted_always(),
+            request_id: String::new(),
+        };
+        let content = "x".repeat(KEPT / 2);
+        let messages = vec![Message { role: Role::User, content }];
+        let prompt = Arc::new(Prompt { messages, ..Prompt::default() });
+        let (first, second) = (starter.keep(&prompt), starter.keep(&prompt));
+        assert!(first.is_some() && second.is_some());
+        assert!(starter.keep(&prompt).is_none());
+        drop(first);
+        assert!(starter.keep(&prompt).is_some());
+        let none = Starter { second_tries: None, ..starter };
+        assert!(none.keep(&prompt).is_none(), "there is no second try to keep it for");
+    }
+}

@@ -113,9 +113,12 @@ impl Said<'_> {
         match (step, self.status) {
             (Step::CreatePrompt, Some(404)) => self.code == "PGRST202",
             (Step::StartRun, Some(404)) => {
+                // The function itself may say that of what it was asked to run, and its own name is about a
+                // prompt too.
+                let others = words.0.replace("initiate-prompt-run", "it");
+                let is_other = Words(&others).have(&["prompt", "model", "deployment"]);
                 words.have(&["function was not found", "function not found"])
-                    // The function itself may say that of what it was asked to run.
-                    || self.code == "NOT_FOUND" && !words.have(&["prompt", "model", "deployment"])
+                    || self.code == "NOT_FOUND" && !is_other
             }
             _ => false,
         }
@@ -259,7 +262,9 @@ impl Words<'_> {
         let invalid = self.0.split("invalid model").skip(1).any(|rest| {
             rest.trim().is_empty() || rest.starts_with([':', '.', ',']) || is_quoted(rest)
         });
-        self.have(&KNOWN) || invalid || self.sentences_on_models().any(is_over)
+        // PostgreSQL's words, where a table of models does not have it.
+        let is_key = self.have(&["foreign key constraint"]) && self.have(&["model"]);
+        self.have(&KNOWN) || invalid || is_key || self.sentences_on_models().any(is_over)
     }
 
     /// What follows on the word "model", up to the sentence's end. The name of a model may hold full stops.
@@ -347,6 +352,7 @@ mod tests {
             "DeploymentNotFound",
             "The API deployment for this resource does not exist. If you created it just now, wait.",
             "gpt-9 is not a valid model ID",
+            "insert on table \"prompts\" violates foreign key constraint \"prompts_model_fkey\"",
         ] {
             assert_eq!(of_run(words), Some(Meaning::NoSuchModel), "{words}");
             for status in [400, 403, 404, 500] {
@@ -451,6 +457,8 @@ mod tests {
         let words = "Requested function was not found";
         assert_eq!(start(404, "NOT_FOUND", words), Some(Meaning::NoFunction));
         assert_eq!(start(404, "NOT_FOUND", ""), Some(Meaning::NoFunction));
+        let named = start(404, "NOT_FOUND", "There is no initiate-prompt-run");
+        assert_eq!(named, Some(Meaning::NoFunction));
         assert_eq!(start(404, "NOT_FOUND", "Prompt not found"), None);
         let rpc = meaning(Step::CreatePrompt, Some(404), "PGRST202", "Could not find the function");
         assert_eq!(rpc, Some(Meaning::NoFunction));

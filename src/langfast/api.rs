@@ -168,7 +168,7 @@ impl Api {
         let call = ApiCall { step: Step::SignIn, path, bearer: self.key_as_bearer(), unwanted };
         let answer = self.post(&call, &body)?;
         serde_json::from_slice(&answer)
-            .map_err(|_| not_understood(Step::SignIn, "no session in it"))
+            .map_err(|_| not_understood(Step::SignIn, &answer, "no session in it"))
     }
 
     /// The key as the bearer of calls for which nobody is signed in. Only a legacy key is a JWT and may be
@@ -207,7 +207,7 @@ impl Api {
         serde_json::from_slice::<String>(&answer)
             .ok()
             .filter(|id| !id.is_empty())
-            .ok_or_else(|| not_understood(Step::CreatePrompt, "no prompt id in it"))
+            .ok_or_else(|| not_understood(Step::CreatePrompt, &answer, "no prompt id in it"))
     }
 
     /// Starts a run of `prompt_meta` under an existing prompt (known).
@@ -259,10 +259,11 @@ impl Api {
             other => other,
         })?;
         let Jobs { jobs } = serde_json::from_slice(&answer)
-            .map_err(|_| not_understood(Step::StartRun, "no jobs in it"))?;
+            .map_err(|_| not_understood(Step::StartRun, &answer, "no jobs in it"))?;
         // One test case makes one job.
         let job = jobs.into_iter().next();
-        let job_id = job.ok_or_else(|| not_understood(Step::StartRun, "no job in it"))?.job_id;
+        let job_id =
+            job.ok_or_else(|| not_understood(Step::StartRun, &answer, "no job in it"))?.job_id;
         Ok(Started { run_id, job_id })
     }
 
@@ -382,8 +383,14 @@ fn test_cases() -> Value {
     json!([{"name": "API Test Case", "variables": []}])
 }
 
-fn not_understood(step: Step, what: &str) -> Error {
-    Error::upstream(step, Failure::Malformed(what.to_owned()))
+/// The failure of a call whose answer of success is none: what it says of an error, or else what is
+/// missing.
+fn not_understood(step: Step, answer: &[u8], missing: &str) -> Error {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or(Value::Null);
+    let text = |path: &str| answer.pointer(path).and_then(Value::as_str);
+    let said = text("/error/message").or(text("/error")).map(clean).filter(|said| !said.is_empty());
+    let malformed = || Failure::Malformed(missing.to_owned());
+    Error::upstream(step, said.map_or_else(malformed, Failure::Refused))
 }
 
 /// Whether a failed call may be made again: when it was certainly not carried out, or when being

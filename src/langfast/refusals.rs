@@ -243,6 +243,7 @@ mod tests {
     use super::*;
     use crate::chat::models::{BUILT_IN, Models};
     use crate::error::{Failure, Step};
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn everything() -> Sent {
@@ -410,6 +411,17 @@ mod tests {
                 !refused.allows_word("reasoning_effort", &effort.to_string()),
                 "the last counts"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_model_says_only_what_was_sent_is_left_out(
+            words in "(Unsupported (value|parameter)|Unknown parameter|Invalid value): ['a-z_.\\[\\]0-9 ]{0,60}",
+        ) {
+            let sent = Sent::of(&json!({"top_p": 0.5}));
+            let left_out = facts(&sent, &words);
+            prop_assert!(left_out.iter().all(|fact| *fact == Fact::Parameter("top_p")), "{left_out:?}");
         }
     }
 

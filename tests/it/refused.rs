@@ -152,6 +152,15 @@ fn is_not_found(response: &Response, words: &str) {
 }
 
 #[test]
+fn a_refusal_with_the_status_of_success_is_one_all_the_same() {
+    let (simulator, program) = start();
+    let words = "The model `gpt-4o` does not exist";
+    let body = json!({ "error": words }).to_string();
+    simulator.fault(Step::Run, Fault::status(200).body(&body));
+    is_not_found(&program.ask("Hi"), words);
+}
+
+#[test]
 fn a_model_of_another_plan_is_a_403_of_its_own_and_a_spent_quota_stays_one() {
     let (simulator, program) = start();
     for (status, words) in
@@ -232,7 +241,7 @@ fn what_the_platform_of_functions_says_in_its_header_has_the_right_status() {
 fn a_function_that_is_gone_says_so_and_no_other_prompt_is_made_for_it() {
     let (simulator, program) = start();
     assert_eq!(program.ask("Hi").content(), "Hi");
-    let body = r#"{"code":"NOT_FOUND","message":"Requested function was not found"}"#;
+    let body = r#"{"code":"NOT_FOUND","message":"There is no function initiate-prompt-run"}"#;
     simulator.fault(Step::Run, Fault::status(404).header("sb-error-code", "NOT_FOUND").body(body));
     let message = message(&program.ask("Hi"));
     assert!(message.contains("renamed") && message.contains("newer version"), "{message}");
@@ -550,8 +559,10 @@ fn where_text_has_come_nothing_is_run_again() {
     let (simulator, program) = start();
     let fields = json!({"temperature": 0.2});
     let response = program.chat(refusing("temperature", "text=count fail=2", fields.clone()));
-    assert_eq!(response.status, 400);
-    assert_eq!(simulator.stats().runs, 1);
+    assert_eq!((response.status, simulator.stats().runs), (400, 1));
+    // Nothing was learnt of it either: models refuse before they write.
+    let response = program.chat(refusing("temperature", "", fields));
+    assert_eq!((response.status, simulator.stats().runs), (200, 3));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::chat::models::Model;
 use crate::chat::{Message, Prompt, Role, Sampling};
 use crate::cli::check::Checked;
 use crate::config::{Examination, Settings};
+use crate::error::meaning::Meaning;
 use crate::error::{Error, Failure, Step};
 use crate::langfast::{
     Deadlines, LangFast, Refused, RunClock, RunEvent, prompt_meta, wanted_always,
@@ -156,6 +157,11 @@ fn failed(error: &Error) -> Outcome {
 /// What to do, where the error's own words do not say it.
 fn advice(error: &Error) -> Option<&'static str> {
     let Error::Upstream { step, failure } = error else { return None };
+    if let Some(Meaning::Parameter | Meaning::Value) = error.meaning() {
+        return Some(
+            "The server leaves out what a model refuses, and tries again (--refused-parameters)",
+        );
+    }
     Some(match failure {
         Failure::NeedsOperator(_) => return None,
         Failure::HoldOff { .. } => {
