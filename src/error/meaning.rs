@@ -415,7 +415,7 @@ mod tests {
             "Legacy API keys are disabled",
             "Invalid API key",
             "Unregistered API key",
-            "No (Your legacy API keys (anon, service_role) were disabled on 2026-12-01)",
+            "Your legacy API keys (anon, service_role) were disabled on 2026-12-01",
         ] {
             for step in [Step::SignIn, Step::CreatePrompt, Step::StartRun] {
                 assert_eq!(

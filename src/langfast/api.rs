@@ -448,20 +448,16 @@ impl ApiAnswer {
         let text = |path: &str| body.pointer(path).and_then(Value::as_str);
         let code = text("/error_code").or(text("/code")).or(text("/error/code"));
         let plain = std::str::from_utf8(&self.body).ok().filter(|text| is_plain_message(text));
-        let message = ["/msg", "/message", "/error/message", "/error_description", "/error"]
-            .into_iter()
-            .find_map(text)
-            .or(plain)
-            .map(clean)
-            .filter(|message| !message.is_empty());
-        let hint = text("/hint").map(clean).filter(|hint| !hint.is_empty());
+        // A hint is for the owner of the project, so it counts only where nothing else is said.
+        let message =
+            ["/msg", "/message", "/error/message", "/error_description", "/error", "/hint"]
+                .into_iter()
+                .find_map(text)
+                .or(plain);
         Failure::Status {
             status: self.status,
             code: code.or(self.code.as_deref()).map(clean),
-            message: match (message, hint) {
-                (Some(message), Some(hint)) => Some(format!("{message} ({hint})")),
-                (message, hint) => message.or(hint),
-            },
+            message: message.map(clean).filter(|message| !message.is_empty()),
             retry_after: self.retry_after,
         }
     }
@@ -571,9 +567,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_stands_behind_the_message() {
+    fn a_hint_counts_only_where_nothing_else_is_said() {
         let body = r#"{"message":"Legacy API keys are disabled","hint":"They were disabled on …"}"#;
-        let (_, message) = read(body);
-        assert_eq!(message.unwrap(), "Legacy API keys are disabled (They were disabled on …)");
+        assert_eq!(read(body).1.unwrap(), "Legacy API keys are disabled");
+        let body = r#"{"message":null,"hint":"Your legacy API keys were disabled"}"#;
+        assert_eq!(read(body).1.unwrap(), "Your legacy API keys were disabled");
     }
 }

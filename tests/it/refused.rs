@@ -58,7 +58,7 @@ fn each_text_of_a_refused_key_means_the_same() {
         (Step::SignUp, json!({"message": "Unregistered API key"})),
         (Step::SignUp, json!({"code": "UNAUTHORIZED_LEGACY_JWT", "message": "Invalid JWT"})),
         (Step::CreatePrompt, json!({"message": "Legacy API keys are disabled"})),
-        (Step::Run, json!({"message": "No", "hint": "Your legacy API keys were disabled"})),
+        (Step::Run, json!({"hint": "Your legacy API keys were disabled"})),
     ] {
         let (simulator, program) = start();
         simulator.fault(step, Fault::status(401).body(&body.to_string()).times(100));
