@@ -168,14 +168,14 @@ mod tests {
         let settings = Settings::of_flags(&["--state-dir", "/nowhere"]);
         let starter = Starter {
             langfast: Arc::new(LangFast::new(&settings.langfast).unwrap()),
-            models: Arc::new(settings.serving.read_models().unwrap()),
+            models: Arc::new(settings.model_source().read().unwrap().models),
             model: "gpt-4o".to_owned(),
             second_tries: Some(Arc::default()),
             unwanted: wanted_always(),
             request_id: String::new(),
         };
         let content = "x".repeat(KEPT / 2);
-        let messages = vec![Message { role: Role::User, content }];
+        let messages = vec![Message { role: Role::User, content: content.into() }];
         let prompt = Arc::new(Prompt { messages, ..Prompt::default() });
         let (first, second) = (starter.keep(&prompt), starter.keep(&prompt));
         assert!(first.is_some() && second.is_some());
