@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 
 use crate::chat::json_mode::{self, Verdict};
 use crate::chat::media::{self, Images, vision};
-use crate::chat::models::Models;
+use crate::chat::models::{Model, Models};
 use crate::chat::tools::{self, Plan};
 use crate::chat::usage::estimate_prompt;
 use crate::chat::{ChatRequest, FinishReason, Prompt, ResponseFormat, Usage};
@@ -60,8 +60,8 @@ pub struct Completions {
 /// The facts of a completion that are logged.
 #[derive(Debug, Default)]
 pub struct CompletionRecord {
-    /// LangFast's name of the model.
-    pub model: Option<String>,
+    /// The model.
+    pub model: Option<Arc<Model>>,
     /// Time from the request to the first text.
     pub first_text: Option<Duration>,
     /// The state of tool calls, and whether text behind them was left out.
@@ -79,7 +79,7 @@ impl Completions {
     /// The step that failed, and how.
     pub fn create(
         &self,
-        models: &Arc<Models>,
+        models: &Models,
         mut request: CompletionRequest,
         answer: &mut Answer,
         record: &mut CompletionRecord,
@@ -87,9 +87,8 @@ impl Completions {
         let [first, ..] = &request.chats[..] else {
             return Err(Error::Internal("a request without a chat".to_owned()));
         };
-        let model =
-            models.find(&first.model).ok_or_else(|| Error::NoSuchModel(first.model.clone()))?;
-        record.model = Some(model.slug.clone());
+        let model = models.serve(&first.model)?;
+        record.model = Some(model.clone());
         let (stops, format) = (first.stop.clone(), first.sampling.response_format.clone());
         let mut left_out = Vec::new();
         for chat in &mut request.chats {
@@ -97,11 +96,10 @@ impl Completions {
             left_out.extend(media::settle(&mut chat.turns, &model.slug, question)?);
         }
         let plans: Vec<Plan> =
-            request.chats.iter_mut().map(|chat| tools::plan(chat, model)).collect();
+            request.chats.iter_mut().map(|chat| tools::plan(chat, &model)).collect();
         let starter = Starter {
             langfast: self.langfast.clone(),
-            models: models.clone(),
-            model: model.slug.clone(),
+            model: model.clone(),
             second_tries: self.second_tries.clone().filter(|_| !self.strict),
             unwanted: self.unwanted(answer),
             request_id: answer.exchange().request_id.clone(),
@@ -126,7 +124,7 @@ impl Completions {
             ignored,
             head_is_out: false,
             record: std::mem::take(record),
-            pace: self.vitals.pace(&model.slug),
+            pace: self.vitals.pace(model.label()),
             began: answer.exchange().accepted,
             dialect: request.dialect,
         })
@@ -135,13 +133,12 @@ impl Completions {
     /// Estimates the tokens of a request's prompt, its tools included; starts no run.
     ///
     /// # Errors
-    /// There is no such model.
+    /// No model serves the name.
     pub fn estimate(&self, models: &Models, request: &ChatRequest) -> Result<u64, Error> {
-        let model =
-            models.find(&request.model).ok_or_else(|| Error::NoSuchModel(request.model.clone()))?;
+        let model = models.serve(&request.model)?;
         let mut request = request.clone();
         media::settle(&mut request.turns, &model.slug, None)?;
-        Ok(prompt_tokens(&tools::plan(&mut request, model).prompt, &model.slug))
+        Ok(prompt_tokens(&tools::plan(&mut request, &model).prompt, &model.slug))
     }
 
     /// Creates a reader for each choice, and frees what the readers do not need of the prompts.
@@ -178,7 +175,7 @@ impl Completions {
             runs.extend(std::iter::repeat_n((&*plan.prompt, fitted), request.n));
         }
         if let (true, Some(first)) = (self.strict, ignored.first_field()) {
-            let model = &starter.model;
+            let model = &starter.model.slug;
             let message = format!("`{first}` would have no effect with the model `{model}`");
             return Err(Error::unsupported(first, message));
         }
@@ -457,7 +454,7 @@ impl Reply {
     fn run_again(&mut self, at: usize, reason: FinishReason) -> bool {
         let prompt = self.tool_repair.then(|| self.readers[at].repair(reason));
         let Some(prompt) = prompt.flatten() else { return false };
-        self.repair_tokens[at] = prompt_tokens(&prompt, &self.starter.model);
+        self.repair_tokens[at] = prompt_tokens(&prompt, &self.starter.model.slug);
         self.choices.restart(at, self.starter.start(Arc::new(prompt), 0));
         true
     }

@@ -118,7 +118,7 @@ fn settings_of(command: &str) -> &'static [&'static str] {
             "request_timeout",
         ],
         "logout" | "whoami" => &["config", "state_dir", "supabase_url"],
-        "models" => &["config", "models", "model_aliases", "state_dir"],
+        "models" => &["config", "models", "model_aliases", "unknown_models", "state_dir"],
         _ => &[],
     }
 }

@@ -456,7 +456,9 @@ impl fmt::Display for Headline<'_> {
             Error::Forbidden(message) => f.write_str(message),
             Error::NoSuchModel(model) => write!(
                 f,
-                "The model `{model}` does not exist here. GET /v1/models lists those that do."
+                "The model `{model}` is not listed here: GET /v1/models lists those that are. A request for \
+                 it is sent to LangFast with --unknown-models try, which is the default; --model-aliases \
+                 {model}=NAME serves it with the model NAME."
             ),
             Error::NoSuchUrl(request) => write!(f, "Unknown request URL: {request}"),
             Error::WrongMethod { method, allow } => {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use langfast2api::chat::models::shutdowns::Day;
 use langfast2api::cli::check::{self, Checked};
 use langfast2api::cli::{commands, doctor, import, manual};
 use langfast2api::completions::Completions;
@@ -73,7 +74,9 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Some(Command::Models(command)) => match &command.import {
             Some(from) => import::import(&settings.model_source(), from, command)?,
             None if command.reset => import::reset(&settings.model_source())?,
-            None => commands::models(&settings.model_source().read()?, command.json)?,
+            None => {
+                commands::models(&settings.model_source().read()?, &Day::today(), command.json)?;
+            }
         },
         Some(Command::Completions { shell }) => manual::completions(*shell)?,
         Some(Command::Man) => manual::man_page()?,
@@ -88,7 +91,7 @@ fn serve(settings: &Settings) -> Result<()> {
     let descriptors = raise_descriptor_limit();
     let Checked { models, list, mut access, langfast, body_memory, .. } = check::check(settings)?;
     settings.given.warnings().iter().for_each(|warning| log::warn!("{warning}"));
-    list.log("serving");
+    list.log("serving", &models);
     let limits = limits(&settings.limits, body_memory, descriptors);
     let (stop, stopping) = crossbeam_channel::bounded(0);
     let vitals = Arc::new(Vitals::default());
@@ -110,9 +113,14 @@ fn serve(settings: &Settings) -> Result<()> {
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
         access.restrict_hosts();
     }
-    let models = ModelsInUse::new(settings.model_source(), models, &list);
-    let open_metrics = settings.clients.metrics_open;
-    let service = Arc::new(Service { models, completions, access, vitals, open_metrics });
+    let service = Arc::new(Service {
+        models: ModelsInUse::new(settings.model_source(), models, &list),
+        all_models: settings.serving.all_models,
+        completions,
+        access,
+        vitals,
+        open_metrics: settings.clients.metrics_open,
+    });
     let server = Server::start(listeners, service.clone(), limits)?;
     manager::keep_telling(server.health())?;
     manager::ready();
@@ -143,7 +151,7 @@ fn warm_up(service: &Arc<Service>) {
     let service = service.clone();
     let warm_up = move || {
         let models = service.models.current();
-        let Some(model) = models.iter().next() else { return };
+        let Some(model) = models.preferred(&Day::today()) else { return };
         match service.completions.langfast.warm_up(&model.slug) {
             Ok(()) => log::debug!("warm: signed in and connected"),
             Err(error) => log::warn!("could not warm up: {error}"),

@@ -143,6 +143,7 @@ mod tests {
         let Listed { models, list } = source.read().unwrap();
         let service = Service {
             models: ModelsInUse::new(source, models, &list),
+            all_models: false,
             completions,
             access: Access::default(),
             vitals: Arc::default(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use langfast2api::chat::ChatRequest;
 use langfast2api::chat::media::{Images, newest_question, settle};
-use langfast2api::chat::models::{BUILT_IN, Models, import};
+use langfast2api::chat::models::{BUILT_IN, Models, Unknown, import};
 use langfast2api::chat::tools::{Piece, forced, marked};
 use langfast2api::dialects::anthropic;
 use langfast2api::dialects::openai::{request, responses};
@@ -469,7 +469,7 @@ fn what_is_copied_as_a_list_of_models_is_refused_or_can_be_served() {
         let copied = mutated(rng, COPIED, JSON_WORDS);
         let Ok(found) = import::find(&copied) else { return };
         let plan = import::plan(found, BUILT_IN, rng.bool()).unwrap();
-        assert!(Models::parse(&plan.json, &[]).is_ok(), "{}", plan.json);
+        assert!(Models::parse(&plan.json, &[], Unknown::Refuse).is_ok(), "{}", plan.json);
         // What is kept is what was found.
         let again =
             import::plan(import::find(plan.json.as_bytes()).unwrap(), &plan.json, false).unwrap();

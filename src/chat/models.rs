@@ -1,20 +1,53 @@
-//! models.json: LangFast's own model records, and what each model accepts.
+//! The models: LangFast's own records of them (models.json), what each accepts, and what a name means.
+//!
+//! - `records`: reads a models.json
+//! - `stand_in`: what is taken to be true of a model that the list does not hold
+//! - [`shutdowns`]: when OpenAI shuts models down
+//! - `today`: what the list says on a day
 
 pub mod import;
 mod records;
+pub mod shutdowns;
+mod stand_in;
+mod today;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub use self::today::{Accepted, Listed, Warning};
+
 use self::records::Record;
+use self::shutdowns::Shutdown;
 use crate::chat::Role;
+use crate::error::{Error, clean};
 
 /// The records that the binary carries, LangFast's as of October 2025.
 pub const BUILT_IN: &str = include_str!("../../models.json");
+
+/// What metrics count a model under that only clients name: they could name any number.
+pub const UNLISTED: &str = "other";
+
+/// Most names of which the log says once what stands in for them.
+const MOST_TOLD: usize = 100;
+
+/// `owned_by` of a model of which no maker is known.
+const UNKNOWN_PROVIDER: &str = "langfast";
+/// `created_at` of a model of which no time is known, as Anthropic's API has it.
+const EPOCH: &str = "1970-01-01T00:00:00Z";
+
+/// What becomes of a request for a model that is neither listed nor an alias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// LangFast is asked for it by that name.
+    #[default]
+    Try,
+    /// The request is refused.
+    Refuse,
+}
 
 /// One model.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +58,7 @@ pub struct Model {
     pub name: String,
     /// Who makes it, as `owned_by`.
     pub provider: String,
-    /// Unix time of its record.
+    /// Unix time of its record; 0 if it has none.
     pub created: u64,
     /// The same as RFC 3339 has it.
     pub created_at: String,
@@ -33,6 +66,21 @@ pub struct Model {
     pub versions: Vec<String>,
     /// LangFast's `parameters`: what is absent is not accepted.
     parameters: Map<String, Value>,
+    source: Source,
+}
+
+/// Where that is from which is known of a model.
+#[derive(Clone, Debug, PartialEq)]
+enum Source {
+    /// From LangFast's record of it.
+    Record,
+    /// From the record of a model that it is taken to be like; from none if none is near.
+    Guess {
+        /// That model's slug.
+        like: Option<String>,
+        /// Whether the operator has set its name, as an alias, and not only a client.
+        is_set: bool,
+    },
 }
 
 impl Model {
@@ -41,8 +89,20 @@ impl Model {
         !matches!(self.parameters.get(parameter), None | Some(Value::Null | Value::Bool(false)))
     }
 
-    /// Whether `parameter`'s list of values holds `value`.
+    /// Whether a run of this model may carry `parameter` with this value, if a request asks for it.
+    ///
+    /// Of a model without a record the values are not known: whatever is asked for goes through, so that
+    /// the model itself refuses it or not. `response_format` goes through even where the parameter is not
+    /// known: left out, the answer would be silently of another form than the client reads; a refusal of
+    /// ours would rest on a guess.
     pub fn accepts_value(&self, parameter: &str, value: &str) -> bool {
+        let is_guess = matches!(self.source, Source::Guess { .. });
+        let may_be = is_guess && (self.accepts(parameter) || parameter == "response_format");
+        may_be || self.lists(parameter, value)
+    }
+
+    /// Whether `parameter`'s list of values holds `value`: enough to send it unasked.
+    pub fn lists(&self, parameter: &str, value: &str) -> bool {
         self.values(parameter).any(|listed| listed == value)
     }
 
@@ -52,44 +112,56 @@ impl Model {
         list.into_iter().flatten().filter_map(Value::as_str)
     }
 
-    /// The most tokens an answer may have, if the record says so.
+    /// The most tokens an answer may have, if its own record says so.
     pub fn max_completion_tokens(&self) -> Option<u64> {
-        self.parameters.get("max_completion_tokens")?.get("max_value")?.as_u64()
+        match self.source {
+            Source::Record => {
+                self.parameters.get("max_completion_tokens")?.get("max_value")?.as_u64()
+            }
+            Source::Guess { .. } => None,
+        }
     }
 
     /// The role that instructions go under; `None` when the model takes them only from the user.
     pub fn instruction_role(&self) -> Option<Role> {
         [Role::Developer, Role::System]
             .into_iter()
-            .find(|role| self.accepts_value("message_types", role.name()))
+            .find(|role| self.lists("message_types", role.name()))
     }
-}
 
-/// What a model accepts, as it is listed for people and for the page.
-#[derive(Debug, Serialize)]
-pub struct Accepted<'a> {
-    /// LangFast's name for it.
-    pub id: &'a str,
-    /// The other names that mean it: dated versions, then aliases.
-    pub names: Vec<&'a str>,
-    /// Whether its text comes piece by piece.
-    pub streams: bool,
-    /// The most tokens of an answer.
-    pub max_completion_tokens: Option<u64>,
-    /// The parameters that take a number.
-    pub numbers: Vec<&'static str>,
-    /// The parameters that take a word, and the words.
-    pub words: BTreeMap<&'static str, Vec<&'a str>>,
+    /// What metrics count it under: from a short list, whatever clients send.
+    pub fn label(&self) -> &str {
+        match self.source {
+            Source::Guess { is_set: false, .. } => UNLISTED,
+            Source::Record | Source::Guess { .. } => &self.slug,
+        }
+    }
+
+    /// The end of the model on OpenAI's API, if one is announced.
+    pub fn shutdown(&self) -> Option<Shutdown> {
+        self.shutdown_of(&self.slug)
+    }
+
+    /// The same for one of its names: a dated version has an end of its own.
+    fn shutdown_of(&self, name: &str) -> Option<Shutdown> {
+        let may_be_openais = ["openai", UNKNOWN_PROVIDER].contains(&self.provider.as_str());
+        let of = |name| shutdowns::of(name).filter(|_| may_be_openais);
+        let version = self.versions.iter().find(|version| *version == name);
+        version.and_then(|version| of(version)).or_else(|| of(&self.slug))
+    }
 }
 
 /// All models, by every name that means one.
 #[derive(Debug)]
 pub struct Models {
-    list: Vec<Model>,
+    list: Vec<Arc<Model>>,
     by_name: HashMap<String, usize>,
-    aliases: HashMap<String, usize>,
+    aliases: BTreeMap<String, Arc<Model>>,
     /// What names may begin with, and a `*`; the longest first.
-    patterns: Vec<(String, usize)>,
+    patterns: Vec<(String, Arc<Model>)>,
+    unknown: Unknown,
+    /// Names that are not listed and that the log has told of.
+    told: Mutex<BTreeSet<String>>,
 }
 
 /// Why models cannot be used, in words.
@@ -112,85 +184,145 @@ impl std::error::Error for BadModels {}
 
 impl Models {
     /// Reads a models.json and `asked=served` aliases. An asked one that ends in `*` means every name
-    /// that is otherwise unknown and begins so.
+    /// that is otherwise unknown and begins so. A served one may be of a model that is not listed, if such
+    /// are tried.
     ///
     /// Records whose `status` is not `public` are left out: LangFast does not offer them.
     ///
     /// # Errors
     /// When the file is not a list of records, holds no model or one twice, or an alias names none or
     /// stands twice.
-    pub fn parse(json: &str, aliases: &[String]) -> Result<Models, BadModels> {
+    pub fn parse(json: &str, aliases: &[String], unknown: Unknown) -> Result<Models, BadModels> {
         let records = records::read(json).map_err(BadModels::File)?;
         let public: Vec<Record> = records.into_iter().filter(Record::is_public).collect();
         if public.is_empty() {
             return Err(BadModels::File("there is no record of a public model in it".to_owned()));
         }
         let by_name = by_name(&public).map_err(BadModels::File)?;
-        let list = public.into_iter().map(Model::from).collect();
-        let mut models = Models { list, by_name, aliases: HashMap::new(), patterns: Vec::new() };
-        for alias in aliases.iter().filter(|alias| !alias.trim().is_empty()) {
-            models.add_alias(alias).map_err(BadModels::Aliases)?;
-        }
-        models.patterns.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
+        let list = public.into_iter().map(|record| Arc::new(Model::from(record))).collect();
+        let mut models = Models {
+            list,
+            by_name,
+            aliases: BTreeMap::new(),
+            patterns: Vec::new(),
+            unknown,
+            told: Mutex::default(),
+        };
+        models.add_aliases(aliases).map_err(BadModels::Aliases)?;
         Ok(models)
     }
 
-    fn add_alias(&mut self, alias: &str) -> Result<(), String> {
-        let bad = |why: &str| format!("`{}`: {why}", alias.trim());
-        let (asked, served) = alias.split_once('=').ok_or_else(|| bad("write ASKED=SERVED"))?;
-        let (asked, served) = (asked.trim(), served.trim());
-        let at = *self.by_name.get(served).ok_or_else(|| bad("no such model is served"))?;
-        if asked.is_empty() {
-            return Err(bad("write ASKED=SERVED"));
-        }
-        let twice = match asked.ends_with('*') {
-            true => {
-                let twice = self.patterns.iter().any(|(pattern, _)| pattern == asked);
-                self.patterns.push((asked.to_owned(), at));
-                twice
+    fn add_aliases(&mut self, aliases: &[String]) -> Result<(), String> {
+        let aliases = aliases.iter().map(|alias| alias.trim()).filter(|alias| !alias.is_empty());
+        let pair = |alias| split_alias(alias).ok_or(format!("`{alias}`: write ASKED=SERVED"));
+        let pairs: Vec<(&str, &str)> = aliases.map(pair).collect::<Result<_, _>>()?;
+        for (asked, served) in &pairs {
+            let bad = |why: &str| format!("`{asked}={served}`: {why}");
+            let is_alias = pairs.iter().any(|(other, _)| other == served);
+            let model = match self.by_name.get(*served) {
+                Some(at) => self.list[*at].clone(),
+                None if is_alias => return Err(bad("that is an alias too; name its model")),
+                None if self.unknown == Unknown::Try && stand_in::is_name(served) => {
+                    Arc::new(self.guess(served, true))
+                }
+                None => return Err(bad("no such model is served")),
+            };
+            if !self.add_alias(asked, model) {
+                return Err(bad(&format!("`{asked}` stands in the list twice")));
             }
-            false => self.aliases.insert(asked.to_owned(), at).is_some(),
-        };
-        if twice { Err(bad(&format!("`{asked}` stands in the list twice"))) } else { Ok(()) }
+        }
+        self.patterns.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
+        Ok(())
     }
 
-    /// The model that `name` means: an alias, a slug, a dated version, or else whatever the longest
-    /// beginning of it that is an alias stands for.
-    pub fn find(&self, name: &str) -> Option<&Model> {
-        let named = self.aliases.get(name).or_else(|| self.by_name.get(name));
+    /// False if there is such an alias already.
+    fn add_alias(&mut self, asked: &str, model: Arc<Model>) -> bool {
+        if !asked.ends_with('*') {
+            return self.aliases.insert(asked.to_owned(), model).is_none();
+        }
+        let is_new = self.patterns.iter().all(|(pattern, _)| pattern != asked);
+        self.patterns.push((asked.to_owned(), model));
+        is_new
+    }
+
+    /// The model that `name` is known to mean: an alias, a slug, a dated version, or else whatever the
+    /// longest beginning of it that is an alias stands for.
+    pub fn find(&self, name: &str) -> Option<&Arc<Model>> {
+        let listed = || self.by_name.get(name).map(|at| &self.list[*at]);
         let fits = |pattern: &str| name.starts_with(pattern.trim_end_matches('*'));
         let begun = || self.patterns.iter().find(|(pattern, _)| fits(pattern));
-        let at = named.or_else(|| begun().map(|(_, at)| at))?;
-        Some(&self.list[*at])
+        self.aliases.get(name).or_else(listed).or_else(|| begun().map(|(_, model)| model))
     }
 
-    /// What each model accepts, in the file's order.
-    pub fn accepted(&self) -> impl Iterator<Item = Accepted<'_>> {
-        const NUMBERS: [&str; 4] =
-            ["temperature", "top_p", "presence_penalty", "frequency_penalty"];
-        const WORDS: [&str; 3] = ["reasoning_effort", "verbosity", "response_format"];
-        self.list.iter().enumerate().map(|(at, model)| {
-            let aliases = self.aliases.iter().filter(move |(_, of)| **of == at);
-            let mut aliases: Vec<&str> = aliases.map(|(name, _)| name.as_str()).collect();
-            aliases.sort_unstable();
-            let patterns = self.patterns.iter().filter(|(_, of)| *of == at);
-            aliases.extend(patterns.map(|(pattern, _)| pattern.as_str()));
-            let words = WORDS.map(|name| (name, model.values(name).collect::<Vec<_>>()));
-            Accepted {
-                id: &model.slug,
-                names: model.versions.iter().map(String::as_str).chain(aliases).collect(),
-                streams: model.accepts("stream"),
-                max_completion_tokens: model.max_completion_tokens(),
-                numbers: NUMBERS.into_iter().filter(|name| model.accepts(name)).collect(),
-                words: words.into_iter().filter(|(_, values)| !values.is_empty()).collect(),
+    /// The model that serves a request for `name`: the one that it is known to mean, or else, if such are
+    /// tried, one of that name which is taken to be like the nearest that is listed.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchModel`], or [`Error::Invalid`] for what is no model's name.
+    pub fn serve(&self, name: &str) -> Result<Arc<Model>, Error> {
+        let model = match self.find(name) {
+            Some(model) => model.clone(),
+            None if !stand_in::is_name(name) => return Err(no_name()),
+            None if self.unknown == Unknown::Refuse => return Err(no_such_model(name)),
+            None => Arc::new(self.guess(name, false)),
+        };
+        self.tell(&model);
+        Ok(model)
+    }
+
+    fn guess(&self, slug: &str, is_set: bool) -> Model {
+        stand_in::of(slug, self.list.iter().map(|model| &**model), is_set)
+    }
+
+    /// Logs, once for each of the first names, what stands in for a model that is not listed.
+    fn tell(&self, model: &Model) {
+        let Source::Guess { like, .. } = &model.source else { return };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= MOST_TOLD || !told.insert(model.slug.clone()) {
+            return;
+        }
+        let last = if told.len() == MOST_TOLD {
+            " (of further such names the log says nothing)"
+        } else {
+            ""
+        };
+        drop(told);
+        let name = clean(&model.slug);
+        match like {
+            Some(like) => {
+                log::info!("the model {name} is not listed: it is tried, as one like {like}{last}")
             }
-        })
+            None => log::info!(
+                "the model {name} is not listed, nor one like it: it is tried with what every model takes{last}"
+            ),
+        }
     }
 
     /// All models in the file's order.
-    pub fn iter(&self) -> impl Iterator<Item = &Model> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {
         self.list.iter()
     }
+}
+
+fn split_alias(alias: &str) -> Option<(&str, &str)> {
+    let (asked, served) = alias.split_once('=')?;
+    let (asked, served) = (asked.trim(), served.trim());
+    (!asked.is_empty()).then_some((asked, served))
+}
+
+/// The error for a model that is not listed, where that is what counts.
+pub fn no_such_model(name: &str) -> Error {
+    // A client may send megabytes.
+    Error::NoSuchModel(clean(name))
+}
+
+fn no_name() -> Error {
+    let longest = stand_in::LONGEST_NAME;
+    let message = format!(
+        "`model` is no name of a model: it must be 1 to {longest} bytes of letters, digits and punctuation, \
+         without spaces. GET /v1/models lists the models."
+    );
+    Error::invalid("model", message)
 }
 
 /// Which record each name means. A model's own name wins over another's version.
@@ -226,14 +358,15 @@ impl From<Record> for Model {
         Model {
             name: record.name.unwrap_or_else(|| record.slug.clone()),
             slug: record.slug,
-            provider: record.provider.unwrap_or_else(|| "langfast".to_owned()),
+            provider: record.provider.unwrap_or_else(|| UNKNOWN_PROVIDER.to_owned()),
             created: created.unwrap_or(0),
             created_at: match created {
                 Some(_) => format!("{}Z", &created_at[.."YYYY-MM-DDThh:mm:ss".len()]),
-                None => "1970-01-01T00:00:00Z".to_owned(),
+                None => EPOCH.to_owned(),
             },
             versions: record.versions,
             parameters: record.parameters,
+            source: Source::Record,
         }
     }
 }
@@ -251,7 +384,7 @@ mod tests {
 
     fn built_in(aliases: &[&str]) -> Result<Models, BadModels> {
         let aliases: Vec<String> = aliases.iter().map(|alias| alias.to_string()).collect();
-        Models::parse(BUILT_IN, &aliases)
+        Models::parse(BUILT_IN, &aliases, Unknown::Refuse)
     }
 
     #[test]
@@ -331,16 +464,77 @@ mod tests {
         }
         let twice = "[{\"slug\": \"a\"},\n{\"slug\": \"b\"},\n{\"slug\": \"a\"}]";
         assert_eq!(
-            Models::parse(twice, &[]).unwrap_err().to_string(),
+            Models::parse(twice, &[], Unknown::Refuse).unwrap_err().to_string(),
             "record 3 (line 3, `a`): `slug` is that of record 1 (line 1, `a`) too; remove one of the two"
         );
         let version = "[{\"slug\": \"a\", \"versions\": [\"v\", \"v\"]},
                         {\"slug\": \"b\", \"versions\": [\"v\"]}]";
-        let error = Models::parse(version, &[]).unwrap_err().to_string();
+        let error = Models::parse(version, &[], Unknown::Refuse).unwrap_err().to_string();
         assert!(error.starts_with("record 2 (line 2, `b`): `versions` has `v`"), "{error}");
         // What LangFast does not offer is in nobody's way.
         let hidden = "[{\"slug\": \"a\"}, {\"slug\": \"a\", \"status\": \"hidden\"}]";
-        assert!(Models::parse(hidden, &[]).is_ok());
+        assert!(Models::parse(hidden, &[], Unknown::Refuse).is_ok());
+    }
+
+    #[test]
+    fn an_alias_may_lead_to_a_model_that_is_not_listed_if_such_are_tried() {
+        let aliases = |aliases: &[&str]| {
+            let aliases: Vec<String> = aliases.iter().map(|alias| alias.to_string()).collect();
+            Models::parse(BUILT_IN, &aliases, Unknown::Try)
+        };
+        let models = aliases(&["fast=gpt-6-mini", "claude-*=gpt-6-luna"]).unwrap();
+        for (name, slug) in
+            [("fast", "gpt-6-mini"), ("claude-x", "gpt-6-luna"), ("gpt-6-nano", "gpt-6-nano")]
+        {
+            assert_eq!(models.serve(name).unwrap().slug, slug);
+        }
+        // What the operator has set makes labels, what a client sends does not.
+        let label = |name| models.serve(name).unwrap().label().to_owned();
+        assert_eq!([label("fast"), label("gpt-4o")], ["gpt-6-mini", "gpt-4o"]);
+        assert_eq!([label("gpt-6-mini"), label("nonsense")], [UNLISTED, UNLISTED]);
+        for bad in ["fast=", "fast=gpt 6", "=gpt-6"] {
+            assert!(aliases(&[bad]).is_err(), "{bad}");
+        }
+        let chain = aliases(&["a=b", "b=gpt-4o"]).unwrap_err().to_string();
+        assert!(chain.contains("`a=b`: that is an alias too"), "{chain}");
+    }
+
+    #[test]
+    fn a_name_that_is_not_listed_is_tried_or_refused_and_what_is_none_is_refused() {
+        let models = |unknown| Models::parse(BUILT_IN, &[], unknown).unwrap();
+        let (trying, refusing) = (models(Unknown::Try), models(Unknown::Refuse));
+        assert_eq!(trying.serve("gpt-6-luna").unwrap().slug, "gpt-6-luna");
+        assert!(trying.find("gpt-6-luna").is_none());
+        let refusal = refusing.serve("gpt-6-luna").unwrap_err();
+        assert_eq!(refusal, Error::NoSuchModel("gpt-6-luna".to_owned()));
+        for way_out in ["--model-aliases", "--unknown-models try", "GET /v1/models"] {
+            assert!(refusal.to_string().contains(way_out), "{refusal}");
+        }
+        for models in [trying, refusing] {
+            assert_eq!(models.serve("gpt-4o-2024-08-06").unwrap().slug, "gpt-4o");
+            for name in ["Hi there", "a\nb", &"x".repeat(200)] {
+                let refusal = models.serve(name).unwrap_err();
+                assert_eq!(refusal.report().status, 400, "{name}");
+                assert!(!refusal.to_string().contains(name), "{refusal}");
+            }
+        }
+        assert!(no_such_model(&"x".repeat(1_000_000)).to_string().len() < 2000);
+    }
+
+    #[test]
+    fn a_model_that_is_gone_is_served_all_the_same() {
+        for name in ["gpt-4.5-preview", "o1-mini", "gpt-4-0314"] {
+            for unknown in [Unknown::Try, Unknown::Refuse] {
+                assert!(Models::parse(BUILT_IN, &[], unknown).unwrap().serve(name).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_million_names_the_first_are_told_and_no_more_kept() {
+        let models = Models::parse(BUILT_IN, &[], Unknown::Try).unwrap();
+        (0..10_000).for_each(|number| drop(models.serve(&format!("gpt-{number}-x"))));
+        assert_eq!(models.told.lock().unwrap().len(), MOST_TOLD);
     }
 
     #[test]
@@ -355,7 +549,7 @@ mod tests {
         for json in
             ["", "{}", "[]", "[{\"name\":\"x\"}]", "[{\"slug\":\"x\",\"status\":\"hidden\"}]"]
         {
-            assert!(Models::parse(json, &[]).is_err(), "{json}");
+            assert!(Models::parse(json, &[], Unknown::Refuse).is_err(), "{json}");
         }
     }
 }

@@ -77,7 +77,8 @@ pub fn plan(request: &mut ChatRequest, model: &Model) -> Plan {
         let messages = words.messages(turns, words.about_the_past());
         return Plan::without_tools(Prompt { messages, sampling });
     }
-    let takes_schema = model.accepts_value("response_format", "json_schema");
+    // Nobody has asked for a schema: it is used where the model is known to take one.
+    let takes_schema = model.lists("response_format", "json_schema");
     let forced = takes_schema.then(|| forced::form(&tools)).flatten();
     let (form, format, instructions) = match forced {
         Some((form, format)) => {

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::chat::models::Models;
+use crate::chat::models::shutdowns::Day;
 use crate::config::given::{Given, Origin};
 use crate::config::model_list::{Listed, ModelList};
 use crate::config::secrets::Secret;
@@ -96,6 +97,8 @@ impl fmt::Display for Checked {
         let warnings = self.given.warnings().iter().chain(self.list.remarks());
         let warnings = warnings.chain(&outlook.warnings);
         warnings.into_iter().try_for_each(|warning| write!(f, "\nbut {warning}"))?;
+        let of_models = self.models.warnings(&Day::today());
+        of_models.iter().try_for_each(|warning| write!(f, "\nbut {warning}"))?;
         let rows = self.rows();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
         let [names, values] = [0, 1].map(|column| width(column).unwrap_or(0));

@@ -3,6 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
 
 use crate::chat::models::Accepted;
+use crate::chat::models::shutdowns::Day;
 use crate::config::model_list::Listed;
 use crate::langfast::{Credentials, Session};
 
@@ -70,35 +71,43 @@ fn tell(warnings: &[String]) -> Result<()> {
     warnings.iter().try_for_each(|warning| say(&format!("Note: {warning}")))
 }
 
-/// Lists the models with what each accepts, as a table for people or as JSON. Which list they are of goes to
-/// standard error, so that the output is the table alone.
+/// Lists the models with what each accepts and until when, as a table for people or as JSON. Which list they
+/// are of goes to standard error, so that the output is the table alone.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn models(Listed { models, list }: &Listed, json: bool) -> Result<()> {
-    let accepted: Vec<Accepted> = models.accepted().collect();
+pub fn models(Listed { models, list }: &Listed, today: &Day, json: bool) -> Result<()> {
+    let accepted = models.accepted(today);
     list.remarks().for_each(|remark| eprintln!("Note: {remark}"));
     if json {
         return say(&serde_json::to_string_pretty(&accepted)?);
     }
     eprintln!("{list}");
-    let head = ["MODEL", "TOKENS", "STREAMED", "ALSO CALLED", "ACCEPTS"].map(str::to_owned);
-    let rows: Vec<[String; 5]> = [head].into_iter().chain(accepted.iter().map(row)).collect();
+    let head =
+        ["MODEL", "SHUTDOWN", "TOKENS", "STREAMED", "ALSO CALLED", "ACCEPTS"].map(str::to_owned);
+    let rows: Vec<[String; 6]> = [head].into_iter().chain(accepted.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths = [0, 1, 2, 3].map(|column| width(column).unwrap_or(0));
-    for [model, tokens, streamed, names, accepts] in &rows {
-        let [a, b, c, d] = widths;
-        say(&format!("{model:a$}  {tokens:>b$}  {streamed:c$}  {names:d$}  {accepts}"))?;
+    let widths = [0, 1, 2, 3, 4].map(|column| width(column).unwrap_or(0));
+    for [model, end, tokens, streamed, names, accepts] in &rows {
+        let [a, b, c, d, e] = widths;
+        say(&format!("{model:a$}  {end:b$}  {tokens:>c$}  {streamed:d$}  {names:e$}  {accepts}"))?;
     }
+    // Beside the table, so that a program can read that.
+    models.warnings(today).iter().for_each(|warning| eprintln!("Note: {warning}"));
     Ok(())
 }
 
-fn row(model: &Accepted) -> [String; 5] {
+fn row(model: &Accepted) -> [String; 6] {
     let words = model.words.iter().map(|(name, values)| format!("{name}={}", values.join("|")));
     let accepts: Vec<String> =
         model.numbers.iter().map(|name| (*name).to_owned()).chain(words).collect();
     [
         model.id.to_owned(),
+        match model.shutdown_date {
+            Some(date) if model.is_shut_down => format!("{date} (gone)"),
+            Some(date) => date.to_owned(),
+            None => "-".to_owned(),
+        },
         model.max_completion_tokens.map_or("-".to_owned(), |most| most.to_string()),
         if model.streams { "yes" } else { "no" }.to_owned(),
         model.names.join(", "),

@@ -397,7 +397,7 @@ pub fn add_part(choice: &mut Choice, part: Part) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::models::{BUILT_IN, Models};
+    use crate::chat::models::{BUILT_IN, Models, Unknown};
     use crate::chat::{ChatRequest, Role, Sampling, Tool, ToolChoice, Tools, Turn, tools};
     use proptest::prelude::*;
     use serde_json::json;
@@ -427,7 +427,7 @@ mod tests {
             n: 1,
             ignored: Vec::new(),
         };
-        let models = Models::parse(BUILT_IN, &[]).unwrap();
+        let models = Models::parse(BUILT_IN, &[], Unknown::Refuse).unwrap();
         Arc::new(tools::plan(&mut request, models.find("gpt-3.5-turbo").unwrap()))
     }
 

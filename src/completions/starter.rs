@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::budget::{Budget, Share};
 use crate::chat::Prompt;
-use crate::chat::models::Models;
+use crate::chat::models::Model;
 use crate::error::Error;
 use crate::langfast::{LangFast, Refusals, Sent, Subscription, Unwanted, prompt_meta};
 use crate::observe::logger;
@@ -63,10 +63,8 @@ pub type Starting = Receiver<Result<StartedRun, Error>>;
 pub struct Starter {
     /// The client of LangFast.
     pub langfast: Arc<LangFast>,
-    /// All models.
-    pub models: Arc<Models>,
-    /// LangFast's name of the request's model.
-    pub model: String,
+    /// The request's model.
+    pub model: Arc<Model>,
     /// `None` if a refused parameter is an error.
     pub second_tries: Option<Arc<SecondTries>>,
     /// When the request's answer is not wanted any more.
@@ -81,10 +79,9 @@ impl Starter {
     /// # Errors
     /// See [`prompt_meta`].
     pub fn fit(&self, prompt: &Prompt) -> Result<Fitted, Error> {
-        let unknown = || Error::NoSuchModel(self.model.clone());
-        let model = self.models.find(&self.model).ok_or_else(unknown)?;
-        let refused = self.second_tries.as_ref().map(|tries| tries.refusals.of(&model.slug));
-        let (meta, left_out) = prompt_meta(prompt, model, &refused.unwrap_or_default())?;
+        let tries = self.second_tries.as_ref();
+        let refused = tries.map(|tries| tries.refusals.of(&self.model.slug)).unwrap_or_default();
+        let (meta, left_out) = prompt_meta(prompt, &self.model, &refused)?;
         Ok((Arc::new(meta), left_out))
     }
 
@@ -104,7 +101,7 @@ impl Starter {
             let (meta, left_out) = fitted;
             tries += 1;
             let sent = Sent::of(&meta);
-            match self.langfast.start(&self.model, &meta, &self.unwanted) {
+            match self.langfast.start(&self.model.slug, &meta, &self.unwanted) {
                 Ok(subscription) => {
                     return Ok(StartedRun { subscription, sent, left_out, tries });
                 }
@@ -137,7 +134,7 @@ impl Starter {
     /// run without what was refused may be tried.
     pub fn may_try_again(&self, error: &Error, sent: &Sent, tries: usize) -> bool {
         let Some(second_tries) = &self.second_tries else { return false };
-        second_tries.refusals.learn(&self.model, error, sent) && tries < MOST_TRIES
+        second_tries.refusals.learn(&self.model.slug, error, sent) && tries < MOST_TRIES
     }
 
     /// Keeps a prompt for a second try, if there is one and memory for it.
@@ -168,8 +165,7 @@ mod tests {
         let settings = Settings::of_flags(&["--state-dir", "/nowhere"]);
         let starter = Starter {
             langfast: Arc::new(LangFast::new(&settings.langfast).unwrap()),
-            models: Arc::new(settings.model_source().read().unwrap().models),
-            model: "gpt-4o".to_owned(),
+            model: settings.model_source().read().unwrap().models.serve("gpt-4o").unwrap(),
             second_tries: Some(Arc::default()),
             unwanted: wanted_always(),
             request_id: String::new(),

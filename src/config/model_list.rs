@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{BadSetting, ServingSettings, Settings};
 use crate::chat::models::import::{LIST_LIMIT, as_of};
-use crate::chat::models::{BUILT_IN, BadModels, Models};
+use crate::chat::models::shutdowns::Day;
+use crate::chat::models::{BUILT_IN, BadModels, Models, Unknown};
 
 /// The imported list's file in the state directory.
 const IMPORTED: &str = "models.json";
@@ -123,7 +124,9 @@ impl ModelSource {
     pub fn before_import(&self) -> (String, &'static str) {
         let imported = self.imported.as_ref().and_then(|path| {
             let text = read_file(path).ok()?;
-            Models::parse(&text, &[]).is_ok().then_some((text, "the list imported before"))
+            Models::parse(&text, &[], Unknown::Refuse)
+                .is_ok()
+                .then_some((text, "the list imported before"))
         });
         imported.unwrap_or_else(|| (BUILT_IN.to_owned(), "the built-in list"))
     }
@@ -133,10 +136,12 @@ impl ModelSource {
     /// # Errors
     /// A record, or an alias, cannot be used.
     pub fn parse(&self, text: &str, place: &str) -> Result<Models, BadSetting> {
-        Models::parse(text, &self.serving.model_aliases).map_err(|error| match error {
-            BadModels::Aliases(why) => self.serving.given.bad("model_aliases", why),
-            BadModels::File(why) => BadSetting(format!("{place}: {why}")),
-        })
+        Models::parse(text, &self.serving.model_aliases, self.serving.unknown_models).map_err(
+            |error| match error {
+                BadModels::Aliases(why) => self.serving.given.bad("model_aliases", why),
+                BadModels::File(why) => BadSetting(format!("{place}: {why}")),
+            },
+        )
     }
 
     fn set(&self, path: &Path) -> Result<Listed, BadSetting> {
@@ -191,11 +196,13 @@ impl ModelList {
         self.problem.iter().chain(&self.note)
     }
 
-    /// Logs which list counts, behind a word for what is done with it, and what should be known.
-    pub fn log(&self, word: &str) {
+    /// Logs which list counts, behind a word for what is done with it, and what should be known of it and
+    /// of its `models`.
+    pub fn log(&self, word: &str, models: &Models) {
         self.problem.iter().for_each(|problem| log::error!("{problem}"));
         self.note.iter().for_each(|note| log::warn!("{note}"));
         log::info!("{word}: {self}");
+        models.warnings(&Day::today()).iter().for_each(|warning| log::warn!("{warning}"));
     }
 }
 

@@ -6,13 +6,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, PossibleValue};
 use clap::{Args, ValueEnum};
 
 use super::given::Given;
 use super::secrets::{self, Places, Secret};
 use super::{BadSetting, values};
 use crate::chat::media::Images;
+use crate::chat::models::Unknown;
 use crate::observe::logger::LogFormat;
 
 /// LangFast's publishable ("anon") key: its web page hands it to every visitor.
@@ -69,10 +70,18 @@ pub struct ServingSettings {
     #[arg(long, value_name = "FILE")]
     pub models: Option<PathBuf>,
 
-    /// Further names for models: ASKED=SERVED,… ; claude-*=gpt-5 serves every unknown name that begins
-    /// so, *=gpt-5 every unknown one.
+    /// Further names for models: ASKED=SERVED,… ; claude-*=gpt-6-luna serves every unknown name that
+    /// begins so, *=gpt-6-luna every unknown one.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub model_aliases: Vec<String>,
+
+    /// What becomes of a request for a model that is neither listed nor an alias.
+    #[arg(long, default_value = "try", value_name = "WHAT", value_enum)]
+    pub unknown_models: Unknown,
+
+    /// List models that OpenAI has shut down, too; they can be asked for in any case.
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    pub all_models: bool,
 
     /// What to log: error, warn, info, debug or trace, or as module=level,….
     #[arg(long, default_value = DEFAULT_LOG, value_name = "LEVEL", value_parser = values::levels)]
@@ -321,6 +330,21 @@ impl Settings {
         self.limits.given = given.clone();
         self.langfast.given = given.clone();
         self.given = given;
+    }
+}
+
+impl ValueEnum for Unknown {
+    fn value_variants<'a>() -> &'a [Unknown] {
+        &[Unknown::Try, Unknown::Refuse]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Unknown::Try => {
+                PossibleValue::new("try").help("LangFast is asked for it by that very name")
+            }
+            Unknown::Refuse => PossibleValue::new("refuse").help("it is answered with 404"),
+        })
     }
 }
 

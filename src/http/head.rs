@@ -96,6 +96,16 @@ impl Head {
         self.target.split('?').next().unwrap_or_default()
     }
 
+    /// The value of a field of the query, as it is written there: of the first one of that name.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        let (_, query) = self.target.split_once('?')?;
+        query
+            .split('&')
+            .filter_map(|field| field.split_once('='))
+            .find(|(n, _)| *n == name)
+            .map(|(_, v)| v)
+    }
+
     /// Refuses a body whose announced length exceeds the limit.
     pub fn check_size(&self, limits: &Limits) -> Result<(), Error> {
         match self.body {

@@ -71,14 +71,15 @@ pub fn prompt_meta(
 /// string for `json_object`, OpenAI's object for `json_schema`.
 fn response_format(format: Option<&ResponseFormat>, model: &Model) -> Result<Option<Value>, Error> {
     let format = format.unwrap_or(&ResponseFormat::Text);
+    if *format == ResponseFormat::Text {
+        // Every model's own: said where it is known to be understood.
+        return Ok(model.lists("response_format", format.name()).then(|| json!(format.name())));
+    }
     if model.accepts_value("response_format", format.name()) {
         return Ok(Some(match format {
             ResponseFormat::JsonSchema(object) => object.clone(),
             other => json!(other.name()),
         }));
-    }
-    if *format == ResponseFormat::Text {
-        return Ok(None);
     }
     let taken: Vec<&str> = model.values("response_format").collect();
     Err(Error::unsupported(
@@ -141,7 +142,7 @@ fn image(image: &Image) -> Value {
 mod tests {
     use super::*;
     use crate::chat::Sampling;
-    use crate::chat::models::{BUILT_IN, Models};
+    use crate::chat::models::{BUILT_IN, Models, Unknown};
 
     fn fit(model: &str, sampling: Sampling) -> (Value, Vec<&'static str>) {
         fit_messages(model, sampling, &[(Role::System, "Be brief."), (Role::User, "Hi")])
@@ -152,7 +153,7 @@ mod tests {
         sampling: Sampling,
         messages: &[(Role, &str)],
     ) -> (Value, Vec<&'static str>) {
-        let models = Models::parse(BUILT_IN, &[]).unwrap();
+        let models = Models::parse(BUILT_IN, &[], Unknown::Refuse).unwrap();
         let message =
             |(role, text): &(Role, &str)| Message { role: *role, content: (*text).into() };
         let prompt = Prompt { messages: messages.iter().map(message).collect(), sampling };
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_form_of_answer_that_the_model_cannot_give_is_refused() {
-        let models = Models::parse(BUILT_IN, &[]).unwrap();
+        let models = Models::parse(BUILT_IN, &[], Unknown::Refuse).unwrap();
         let prompt = Prompt {
             messages: vec![Message { role: Role::User, content: "Hi".into() }],
             sampling: Sampling {

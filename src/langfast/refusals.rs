@@ -241,7 +241,7 @@ impl fmt::Display for Fact {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::models::{BUILT_IN, Models};
+    use crate::chat::models::{BUILT_IN, Models, Unknown};
     use crate::error::{Failure, Step};
     use proptest::prelude::*;
     use serde_json::json;
@@ -427,7 +427,7 @@ mod tests {
 
     #[test]
     fn instructions_go_under_the_other_role_and_then_under_none() {
-        let models = Models::parse(BUILT_IN, &[]).unwrap();
+        let models = Models::parse(BUILT_IN, &[], Unknown::Refuse).unwrap();
         let model = |name| models.find(name).unwrap();
         let of = |roles: &[Role]| Refused(roles.iter().map(|role| Fact::Role(*role)).collect());
         let (system, developer) = (Role::System, Role::Developer);

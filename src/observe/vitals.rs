@@ -2,7 +2,7 @@
 //! defined here with its description for Prometheus (`server::metrics`); the status page shows a
 //! few.
 //!
-//! Label values come from short lists of our own (routes, models.json, causes), never from a
+//! Label values come from short lists of our own (routes, models.json and aliases, causes), never from a
 //! request, so that no client can create series at will. They are looked up once for each request;
 //! each token costs only an atomic addition or two.
 
@@ -23,6 +23,7 @@ pub use histogram::Histogram;
 pub use upstream::{Loss, Upstream};
 
 use crate::chat::Usage;
+use crate::chat::models::UNLISTED;
 use crate::error::Error;
 
 /// Number of latest times to the first token that are kept.
@@ -40,9 +41,6 @@ const GAP: [f64; 13] =
 
 /// Label value where there is no route, model or step.
 const NONE: &str = "none";
-/// Label value for a model that is not in models.json.
-const OTHER: &str = "other";
-
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The server's counters since its start.
@@ -169,7 +167,7 @@ impl StreamPace {
 pub struct AnsweredRequest<'a> {
     /// The route's canonical path; `None` if the URL has no route.
     pub route: Option<&'static str>,
-    /// The model's name in models.json; `None` if it is not there.
+    /// The model's label; `None` if it is not known.
     pub model: Option<&'a str>,
     /// The answer's status; `None` if no answer has begun.
     pub status: Option<u16>,
@@ -220,7 +218,7 @@ impl Vitals {
     pub fn note_request(&self, ended: &AnsweredRequest<'_>) {
         let model = match (ended.model, ended.error) {
             (Some(model), _) => model,
-            (None, Some(Error::NoSuchModel(_))) => OTHER,
+            (None, Some(Error::NoSuchModel(_))) => UNLISTED,
             (None, _) => NONE,
         };
         // Without a status no answer has begun, since the client has gone.
@@ -305,8 +303,8 @@ impl Vitals {
     fn register_requests(&self, registry: &mut Registry) {
         registry.register(
             "langfast2api_requests",
-            "Requests by route, model and status, refused ones included. Model: of models.json; \
-             other if it is not there; none if the request has none or was refused before",
+            "Requests by route, model and status, refused ones included. Model: of models.json or an alias; \
+             other if it is only in a request; none if the request has none or was refused before",
             self.requests.clone(),
         );
         registry.register(

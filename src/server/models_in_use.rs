@@ -57,8 +57,8 @@ impl ModelsInUse {
         watch.stamp = self.source.stamp();
         match self.source.read_strictly() {
             Ok(Listed { models, list }) => {
+                list.log("reloaded", &models);
                 *self.models.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
-                list.log("reloaded");
             }
             Err(error) => log::error!("the models stay as they were: {error}"),
         }

@@ -3,7 +3,8 @@
 
 use serde_json::json;
 
-use crate::chat::models::{Accepted, Models};
+use crate::chat::models::Models;
+use crate::chat::models::shutdowns::Day;
 use crate::http::Head;
 use crate::http::answer::Answer;
 use crate::langfast::LangFast;
@@ -66,9 +67,8 @@ pub fn status(vitals: &Vitals, langfast: &LangFast) -> String {
 }
 
 /// Returns what each model accepts, as JSON.
-pub fn models(models: &Models) -> String {
-    let accepted: Vec<Accepted> = models.accepted().collect();
-    serde_json::to_string(&accepted).expect("texts always serialise")
+pub fn models(models: &Models, today: &Day) -> String {
+    serde_json::to_string(&models.accepted(today)).expect("texts always serialise")
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use super::permits::Permit;
 use super::route::{Route, speaks_anthropic};
 use super::{metrics, page, probe};
 use crate::budget::Body;
-use crate::chat::models::Models;
+use crate::chat::models::shutdowns::Day;
+use crate::chat::models::{Model, Models, no_such_model};
 use crate::completions::{CompletionRecord, Completions, Reply};
 use crate::dialects::CompletionRequest;
 use crate::dialects::anthropic;
 use crate::dialects::openai::{legacy, request, response, responses};
-use crate::error::{Error, Step};
+use crate::error::{Error, Step, clean};
 use crate::http::Head;
 use crate::http::answer::Answer;
 use crate::observe::vitals::{AnsweredRequest, UnderWay, Vitals};
@@ -25,6 +26,8 @@ use crate::server::access::Access;
 pub struct Service {
     /// The models.
     pub models: ModelsInUse,
+    /// True if models that are shut down are listed, too.
+    pub all_models: bool,
     /// Calls to models.
     pub completions: Completions,
     /// The access rules: keys, hosts and origins.
@@ -83,15 +86,22 @@ impl Service {
                 let why = "responses are not stored here: send the conversation with each request";
                 return Err(Error::NoSuchUrl(format!("{} {path} ({why})", exchange.head.method)));
             }
-            Route::Models if speaks_anthropic(&exchange.head) => {
-                answer.json(200, &anthropic::response::model_list(&models))
+            Route::Models => {
+                let today = Day::today();
+                let all = self.all_models || exchange.head.query("all") == Some("true");
+                let offered = models.offered(&today, all);
+                let list = match speaks_anthropic(&exchange.head) {
+                    true => anthropic::response::model_list(&offered, &today),
+                    false => response::model_list(&offered),
+                };
+                answer.json(200, &list)
             }
-            Route::Models => answer.json(200, &response::model_list(&models)),
             Route::Model(name) => {
-                let model = models.find(&name).ok_or_else(|| Error::NoSuchModel(name.clone()))?;
+                let model = models.find(&name).ok_or_else(|| no_such_model(&name))?;
+                let listed = models.listed(&name, model);
                 let look = match speaks_anthropic(&exchange.head) {
-                    true => anthropic::response::model(model, &name),
-                    false => response::model(model, &name),
+                    true => anthropic::response::model(&listed, &Day::today()),
+                    false => response::model(&listed),
                 };
                 answer.json(200, &look)
             }
@@ -104,7 +114,7 @@ impl Service {
                 answer.field("Cache-Control", "no-store");
                 answer.json(200, &page::status(&self.vitals, &self.completions.langfast))
             }
-            Route::StatusOfModels => answer.json(200, &page::models(&models)),
+            Route::StatusOfModels => answer.json(200, &page::models(&models, &Day::today())),
             Route::Probe => probe::send(answer),
             Route::Metrics => metrics::send(answer, &self.vitals, &self.completions.langfast),
             Route::Ready => match self.completions.langfast.failure() {
@@ -120,7 +130,7 @@ impl Service {
     /// Starts the runs of a call that was parsed from `body`.
     fn begin(
         &self,
-        models: &Arc<Models>,
+        models: &Models,
         request: CompletionRequest,
         body: Body,
         answer: &mut Answer,
@@ -186,7 +196,7 @@ fn count_request(
     let exchange = answer.exchange();
     vitals.note_request(&AnsweredRequest {
         route: Route::find(exchange.head.path()).map(|route| route.name()),
-        model: record.model.as_deref(),
+        model: record.model.as_deref().map(Model::label),
         status: answer.status(),
         took: exchange.accepted.elapsed(),
         first_text: record.first_text,
@@ -206,7 +216,7 @@ fn log_request(answer: &Answer, record: &CompletionRecord, error: Option<&Error>
     log::log!(
         if is_routine { log::Level::Debug } else { log::Level::Info },
         status = answer.status(),
-        model = record.model.as_deref(),
+        model = record.model.as_ref().map(|model| clean(&model.slug)),
         first_ms = record.first_text.map(millis),
         tools = record.tools.as_deref(),
         ms = millis(exchange.accepted.elapsed()),

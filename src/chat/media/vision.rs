@@ -109,11 +109,11 @@ fn patches((width, height): (f64, f64)) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::models::{BUILT_IN, Models};
+    use crate::chat::models::{BUILT_IN, Models, Unknown};
 
     #[test]
     fn the_models_that_see_are_told_by_the_beginnings_of_their_names() {
-        let models = Models::parse(BUILT_IN, &[]).unwrap();
+        let models = Models::parse(BUILT_IN, &[], Unknown::Refuse).unwrap();
         let blind: Vec<&str> =
             models.iter().map(|model| model.slug.as_str()).filter(|slug| !sees(slug)).collect();
         assert_eq!(blind, ["o1-mini", "gpt-3.5-turbo", "o3-mini", "gpt-4"]);

@@ -409,7 +409,7 @@ fn compact(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BUILT_IN, Models};
+    use super::super::{BUILT_IN, Models, Unknown};
     use super::*;
     use serde_json::json;
 
@@ -634,7 +634,7 @@ mod tests {
         assert!(changes.merged && changes.gone.is_empty());
         assert_eq!(changes.changed["b"], ["parameters.stream"]);
         assert!(changes.missing.is_empty());
-        assert!(Models::parse(&json, &[]).is_ok());
+        assert!(Models::parse(&json, &[], Unknown::Refuse).is_ok());
     }
 
     #[test]

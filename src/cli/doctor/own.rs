@@ -6,11 +6,14 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Access as Right, access};
 
 use super::report::{Outcome, Report};
+use crate::chat::models::shutdowns::Day;
+use crate::chat::models::{Model, Warning};
 use crate::cli::check::Checked;
 use crate::config::Settings;
 use crate::http::{connections_for, raise_descriptor_limit};
@@ -41,22 +44,37 @@ pub fn examine(settings: &Settings, checked: &Checked, report: &mut Report) -> i
             report.add(name, None, private_file(file, OTHERS_AND_GROUP_WRITES))?;
         }
     }
-    report.add("models", None, models(checked))?;
     for address in &settings.serving.listen {
         report.add("listen", None, listener(address))?;
     }
     report.add("descriptors", None, descriptors(settings))?;
+    report.add("models", None, models(checked, &Day::today()))?;
     Ok(())
 }
 
-/// Which list counts. One that was imported and cannot be used is not what the person expects.
-fn models(checked: &Checked) -> Outcome {
-    match (&checked.list.problem, &checked.list.note) {
-        (Some(problem), _) => Outcome::failed(format_args!("{problem}"))
-            .advise("langfast2api models --import FILE, or langfast2api models --reset"),
-        (None, Some(note)) => Outcome::ok(format_args!("{}; {note}", checked.list)),
-        (None, None) => Outcome::ok(&checked.list),
+/// Which list counts, and whether what is listed, and what aliases lead to, is still offered. An imported list
+/// that cannot be used is not what the person expects.
+fn models(checked: &Checked, today: &Day) -> Outcome {
+    let list = &checked.list;
+    if let Some(problem) = &list.problem {
+        return Outcome::failed(problem)
+            .advise("langfast2api models --import FILE, or langfast2api models --reset");
     }
+    let warnings = checked.models.warnings(today);
+    if !warnings.is_empty() {
+        let joined = |part: fn(&Warning) -> &str| -> String {
+            warnings.iter().map(part).collect::<Vec<&str>>().join("; ")
+        };
+        let what = format_args!("{list}; but {}", joined(|w| &w.what)).to_string();
+        return Outcome::warning(what).advise(joined(|w| &w.advice));
+    }
+    let is_gone = |model: &&Arc<Model>| model.shutdown().is_some_and(|end| end.is_over(today));
+    let gone = match checked.models.iter().filter(is_gone).count() {
+        0 => String::new(),
+        gone => format!("; OpenAI has shut down {gone} of them"),
+    };
+    let note = list.note.iter().map(|note| format!("; {note}")).collect::<String>();
+    Outcome::ok(format_args!("{list}{gone}{note}"))
 }
 
 fn state_directory(path: &Path) -> Outcome {

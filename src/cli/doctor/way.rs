@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::report::{Outcome, Report};
 use crate::chat::models::Model;
+use crate::chat::models::shutdowns::Day;
 use crate::chat::{Message, Prompt, Role, Sampling};
 use crate::cli::check::Checked;
 use crate::config::{Examination, Settings};
@@ -26,7 +27,7 @@ pub fn examine(
 ) -> io::Result<()> {
     let langfast = &checked.langfast;
     // There always is one: without any the settings were not sound.
-    let Some(first) = checked.models.iter().next() else { return Ok(()) };
+    let Some(first) = checked.models.preferred(&Day::today()) else { return Ok(()) };
 
     let sign_in_server =
         connection("LangFast", langfast.dialer(), langfast.api().endpoint(), advice_for, report)?;
@@ -45,10 +46,9 @@ pub fn examine(
     }
     after(prompt && socket, "run", report, || match &examination.model {
         None => run(settings, langfast, first),
-        Some(name) => match checked.models.find(name) {
-            Some(model) => run(settings, langfast, model),
-            None => Outcome::failed(Error::NoSuchModel(name.clone()))
-                .advise("`langfast2api models` lists those that do"),
+        Some(name) => match checked.models.serve(name) {
+            Ok(model) => run(settings, langfast, &model),
+            Err(error) => Outcome::failed(error).advise("`langfast2api models` lists the models"),
         },
     })?;
     Ok(())
@@ -256,7 +256,10 @@ fn run(settings: &Settings, langfast: &LangFast, model: &Model) -> Outcome {
             model.slug,
             first.as_secs_f64() * 1e3
         )),
-        Err(error) => failed(&error),
+        Err(error) => match model.shutdown() {
+            Some(shutdown) => failed(&error).advise(shutdown.words(&Day::today())),
+            None => failed(&error),
+        },
     }
 }
 

@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::request::THREAD_UNSUPPORTED;
-use crate::chat::models::{Model, Models};
+use crate::chat::models::Listed;
+use crate::chat::models::shutdowns::Day;
 use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
@@ -333,24 +334,32 @@ struct ModelObject<'a> {
     display_name: &'a str,
     created_at: &'a str,
     lifecycle: &'static str,
+    /// RFC 3339.
+    retires_at: Option<String>,
     max_tokens: Option<u64>,
 }
 
-impl<'a> From<&'a Model> for ModelObject<'a> {
-    fn from(model: &'a Model) -> ModelObject<'a> {
+impl<'a> ModelObject<'a> {
+    fn new(listed: &Listed<'a>, today: &Day) -> ModelObject<'a> {
+        let model = listed.model;
         ModelObject {
             r#type: "model",
-            id: &model.slug,
+            id: listed.id,
             display_name: &model.name,
             created_at: &model.created_at,
-            lifecycle: "active",
+            lifecycle: match listed.shutdown {
+                None => "active",
+                Some(shutdown) if shutdown.is_over(today) => "retired",
+                Some(_) => "deprecated",
+            },
+            retires_at: listed.shutdown.map(|shutdown| format!("{}T00:00:00Z", shutdown.date)),
             max_tokens: model.max_completion_tokens(),
         }
     }
 }
 
 /// The list of models, all on one page.
-pub fn model_list(models: &Models) -> String {
+pub fn model_list(models: &[Listed<'_>], today: &Day) -> String {
     #[derive(Serialize)]
     struct List<'a> {
         data: Vec<ModelObject<'a>>,
@@ -358,14 +367,15 @@ pub fn model_list(models: &Models) -> String {
         first_id: Option<&'a str>,
         last_id: Option<&'a str>,
     }
-    let data: Vec<ModelObject<'_>> = models.iter().map(ModelObject::from).collect();
+    let data: Vec<ModelObject<'_>> =
+        models.iter().map(|listed| ModelObject::new(listed, today)).collect();
     let (first_id, last_id) = (data.first().map(|m| m.id), data.last().map(|m| m.id));
     to_json(&List { data, has_more: false, first_id, last_id })
 }
 
-/// One model, under the name by which the client asked for it.
-pub fn model(model: &Model, asked: &str) -> String {
-    to_json(&ModelObject { id: asked, ..ModelObject::from(model) })
+/// One model.
+pub fn model(listed: &Listed<'_>, today: &Day) -> String {
+    to_json(&ModelObject::new(listed, today))
 }
 
 #[cfg(test)]

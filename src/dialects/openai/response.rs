@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::chat::models::{Model, Models};
+use crate::chat::models::Listed;
 use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
@@ -354,21 +354,24 @@ struct ModelObject<'a> {
     object: &'static str,
     created: u64,
     owned_by: &'a str,
+    /// `YYYY-MM-DD`.
+    shutdown_date: Option<&'static str>,
 }
 
-impl<'a> From<&'a Model> for ModelObject<'a> {
-    fn from(model: &'a Model) -> ModelObject<'a> {
+impl<'a> From<&Listed<'a>> for ModelObject<'a> {
+    fn from(listed: &Listed<'a>) -> ModelObject<'a> {
         ModelObject {
-            id: &model.slug,
+            id: listed.id,
             object: "model",
-            created: model.created,
-            owned_by: &model.provider,
+            created: listed.model.created,
+            owned_by: &listed.model.provider,
+            shutdown_date: listed.shutdown.map(|shutdown| shutdown.date),
         }
     }
 }
 
 /// The list of models.
-pub fn model_list(models: &Models) -> String {
+pub fn model_list(models: &[Listed<'_>]) -> String {
     #[derive(Serialize)]
     struct List<'a> {
         object: &'static str,
@@ -377,9 +380,9 @@ pub fn model_list(models: &Models) -> String {
     to_json(&List { object: "list", data: models.iter().map(ModelObject::from).collect() })
 }
 
-/// One model, under the name by which the client asked for it.
-pub fn model(model: &Model, asked: &str) -> String {
-    to_json(&ModelObject { id: asked, ..ModelObject::from(model) })
+/// One model.
+pub fn model(listed: &Listed<'_>) -> String {
+    to_json(&ModelObject::from(listed))
 }
 
 #[cfg(test)]
