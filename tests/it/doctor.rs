@@ -127,7 +127,8 @@ fn a_run_that_fails_says_why() {
     let diagnosis = doctor(Start::new(&simulator.url()), &["--run"]);
     assert_eq!((diagnosis.code, diagnosis.states("failed")), (1, vec!["run"]));
     assert!(diagnosis.step("run")["message"].as_str().unwrap().contains("daily limit reached"));
-    let unknown = doctor(Start::new(&simulator.url()), &["--run", "--model", "gpt-99"]);
+    let refusing = Start::new(&simulator.url()).args(["--unknown-models", "refuse"]);
+    let unknown = doctor(refusing, &["--run", "--model", "gpt-99"]);
     assert!(unknown.advice("run").contains("langfast2api models"), "{unknown:?}");
 }
 

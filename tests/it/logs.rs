@@ -237,8 +237,9 @@ fn whole_run(simulator: &Simulator, program: &Program) {
     }
     let broken = format!("x-api-key: {key}\r\nContent-Type: application/json\r\n");
     assert_eq!(program.request("POST", CHAT, &broken, b"{\"the-prompt\"").status, 400);
-    let unknown = json!({"model": "the-prompt", "messages": [{"role": "user", "content": "x"}]});
-    assert_eq!(ask(unknown, key).status, 404);
+    let unknown =
+        json!({"model": "the-prompt as a model", "messages": [{"role": "user", "content": "x"}]});
+    assert_eq!(ask(unknown, key).status, 400);
 
     simulator.expire_tokens();
     assert_eq!(ask(user("the-prompt"), key).status, 200);

@@ -21,6 +21,7 @@ mod logs;
 mod manager;
 mod messages;
 mod metrics;
+mod models;
 mod network;
 mod page;
 mod prometheus;

@@ -406,7 +406,7 @@ fn errors_are_anthropics_wherever_they_come_from() {
     let simulator = Simulator::start();
     let program = Start::new(&simulator.url())
         .env("LANGFAST2API_API_KEYS", "secret")
-        .arg("--max-body=1")
+        .args(["--max-body=1", "--unknown-models=refuse"])
         .start();
     let post = |path: &str, headers: &str, body: &[u8]| {
         let answer = program.request("POST", path, &format!("{JSON}{headers}"), body);
@@ -507,13 +507,19 @@ fn tokens_are_counted_as_the_answer_counts_them_and_nothing_is_run() {
 fn models_are_listed_as_anthropics_for_its_clients() {
     let (_simulator, program) = start();
     let get = |path: &str| program.request("GET", path, "anthropic-version: 2023-06-01\r\n", b"");
-    let list = get("/v1/models?limit=1000").json();
+    let list = get("/v1/models?limit=1000&all=true").json();
     let data = list["data"].as_array().unwrap();
     assert_eq!((data.len(), &list["has_more"]), (17, &json!(false)));
     assert_eq!((&list["first_id"], &list["last_id"]), (&data[0]["id"], &data[16]["id"]));
     let one = get("/v1/models/gpt-4o").json();
     assert!(data.contains(&one), "{one}");
     assert_eq!((&one["type"], &one["display_name"]), (&json!("model"), &json!("GPT-4o")));
+    assert_eq!(one["retires_at"], "2027-01-14T00:00:00Z");
+    let gone = get("/v1/models/o1-mini").json();
+    assert_eq!(
+        (&gone["lifecycle"], &gone["retires_at"]),
+        (&json!("retired"), &json!("2025-10-27T00:00:00Z"))
+    );
     assert!(one["created_at"].as_str().unwrap().ends_with('Z'));
     let missing = get("/v1/models/claude-x");
     assert_eq!((missing.status, error_type(&missing).as_str()), (404, "not_found_error"));

@@ -199,7 +199,14 @@ fn a_stream_that_breaks_off_is_an_error_of_its_cause_and_step() {
 
 #[test]
 fn hostile_paths_methods_and_models_make_no_series() {
-    let (_simulator, program) = start();
+    for (unknown, status) in [("try", 200), ("refuse", 404)] {
+        let simulator = Simulator::start();
+        let program = Start::new(&simulator.url()).args(["--unknown-models", unknown]).start();
+        hostile_names_make_no_series(&program, status);
+    }
+}
+
+fn hostile_names_make_no_series(program: &Program, status: u16) {
     let send = |round: usize| {
         let name = format!("hostile{round}");
         program.get(&format!("/{name}"));
@@ -210,21 +217,22 @@ fn hostile_paths_methods_and_models_make_no_series() {
         program.request(&name.to_uppercase(), &format!("/{name}"), "", b"");
         let mut fields = user("Hi");
         fields["model"] = json!(name);
-        assert_eq!(program.chat(fields).status, 404);
+        assert_eq!(program.chat(fields).status, status);
     };
     let series = || -> BTreeSet<String> {
-        let scrape = Scrape::of(&program);
+        let scrape = Scrape::of(program);
         let series = scrape.samples().iter().map(|s| format!("{}{:?}", s.name, s.labels));
         series.collect()
     };
     send(0);
     let route = "/v1/models/{model}";
-    wait_for_requests(&program, route, "other", "404", 1.0);
-    wait_for_requests(&program, CHAT, "other", "404", 1.0);
-    wait_for_requests(&program, "/v1/models", "none", "200", 2.0);
+    let label = status.to_string();
+    wait_for_requests(program, route, "other", "404", 1.0);
+    wait_for_requests(program, CHAT, "other", &label, 1.0);
+    wait_for_requests(program, "/v1/models", "none", "200", 2.0);
     let before = series();
     (1..20).for_each(send);
-    wait_for_requests(&program, CHAT, "other", "404", 20.0);
+    wait_for_requests(program, CHAT, "other", &label, 20.0);
     assert_eq!(series(), before);
     assert!(!before.iter().any(|series| series.to_lowercase().contains("hostile")), "{before:?}");
 }

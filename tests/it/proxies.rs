@@ -33,7 +33,9 @@ impl Site {
     fn start_with(kind: Kind, variables: &[(&str, &str)], changes: &[(&str, &str)]) -> Site {
         let simulator = Simulator::builder().literal_socket().start();
         // The proxy passes on the name that the client asked for: without keys it is refused.
-        let start = Start::new(&simulator.url()).env("LANGFAST2API_API_KEYS", "the-key");
+        let start = Start::new(&simulator.url())
+            .env("LANGFAST2API_API_KEYS", "the-key")
+            .args(["--unknown-models", "refuse"]);
         let start = variables.iter().fold(start, |start, (name, value)| start.env(name, value));
         let program = start.start();
         let proxy = Proxy::start_with(kind, program.address(), changes);

@@ -13,6 +13,7 @@ use std::process::Command;
 use crate::support::Directory;
 use crate::support::page::{Link, Page, repository};
 use clap::Arg;
+use langfast2api::chat::models::shutdowns;
 use langfast2api::config::Cli;
 
 /// Those that stand alone.
@@ -269,6 +270,37 @@ fn agents_are_tested_with_the_settings_that_the_page_shows() {
     let shown = blocks.iter().find(|block| block.language == "toml").expect("Codex's settings");
     for line in shown.text.replace("http://127.0.0.1:8000/v1", "{api}").lines() {
         assert!(codex.lines().any(|other| other == line), "test_codex.py has no {line:?}");
+    }
+}
+
+/// What is shown is copied: it must work for as long as can be known.
+#[test]
+fn no_example_names_a_model_that_is_or_will_be_shut_down() {
+    let texts = pages().into_iter().map(|page| (page.path.to_owned(), page.text));
+    let mut definition = Cli::definition();
+    definition.build();
+    let commands = std::iter::once(&definition).chain(definition.get_subcommands());
+    let helps = commands
+        .map(|command| ("--help".to_owned(), command.clone().render_long_help().to_string()));
+    let folders = ["scripts", "src/server/page", "tests/clients/agents"];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(repository().join(folder)).unwrap());
+    let files = files
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap_or_default()));
+    for (place, text) in texts.chain(helps).chain(files) {
+        for (number, line) in text.lines().enumerate() {
+            let words = || {
+                let ends_word = |c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '.';
+                line.split(ends_word).map(|word| word.trim_matches(['-', '.']))
+            };
+            // Where dates are told, models are that have one.
+            let is_date =
+                |word: &str| humantime::parse_rfc3339(&format!("{word}T00:00:00Z")).is_ok();
+            let has_end = |word: &&str| shutdowns::of(word).is_some();
+            if let Some(model) = words().find(has_end).filter(|_| !words().any(is_date)) {
+                panic!("{place}:{}: {model} is or will be shut down: {line}", number + 1);
+            }
+        }
     }
 }
 

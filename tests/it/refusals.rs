@@ -136,7 +136,8 @@ fn tools_that_are_not_to_be_used_are_no_error() {
 
 #[test]
 fn a_model_that_is_not_there_is_a_404() {
-    let (simulator, program) = start();
+    let simulator = Simulator::start();
+    let program = Start::new(&simulator.url()).args(["--unknown-models", "refuse"]).start();
     let expected = [json!("invalid_request_error"), json!("model"), json!("model_not_found")];
     let mut fields = user("Hi");
     fields["model"] = json!("gpt-9\"<é>");
@@ -251,13 +252,13 @@ fn more_requests_than_are_allowed_are_told_to_come_back() {
 #[test]
 fn models_are_listed_and_found_by_every_name() {
     let (_simulator, program) = start();
-    let list = program.get("/v1/models").json();
+    let list = program.get("/v1/models?all=true").json();
     assert_eq!(list["object"], "list");
     let models = list["data"].as_array().unwrap();
-    assert!(models.len() > 10);
+    assert_eq!(models.len(), 17);
     for model in models {
         let names: Vec<_> = model.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(names, ["id", "object", "created", "owned_by"]);
+        assert_eq!(names, ["id", "object", "created", "owned_by", "shutdown_date"]);
         assert_eq!(
             program.get(&format!("/v1/models/{}", model["id"].as_str().unwrap())).json(),
             *model

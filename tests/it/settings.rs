@@ -72,7 +72,7 @@ fn counts(checked: &str, setting: &str) -> Option<(String, String)> {
 }
 
 /// Values that cannot be used, and a part of what is said of each.
-const BAD: [(&str, &str, &str); 32] = [
+const BAD: [(&str, &str, &str); 34] = [
     ("supabase_url", "ftp://x", "it must begin with https://"),
     ("runner_url", "no url", "not a URL"),
     ("runner_url", "https://x:99999", "ports are 1 to 65535"),
@@ -80,7 +80,9 @@ const BAD: [(&str, &str, &str); 32] = [
     ("anon_key", "a key", "letters, digits and signs only"),
     ("models", "/no/such/file", "No such file"),
     ("models", "/dev/null", "the file is empty; a list of records is expected"),
-    ("model_aliases", "x=no-such-model", "no such model is served"),
+    ("model_aliases", "x=no such model", "no such model is served"),
+    ("model_aliases", "x=y,y=gpt-5", "an alias too"),
+    ("unknown_models", "guess", "try"),
     ("model_aliases", "x=gpt-5,x=gpt-4o", "twice"),
     ("api_keys_file", "/no/such/file", "No such file"),
     ("password_file", "/no/such/file", "No such file"),

@@ -24,7 +24,7 @@ use super::state::Shared;
 const RECORD_LIMIT: usize = 10_000;
 
 /// The models, by the start of their names, that take no sampling parameters.
-const REASONING_MODELS: [&str; 4] = ["o1", "o3", "o4-", "gpt-5"];
+const REASONING_MODELS: [&str; 6] = ["o1", "o3", "o4-", "o9", "gpt-5", "gpt-6"];
 
 /// What those models do not take.
 const SAMPLING_PARAMETERS: [&str; 4] =

@@ -143,7 +143,7 @@ fn not(what: &str, found: &Value, expected: &str) -> String {
 
 /// Why a file is no list, in the words of whoever writes it.
 fn no_list(json: &str, error: &serde_json::Error) -> String {
-    const EXPECTED: &str = "a list of records is expected, as in [{\"slug\": \"gpt-5\"}]";
+    const EXPECTED: &str = "a list of records is expected, as in [{\"slug\": \"gpt-6-luna\"}]";
     if json.trim().is_empty() {
         return format!("the file is empty; {EXPECTED}");
     }

@@ -110,9 +110,26 @@ async function look() {
 
 // ---- models
 
+// One that is not listed: the server tries it, unless it is set to refuse such names.
+const OTHER = { numbers: [], words: {}, streams: true };
+
+const chosen = () => $('model').value || $('other').value.trim();
+
+function lasts({ is_shut_down, shutdown_date, replacement }) {
+  if (!shutdown_date) return '';
+  const instead = replacement ? `, and names ${replacement} in its place` : '';
+  return `OpenAI ${is_shut_down ? 'has shut' : 'shuts'} it down on ${shutdown_date}${instead}`;
+}
+
+function option(model) {
+  const { id, is_shut_down, shutdown_date } = model;
+  const mark = shutdown_date ? ` (${is_shut_down ? 'shut down' : 'until'} ${shutdown_date})` : '';
+  return new Option(`${id}${mark}`, id);
+}
+
 function choose() {
-  const model = models.find((model) => model.id === $('model').value);
-  if (!model) return;
+  const model = models.find((model) => model.id === $('model').value) ?? OTHER;
+  $('other-field').hidden = model !== OTHER;
   $('temperature-field').hidden = !model.numbers.includes('temperature');
   for (const name of ['reasoning_effort', 'verbosity']) {
     const values = model.words[name] ?? [];
@@ -124,6 +141,8 @@ function choose() {
   const words = Object.entries(model.words).map(([name, values]) => `${name} (${values.join(', ')})`);
   const most = model.max_completion_tokens;
   const about = [
+    model === OTHER && 'not listed here, and tried by its name',
+    lasts(model),
     most && `up to ${most.toLocaleString('en')} tokens`,
     model.streams ? 'streamed' : 'comes in one piece',
   ];
@@ -134,10 +153,10 @@ function choose() {
 // What the model takes of the fields, as the request has it.
 function options() {
   const field = (name) => !$(`${name}-field`).hidden && $(name).value;
-  const chosen = {};
-  if (field('temperature')) chosen.temperature = Number(field('temperature'));
-  for (const name of ['reasoning_effort', 'verbosity']) if (field(name)) chosen[name] = field(name);
-  return chosen;
+  const set = {};
+  if (field('temperature')) set.temperature = Number(field('temperature'));
+  for (const name of ['reasoning_effort', 'verbosity']) if (field(name)) set[name] = field(name);
+  return set;
 }
 
 // ---- the chat
@@ -186,7 +205,7 @@ async function* deltas(answer) {
 }
 
 async function ask(text) {
-  const model = $('model').value;
+  const model = chosen();
   const conversation = messages;
   conversation.push({ role: 'user', content: text });
   turn('user', 'You', text);
@@ -241,6 +260,7 @@ $('composer').addEventListener('submit', (event) => {
   event.preventDefault();
   const text = $('message').value.trim();
   if (!text || running) return;
+  if (!chosen()) return $('other').focus();
   $('message').value = '';
   ask(text);
 });
@@ -268,7 +288,7 @@ $('new').addEventListener('click', () => {
 function code() {
   const draft = $('message').value.trim();
   const said = draft || !messages.length ? [{ role: 'user', content: draft || 'Say hello.' }] : [];
-  const body = { model: $('model').value, messages: [...messages, ...said], ...options() };
+  const body = { model: chosen(), messages: [...messages, ...said], ...options() };
   const language = document.querySelector('[name=language]:checked').value;
   $('code').textContent = CODE[language](body);
   $('copied').textContent = '';
@@ -322,7 +342,7 @@ async function copy() {
 
 $('copy').addEventListener('click', async () => ($('copied').textContent = await copy()));
 $('model').addEventListener('change', choose);
-['temperature', 'reasoning_effort', 'verbosity', 'message', 'languages'].forEach((id) =>
+['other', 'temperature', 'reasoning_effort', 'verbosity', 'message', 'languages'].forEach((id) =>
   $(id).addEventListener('input', code),
 );
 
@@ -338,9 +358,10 @@ async function begin() {
     show('bad', error instanceof TypeError ? 'The server is not reachable' : error.message);
     return setTimeout(begin, 5000);
   }
-  const before = $('model').value;
-  $('model').replaceChildren(...models.map(({ id }) => new Option(id)));
-  if (models.some(({ id }) => id === before)) $('model').value = before;
+  const before = models.find(({ id }) => id === $('model').value);
+  const first = models.find((model) => !model.is_shut_down) ?? models[0];
+  $('model').replaceChildren(...models.map(option), new Option('another…', ''));
+  $('model').value = (before ?? first).id;
   $('key-form').hidden = true;
   $('inside').hidden = false;
   $('forget').hidden = !key();

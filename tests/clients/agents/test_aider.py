@@ -17,7 +17,7 @@ Hello
 def test_it_creates_a_file(clients, place, gateway, simulator):
     simulator.turns(turn(EDIT))
     # The first line as tests/README.md has it.
-    command = [clients / "aider/bin/aider", "--model", "openai/gpt-4o", "--edit-format", "diff"]
+    command = [clients / "aider/bin/aider", "--model", "openai/gpt-6-luna", "--edit-format", "diff"]
     command += ["--no-git", "--yes-always", "--no-pretty", "--no-check-update", "--analytics-disable"]
     command += ["--no-show-model-warnings", "--no-show-release-notes"]
     here = {"OPENAI_API_BASE": gateway.api, "OPENAI_API_KEY": "none"}

@@ -28,7 +28,7 @@ def program(clients):
 
 @pytest.fixture(scope="module")
 def gateway(simulator):
-    gateway = Gateway(simulator, "--model-aliases", "claude-*=gpt-5")
+    gateway = Gateway(simulator, "--model-aliases", "claude-*=gpt-6-luna")
     yield gateway
     gateway.stop()
 

@@ -13,8 +13,8 @@ def config(api):
     """As tests/README.md has it."""
     options = {"baseURL": api, "apiKey": "none"}
     package = {"npm": "@ai-sdk/openai-compatible", "name": "langfast2api"}
-    provider = package | {"options": options, "models": {"gpt-5": {}}}
-    return {"model": "langfast/gpt-5", "provider": {"langfast": provider}}
+    provider = package | {"options": options, "models": {"gpt-6-luna": {}}}
+    return {"model": "langfast/gpt-6-luna", "provider": {"langfast": provider}}
 
 
 def test_it_creates_a_file_and_runs_a_command(clients, place, gateway, simulator):

@@ -15,7 +15,7 @@ let simulator, baseURL;
 
 before(async () => {
   simulator = await Simulator.start();
-  baseURL = await startGateway(simulator);
+  baseURL = await startGateway(simulator, '--unknown-models', 'refuse');
   await generateText({ model: providers.openai(), prompt: 'hi' });
 });
 

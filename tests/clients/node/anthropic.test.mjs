@@ -14,7 +14,8 @@ let simulator, baseURL, client;
 
 before(async () => {
   simulator = await Simulator.start();
-  baseURL = await startGateway(simulator, '--model-aliases', 'claude-*=gpt-4o', '--keep-alive', '0.2');
+  const names = ['--model-aliases', 'claude-*=gpt-4o', '--unknown-models', 'refuse'];
+  baseURL = await startGateway(simulator, ...names, '--keep-alive', '0.2');
   client = new Anthropic({ baseURL: baseURL.replace('/v1', ''), apiKey: 'any' });
   await client.messages.create(hello());
 });

@@ -104,6 +104,8 @@ export async function startLogged(simulator, ...settings) {
   const args = [
     ...['--listen', '127.0.0.1:0', '--log', 'debug', '--state-dir', state],
     ...['--supabase-url', simulator.url, '--runner-url', simulator.url],
+    // What is listed must not depend on the day.
+    '--all-models',
     ...settings,
   ];
   return start(process.env.GATEWAY, args);

@@ -12,7 +12,7 @@ let simulator, client;
 
 before(async () => {
   simulator = await Simulator.start();
-  client = new OpenAI({ baseURL: await startGateway(simulator), apiKey: 'any' });
+  client = new OpenAI({ baseURL: await startGateway(simulator, '--unknown-models', 'refuse'), apiKey: 'any' });
   // Signed in, with a prompt and a socket: so each run is one request from here on.
   await ask('hi');
 });

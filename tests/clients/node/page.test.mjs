@@ -156,6 +156,21 @@ describe('the page', { skip }, () => {
     assert.equal((await simulator.lastRun()).prompt_meta.temperature, 0);
   });
 
+  test('marks the models that leave, and takes the name of one that is not listed', async () => {
+    await visit();
+    const options = await page.locator('#model option').allTextContents();
+    assert(options.includes('o1-mini (shut down 2025-10-27)'), options.join());
+    assert.equal(options.at(-1), 'another…');
+    await page.getByLabel('Model').selectOption('another…');
+    assert(!(await page.getByLabel('Temperature').isVisible()));
+    await page.getByLabel('Its name').fill('gpt-6-luna');
+    assert.deepEqual(await violations(), []);
+    await say('hi');
+    await ended();
+    assert.deepEqual(await answers(), ['hi']);
+    assert.equal((await simulator.lastRun()).prompt_meta.model, 'gpt-6-luna');
+  });
+
   test('shows how the server is', async () => {
     await visit();
     await say('hi');

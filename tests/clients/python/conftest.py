@@ -24,7 +24,7 @@ def simulator():
 @pytest.fixture(scope="session")
 def gateway(simulator):
     """The program with default settings, warmed up: signed in, with a prompt and a socket."""
-    gateway = Gateway(simulator)
+    gateway = Gateway(simulator, "--unknown-models", "refuse")
     with openai.OpenAI(base_url=gateway.api, api_key="any") as client:
         client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}])
     yield gateway

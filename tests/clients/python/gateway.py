@@ -123,6 +123,8 @@ class Gateway(Process):
         self.state = Path(tempfile.mkdtemp(prefix="gateway-"))
         command = [os.environ["GATEWAY"], "--listen", "127.0.0.1:0", "--log", "debug"]
         command += ["--supabase-url", simulator.url, "--runner-url", simulator.url]
+        # What is listed must not depend on the day.
+        command += ["--all-models"]
         command += ["--state-dir", str(self.state), *map(str, arguments)]
         super().__init__(command)
         self.api = f"{self.url}/v1"

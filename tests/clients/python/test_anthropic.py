@@ -21,7 +21,8 @@ MODEL = "claude-opus-4-8"
 @pytest.fixture(scope="module")
 def claude(simulator):
     """The program, which serves every claude-… with gpt-4o."""
-    gateway = Gateway(simulator, "--model-aliases", "claude-*=gpt-4o", "--keep-alive", "0.2")
+    aliases = ["--model-aliases", "claude-*=gpt-4o", "--unknown-models", "refuse"]
+    gateway = Gateway(simulator, *aliases, "--keep-alive", "0.2")
     yield gateway
     gateway.stop()
 

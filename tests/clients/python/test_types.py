@@ -113,7 +113,7 @@ def test_the_models(client):
     assert data.keys() == {"object", "data"} and data["object"] == "list"
     for model in data["data"]:
         assert check(Model, model).created > 1_000_000_000
-        assert model.keys() == {"id", "object", "created", "owned_by"}
+        assert model.keys() == {"id", "object", "created", "owned_by", "shutdown_date"}
         assert check(Model, get(client, f"/models/{model['id']}")) == check(Model, model)
 
 
