@@ -28,7 +28,7 @@ def simulator():
 
 @pytest.fixture(scope="session")
 def gateway(simulator):
-    gateway = Gateway(simulator)
+    gateway = Gateway(simulator, "--model-aliases", "mine=gpt-6-luna")
     yield gateway
     gateway.stop()
 

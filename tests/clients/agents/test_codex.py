@@ -8,7 +8,7 @@ from gateway import Counts, call, png, turn
 
 # As tests/README.md has it.
 CONFIG = """
-model = "gpt-6-luna"
+model = "mine"
 model_provider = "langfast"
 {more}
 [model_providers.langfast]
@@ -78,7 +78,7 @@ def test_it_patches_by_a_custom_tool(codex, simulator):
     assert code == 0
     known = json.loads(out)["models"]
     model = next(model for model in known if model["apply_patch_tool_type"] and not model.get("tool_mode"))
-    model |= {"slug": "gpt-6-luna", "supports_search_tool": False}
+    model |= {"slug": "mine", "supports_search_tool": False}
     catalog = codex.home / "models.json"
     catalog.write_text(json.dumps({"models": [model]}))
 
