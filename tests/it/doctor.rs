@@ -216,7 +216,7 @@ fn secrets_that_others_can_read_are_found() {
 #[test]
 fn people_get_lines_without_colours_when_nobody_shows_them() {
     let simulator = Simulator::start();
-    let (status, text, _) = Start::new(&simulator.url()).arg("doctor").run();
+    let (status, text, _) = Start::new(&simulator.url()).lasting().arg("doctor").run();
     assert!(status.success());
     assert!(text.contains("ok       sign-in") && text.ends_with("All is well.\n"), "{text}");
     assert!(!text.contains('\x1b') && !text.contains('\r'), "{text:?}");

@@ -64,7 +64,7 @@ fn as_json_every_line_is_an_object_the_first_and_the_last_too() {
     let simulator = Simulator::start();
     let program =
         Start::new(&simulator.url()).env("LANGFAST2API_LOG_FORMAT", "json").arg("--log=trace");
-    let program = program.start();
+    let program = program.lasting().start();
     assert_eq!(ask_as(&program, "first", user("hello")), 200);
     program.wait_for_log("\"first\"");
     wait_until("the line of the request", || program.log().contains("\"status\":200"));
@@ -121,7 +121,7 @@ fn the_journal_is_known_by_its_stream_and_gets_priorities() {
     assert!(line.starts_with("langfast2api: "), "standard error was redirected: {line}");
 
     let simulator = Simulator::start();
-    let program = Start::new(&simulator.url()).arg("--log-format=journal").start();
+    let program = Start::new(&simulator.url()).lasting().arg("--log-format=journal").start();
     simulator.fault(Step::Run, Fault::status(500).times(1));
     assert_eq!(ask_as(&program, "first", user("hello")), 502);
     let lines = lines_with(&program, &format!("<6>POST {CHAT} status=502"));

@@ -102,6 +102,12 @@ impl Start {
         self
     }
 
+    /// With a model that is never shut down, so that it has nothing to say of models on whatever day.
+    pub fn lasting(mut self) -> Start {
+        self.command.args(["--model-aliases", "lasting=a-model-that-lasts"]);
+        self
+    }
+
     /// With a state directory that outlives it.
     pub fn state_dir(mut self, path: &Path) -> Start {
         self.state = None;

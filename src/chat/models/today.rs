@@ -94,7 +94,7 @@ impl Models {
     }
 
     /// What an operator should know of the list today: aliases for models that are shut down, and that no
-    /// other is left.
+    /// other is left, nor an alias for one.
     pub fn warnings(&self, today: &Day) -> Vec<Warning> {
         let exact = self.aliases.iter().map(|(name, model)| (name, model));
         let patterns = self.patterns.iter().map(|(pattern, model)| (pattern, model));
@@ -116,8 +116,13 @@ impl Models {
         of_aliases.chain(self.last_shutdown(today).map(|last| self.all_gone(last))).collect()
     }
 
-    /// The day from which no model of the list is left, if it has come.
+    /// The day from which no model of the list is left, if it has come and no alias leads to another.
     fn last_shutdown(&self, today: &Day) -> Option<&'static str> {
+        let patterns = self.patterns.iter().map(|(_, model)| model);
+        let mut set = self.aliases.values().chain(patterns);
+        if set.any(|model| !is_over(model.shutdown(), today)) {
+            return None;
+        }
         let end = |model: &Arc<Model>| {
             Some(model.shutdown().filter(|shutdown| shutdown.is_over(today))?.date)
         };
@@ -293,9 +298,12 @@ mod tests {
         let all_gone = "OpenAI has shut down every model of the list, the last on 2027-01-14";
         assert!(today(&built_in(&[]), "2027-01-13").is_empty());
         for day in ["2027-01-14", "2099-01-01"] {
-            let warnings = today(&built_in(&["fast=gpt-6-luna"]), day);
+            let warnings = today(&built_in(&[]), day);
             assert_eq!(warnings[0].what, all_gone);
             assert!(warnings.len() == 1 && warnings[0].advice.contains("--models"));
+            for set in ["fast=gpt-6-luna", "*=gpt-6-luna"] {
+                assert!(today(&built_in(&[set]), day).is_empty(), "it is seen to already");
+            }
         }
         let refusing = Models::parse(BUILT_IN, &["a=gpt-4".to_owned()], Unknown::Refuse).unwrap();
         let warnings = today(&refusing, "2099-01-01");
