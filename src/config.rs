@@ -190,7 +190,7 @@ pub struct Examination {
     /// Also run a prompt with an answer of a few tokens: one request of LangFast's quota.
     #[arg(long)]
     pub run: bool,
-    /// The model to do that with [default: the first of the list].
+    /// The model to do that with [default: the first of the list that is not shut down].
     #[arg(long, value_name = "NAME", requires = "run")]
     pub model: Option<String>,
     /// Also go to the running server as its clients do, at this public URL: whether it asks for the

@@ -33,9 +33,10 @@
 //! 4. `server::workers`: a worker gets the ticket, fetches the request, and asks `server::service`;
 //! 5. [`dialects::json`], [`dialects::fields`]: the fields that are known become values;
 //! 6. [`dialects::openai::request`] and its like: values become the neutral words of [`chat`];
-//! 7. [`completions`]: [`chat::media`] settles what becomes of images and files, [`chat::tools`] writes
-//!    tools as text, and `langfast::prompt_meta` leaves what the model does not take by [`chat::models`],
-//!    or has refused (`langfast::refusals`);
+//! 7. [`completions`]: [`chat::models`] says what the model takes, or what stands in for a name that is not
+//!    listed; [`chat::media`] settles what becomes of images and files, [`chat::tools`] writes tools as
+//!    text, and `langfast::prompt_meta` leaves out what the model does not take, or has refused
+//!    (`langfast::refusals`);
 //! 8. [`langfast`]: signed in, with a prompt and a connected socket, the run is started by one call.
 //!
 //! # Where to add
@@ -48,6 +49,7 @@
 //! - What LangFast means by a refusal: [`error::meaning`]; status, code, cause and remedy in [`error`].
 //! - An event of LangFast: [`langfast::run`], which reads it and says what it means for an answer;
 //!   [`completions::choices`] and [`completions`], if answers have to know.
+//! - A date on which OpenAI shuts a model down: the table in [`chat::models::shutdowns`].
 //! - A setting: `config::settings`; the flag, the variable, the key of the file and the tables of the
 //!   READMEs follow from it (`UPDATE=1 cargo test --test it -- readme:: settings::`).
 //! - A dialect: a room beside [`dialects::anthropic`] with a `parse` that returns a call in neutral words,
