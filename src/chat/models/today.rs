@@ -96,7 +96,6 @@ impl Models {
     /// What an operator should know of the list today: aliases for models that are shut down, and that no
     /// other is left, nor an alias for one.
     pub fn warnings(&self, today: &Day) -> Vec<Warning> {
-        let exact = self.aliases.iter().map(|(name, model)| (name, model));
         let patterns = self.patterns.iter().map(|(pattern, model)| (pattern, model));
         let of_alias = |(name, model): (&String, &Arc<Model>)| {
             let shutdown = model.shutdown().filter(|shutdown| shutdown.is_over(today))?;
@@ -112,7 +111,7 @@ impl Models {
                 advice: format!("Let it lead to another: --model-aliases '{name}={instead}'"),
             })
         };
-        let of_aliases = exact.chain(patterns).filter_map(of_alias);
+        let of_aliases = self.aliases.iter().chain(patterns).filter_map(of_alias);
         of_aliases.chain(self.last_shutdown(today).map(|last| self.all_gone(last))).collect()
     }
 
