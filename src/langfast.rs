@@ -18,6 +18,7 @@ mod not_yet;
 mod prompt_meta;
 mod public_key;
 mod refusals;
+pub mod refresh_token;
 mod renewals;
 mod routes;
 pub mod run;
