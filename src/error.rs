@@ -478,7 +478,7 @@ impl fmt::Display for Headline<'_> {
             Error::Internal(message) => {
                 write!(
                     f,
-                    "Internal error: {message}. The server's log has more under the request id."
+                    "Internal error: {message}. This is a fault of langfast2api; its log has more"
                 )
             }
         }

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 const FRESH: &str = ".new";
 /// Number of random letters and digits in the name of such a file.
 const RANDOM: usize = 8;
+/// What stands in place of them in the name of a trial.
+const TRIAL: &str = "trial000";
 
 /// Replaces the content of `path`, whose directory exists; when this returns it is on disk. Whatever
 /// stood at `path`, a link too, is replaced by a file of this mode.
@@ -20,18 +22,37 @@ const RANDOM: usize = 8;
 /// The directory cannot be written, or the disk is full; the old content stays.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let (directory, prefix) = place(path);
+    write(path, &directory, &prefix, content, mode)
+}
+
+/// Makes sure that [`replace`] will work for `length` bytes, by all that it does, on a file beside `path`.
+/// The caller sees to it that nobody else does the same now.
+///
+/// # Errors
+/// The directory cannot be written, or has no room.
+pub fn prove(path: &Path, length: usize) -> io::Result<()> {
+    let (directory, prefix) = place(path);
+    let mut content = vec![0; length];
+    // What no file system makes shorter.
+    fastrand::fill(&mut content);
+    let trial = directory.join(format!("{prefix}{TRIAL}{FRESH}"));
+    write(&trial, &directory, &prefix, &content, 0o600)?;
+    fs::remove_file(trial)
+}
+
+fn write(path: &Path, directory: &Path, prefix: &str, content: &[u8], mode: u32) -> io::Result<()> {
     // A new file with a name of its own, of mode 0600.
     let mut file = tempfile::Builder::new()
-        .prefix(&prefix)
+        .prefix(prefix)
         .suffix(FRESH)
         .rand_bytes(RANDOM)
-        .tempfile_in(&directory)?;
+        .tempfile_in(directory)?;
     file.write_all(content)?;
     // Whatever the umask.
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    sync(&directory)
+    sync(directory)
 }
 
 /// Removes a file; when this returns it is gone from the disk, too. False if there was none.

@@ -17,14 +17,17 @@ mod lenient;
 mod not_yet;
 mod prompt_meta;
 mod public_key;
-mod refusals;
 pub mod refresh_token;
+mod refusals;
+mod refused_sign_ins;
+mod remedies;
 mod renewals;
 mod routes;
 pub mod run;
 mod runner;
 mod session;
 pub mod socketio;
+mod spare;
 mod store;
 pub mod transcript;
 mod unwanted;
@@ -41,6 +44,7 @@ pub use identity::Outlook;
 pub use leases::Subscription;
 pub use prompt_meta::prompt_meta;
 pub use refusals::{Refusals, Refused, Sent};
+pub use remedies::BrowserPlace;
 pub use run::RunEvent;
 pub use runner::{Runner, RunnerConfig};
 pub use session::{Grant, Session};
@@ -51,7 +55,7 @@ pub use unwanted::{Unwanted, wanted_always};
 use not_yet::once_valid;
 use unwanted::wanted_by_others;
 
-use crate::config::{BadSetting, LangFastSettings};
+use crate::config::{Account, BadSetting, LangFastSettings};
 use crate::error::meaning::Meaning;
 use crate::error::{Error, Failure, Step};
 use crate::net::dial::{Dialer, Endpoint};
@@ -81,7 +85,7 @@ impl LangFast {
     /// # Errors
     /// A setting cannot be used.
     pub fn new(settings: &LangFastSettings) -> Result<LangFast, BadSetting> {
-        let account = settings.account()?;
+        let account = account(settings)?;
         let endpoint = |name: &str, url: &str| {
             Endpoint::parse(url).map_err(|why| settings.given.bad(name, why))
         };
@@ -295,6 +299,16 @@ impl LangFast {
         self.session.set_prompt_id(grant, Some(&id));
         Ok(LangFastPrompt { id, is_kept: false })
     }
+}
+
+/// The account in the settings; its refresh token without what it was copied in.
+fn account(settings: &LangFastSettings) -> Result<Account, BadSetting> {
+    let mut account = settings.account()?;
+    if let Some(set) = &mut account.refresh_token {
+        let bad = |why| BadSetting(format!("{}: {why}", set.setting));
+        set.token = refresh_token::find(&set.token).map_err(bad)?.token;
+    }
+    Ok(account)
 }
 
 struct LangFastPrompt {

@@ -216,8 +216,8 @@ pub struct LangFastSettings {
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 
-    /// File that holds a refresh token to begin with. Also LANGFAST2API_REFRESH_TOKEN, or a systemd
-    /// credential named refresh-token.
+    /// File that holds a refresh token to begin with, or what a browser keeps it in. Also
+    /// LANGFAST2API_REFRESH_TOKEN, or a systemd credential named refresh-token.
     #[arg(long, value_name = "FILE")]
     pub refresh_token_file: Option<PathBuf>,
 
@@ -295,7 +295,7 @@ pub struct DeadlineSettings {
 pub struct Account {
     /// E-mail and password.
     pub login: Option<(String, String)>,
-    /// A refresh token to begin with.
+    /// A refresh token to begin with, or what it was copied in.
     pub refresh_token: Option<SetToken>,
     /// Whether a password is set without an address, which is nothing to sign in with.
     pub password_alone: bool,

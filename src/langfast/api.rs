@@ -29,7 +29,7 @@ pub struct Api {
 }
 
 /// A way to sign in.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// As a new anonymous user.
     Anonymous,
@@ -117,6 +117,11 @@ impl Api {
     /// The address of the Supabase project.
     pub fn endpoint(&self) -> &Endpoint {
         self.connections.endpoint()
+    }
+
+    /// LangFast's web page, as its `Origin`.
+    pub fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// An HTTP client for one call, which is given up once `unwanted` returns an error.

@@ -71,11 +71,11 @@ pub enum NoToken {
 impl fmt::Display for Wrapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Wrapping::None => "the text as it is",
+            Wrapping::None => "the text itself",
             Wrapping::Session => "a session in JSON, as Local Storage has it",
             Wrapping::List => "a list of tokens",
             Wrapping::Cookie => "a cookie",
-            Wrapping::Words => "a part of a session",
+            Wrapping::Words => "a session, by its name",
         })
     }
 }

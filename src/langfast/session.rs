@@ -4,19 +4,23 @@
 //! decides. A refresh token works once and two uses of it end the session, so one thread at a time
 //! renews ([`super::renewals`]), under a lock that other processes respect, and the new token is on
 //! disk before the access token that came with it is used. If the process dies in between, the token on
-//! disk is the parent of the lost one, and LangFast accepts it again (known of Supabase Auth).
+//! disk is the parent of the lost one, and LangFast accepts it again (known of Supabase Auth). A token
+//! that nothing else could replace is sent only when its successor can be kept.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::api::{Api, Credentials, Tokens};
 use super::fingerprint::Fingerprint;
 pub use super::grant::Grant;
 use super::grant::{MARGIN, lifetime, unix_now};
 use super::identity::{Outlook, SignInPlan, cannot, outlook};
+use super::refused_sign_ins::RefusedSignIns;
+use super::remedies::{self, BrowserPlace, is_dead_session};
 use super::renewals::{Obtained, Renewals, hold_off};
+use super::spare::Spare;
 use super::store::{LockError, Locked, Saved, SavedSession, Store};
 use super::unwanted::{Unwanted, wanted_always};
 use crate::config::{Account, SetToken};
@@ -27,6 +31,10 @@ const SIGN_UPS_AN_HOUR: usize = 3;
 const HOUR: u64 = 3600;
 /// Pause after another process did not release the lock in time.
 const LOCK_HOLD_OFF: Duration = Duration::from_secs(5);
+/// What the log says of an anonymous sign-up: LangFast's terms of 2025-06-15.
+const TERMS: &str = "signed up an anonymous user. Mind LangFast's terms: they allow neither access by \
+                     automated means nor accounts made by such, unless LangFast consents; with your own \
+                     account (`langfast2api login`) none is made";
 /// Longest wait for the lock when only the prompt has to be saved.
 const PROMPT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -34,34 +42,40 @@ const PROMPT_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Session {
     api: Arc<Api>,
     store: Store,
+    spare: Spare,
     account: Account,
     patience: Duration,
     renewals: Renewals,
     memory: Mutex<Memory>,
 }
 
-/// State that belongs in the session file, in case the file cannot be written.
+/// State of this process: what belongs in the session file, in case that cannot be written, and what
+/// LangFast has refused.
 #[derive(Default)]
 struct Memory {
     sign_ups: Vec<u64>,
     /// The content that could not be saved, and the refresh token in the file at that time: while it is
     /// still there, nobody else has renewed the session.
     unsaved: Option<(Saved, Option<String>)>,
+    refused: RefusedSignIns,
 }
 
 /// The state of one attempt to sign in.
 struct Attempt<'a> {
     /// The new content of the session file.
     saved: Saved,
-    lock: Option<Locked>,
+    /// The lock; or why the directory cannot be written.
+    lock: Result<Locked, LockError>,
     unwanted: &'a Unwanted,
 }
 
 impl Session {
-    /// A session whose identity is kept in `store`. `patience` bounds the wait for another process.
+    /// A session whose identity is kept in `store`, or, as far as that cannot be written, by this
+    /// process alone. `patience` bounds the wait for another process.
     pub fn new(api: Arc<Api>, store: Store, account: Account, patience: Duration) -> Session {
+        let spare = Spare::new(api.endpoint().authority());
         let (renewals, memory) = (Renewals::default(), Mutex::default());
-        Session { api, store, account, patience, renewals, memory }
+        Session { api, store, spare, account, patience, renewals, memory }
     }
 
     /// Returns a grant with time left: the present one, or a renewed one. Callers that come together
@@ -82,21 +96,19 @@ impl Session {
         self.renewals.get(Some(&refused.access_token), |old| self.obtain(old, unwanted))
     }
 
-    /// Signs in with `credentials` and saves the session in place of any other.
+    /// Signs in with `credentials` and saves the session in place of any other. Nothing is sent unless
+    /// the session can be kept.
     ///
     /// # Errors
     /// [`Step::SignIn`]; or when the session cannot be kept.
     pub fn log_in(&self, credentials: &Credentials) -> Result<Grant, Error> {
-        let lock = self.store.lock(self.patience).map_err(|e| needs_operator(e.to_string()))?;
+        let lock =
+            self.store.lock(self.patience).map_err(|error| not_sent(&cannot_lock(&error)))?;
         let mut saved = self.load()?;
-        let signed_in = self.api.sign_in(credentials, &wanted_always());
-        let tokens = signed_in.map_err(|error| match credentials {
-            Credentials::RefreshToken(_) if is_dead_session(&error) => needs_operator(
-                "the refresh token was used already, or its session is over. Take a new one from the \
-                 browser, and do not use it there any more",
-            ),
-            _ => self.explain(error),
-        })?;
+        let proof = self.store.prove(&saved, &lock);
+        proof.map_err(|error| not_sent(&self.cannot_keep(&error)))?;
+        let tokens = self.api.sign_in(credentials, &wanted_always());
+        let tokens = tokens.map_err(|error| self.explain_login(error, credentials))?;
         // By logging in, the operator has dealt with refused tokens.
         saved.used_tokens.get_or_insert_default().iter_mut().for_each(|used| used.refused = false);
         let began_with = match credentials {
@@ -107,8 +119,41 @@ impl Session {
         let session = saved_session(tokens, lifetime, began_with);
         let grant = Grant::of(&session, lifetime);
         saved.session = Some(session);
-        self.store.save(&saved, &lock).map_err(|error| self.file_failed(&error))?;
+        let kept = self.store.save(&saved, &lock);
+        kept.map_err(|error| self.not_kept(&error, credentials))?;
         Ok(grant)
+    }
+
+    /// Where a browser keeps the session of who is signed in to LangFast.
+    pub fn browser_place(&self) -> BrowserPlace {
+        BrowserPlace::new(self.api.origin(), &self.api.endpoint().host)
+    }
+
+    fn explain_login(&self, error: Error, credentials: &Credentials) -> Error {
+        match credentials {
+            Credentials::RefreshToken(_) if is_dead_session(&error) => needs_operator(format!(
+                "the refresh token was used already, or its session is over. Take a new one, and do not \
+                 use it in the browser any more: {}",
+                self.browser_place().recipe()
+            )),
+            _ => self.explain(error, credentials),
+        }
+    }
+
+    /// The error for a login that LangFast has granted, and that is lost all the same. The parent of a
+    /// session's newest refresh token may be used again at any time (known of Supabase Auth).
+    fn not_kept(&self, error: &io::Error, credentials: &Credentials) -> Error {
+        let again = match credentials {
+            Credentials::RefreshToken(_) => {
+                "then do this again with the same token, soon: LangFast takes it once more, as long as \
+                 nothing has gone on with its session"
+            }
+            _ => "then log in again",
+        };
+        let why = self.cannot_keep(error);
+        needs_operator(format!(
+            "LangFast has signed you in, but the session is not kept: {why}; {again}"
+        ))
     }
 
     /// Deletes the kept session and returns its user; `None` if none was kept. The number of sign-ups
@@ -145,9 +190,36 @@ impl Session {
         self.renewals.failure()
     }
 
-    /// Drops the present grant, so that the next request reads the session file again.
+    /// Drops the present grant, so that the next request reads the session file again, and asks
+    /// LangFast again whatever it has refused.
     pub fn reload(&self) {
+        self.memory().refused = RefusedSignIns::default();
         self.renewals.reload();
+    }
+
+    /// Whether an anonymous user may be signed up: the settings name no account.
+    pub fn may_sign_up(&self) -> bool {
+        self.account.login.is_none() && self.account.refresh_token.is_none()
+    }
+
+    /// The file in which anonymous sign-ups are counted.
+    ///
+    /// # Errors
+    /// There is none, so that nobody is signed up; says why.
+    pub fn sign_ups_counted_in(&self) -> Result<PathBuf, String> {
+        let why = match self.store.lock(Duration::ZERO) {
+            Err(LockError::Held { .. }) => return Ok(self.path()),
+            Err(error) => cannot_lock(&error),
+            Ok(lock) => match self.store.load().and_then(|saved| self.store.prove(&saved, &lock)) {
+                Ok(()) => return Ok(self.path()),
+                Err(error) => self.cannot_keep(&error),
+            },
+        };
+        match self.spare.open(Duration::ZERO) {
+            Ok(count) => Ok(count.path()),
+            Err(LockError::Held { path, .. }) => Ok(path),
+            Err(_) => Err(self.uncounted(&why)),
+        }
     }
 
     /// Describes the next sign-in for people, as far as it is known.
@@ -199,7 +271,7 @@ impl Session {
     /// Obtains a grant whose access token is not `old`. Only one thread at a time runs this.
     fn obtain(&self, old: Option<&str>, unwanted: &Unwanted) -> Result<Obtained, Error> {
         let lock = self.lock()?;
-        let saved = self.recall(lock.as_ref())?;
+        let saved = self.recall(lock.as_ref().ok())?;
         let mut attempt = Attempt { saved, lock, unwanted };
         let plan = SignInPlan::of(&self.account, &attempt.saved);
         let kept = attempt.saved.session.clone();
@@ -229,7 +301,7 @@ impl Session {
         let obtained =
             Obtained { grant: Grant::of(&session, lifetime), prompt_id: session.prompt_id.clone() };
         attempt.saved.session = Some(session);
-        self.keep(&attempt.saved, attempt.lock.as_ref());
+        self.keep(&attempt.saved, attempt.lock.as_ref().ok());
         Ok(obtained)
     }
 
@@ -240,18 +312,19 @@ impl Session {
         session: &SavedSession,
         attempt: &mut Attempt<'_>,
     ) -> Result<(Tokens, Option<Fingerprint>), Error> {
+        let wants_account = session.email.is_some() || self.account.refresh_token.is_some();
+        let is_irreplaceable = wants_account && self.account.login.is_none();
+        if is_irreplaceable {
+            self.prove(attempt)?;
+        }
         let credentials = Credentials::RefreshToken(session.refresh_token.clone());
-        match self.api.sign_in(&credentials, attempt.unwanted) {
+        match self.sign_in(&credentials, attempt.unwanted) {
             Ok(tokens) => Ok((tokens, session.began_with.clone())),
-            Err(error) if is_dead_session(&error) => {
-                let wants_account = session.email.is_some() || self.account.refresh_token.is_some();
-                if wants_account && self.account.login.is_none() {
-                    return Err(self.explain(error));
-                }
+            Err(error) if is_dead_session(&error) && !is_irreplaceable => {
                 log::warn!("the kept session is over ({}), signing in anew", error.cause());
                 Ok((self.begin(attempt)?, None))
             }
-            Err(error) => Err(self.explain(error)),
+            Err(error) => Err(self.explain(error, &credentials)),
         }
     }
 
@@ -262,17 +335,26 @@ impl Session {
         set: &SetToken,
         attempt: &mut Attempt<'_>,
     ) -> Result<(Tokens, Option<Fingerprint>), Error> {
+        self.prove(attempt)?;
         let credentials = Credentials::RefreshToken(set.token.clone());
         let saved = &mut attempt.saved;
-        match self.api.sign_in(&credentials, attempt.unwanted) {
+        match self.sign_in(&credentials, attempt.unwanted) {
             Ok(tokens) => Ok((tokens, Some(saved.note_use(&set.token, false)))),
             Err(error) if is_dead_session(&error) => {
                 saved.note_use(&set.token, true);
-                self.keep(saved, attempt.lock.as_ref());
+                self.keep(saved, attempt.lock.as_ref().ok());
                 Err(needs_operator(cannot(SignInPlan::Refused, set, saved)))
             }
-            Err(error) => Err(self.explain(error)),
+            Err(error) => Err(self.explain(error, &credentials)),
         }
+    }
+
+    /// Makes sure that the successor of an account's refresh token can be kept: else the account would
+    /// be lost at the next restart, and only a person could bring it back.
+    fn prove(&self, attempt: &Attempt<'_>) -> Result<(), Error> {
+        let lock = attempt.lock.as_ref().map_err(|error| not_sent(&cannot_lock(error)))?;
+        let proof = self.store.prove(&attempt.saved, lock);
+        proof.map_err(|error| not_sent(&self.cannot_keep(&error)))
     }
 
     /// Signs in with the password in the settings, or as a new anonymous user.
@@ -281,62 +363,112 @@ impl Session {
         let Some((email, password)) = &self.account.login else { return self.sign_up(attempt) };
         let credentials =
             Credentials::Password { email: email.clone(), password: password.clone() };
-        let signed_in = self.api.sign_in(&credentials, attempt.unwanted);
-        let mut tokens = signed_in.map_err(|error| self.explain(error))?;
+        let signed_in = self.sign_in(&credentials, attempt.unwanted);
+        let mut tokens = signed_in.map_err(|error| self.explain(error, &credentials))?;
         // Spelled as in the settings, since this shows that the session is the account's.
         tokens.user.email = Some(email.clone());
         Ok(tokens)
     }
 
-    fn sign_up(&self, attempt: &mut Attempt<'_>) -> Result<Tokens, Error> {
-        let Attempt { saved, lock, unwanted } = attempt;
-        self.count_sign_up(saved, lock.as_ref())?;
-        let signed_up = self.api.sign_in(&Credentials::Anonymous, unwanted);
-        if signed_up.as_ref().is_err_and(is_refusal) {
-            self.discount_sign_up(saved, lock.as_ref());
+    /// Signs in, unless LangFast has refused these credentials lately: then with the same error.
+    fn sign_in(&self, credentials: &Credentials, unwanted: &Unwanted) -> Result<Tokens, Error> {
+        self.check_refused(credentials)?;
+        let signed_in = self.api.sign_in(credentials, unwanted);
+        let refused = &mut self.memory().refused;
+        match &signed_in {
+            Ok(_) => refused.clear(credentials),
+            Err(error) if self.remedy(error, credentials).is_some() => {
+                refused.note(credentials, error, Instant::now());
+            }
+            Err(_) => {}
         }
-        signed_up.map_err(|error| self.explain(error))
+        signed_in
     }
 
-    /// Counts an anonymous sign-up before it is made, on disk if possible; fails if there were too many
-    /// in the last hour.
-    fn count_sign_up(&self, saved: &mut Saved, lock: Option<&Locked>) -> Result<(), Error> {
-        let now = unix_now();
-        // If the directory cannot be written, at least this process's own sign-ups count.
-        let own = self.memory().sign_ups.clone();
-        let counted = saved.sign_ups.iter().chain(&own);
-        let mut recent: Vec<u64> = counted.copied().filter(|at| at.abs_diff(now) < HOUR).collect();
-        recent.sort_unstable();
-        recent.dedup();
-        if recent.len() >= SIGN_UPS_AN_HOUR {
-            let wait = Duration::from_secs((recent[0] + HOUR).saturating_sub(now));
-            let why = "this hour's anonymous sign-ups are used up; sign in with your own account \
-                       (`langfast2api login`) to go on at once";
-            return Err(hold_off(why, wait));
+    fn check_refused(&self, credentials: &Credentials) -> Result<(), Error> {
+        let standing = self.memory().refused.standing(credentials, Instant::now());
+        standing.map_or(Ok(()), |(error, _)| Err(error))
+    }
+
+    fn sign_up(&self, attempt: &mut Attempt<'_>) -> Result<Tokens, Error> {
+        let Attempt { saved, lock, unwanted } = attempt;
+        let lock = lock.as_ref().ok();
+        let explain = |error| self.explain(error, &Credentials::Anonymous);
+        self.check_refused(&Credentials::Anonymous).map_err(explain)?;
+        self.count_sign_up(saved, lock)?;
+        let signed_up = self.sign_in(&Credentials::Anonymous, unwanted);
+        if signed_up.as_ref().is_err_and(is_refusal) {
+            self.discount_sign_up(saved, lock);
         }
-        // Two in the same second count as two.
-        recent.push(recent.last().map_or(now, |last| now.max(last + 1)));
-        self.memory().sign_ups.clone_from(&recent);
-        saved.sign_ups = recent;
-        self.keep(saved, lock);
+        let tokens = signed_up.map_err(explain)?;
+        log::info!("{TERMS}");
+        Ok(tokens)
+    }
+
+    /// Counts an anonymous sign-up before it is made, on disk; fails if there were too many in the last
+    /// hour, or if nothing can be written, since a process that is started again and again would then
+    /// sign up as often.
+    fn count_sign_up(&self, saved: &mut Saved, lock: Option<&Locked>) -> Result<(), Error> {
+        let own = self.memory().sign_ups.clone();
+        let counted = [&saved.sign_ups[..], &own].concat();
+        let before = std::mem::replace(&mut saved.sign_ups, with_one_more(&counted)?);
+        let mut on_disk = Ok(());
+        if let Err(why) = self.try_keep(saved, lock) {
+            on_disk = self.count_elsewhere(saved, &why);
+        }
+        if on_disk.is_err() {
+            saved.sign_ups = before;
+            self.keep(saved, lock);
+        }
+        self.memory().sign_ups.clone_from(&saved.sign_ups);
+        on_disk
+    }
+
+    /// Counts a sign-up where it is counted in place of the session file, which cannot be written.
+    fn count_elsewhere(&self, saved: &mut Saved, why: &str) -> Result<(), Error> {
+        let mut count = self.spare.open(self.patience).map_err(|error| match error {
+            LockError::Held { .. } => hold_off(&error.to_string(), LOCK_HOLD_OFF),
+            _ => needs_operator(self.uncounted(why)),
+        })?;
+        // Without the one that is being counted.
+        let others = saved.sign_ups.split_last().map_or(&[][..], |(_, others)| others);
+        let sign_ups = with_one_more(&[others, count.sign_ups()].concat())?;
+        count.set(sign_ups.clone()).map_err(|_| needs_operator(self.uncounted(why)))?;
+        log::warn!("anonymous sign-ups are counted in {}", count.path().display());
+        saved.sign_ups = sign_ups;
         Ok(())
     }
 
     /// Takes the latest sign-up off the count, because it created no user.
     fn discount_sign_up(&self, saved: &mut Saved, lock: Option<&Locked>) {
-        saved.sign_ups.pop();
+        let Some(last) = saved.sign_ups.pop() else { return };
         self.memory().sign_ups.clone_from(&saved.sign_ups);
-        self.keep(saved, lock);
+        if self.try_keep(saved, lock).is_ok() {
+            return;
+        }
+        if let Ok(mut count) = self.spare.open(self.patience) {
+            let others = count.sign_ups().iter().copied().filter(|at| *at != last).collect();
+            // If it fails, the sign-up stays counted, which does no harm.
+            let _ = count.set(others);
+        }
     }
 
-    /// Takes the lock; `None` if the directory cannot be written, so that no process like this one uses
-    /// it.
-    fn lock(&self) -> Result<Option<Locked>, Error> {
+    fn uncounted(&self, why: &str) -> String {
+        format!(
+            "nobody is signed up, because anonymous sign-ups cannot be counted: {why}. Nor can they in {}. \
+             With your own account (LANGFAST2API_EMAIL and a password) none are needed",
+            self.spare.names()
+        )
+    }
+
+    /// Takes the lock, or says why the directory cannot be written, so that no process like this one
+    /// uses it.
+    fn lock(&self) -> Result<Result<Locked, LockError>, Error> {
         match self.store.lock(self.patience) {
-            Ok(lock) => Ok(Some(lock)),
+            Ok(lock) => Ok(Ok(lock)),
             Err(error @ LockError::Unwritable(..)) => {
                 log::warn!("{error}; the session is not kept");
-                Ok(None)
+                Ok(Err(error))
             }
             Err(error) => Err(hold_off(&error.to_string(), LOCK_HOLD_OFF)),
         }
@@ -358,28 +490,43 @@ impl Session {
         }
     }
 
-    /// Saves the state in the file, or keeps it in memory if that fails.
+    /// Saves the state in the file, or goes on with it in memory.
     fn keep(&self, saved: &Saved, lock: Option<&Locked>) {
-        let result = lock.map(|lock| self.store.save(saved, lock));
-        let unsaved = match &result {
-            Some(Ok(())) => None,
-            _ => {
-                let loaded = self.store.load().unwrap_or_default();
-                Some((saved.clone(), refresh_token(&loaded).map(str::to_owned)))
-            }
+        let _ = self.try_keep(saved, lock);
+    }
+
+    /// Saves the state in the file, or keeps it in memory if that fails; the error says why.
+    fn try_keep(&self, saved: &Saved, lock: Option<&Locked>) -> Result<(), String> {
+        let kept = match lock {
+            Some(lock) => self.store.save(saved, lock).map_err(|error| self.cannot_keep(&error)),
+            None => Err(format!("{} cannot be written", self.store.path().display())),
         };
+        let unsaved = kept.is_err().then(|| {
+            let loaded = self.store.load().unwrap_or_default();
+            (saved.clone(), refresh_token(&loaded).map(str::to_owned))
+        });
         self.memory().unsaved = unsaved;
-        if let Some(Err(error)) = result {
-            log::warn!("{}: {error}; the session is not kept", self.store.path().display());
+        if let (Err(why), Some(_)) = (&kept, lock) {
+            log::warn!("{why}; the session is not kept");
+        }
+        kept
+    }
+
+    /// Puts what only a person can mend into words that say how, and when LangFast is asked again.
+    fn explain(&self, error: Error, credentials: &Credentials) -> Error {
+        let Some(words) = self.remedy(&error, credentials) else { return error };
+        match self.memory().refused.standing(credentials, Instant::now()) {
+            None => needs_operator(words),
+            Some((_, left)) => needs_operator(format!(
+                "{words}. The server asks LangFast again in {} s at the earliest, or at once after SIGHUP",
+                left.as_secs().max(1)
+            )),
         }
     }
 
-    fn explain(&self, error: Error) -> Error {
-        let or_set = match &self.account.refresh_token {
-            Some(set) => format!("put a new refresh token into {}", set.setting),
-            None => "set LANGFAST2API_EMAIL and a password".to_owned(),
-        };
-        explain(error, &format!("Sign in with `langfast2api login` (or {or_set})"))
+    fn remedy(&self, error: &Error, credentials: &Credentials) -> Option<String> {
+        let set = self.account.refresh_token.as_ref();
+        remedies::remedy(error, credentials, set, &self.browser_place())
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -401,6 +548,52 @@ impl Session {
         };
         needs_operator(format!("{}: {error}{advice}", self.store.path().display()))
     }
+
+    /// Why the session file cannot be written, and what to do.
+    fn cannot_keep(&self, error: &io::Error) -> String {
+        let advice = match error.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => "Make room there",
+            _ => MAKE_WRITABLE,
+        };
+        format!("{} cannot be written: {error}. {advice}", self.store.path().display())
+    }
+}
+
+/// The times of the sign-ups of the last hour, and of one more now.
+fn with_one_more(counted: &[u64]) -> Result<Vec<u64>, Error> {
+    let now = unix_now();
+    let mut recent: Vec<u64> =
+        counted.iter().copied().filter(|at| at.abs_diff(now) < HOUR).collect();
+    recent.sort_unstable();
+    recent.dedup();
+    if recent.len() >= SIGN_UPS_AN_HOUR {
+        let wait = Duration::from_secs((recent[0] + HOUR).saturating_sub(now));
+        let why = "this hour's anonymous sign-ups are used up; sign in with your own account \
+                   (`langfast2api login`) to go on at once";
+        return Err(hold_off(why, wait));
+    }
+    // Two in the same second count as two.
+    recent.push(recent.last().map_or(now, |last| now.max(last + 1)));
+    Ok(recent)
+}
+
+const MAKE_WRITABLE: &str = "Make it writable, or name another directory (LANGFAST2API_STATE_DIR)";
+
+/// Why the lock cannot be taken, and what to do.
+fn cannot_lock(error: &LockError) -> String {
+    match error {
+        LockError::Unwritable(..) => format!("{error}. {MAKE_WRITABLE}"),
+        LockError::Held { .. } | LockError::Unusable(..) => error.to_string(),
+    }
+}
+
+/// The error for a token that was kept back, because its successor could not be kept.
+fn not_sent(why: &str) -> Error {
+    needs_operator(format!(
+        "{why}. Nothing was sent to LangFast: a refresh token is as good as before"
+    ))
 }
 
 /// The grant of a kept session, if its access token has time left and is not `old`.
@@ -441,59 +634,4 @@ fn is_refusal(error: &Error) -> bool {
         Error::Upstream { failure: Failure::Status { status, .. }, .. } => *status < 500,
         _ => false,
     }
-}
-
-fn auth_code(error: &Error) -> Option<&str> {
-    match error {
-        Error::Upstream { failure: Failure::Status { code, .. }, .. } => code.as_deref(),
-        _ => None,
-    }
-}
-
-/// Whether the refresh token will never work again.
-fn is_dead_session(error: &Error) -> bool {
-    matches!(
-        auth_code(error),
-        Some(
-            "refresh_token_not_found"
-                | "refresh_token_already_used"
-                | "session_not_found"
-                | "session_expired"
-        )
-    )
-}
-
-/// Replaces Supabase Auth's error codes by words that say what to do; `login` is a sentence on how to
-/// sign in.
-fn explain(error: Error, login: &str) -> Error {
-    let words = match auth_code(&error).unwrap_or_default() {
-        "refresh_token_not_found" => format!("the kept session is unknown to LangFast. {login}"),
-        "refresh_token_already_used" => {
-            format!("the kept session was used elsewhere too and is over. {login}")
-        }
-        "session_not_found" => format!("the session was ended (signed out elsewhere?). {login}"),
-        "session_expired" => format!("the session has expired. {login}"),
-        "invalid_credentials" | "invalid_grant" => {
-            "e-mail or password is wrong. Check LANGFAST2API_EMAIL and its password, or run \
-             `langfast2api login`"
-                .to_owned()
-        }
-        "email_not_confirmed" => {
-            "the account's e-mail address is not confirmed yet. Open the link \
-                                  in LangFast's confirmation mail first"
-                .to_owned()
-        }
-        "anonymous_provider_disabled" => {
-            format!("LangFast no longer lets anonymous visitors in. {login}")
-        }
-        // The captcha guards sign-ins by password as well.
-        "captcha_failed" => "LangFast wants a captcha solved, which only a person can. Sign in to \
-                             LangFast in a browser and hand over its refresh token \
-                             (`langfast2api login --refresh-token`)"
-            .to_owned(),
-        "signup_disabled" => format!("LangFast takes no new users at present. {login}"),
-        "user_banned" => "LangFast has banned this account. Ask LangFast's support".to_owned(),
-        _ => return error,
-    };
-    needs_operator(words)
 }

@@ -25,6 +25,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// File name endings of the session file and of the lock file.
 const SESSION: &str = "json";
 const LOCK: &str = "lock";
+/// Most bytes by which a sign-in makes the file longer: an access token is 1 to 3 KB, and grows with what
+/// LangFast keeps of a user.
+const GROWTH: usize = 16 * 1024;
 
 /// The content of the session file.
 #[derive(Clone, Default, Deserialize, Serialize)]
@@ -229,6 +232,15 @@ impl Store {
         files::remove_leftovers(&self.path());
         files::replace(&self.path(), &serde_json::to_vec_pretty(saved)?, 0o600)
     }
+
+    /// Makes sure that [`Store::save`] will work after a sign-in: a token that works once is sent only then.
+    ///
+    /// # Errors
+    /// The directory cannot be written, or has no room.
+    pub fn prove(&self, saved: &Saved, _lock: &Locked) -> io::Result<()> {
+        files::remove_leftovers(&self.path());
+        files::prove(&self.path(), serde_json::to_vec_pretty(saved)?.len() + GROWTH)
+    }
 }
 
 /// Opens the lock file, but no link, pipe or directory in its place. The mode is 0600, since whoever
@@ -334,6 +346,22 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_leaves_the_file_as_it_was_and_nothing_beside_it() {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let lock = store.lock(Duration::ZERO).unwrap();
+        store.prove(&Saved::default(), &lock).unwrap();
+        assert_eq!(scratch.names(), ["session-host-1.lock"]);
+        let saved = Saved { sign_ups: vec![1], ..Saved::default() };
+        store.save(&saved, &lock).unwrap();
+        store.prove(&Saved::default(), &lock).unwrap();
+        assert_eq!(store.load().unwrap().sign_ups, [1]);
+        assert_eq!(scratch.names(), ["session-host-1.json", "session-host-1.lock"]);
+        fs::remove_dir_all(&scratch.0).unwrap();
+        assert!(store.prove(&saved, &lock).is_err());
+    }
+
+    #[test]
     fn a_lock_that_is_held_says_by_whom() {
         let scratch = Scratch::new();
         let store = scratch.store();
@@ -428,7 +456,9 @@ mod tests {
         let scratch = Scratch::new();
         let store = scratch.store();
         let others = [".session-host-1.x-1.12345678.new", ".session-host-1.short.new", "mine.new"];
-        for name in others.iter().chain(&[".session-host-1.aB345678.new"]) {
+        for name in
+            others.iter().chain(&[".session-host-1.aB345678.new", ".session-host-1.trial000.new"])
+        {
             fs::write(scratch.0.join(name), "token").unwrap();
         }
         let lock = store.lock(Duration::ZERO).unwrap();

@@ -35,6 +35,9 @@ pub fn examine(settings: &Settings, checked: &Checked, report: &mut Report) -> i
         report.add("state directory", None, state_directory(directory))?;
     }
     report.add("session file", None, private_file(&session, GROUP_AND_OTHERS))?;
+    if checked.langfast.session().may_sign_up() {
+        report.add("sign-ups", None, sign_ups(checked))?;
+    }
     for (name, file) in [
         ("password file", &settings.langfast.password_file),
         ("refresh token file", &settings.langfast.refresh_token_file),
@@ -98,6 +101,22 @@ fn state_directory(path: &Path) -> Outcome {
                 .advise(SAME_USER)
             }
         },
+    }
+}
+
+/// Whether anonymous sign-ups are counted, and where.
+fn sign_ups(checked: &Checked) -> Outcome {
+    let session = checked.langfast.session();
+    match session.sign_ups_counted_in() {
+        Ok(path) if path.parent() == session.path().parent() => {
+            Outcome::ok(format_args!("anonymous ones are counted in {}", path.display()))
+        }
+        Ok(path) => Outcome::warning(format_args!(
+            "anonymous ones are counted in {}, and no session is kept: the state directory cannot be written",
+            path.display()
+        ))
+        .advise(SAME_USER),
+        Err(why) => Outcome::warning(why),
     }
 }
 
