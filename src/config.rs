@@ -133,10 +133,10 @@ fn exit_codes() -> String {
 pub enum Command {
     /// Sign in with your own LangFast account and keep the session.
     ///
-    /// Asks for e-mail and password on the terminal. With --refresh-token, reads a refresh token
-    /// from standard input instead.
+    /// Asks for e-mail and password on the terminal. With --refresh-token, asks for a refresh token
+    /// instead, or for the value that a browser keeps it in: the one of Local Storage, or cookies.
     Login {
-        /// Read a refresh token from standard input.
+        /// Ask for a refresh token, or for what a browser keeps it in.
         #[arg(long)]
         refresh_token: bool,
     },

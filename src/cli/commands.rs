@@ -1,22 +1,28 @@
 //! The small commands: login, logout, whoami and models.
 
-use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
+use std::io::{BufRead, IsTerminal, Read, Write, stderr, stdin, stdout};
 
+use super::hidden;
 use crate::chat::models::Accepted;
 use crate::chat::models::shutdowns::Day;
 use crate::config::model_list::Listed;
+use crate::langfast::refresh_token::{self, FoundToken, Wrapping};
 use crate::langfast::{Credentials, Session};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+/// Most bytes that are read from a pipe for a refresh token.
+const LONGEST_INPUT: u64 = 1 << 16;
+
 /// Signs in with the user's own account and keeps the session. Prompts on a terminal; from a pipe
-/// it reads the address and the password, a line each, or only the refresh token.
+/// it reads the address and the password, a line each, or only the refresh token, in whatever a browser
+/// keeps it.
 ///
 /// # Errors
 /// Nothing could be read, LangFast refuses, or the session cannot be kept.
 pub fn login(session: &Session, by_refresh_token: bool) -> Result<()> {
     let credentials = if by_refresh_token {
-        Credentials::RefreshToken(ask_secret("Refresh token: ")?)
+        Credentials::RefreshToken(ask_refresh_token(session)?)
     } else {
         let email = ask("E-mail: ")?;
         Credentials::Password { email, password: ask_secret("Password: ")? }
@@ -128,9 +134,37 @@ fn ask(question: &str) -> Result<String> {
 /// Asks for a line, without echo on a terminal.
 fn ask_secret(question: &str) -> Result<String> {
     if stdin().is_terminal() {
-        return not_empty(question, rpassword::prompt_password(question)?);
+        return not_empty(question, hidden::ask(question, "", |_| true)?);
     }
     ask(question)
+}
+
+/// Asks for a refresh token, and says what it was found in.
+fn ask_refresh_token(session: &Session) -> Result<String> {
+    let question = "Refresh token, or the value in the browser that holds it: ";
+    let go_on = "There is no refresh token in it so far. Paste the rest, or press Enter: ";
+    let is_enough = |text: &str| refresh_token::find(text).is_ok();
+    let text = match stdin().is_terminal() {
+        true => hidden::ask(question, go_on, is_enough)?,
+        false => read_until(is_enough)?,
+    };
+    let FoundToken { token, within } = refresh_token::find(&text).map_err(|why| {
+        format!("Refresh token: {why}. To get one, {}", session.browser_place().recipe())
+    })?;
+    let took = match within {
+        Wrapping::None => "Took what was given as the refresh token itself.".to_owned(),
+        _ => format!("Took the refresh token out of {within}."),
+    };
+    // Nobody may be reading.
+    let _ = writeln!(stderr(), "{took}");
+    Ok(token)
+}
+
+/// Reads lines from standard input until there is enough: a pipe may stay open.
+fn read_until(is_enough: impl Fn(&str) -> bool) -> Result<String> {
+    let (mut text, mut input) = (String::new(), stdin().lock().take(LONGEST_INPUT));
+    while input.read_line(&mut text)? > 0 && !is_enough(&text) {}
+    Ok(text)
 }
 
 fn not_empty(question: &str, answer: String) -> Result<String> {

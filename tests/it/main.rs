@@ -35,6 +35,7 @@ mod rooms;
 mod session;
 mod settings;
 mod several;
+mod sign_in;
 mod simulator_selftest;
 mod socket;
 mod static_binary;

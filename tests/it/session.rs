@@ -475,8 +475,9 @@ fn a_state_directory_that_is_made_is_closed_to_others() {
 #[test]
 fn a_state_directory_that_cannot_be_written_is_warned_of_and_the_server_still_answers() {
     let simulator = Simulator::start();
-    let program =
-        Start::new(&simulator.url()).state_dir(std::path::Path::new("/proc/no/such")).start();
+    let runtime = Directory::new();
+    let start = Start::new(&simulator.url()).env("XDG_RUNTIME_DIR", runtime.path());
+    let program = start.state_dir(std::path::Path::new("/proc/no/such")).start();
     assert_eq!(program.ask("hello").content(), "hello");
     assert_eq!(program.ask("again").content(), "again");
     assert!(program.log().contains("the session is not kept"));
@@ -768,31 +769,34 @@ fn a_crash_between_using_a_set_token_and_keeping_its_session_is_survived() {
 }
 
 #[test]
-fn where_nothing_can_be_kept_the_session_goes_on_in_memory() {
-    let simulator = Simulator::start();
-    let nowhere = std::path::Path::new("/proc/no/such");
-    let token = account_token(&simulator);
-    let with_token = Start::new(&simulator.url())
-        .state_dir(nowhere)
-        .env("LANGFAST2API_REFRESH_TOKEN", &token)
+fn where_nothing_can_be_kept_a_session_that_can_be_replaced_goes_on_in_memory() {
+    let (simulator, runtime) = (Simulator::start(), Directory::new());
+    let nowhere = || {
+        let start = Start::new(&simulator.url()).env("XDG_RUNTIME_DIR", runtime.path());
+        start.state_dir(std::path::Path::new("/proc/no/such"))
+    };
+    let with_password = nowhere()
+        .env("LANGFAST2API_EMAIL", "user@example.com")
+        .env("LANGFAST2API_PASSWORD", "correct-password")
         .start();
-    let anonymous = Start::new(&simulator.url()).state_dir(nowhere).start();
+    let anonymous = nowhere().start();
     for _ in 0..3 {
-        assert_eq!(who_answers(&simulator, &with_token), "account");
+        assert_eq!(who_answers(&simulator, &with_password), "account");
         assert_eq!(who_answers(&simulator, &anonymous), "anonymous");
         simulator.expire_tokens();
     }
     let stats = simulator.stats();
-    assert_eq!((stats.signups, stats.refreshes, stats.refused_refreshes), (1, 5, 0));
-    assert_eq!(stats.prompts, 2, "a prompt each");
+    assert_eq!((stats.signups, stats.password_logins, stats.refreshes), (1, 1, 4));
+    assert_eq!((stats.refused_refreshes, stats.prompts), (0, 2), "a prompt each");
 }
 
 #[test]
 fn a_directory_without_permission_to_write_is_no_reason_to_fail() {
-    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let (simulator, directory, runtime) = (Simulator::start(), Directory::new(), Directory::new());
+    std::fs::set_permissions(runtime.path(), Permissions::from_mode(0o777)).unwrap();
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o555)).unwrap();
     let start = Start::new(&simulator.url()).state_dir(directory.path()).not_as_root();
-    let program = start.start();
+    let program = start.env("XDG_RUNTIME_DIR", runtime.path()).start();
     for _ in 0..2 {
         assert_eq!(who_answers(&simulator, &program), "anonymous");
         simulator.expire_tokens();
