@@ -197,6 +197,11 @@ pub struct Examination {
     /// key, and whether events arrive one by one through the proxy in front of it.
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
+    /// Record all that goes between this program and LangFast, as JSON lines in this new file, to be shown
+    /// to others: tokens, keys, ids, addresses and texts are placeholders in it. Says what in it differs
+    /// from what this program knows. Only with --run, which costs one request of the quota, is a run in it.
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
     /// Report as JSON.
     #[arg(long)]
     pub json: bool,

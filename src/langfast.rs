@@ -6,6 +6,7 @@
 
 mod api;
 mod back_off;
+pub mod capture;
 mod deadlines;
 mod fingerprint;
 mod grant;
@@ -52,6 +53,7 @@ pub use store::{LockError, Locked, Saved, SavedSession, Store, UsedToken};
 pub use transcript::Revised;
 pub use unwanted::{Unwanted, wanted_always};
 
+use capture::Tape;
 use not_yet::once_valid;
 use unwanted::wanted_by_others;
 
@@ -128,6 +130,12 @@ impl LangFast {
     /// public key was refused at any step.
     pub fn failure(&self) -> Option<Error> {
         self.session.failure().or_else(|| self.api.key_refused())
+    }
+
+    /// Has all HTTP calls, and the sockets that are connected from now on, recorded; once a client.
+    pub fn record(&self, tape: &Arc<Tape>) {
+        self.api.record(tape.clone());
+        self.runner.record(tape.clone());
     }
 
     /// The session: the signed-in user and its tokens.

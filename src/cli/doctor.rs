@@ -3,6 +3,7 @@
 //! It uses the server's own parts ([`crate::langfast`]) and its session. A step that depends on one
 //! that failed is skipped, because it would only report the same failure again.
 
+mod capture;
 mod door;
 mod outside;
 mod own;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use crate::cli::check::check;
 use crate::config::{Examination, Settings};
 
+use capture::Capture;
 use report::{Outcome, Report};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -35,8 +37,22 @@ pub fn examine(settings: &Settings, examination: &Examination) -> Result<ExitCod
         report.finish()?;
         return Ok(ExitCode::from(2));
     };
+    let capture = match &examination.capture {
+        None => None,
+        Some(path) => match Capture::begin(path, &checked.langfast) {
+            Ok(capture) => Some(capture),
+            Err(why) => {
+                report.add("capture", None, why)?;
+                report.finish()?;
+                return Ok(ExitCode::from(2));
+            }
+        },
+    };
     own::examine(settings, &checked, &mut report)?;
     way::examine(settings, &checked, examination, &mut report)?;
+    if let Some(capture) = capture {
+        capture.finish(examination.run, &mut report)?;
+    }
     if let Some(url) = &examination.url {
         door::examine(url, settings, &checked, &mut report)?;
     }

@@ -1,12 +1,15 @@
 //! LangFast's HTTP calls: paths, headers, bodies and errors of Supabase Auth, PostgREST and the edge
 //! function.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use http::{HeaderMap, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use ureq::Body;
 
+use super::capture::{Tape, TapedCall};
 use super::unwanted::{Unwanted, wanted_always};
 use crate::error::meaning::Meaning;
 use crate::error::{Error, Failure, Step, clean};
@@ -26,6 +29,8 @@ pub struct Api {
     vitals: Arc<Upstream>,
     /// The last refusal of the key, until a call succeeds.
     key_refused: Mutex<Option<Error>>,
+    /// Where calls are recorded.
+    tape: OnceLock<Arc<Tape>>,
 }
 
 /// A way to sign in.
@@ -91,8 +96,13 @@ impl Api {
         vitals: Arc<Upstream>,
     ) -> Api {
         let connections = Connections::new(dialer, supabase, timeouts);
-        let (timeout, key_refused) = (timeouts.call, Mutex::default());
-        Api { connections, anon_key, origin, timeout, vitals, key_refused }
+        let (timeout, key_refused, tape) = (timeouts.call, Mutex::default(), OnceLock::new());
+        Api { connections, anon_key, origin, timeout, vitals, key_refused, tape }
+    }
+
+    /// Has all calls recorded from now on; once a client.
+    pub fn record(&self, tape: Arc<Tape>) {
+        let _ = self.tape.set(tape);
     }
 
     /// The refusal of the key, if LangFast has refused it and has not accepted it since.
@@ -137,13 +147,16 @@ impl Api {
     /// [`Step::SignIn`]: no answer, a status of 500 or more, or one that concerns all requests.
     pub fn clock(&self) -> Result<Option<SystemTime>, Error> {
         let fail = |failure| Error::upstream(Step::SignIn, failure);
-        let url = self.endpoint().url("http", "/auth/v1/health");
+        let path = "/auth/v1/health";
         let agent = self.agent(&wanted_always());
-        let answer = agent.get(url).header("apikey", &self.anon_key).call();
+        let request = agent.get(self.endpoint().url("http", path)).header("apikey", &self.anon_key);
+        let mut taped = self.taped("GET", path, request.headers_ref(), b"");
+        let answer = request.call().inspect_err(|error| note_failure(&mut taped, error));
         let answer = answer.map_err(|error| fail(self.call_failure(error)))?;
         let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
         let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
-        let answer = ApiAnswer::read(answer).map_err(|error| fail(self.call_failure(error)))?;
+        let answer = ApiAnswer::read(answer, &mut taped);
+        let answer = answer.map_err(|error| fail(self.call_failure(error)))?;
         let status = answer.status;
         let error = fail(answer.into_failure());
         match error.meaning() {
@@ -330,7 +343,20 @@ impl Api {
         if let Some(bearer) = call.bearer {
             request = request.header("Authorization", format!("Bearer {bearer}"));
         }
-        ApiAnswer::read(request.send(body)?)
+        let mut taped = self.taped("POST", call.path, request.headers_ref(), body);
+        let answer = request.send(body).and_then(|answer| ApiAnswer::read(answer, &mut taped));
+        answer.inspect_err(|error| note_failure(&mut taped, error))
+    }
+
+    /// Begins to record a call, if calls are recorded.
+    fn taped(
+        &self,
+        method: &'static str,
+        path: &str,
+        headers: Option<&HeaderMap>,
+        body: &[u8],
+    ) -> Option<TapedCall> {
+        Some(self.tape.get()?.call(method, path, headers?, body))
     }
 
     fn call_failure(&self, error: ureq::Error) -> Failure {
@@ -415,6 +441,29 @@ fn may_repeat(error: &Error) -> bool {
     }
 }
 
+fn note_head(taped: &mut Option<TapedCall>, answer: &Response<Body>) {
+    if let Some(taped) = taped {
+        taped.head(answer.status().as_u16(), answer.headers());
+    }
+}
+
+fn note_body(taped: &mut Option<TapedCall>, body: &[u8]) {
+    if let Some(taped) = taped {
+        taped.body(body);
+    }
+}
+
+fn note_failure(taped: &mut Option<TapedCall>, error: &ureq::Error) {
+    if let Some(taped) = taped {
+        taped.failed(match error {
+            ureq::Error::Timeout(_) => "silent",
+            ureq::Error::Other(error) if error.is::<DialError>() => "unreachable",
+            ureq::Error::Protocol(_) | ureq::Error::Http(_) => "no HTTP",
+            _ => "broken",
+        });
+    }
+}
+
 /// An HTTP answer with any status.
 #[derive(Default)]
 pub struct ApiAnswer {
@@ -438,9 +487,14 @@ impl ApiAnswer {
         }
     }
 
-    fn read(answer: http::Response<ureq::Body>) -> Result<ApiAnswer, ureq::Error> {
+    fn read(
+        answer: Response<Body>,
+        taped: &mut Option<TapedCall>,
+    ) -> Result<ApiAnswer, ureq::Error> {
+        note_head(taped, &answer);
         let (head, mut body) = answer.into_parts();
         let body = body.with_config().limit(LONGEST_ANSWER).read_to_vec()?;
+        note_body(taped, &body);
         Ok(ApiAnswer::new(&head, body))
     }
 

@@ -1,13 +1,18 @@
 //! Turns a connection into a socket that has joined the prompt runner: the handshakes of WebSocket,
 //! Engine.IO and Socket.IO.
 
+use std::io;
+use std::sync::Arc;
+
 use tungstenite::client::{ClientRequestBuilder, client_with_config};
 use tungstenite::handshake::HandshakeError;
+use tungstenite::handshake::client::{ClientHandshake, Response};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
 use crate::error::{Failure, clean};
 use crate::langfast::api::ApiAnswer;
+use crate::langfast::capture::{Tape, TapedSocket};
 use crate::langfast::socketio::{self, EnginePacket, Open, SocketPacket};
 use crate::net::dial::{Endpoint, OutboundConnection};
 
@@ -18,10 +23,66 @@ const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 const READ_BUFFER: usize = 16 * 1024;
 
 /// The WebSocket to LangFast's prompt runner.
-pub type RunnerSocket = WebSocket<OutboundConnection>;
+pub struct RunnerSocket {
+    socket: WebSocket<OutboundConnection>,
+    /// Where its frames are recorded.
+    tape: Option<TapedSocket>,
+}
+
+impl From<WebSocket<OutboundConnection>> for RunnerSocket {
+    fn from(socket: WebSocket<OutboundConnection>) -> RunnerSocket {
+        RunnerSocket { socket, tape: None }
+    }
+}
+
+impl RunnerSocket {
+    /// Reads the next frame, as [`WebSocket::read`].
+    pub fn read(&mut self) -> tungstenite::Result<Message> {
+        let read = self.socket.read();
+        if let Some(tape) = &self.tape {
+            note_read(tape, &read);
+        }
+        read
+    }
+
+    /// Sends a frame at once, as [`WebSocket::send`].
+    pub fn send(&mut self, message: Message) -> tungstenite::Result<()> {
+        if let Some(tape) = &self.tape {
+            tape.sent(&message);
+        }
+        self.socket.send(message)
+    }
+
+    /// Begins the closing handshake.
+    pub fn close(&mut self) {
+        let _ = self.socket.close(None);
+        let _ = self.socket.flush();
+        if let Some(tape) = &self.tape {
+            tape.ended("closed by us");
+        }
+    }
+
+    /// The connection below.
+    pub fn get_mut(&mut self) -> &mut OutboundConnection {
+        self.socket.get_mut()
+    }
+}
+
+fn note_read(tape: &TapedSocket, read: &tungstenite::Result<Message>) {
+    match read {
+        Ok(message) => tape.received(message),
+        // Only an interruption.
+        Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut => {
+            tape.ended("silent");
+        }
+        Err(_) => tape.ended("broken"),
+    }
+}
 
 /// Joins the runner at `endpoint` as the holder of the access token `token`, within the connection's
-/// deadline. The socket accepts messages with up to `answer_limit` bytes of text.
+/// deadline. The socket accepts messages with up to `answer_limit` bytes of text. All of it is recorded on
+/// `tape`.
 ///
 /// # Errors
 /// The connection broke, the server does not speak the known protocol, or it refused the token.
@@ -31,6 +92,7 @@ pub fn join(
     origin: &str,
     answer_limit: usize,
     token: &str,
+    tape: Option<&Arc<Tape>>,
 ) -> Result<(RunnerSocket, Open), Failure> {
     let url = endpoint.url("ws", PATH);
     let url = url.parse().map_err(|_| Failure::Malformed("the runner's URL".to_owned()))?;
@@ -42,13 +104,36 @@ pub fn join(
         .write_buffer_size(0)
         .max_message_size(longest)
         .max_frame_size(longest);
-    let (mut socket, _) =
-        client_with_config(request, connection, Some(config)).map_err(|error| match error {
-            HandshakeError::Failure(error) => handshake_failure(error),
-            HandshakeError::Interrupted(_) => Failure::Broken("no answer in time".to_owned()),
-        })?;
+    let tape = tape.map(|tape| tape.socket(origin));
+    let shaken = client_with_config(request, connection, Some(config));
+    if let Some(tape) = &tape {
+        note_handshake(tape, &shaken);
+    }
+    let (socket, _) = shaken.map_err(|error| match error {
+        HandshakeError::Failure(error) => handshake_failure(error),
+        HandshakeError::Interrupted(_) => Failure::Broken("no answer in time".to_owned()),
+    })?;
+    let mut socket = RunnerSocket { socket, tape };
     let open = connect(&mut socket, token)?;
     Ok((socket, open))
+}
+
+/// A handshake's end.
+type Shaken = Result<
+    (WebSocket<OutboundConnection>, Response),
+    HandshakeError<ClientHandshake<OutboundConnection>>,
+>;
+
+fn note_handshake(tape: &TapedSocket, shaken: &Shaken) {
+    match shaken {
+        Ok((_, answer)) => tape.answered(answer.status().as_u16(), answer.headers(), b""),
+        Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
+            let body = answer.body().as_deref().unwrap_or_default();
+            tape.answered(answer.status().as_u16(), answer.headers(), body);
+        }
+        Err(HandshakeError::Failure(_)) => tape.ended("broken"),
+        Err(HandshakeError::Interrupted(_)) => tape.ended("silent"),
+    }
 }
 
 /// Performs Engine.IO's handshake, then Socket.IO's CONNECT with the token.

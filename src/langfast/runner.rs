@@ -7,13 +7,14 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tungstenite::Message;
 
 use super::api::dial_failure;
 use super::back_off::{BACK_OFF, BackOff};
+use super::capture::Tape;
 use super::join::{RunnerSocket, join};
 use super::leases::{Instruction, Lease, LeaseLimits, Leases, Link, Pause};
 use super::not_yet::once_valid;
@@ -73,6 +74,8 @@ struct Shared {
     /// The access token that was refused although it was new, and when.
     refused: Mutex<Option<(String, Instant)>>,
     heartbeat: Arc<Heartbeat>,
+    /// Where sockets are recorded that are still to be connected.
+    tape: OnceLock<Arc<Tape>>,
 }
 
 impl Runner {
@@ -97,9 +100,15 @@ impl Runner {
         let leases = Leases::new(limits, Box::new(is_signed_in));
         let refused = Mutex::new(None);
         let heartbeat = Arc::new(Heartbeat::new("the runner's thread"));
+        let tape = OnceLock::new();
         let shared =
-            Shared { config, dialer, session, when_idle, vitals, leases, refused, heartbeat };
+            Shared { config, dialer, session, when_idle, vitals, leases, refused, heartbeat, tape };
         Runner { shared: Arc::new(shared) }
+    }
+
+    /// Has all sockets recorded that are connected from now on; once a runner.
+    pub fn record(&self, tape: Arc<Tape>) {
+        let _ = self.shared.tape.set(tape);
     }
 
     /// The address that it connects to.
@@ -190,8 +199,7 @@ impl Shared {
         };
         match end {
             SocketEnd::Unwanted(why) => {
-                let _ = socket.close(None);
-                let _ = socket.flush();
+                socket.close();
                 log::debug!("runner: socket closed, {why}");
                 Pause::NONE
             }
@@ -250,7 +258,8 @@ impl Shared {
         let deadline = Instant::now() + limit;
         connection.set_deadline(Some(deadline));
         let RunnerConfig { endpoint, origin, answer_limit, .. } = &self.config;
-        let joined = join(connection, endpoint, origin, *answer_limit, &grant.access_token);
+        let tape = self.tape.get();
+        let joined = join(connection, endpoint, origin, *answer_limit, &grant.access_token, tape);
         joined.map_err(|failure| match Instant::now() < deadline {
             true => fail(failure),
             false => fail(Failure::TimedOut { setting: "LANGFAST2API_REQUEST_TIMEOUT", limit }),
@@ -414,7 +423,7 @@ mod tests {
         let (peer, _) = listener.accept().unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
         let socket = WebSocket::from_raw_socket(connection, Role::Client, None);
-        (socket, WebSocket::from_raw_socket(peer, Role::Server, None))
+        (socket.into(), WebSocket::from_raw_socket(peer, Role::Server, None))
     }
 
     fn grant(access_token: &str) -> Grant {

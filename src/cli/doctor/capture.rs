@@ -1,0 +1,121 @@
+//! The file of `--capture`: what went between this program and LangFast, to be shown to others.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use super::report::{Outcome, Report};
+use crate::langfast::LangFast;
+use crate::langfast::capture::{Document, Tape};
+
+/// How long the socket is heard after a run, whose last event need not be the last that is sent.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A recording and its file, which is written when this ends, also by an error, SIGINT or SIGTERM.
+pub struct Capture {
+    pages: Arc<Pages>,
+    signals: Option<Handle>,
+}
+
+struct Pages {
+    tape: Arc<Tape>,
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+impl Capture {
+    /// Creates the file, of mode 0600, and begins to record. A file that exists is left as it is.
+    ///
+    /// # Errors
+    /// The file exists, or cannot be created; in words.
+    pub fn begin(path: &Path, langfast: &LangFast) -> Result<Capture, Outcome> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|error| {
+            Outcome::failed(format_args!("{}: {error}", path.display()))
+                .advise("Name a file that does not exist, in a directory that can be written")
+        })?;
+        let tape = Tape::new();
+        langfast.record(&tape);
+        let pages = Arc::new(Pages { tape, path: path.to_owned(), file: Mutex::new(file) });
+        let signals = pages.clone().write_on_signals();
+        Ok(Capture { pages, signals })
+    }
+
+    /// Writes the file, and reports what in it differs from the wire as it is known. After a run it
+    /// listens for a moment more.
+    ///
+    /// # Errors
+    /// Standard output takes no more.
+    pub fn finish(self, has_run: bool, report: &mut Report) -> io::Result<()> {
+        if has_run {
+            std::thread::sleep(LINGER);
+        }
+        let path = self.pages.path.display();
+        let document = match self.pages.write() {
+            Ok(document) => document,
+            Err(error) => {
+                let outcome = Outcome::failed(format_args!("{path}: {error}"));
+                return report.add("capture", None, outcome).map(drop);
+            }
+        };
+        let Document { differences, calls, frames, .. } = document;
+        let told = format!("{path}: {calls} calls and {frames} frames");
+        report.add(
+            "capture",
+            None,
+            match differences.len() {
+                0 => Outcome::ok(format_args!("{told}, nothing of which is new to this program")),
+                count => Outcome::warning(format_args!("{told}; new to this program: {count}"))
+                    .advise("Attach the file to a report: it holds no secret, id, address or text"),
+            },
+        )?;
+        for difference in differences {
+            report.add("difference", None, Outcome::warning(difference))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        // An error has been told by who has asked for the file before.
+        let _ = self.pages.write();
+        if let Some(signals) = &self.signals {
+            signals.close();
+        }
+    }
+}
+
+impl Pages {
+    fn write(&self) -> io::Result<Document> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let document = self.tape.document();
+        file.rewind()?;
+        file.set_len(0)?;
+        file.write_all(document.text.as_bytes())?;
+        file.sync_all()?;
+        Ok(document)
+    }
+
+    /// Has a signal that ends the program write the file first. Without the thread for it the file is
+    /// written at the end only.
+    fn write_on_signals(self: Arc<Pages>) -> Option<Handle> {
+        let mut signals = Signals::new([SIGINT, SIGTERM]).ok()?;
+        let handle = signals.handle();
+        let wait = move || {
+            if let Some(signal) = signals.forever().next() {
+                let _ = self.write();
+                process::exit(128 + signal);
+            }
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(wait).ok()?;
+        Some(handle)
+    }
+}

@@ -1,0 +1,313 @@
+//! A recording of all that goes between this program and LangFast, to be shown to others: for
+//! `langfast2api doctor --capture`.
+//!
+//! A [`Tape`] takes raw bytes while the way is gone, and keeps them in memory only, at most
+//! [`MOST_BYTES`]. [`Tape::document`] makes of them JSON lines in which everything is a placeholder that
+//! is not listed as harmless ([`mask`]), and says in what they differ from the wire as it is known
+//! ([`known`]). Nothing is recorded, and nothing costs anything, where no tape is set.
+
+mod differences;
+mod document;
+mod known;
+mod mask;
+mod secrets;
+mod words;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderMap;
+use tungstenite::Message;
+
+pub use document::Document;
+
+/// Most bytes that a tape keeps. Of what is more, the middle is left out.
+pub const MOST_BYTES: usize = 4 << 20;
+/// How many of them are for the beginning.
+const FIRST_BYTES: usize = MOST_BYTES / 4 * 3;
+/// Longest body or frame that is kept, in bytes; of a longer one only the length is.
+const LONGEST: usize = 256 * 1024;
+/// Approximate memory of a record besides its texts, in bytes.
+const RECORD: usize = 200;
+
+/// A recording. It is filled from several threads.
+pub struct Tape {
+    began: Instant,
+    began_at: SystemTime,
+    kept: Mutex<Kept>,
+}
+
+/// The records, in the order in which they began.
+#[derive(Default)]
+struct Kept {
+    first: Vec<Arc<Record>>,
+    last: VecDeque<Arc<Record>>,
+    first_bytes: usize,
+    last_bytes: usize,
+    left_out: LeftOut,
+    sockets: usize,
+}
+
+/// What a tape had no room for.
+#[derive(Clone, Copy, Default)]
+struct LeftOut {
+    records: usize,
+    bytes: usize,
+}
+
+struct Record {
+    at: Duration,
+    event: RecordedEvent,
+    bytes: usize,
+}
+
+enum RecordedEvent {
+    Call(Request, Mutex<Option<Outcome>>),
+    Socket(usize, SocketEvent),
+}
+
+/// A request as it was sent.
+struct Request {
+    method: &'static str,
+    path: String,
+    headers: Headers,
+    body: Bytes,
+}
+
+type Headers = Vec<(String, String)>;
+
+/// A body or a frame.
+enum Bytes {
+    Whole(Vec<u8>),
+    /// So many bytes, too many to be kept.
+    TooLong(usize),
+}
+
+/// How a call ended, and when.
+struct Outcome {
+    took: Duration,
+    how: Answered,
+}
+
+enum Answered {
+    With(Answer),
+    /// No answer, in a word.
+    Failed(&'static str),
+}
+
+struct Answer {
+    status: u16,
+    headers: Headers,
+    body: Bytes,
+}
+
+enum SocketEvent {
+    /// The handshake was asked for, with these headers.
+    Asked(Headers),
+    /// It was answered.
+    Answered(Answer),
+    Frame {
+        from_server: bool,
+        frame: Frame,
+    },
+    /// It ended without a closing frame, in a word.
+    Ended(&'static str),
+}
+
+enum Frame {
+    Text(Bytes),
+    Binary(usize),
+    Ping(usize),
+    Pong(usize),
+    Close(Option<(u16, String)>),
+}
+
+impl Bytes {
+    fn of(bytes: &[u8]) -> Bytes {
+        match bytes.len() {
+            0..=LONGEST => Bytes::Whole(bytes.to_vec()),
+            length => Bytes::TooLong(length),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Bytes::Whole(bytes) => bytes.len(),
+            Bytes::TooLong(_) => 0,
+        }
+    }
+}
+
+impl RecordedEvent {
+    /// Memory of its texts, in bytes; of a call without its answer.
+    fn bytes(&self) -> usize {
+        let headers = |headers: &Headers| -> usize {
+            headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+        };
+        match self {
+            RecordedEvent::Call(request, _) => headers(&request.headers) + request.body.len(),
+            RecordedEvent::Socket(_, SocketEvent::Asked(asked)) => headers(asked),
+            RecordedEvent::Socket(_, SocketEvent::Answered(answer)) => {
+                headers(&answer.headers) + answer.body.len()
+            }
+            RecordedEvent::Socket(_, SocketEvent::Frame { frame: Frame::Text(text), .. }) => {
+                text.len()
+            }
+            RecordedEvent::Socket(..) => 0,
+        }
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, record: Arc<Record>) {
+        if self.last.is_empty() && self.first_bytes + record.bytes <= FIRST_BYTES {
+            self.first_bytes += record.bytes;
+            return self.first.push(record);
+        }
+        self.last_bytes += record.bytes;
+        self.last.push_back(record);
+        while self.last_bytes > MOST_BYTES - FIRST_BYTES && self.last.len() > 1 {
+            let Some(oldest) = self.last.pop_front() else { break };
+            self.last_bytes -= oldest.bytes;
+            self.left_out.records += 1;
+            self.left_out.bytes += oldest.bytes;
+        }
+    }
+}
+
+impl Tape {
+    /// An empty tape; times count from now.
+    pub fn new() -> Arc<Tape> {
+        let kept = Mutex::default();
+        Arc::new(Tape { began: Instant::now(), began_at: SystemTime::now(), kept })
+    }
+
+    /// Records a request that is about to be sent; its end is told to what is returned.
+    pub fn call(
+        self: &Arc<Tape>,
+        method: &'static str,
+        path: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> TapedCall {
+        let (path, headers, body) = (path.to_owned(), pairs(headers), Bytes::of(body));
+        let request = Request { method, path, headers, body };
+        let record = self.keep(RecordedEvent::Call(request, Mutex::default()));
+        TapedCall { record, tape: self.clone(), head: None }
+    }
+
+    /// Records that a WebSocket is asked for from a page of `origin`; what happens on it is told to what is
+    /// returned.
+    pub fn socket(self: &Arc<Tape>, origin: &str) -> TapedSocket {
+        let mut kept = self.kept();
+        kept.sockets += 1;
+        let number = kept.sockets;
+        drop(kept);
+        let headers = vec![("origin".to_owned(), origin.to_owned())];
+        self.keep(RecordedEvent::Socket(number, SocketEvent::Asked(headers)));
+        TapedSocket { tape: self.clone(), number }
+    }
+
+    /// What was recorded so far, as it may be shown to others.
+    pub fn document(&self) -> Document {
+        document::write(self)
+    }
+
+    fn keep(&self, event: RecordedEvent) -> Arc<Record> {
+        let bytes = RECORD + event.bytes();
+        let record = Arc::new(Record { at: self.began.elapsed(), event, bytes });
+        self.kept().keep(record.clone());
+        record
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pairs(headers: &HeaderMap) -> Headers {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}
+
+/// A call whose answer is still to be recorded. Dropped before that, it stays without one.
+pub struct TapedCall {
+    record: Arc<Record>,
+    tape: Arc<Tape>,
+    head: Option<(u16, Headers)>,
+}
+
+impl TapedCall {
+    /// The answer's head has come.
+    pub fn head(&mut self, status: u16, headers: &HeaderMap) {
+        self.head = Some((status, pairs(headers)));
+    }
+
+    /// The whole body has come, and with it the answer's end.
+    pub fn body(&mut self, body: &[u8]) {
+        let (status, headers) = self.head.take().unwrap_or_default();
+        self.end(Answered::With(Answer { status, headers, body: Bytes::of(body) }));
+    }
+
+    /// The call has failed, in a word such as `timeout`, perhaps behind the head.
+    pub fn failed(&mut self, how: &'static str) {
+        self.end(Answered::Failed(how));
+    }
+
+    fn end(&self, how: Answered) {
+        let took = self.tape.began.elapsed().saturating_sub(self.record.at);
+        if let RecordedEvent::Call(_, outcome) = &self.record.event {
+            let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+            outcome.get_or_insert(Outcome { took, how });
+        }
+    }
+}
+
+/// A WebSocket that is recorded.
+pub struct TapedSocket {
+    tape: Arc<Tape>,
+    number: usize,
+}
+
+impl TapedSocket {
+    /// The handshake was answered.
+    pub fn answered(&self, status: u16, headers: &HeaderMap, body: &[u8]) {
+        let answer = Answer { status, headers: pairs(headers), body: Bytes::of(body) };
+        self.keep(SocketEvent::Answered(answer));
+    }
+
+    /// A frame was sent to the server.
+    pub fn sent(&self, message: &Message) {
+        self.frame(false, message);
+    }
+
+    /// A frame was received.
+    pub fn received(&self, message: &Message) {
+        self.frame(true, message);
+    }
+
+    /// The socket has ended without a closing frame.
+    pub fn ended(&self, how: &'static str) {
+        self.keep(SocketEvent::Ended(how));
+    }
+
+    fn frame(&self, from_server: bool, message: &Message) {
+        let frame = match message {
+            Message::Text(text) => Frame::Text(Bytes::of(text.as_bytes())),
+            Message::Binary(bytes) => Frame::Binary(bytes.len()),
+            Message::Ping(bytes) => Frame::Ping(bytes.len()),
+            Message::Pong(bytes) => Frame::Pong(bytes.len()),
+            Message::Close(None) => Frame::Close(None),
+            Message::Close(Some(close)) => {
+                Frame::Close(Some((close.code.into(), close.reason.to_string())))
+            }
+            Message::Frame(_) => return,
+        };
+        self.keep(SocketEvent::Frame { from_server, frame });
+    }
+
+    fn keep(&self, event: SocketEvent) {
+        self.tape.keep(RecordedEvent::Socket(self.number, event));
+    }
+}

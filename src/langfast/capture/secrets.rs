@@ -1,0 +1,160 @@
+//! What a capture's bytes hold that nobody may see, so that no word that is shown repeats a part of it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::known;
+use super::words::parts;
+
+/// Most secrets that are remembered; beyond it no word is shown that is not in the vocabulary.
+const MOST: usize = 4096;
+/// Most bytes of all of them together.
+const MOST_BYTES: usize = 4 << 20;
+/// Shortest secret, or part of a word, that is looked for inside something longer, in bytes.
+const SHORTEST_INSIDE: usize = 4;
+/// Length of the pieces of a shown text that may not stand in a secret, in bytes.
+const WINDOW: usize = 8;
+
+/// The secrets of a capture: tokens, ids, what tells of a person, texts.
+#[derive(Default)]
+pub struct Secrets {
+    /// In small letters.
+    values: Vec<String>,
+    /// Those of them that may grow.
+    texts: Vec<String>,
+    bytes: usize,
+    is_full: bool,
+    vocabulary: HashSet<&'static str>,
+    /// Answers of [`Secrets::touch`] so far.
+    answers: HashMap<String, bool>,
+}
+
+impl Secrets {
+    /// None yet.
+    pub fn new() -> Secrets {
+        let vocabulary = known::VOCABULARY.iter().chain(known::KEYS).copied().collect();
+        Secrets { vocabulary, ..Secrets::default() }
+    }
+
+    /// Remembers a secret.
+    pub fn learn(&mut self, secret: &str) {
+        let secret = secret.trim().to_lowercase();
+        if secret.is_empty() || self.is_known_word(&secret) || self.values.contains(&secret) {
+            return;
+        }
+        self.answers.clear();
+        self.bytes += secret.len();
+        self.values.push(secret);
+        self.is_full |= self.values.len() > MOST || self.bytes > MOST_BYTES;
+    }
+
+    /// Remembers a text, in place of its beginning if that was remembered: texts grow from event to
+    /// event.
+    pub fn learn_text(&mut self, text: &str) {
+        let small = text.trim().to_lowercase();
+        let is_beginning = |value: &String| {
+            value.len() >= SHORTEST_INSIDE && small.starts_with(value.as_str()) && *value != small
+        };
+        if let Some(beginning) = self.texts.iter().position(|text| is_beginning(text)) {
+            let beginning = self.texts.swap_remove(beginning);
+            self.bytes -= beginning.len();
+            self.values.retain(|value| *value != beginning);
+        }
+        self.learn(text);
+        if self.values.last() == Some(&small) {
+            self.texts.push(small);
+        }
+    }
+
+    /// Remembers what tells of a person: as a whole, and each of its words.
+    pub fn learn_person(&mut self, text: &str) {
+        self.learn(text);
+        let words = text.split(|c: char| !c.is_alphanumeric());
+        words.filter(|word| word.chars().count() >= 3).for_each(|word| self.learn(word));
+    }
+
+    /// Whether `word` is in the vocabulary, in small or capital letters.
+    pub fn is_known_word(&self, word: &str) -> bool {
+        self.vocabulary.contains(word) || self.vocabulary.contains(word.to_lowercase().as_str())
+    }
+
+    /// Whether a word that is not in the vocabulary is, holds, or is a part of a secret, also read
+    /// backwards.
+    pub fn touch(&mut self, word: &str) -> bool {
+        if let Some(answer) = self.answers.get(word) {
+            return *answer;
+        }
+        let small = word.to_lowercase();
+        let backwards: String = small.chars().rev().collect();
+        let answer = self.is_full || self.touches(&small) || self.touches(&backwards);
+        self.answers.insert(word.to_owned(), answer);
+        answer
+    }
+
+    fn touches(&self, word: &str) -> bool {
+        let mut pieces = parts(word);
+        pieces.retain(|part| !self.vocabulary.contains(part.as_str()));
+        pieces.push(word.to_owned());
+        pieces.retain(|piece| piece.len() >= SHORTEST_INSIDE);
+        self.values.iter().any(|value| {
+            value == word
+                || (value.len() >= SHORTEST_INSIDE && word.contains(value.as_str()))
+                || pieces.iter().any(|piece| value.contains(piece.as_str()))
+        })
+    }
+
+    /// Whether a secret is in `text`, or a piece of `text` in a secret.
+    pub fn share_with(&self, text: &str) -> bool {
+        let small = text.to_lowercase();
+        let bytes = small.as_bytes();
+        let has = |value: &String| {
+            let is_inside = value.len() >= SHORTEST_INSIDE && small.contains(value.as_str());
+            is_inside || bytes.windows(WINDOW).any(|piece| contains(value.as_bytes(), piece))
+        };
+        self.is_full || self.values.iter().any(has)
+    }
+
+    /// The secrets of some length that a reader could take for nothing else.
+    pub fn long(&self) -> impl Iterator<Item = &str> {
+        self.values.iter().map(String::as_str).filter(|value| value.len() >= 2 * WINDOW)
+    }
+}
+
+fn contains(text: &[u8], piece: &[u8]) -> bool {
+    text.windows(piece.len()).any(|window| window == piece)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_touch_a_secret_are_found() {
+        let mut secrets = Secrets::new();
+        secrets.learn("The Secretword is Paris");
+        secrets.learn_person("Alice Smith <alice@corner.example>");
+        secrets.learn("abc");
+        for word in
+            ["secretword", "paris", "alice", "state:smith", "corner", "abc", "sirap", "xyzalicexyz"]
+        {
+            assert!(secrets.touch(word), "{word}");
+        }
+        for word in ["progress", "abcd", "execution:progress", "queue"] {
+            assert!(!secrets.touch(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn the_vocabulary_stays_visible_whatever_is_secret() {
+        let mut secrets = Secrets::new();
+        secrets.learn("completed");
+        assert!(secrets.is_known_word("completed") && secrets.is_known_word("PGRST301"));
+        assert!(!secrets.touch("completely"));
+    }
+
+    #[test]
+    fn with_more_secrets_than_are_remembered_no_word_is_harmless() {
+        let mut secrets = Secrets::new();
+        (0..=MOST).for_each(|number| secrets.learn(&format!("{number:05} is a secret")));
+        assert!(secrets.touch("progress"));
+    }
+}
