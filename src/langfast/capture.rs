@@ -9,6 +9,8 @@
 mod differences;
 mod document;
 mod known;
+#[cfg(test)]
+mod leaks;
 mod mask;
 mod secrets;
 mod words;

@@ -1,6 +1,7 @@
 //! The simulator as a program: `cargo run --example simulator -- --help`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::thread;
 
 use clap::Parser;
@@ -20,6 +21,9 @@ struct Arguments {
     /// Serve the socket by packets written by hand; needed for raw=
     #[arg(long)]
     literal: bool,
+    /// Play this capture of `langfast2api doctor --capture` back, instead of simulating anything
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
     /// Milliseconds between two events of a run that does not say
     #[arg(long, default_value_t = 5)]
     delay: u64,
@@ -50,5 +54,9 @@ fn start(arguments: &Arguments) -> Simulator {
         .ping_interval(arguments.ping_interval)
         .ping_timeout(arguments.ping_timeout)
         .token_lifetime(arguments.token_lifetime);
+    let builder = match &arguments.replay {
+        Some(capture) => builder.replay_in_time(capture),
+        None => builder,
+    };
     if arguments.literal { builder.literal_socket() } else { builder }.start()
 }

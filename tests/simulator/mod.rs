@@ -17,6 +17,7 @@
 //! - [`player`], [`event`]: the run's events, one after the other
 //! - [`socket_io`], [`socket_literal`]: the two ways to serve the socket: by a Socket.IO library, or
 //!   by packets written by hand, for what no library would send
+//! - [`replay`]: instead of all that: a capture of the real LangFast, played back
 //! - [`control`]: the simulator's switches over HTTP, under `/_sim/`
 //! - [`state`]: everything that is remembered
 //!
@@ -34,6 +35,7 @@ mod gate;
 mod listener;
 mod model;
 mod player;
+mod replay;
 mod runs;
 mod said;
 mod script;
@@ -43,6 +45,7 @@ mod state;
 mod texts;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +67,7 @@ pub use {
 };
 
 use listener::{Link, LinkListener};
+use replay::Replay;
 use state::{Settings, Shared};
 
 /// How long [`Simulator::wait_until`] waits.
@@ -125,6 +129,19 @@ impl Builder {
         self
     }
 
+    /// Plays a capture of `langfast2api doctor --capture` back, as fast as can be, instead of simulating
+    /// anything. Panics when the file is no capture.
+    pub fn replay(mut self, path: &Path) -> Self {
+        self.settings.replay = Some(Arc::new(Replay::read(path, false)));
+        self
+    }
+
+    /// The same at the speed at which the capture was recorded.
+    pub fn replay_in_time(mut self, path: &Path) -> Self {
+        self.settings.replay = Some(Arc::new(Replay::read(path, true)));
+        self
+    }
+
     /// The address to listen on; 127.0.0.1 and a free port by default.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address;
@@ -153,21 +170,28 @@ impl Builder {
 
 /// The routes. What is under `/socket.io/` depends on the kind of socket.
 fn router(shared: &Arc<Shared>) -> Router {
+    let routes = match shared.settings.replay {
+        Some(_) => control::routes().fallback(replay::answer),
+        None => simulated(shared),
+    };
+    routes
+        .layer(middleware::from_fn_with_state(shared.clone(), gate::gate))
+        .layer(DefaultBodyLimit::disable())
+        .with_state(shared.clone())
+}
+
+fn simulated(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
     let routes = Router::new()
         .route("/auth/v1/signup", post(auth::sign_up))
         .route("/auth/v1/token", post(auth::token))
         .route("/rest/v1/rpc/create_prompt", post(runs::create_prompt))
         .route("/functions/v1/initiate-prompt-run", post(runs::initiate_prompt_run))
         .merge(control::routes());
-    let routes = if shared.settings.literal_socket {
+    if shared.settings.literal_socket {
         routes.route("/socket.io/", get(socket_literal::upgrade))
     } else {
         routes.layer(socket_io::layer(shared))
-    };
-    routes
-        .layer(middleware::from_fn_with_state(shared.clone(), gate::gate))
-        .layer(DefaultBodyLimit::disable())
-        .with_state(shared.clone())
+    }
 }
 
 impl Simulator {

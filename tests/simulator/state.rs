@@ -1,7 +1,7 @@
 //! Everything the simulator remembers, behind one lock, and the sockets of its users.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::Message;
@@ -20,6 +20,7 @@ use super::event::Event;
 use super::fault::Faults;
 use super::listener::Link;
 use super::model::Turn;
+use super::replay::Replay;
 
 /// How long to wait before something that was not ready is tried again.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
@@ -67,6 +68,8 @@ pub struct Settings {
     pub parent_tokens: bool,
     /// Between two events, where the run does not say.
     pub delay: Duration,
+    /// The capture that is played back instead.
+    pub replay: Option<Arc<Replay>>,
 }
 
 impl Default for Settings {
@@ -78,6 +81,7 @@ impl Default for Settings {
             token_lifetime: 3600,
             parent_tokens: false,
             delay: Duration::from_millis(5),
+            replay: None,
         }
     }
 }

@@ -115,7 +115,7 @@ impl Found {
         }
         for code in ["/error_code", "/code", "/error/code"] {
             if let Some(code) = body.pointer(code).and_then(Value::as_str) {
-                if !known::VOCABULARY.contains(&code.to_lowercase().as_str()) {
+                if !known::words().any(|known| known.eq_ignore_ascii_case(code)) {
                     self.add(format!("error code `{code}` of {name} is not known"));
                 }
             }

@@ -82,8 +82,13 @@ fn learn(secrets: &mut Secrets, record: &Record) {
         RecordedEvent::Socket(_, SocketEvent::Frame { frame: Frame::Text(text), .. }) => {
             let Bytes::Whole(bytes) = text else { return };
             let frame = String::from_utf8_lossy(bytes);
-            if let Some((_, Some(json))) = Packet::split(&frame) {
-                learn_value(secrets, &json, Place::Other);
+            match Packet::split(&frame) {
+                // The name of an event is no secret by itself.
+                Some((_, Some(Value::Array(values)))) => {
+                    values.iter().skip(1).for_each(|v| learn_value(secrets, v, Place::Other));
+                }
+                Some((_, Some(json))) => learn_value(secrets, &json, Place::Other),
+                _ => {}
             }
         }
         RecordedEvent::Socket(..) => {}
@@ -131,12 +136,14 @@ fn learn_string(secrets: &mut Secrets, text: &str, place: Place) {
     }
     match place {
         Place::Word | Place::Model | Place::Message | Place::Time => {}
-        Place::Secret | Place::Personal => secrets.learn_person(text),
+        Place::Personal => secrets.learn_person(text),
+        Place::Secret if text.contains(['@', ' ']) => secrets.learn_person(text),
+        Place::Secret => secrets.learn_encoded(text),
         Place::Text | Place::Other | Place::Count => secrets.learn_text(text),
     }
     if let Some((_, claims)) = jwt_parts(text) {
         // The first part names the algorithm, which is nobody's secret.
-        text.split('.').skip(1).for_each(|part| secrets.learn(part));
+        text.split('.').skip(1).for_each(|part| secrets.learn_encoded(part));
         learn_value(secrets, &claims, Place::Other);
     }
 }

@@ -29,132 +29,49 @@ use Place::{Count, Message, Model, Personal, Secret, Text, Time, Word};
 
 /// The places by the key at which a value stands. A key that is missing here is [`Place::Other`], or what
 /// the ends in [`place_of`] say.
-const PLACES: &[(Place, &[&str])] = &[
+const PLACES: &[(Place, &str)] = &[
     (
         Word,
-        &[
-            "aal",
-            "alg",
-            "aud",
-            "code",
-            "error_code",
-            "errorCode",
-            "event",
-            "finishReason",
-            "finish_reason",
-            "grant_type",
-            "kind",
-            "level",
-            "method",
-            "object",
-            "p_icon",
-            "phase",
-            "plan",
-            "provider",
-            "providers",
-            "reasoning_effort",
-            "response_format",
-            "role",
-            "stage",
-            "state",
-            "status",
-            "tier",
-            "token_type",
-            "typ",
-            "type",
-            "upgrades",
-            "verbosity",
-        ],
+        "aal alg aud code error_code errorCode event finishReason finish_reason grant_type iss kind \
+         level method object p_icon phase plan provider providers reasoning_effort \
+         response_format role stage state status tier token_type typ type upgrades verbosity",
     ),
-    (Model, &["model", "slug", "modelId", "model_name"]),
+    (Model, "model slug modelId model_name"),
     (
         Secret,
-        &[
-            "access_token",
-            "apikey",
-            "api_key",
-            "authorization",
-            "captcha_token",
-            "code_verifier",
-            "cookie",
-            "email",
-            "password",
-            "phone",
-            "pid",
-            "provider_refresh_token",
-            "provider_token",
-            "refresh_token",
-            "secret",
-            "session",
-            "sid",
-            "token",
-        ],
+        "access_token apikey api_key authorization captcha_token code_verifier cookie email \
+         password phone pid provider_refresh_token provider_token refresh_token secret session \
+         sid token",
     ),
-    (
-        Personal,
-        &[
-            "identities",
-            "identity_data",
-            "metadata",
-            "raw_user_meta_data",
-            "user_metadata",
-            "variables",
-        ],
-    ),
+    (Personal, "identities identity_data metadata raw_user_meta_data user_metadata variables"),
     (
         Text,
-        &[
-            "answer",
-            "completion",
-            "content",
-            "delta",
-            "description",
-            "name",
-            "output",
-            "p_name",
-            "prompt",
-            "reasoning",
-            "response",
-            "text",
-            "title",
-        ],
+        "answer completion content delta description name output p_name prompt reasoning \
+         response text title",
     ),
-    (
-        Message,
-        &["detail", "details", "error", "error_description", "hint", "message", "msg", "reason"],
-    ),
-    (Time, &["auth_time", "exp", "iat", "nbf", "timestamp", "ts"]),
+    (Message, "detail details error error_description hint message msg reason"),
+    (Time, "auth_time exp iat nbf timestamp ts"),
     (
         Count,
-        &[
-            "attempt",
-            "cost",
-            "count",
-            "duration",
-            "expires_in",
-            "frequency_penalty",
-            "index",
-            "latency",
-            "limit",
-            "maxPayload",
-            "pingInterval",
-            "pingTimeout",
-            "presence_penalty",
-            "price",
-            "progress",
-            "remaining",
-            "retry_after",
-            "temperature",
-            "tokens",
-            "top_p",
-            "total",
-        ],
+        "attempt cost count duration expires_in frequency_penalty index latency limit maxPayload \
+         pingInterval pingTimeout presence_penalty price progress remaining retry_after \
+         temperature tokens top_p total",
     ),
 ];
 
+/// Whether `word` is one of these, between which are blanks.
+fn has(words: &str, word: &str) -> bool {
+    words.split(' ').any(|known| known == word)
+}
+
+/// The words that are shown wherever a word may stand.
+pub fn words() -> impl Iterator<Item = &'static str> {
+    VOCABULARY.split(' ').chain(KEYS.split(' '))
+}
+
 /// The place of a value by its key.
 pub fn place_of(key: &str) -> Place {
-    let listed = PLACES.iter().find(|(_, keys)| keys.contains(&key));
+    let listed = PLACES.iter().find(|(_, keys)| has(keys, key));
     match listed {
         Some((place, _)) => *place,
         None if ["_at", "At"].iter().any(|end| key.ends_with(end)) => Time,
@@ -169,173 +86,28 @@ pub fn place_of(key: &str) -> Place {
 }
 
 /// Words that are shown wherever a word may stand, though a secret should contain them.
-pub const VOCABULARY: &[&str] = &[
-    // Events, statuses and ends of runs (known), with the guesses of other clients.
-    "execution:chunk",
-    "completion_finished",
-    "in_progress",
-    "completed",
-    "failed",
-    "error",
-    "cancelled",
-    "done",
-    "stop",
-    "length",
-    "content_filter",
-    // Supabase Auth and PostgREST.
-    "authenticated",
-    "anonymous",
-    "bearer",
-    "email",
-    "phone",
-    "password",
-    "otp",
-    "oauth",
-    "anon",
-    "user",
-    "system",
-    "developer",
-    "assistant",
-    "openai",
-    "jwt",
-    "hs256",
-    "es256",
-    "rs256",
-    "aal1",
-    "anonymous_provider_disabled",
-    "bad_json",
-    "bad_jwt",
-    "captcha_failed",
-    "conflict",
-    "email_not_confirmed",
-    "invalid_credentials",
-    "no_authorization",
-    "over_request_rate_limit",
-    "refresh_token_already_used",
-    "refresh_token_not_found",
-    "request_timeout",
-    "session_expired",
-    "session_not_found",
-    "signup_disabled",
-    "unexpected_failure",
-    "user_banned",
-    "user_not_found",
-    "validation_failed",
-    "pgrst301",
-    "pgrst302",
-    "pgrst303",
-    "pgrst000",
-    "pgrst001",
-    "pgrst002",
-    // The edge function's errors.
-    "unauthorized_legacy_jwt",
-    "unauthorized_invalid_jwt_format",
-    "unauthorized_asymmetric_jwt",
-    "idle_timeout",
-    "boot_error",
-    "worker_limit",
-    "worker_error",
-    "not_found",
-    // The run's parameters.
-    "text",
-    "json_object",
-    "json_schema",
-    "minimal",
-    "low",
-    "medium",
-    "high",
-    // Media types and the like.
-    "application",
-    "json",
-    "html",
-    "plain",
-    "charset",
-    "utf-8",
-    "utf8",
-    "websocket",
-    "upgrade",
-    "keep-alive",
-    "close",
-    "gzip",
-    "br",
-    "identity",
-    "chunked",
-    "cloudflare",
-    "google",
-    "frontend",
-    "no-store",
-    "no-cache",
-    "max-age",
-    "private",
-    "public",
-    "must-revalidate",
-    "dynamic",
-    "origin",
-    "accept-encoding",
-    "true",
-    "nosniff",
-];
+const VOCABULARY: &str = "execution:chunk completion_finished in_progress completed failed error cancelled done stop \
+    length content_filter authenticated anonymous bearer email phone password otp oauth anon \
+    user system developer assistant openai jwt hs256 es256 rs256 aal1 \
+    anonymous_provider_disabled bad_json bad_jwt captcha_failed conflict email_not_confirmed \
+    invalid_credentials no_authorization over_request_rate_limit refresh_token_already_used \
+    refresh_token_not_found request_timeout session_expired session_not_found signup_disabled \
+    unexpected_failure user_banned user_not_found validation_failed pgrst301 pgrst302 pgrst303 \
+    pgrst000 pgrst001 pgrst002 unauthorized_legacy_jwt unauthorized_invalid_jwt_format \
+    unauthorized_asymmetric_jwt idle_timeout boot_error worker_limit worker_error not_found text \
+    json_object json_schema minimal low medium high application json html plain charset utf-8 \
+    utf8 websocket upgrade keep-alive close gzip br identity chunked cloudflare google frontend \
+    no-store no-cache max-age private public must-revalidate dynamic origin accept-encoding true \
+    nosniff supabase";
 
 /// Keys of objects that are shown as they are.
-pub const KEYS: &[&str] = &[
-    "access_token",
-    "aud",
-    "amr",
-    "app_metadata",
-    "confirmation_sent_at",
-    "confirmed_at",
-    "content",
-    "created_at",
-    "created_by",
-    "data",
-    "email",
-    "email_confirmed_at",
-    "executionId",
-    "expires_at",
-    "expires_in",
-    "finish_reason",
-    "gotrue_meta_security",
-    "id",
-    "identities",
-    "is_anonymous",
-    "job_id",
-    "jobs",
-    "last_sign_in_at",
-    "max_completion_tokens",
-    "maxPayload",
-    "messages",
-    "model",
-    "msg",
-    "name",
-    "p_icon",
-    "p_meta",
-    "p_name",
-    "p_test_cases",
-    "password",
-    "phone",
-    "pingInterval",
-    "pingTimeout",
-    "prompt_id",
-    "prompt_meta",
-    "provider",
-    "providers",
-    "refresh_token",
-    "role",
-    "run_id",
-    "session_id",
-    "sid",
-    "status",
-    "stream",
-    "sub",
-    "test_cases",
-    "token",
-    "token_type",
-    "upgrades",
-    "user",
-    "user_metadata",
-    "variables",
-    "weak_password",
-];
+const KEYS: &str = "access_token aud amr app_metadata confirmation_sent_at confirmed_at content created_at \
+    created_by data email email_confirmed_at executionId expires_at expires_in finish_reason \
+    gotrue_meta_security id identities is_anonymous job_id jobs last_sign_in_at \
+    max_completion_tokens maxPayload messages model msg name p_icon p_meta p_name p_test_cases \
+    password phone pingInterval pingTimeout prompt_id prompt_meta provider providers \
+    refresh_token role run_id session_id sid status stream sub test_cases token token_type \
+    upgrades user user_metadata variables weak_password";
 
 /// Texts for people that are shown as they are; their words are the dictionary by which others are shown.
 pub const MESSAGES: &[&str] = &[
@@ -438,95 +210,41 @@ pub enum HeaderValue {
 
 /// The headers that are known: what our requests carry, and what the platforms put into answers
 /// (inferred).
-pub const HEADERS: &[(HeaderValue, &[&str])] = &[
+const HEADERS: &[(HeaderValue, &str)] = &[
     (
         HeaderValue::Words,
-        &[
-            "accept-ranges",
-            "access-control-allow-credentials",
-            "access-control-allow-headers",
-            "access-control-allow-methods",
-            "access-control-allow-origin",
-            "access-control-expose-headers",
-            "access-control-max-age",
-            "cache-control",
-            "connection",
-            "content-encoding",
-            "content-type",
-            "pragma",
-            "server",
-            "transfer-encoding",
-            "upgrade",
-            "vary",
-            "x-content-type-options",
-            "x-frame-options",
-            "referrer-policy",
-        ],
+        "accept-ranges access-control-allow-credentials access-control-allow-headers \
+         access-control-allow-methods access-control-allow-origin access-control-expose-headers \
+         access-control-max-age cache-control connection content-encoding content-type pragma \
+         server transfer-encoding upgrade vary x-content-type-options x-frame-options \
+         referrer-policy",
     ),
     (
         HeaderValue::Identifier,
-        &[
-            "cf-cache-status",
-            "cf-mitigated",
-            "proxy-status",
-            "sb-error-code",
-            "x-sb-error-code",
-            "x-supabase-api-version",
-        ],
+        "cf-cache-status cf-mitigated proxy-status sb-error-code x-sb-error-code \
+         x-supabase-api-version",
     ),
     (
         HeaderValue::Number,
-        &[
-            "age",
-            "content-length",
-            "retry-after",
-            "x-envoy-upstream-service-time",
-            "x-kong-proxy-latency",
-            "x-kong-upstream-latency",
-            "x-ratelimit-limit",
-            "x-ratelimit-remaining",
-            "x-ratelimit-reset",
-            "sec-websocket-version",
-        ],
+        "age retry-after x-envoy-upstream-service-time x-kong-proxy-latency \
+         x-kong-upstream-latency x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset \
+         sec-websocket-version",
     ),
-    (HeaderValue::Date, &["date", "expires", "last-modified"]),
-    (HeaderValue::Url, &["location", "origin", "referer", "content-location"]),
+    (HeaderValue::Date, "date expires last-modified"),
+    (HeaderValue::Url, "location origin referer content-location"),
     (
         HeaderValue::Hidden,
-        &[
-            "alt-svc",
-            "apikey",
-            "authorization",
-            "cf-ray",
-            "content-range",
-            "content-profile",
-            "content-security-policy",
-            "etag",
-            "nel",
-            "report-to",
-            "sb-gateway-mode",
-            "sb-gateway-version",
-            "sb-project-ref",
-            "sb-request-id",
-            "sec-websocket-accept",
-            "server-timing",
-            "set-cookie",
-            "strict-transport-security",
-            "traceparent",
-            "via",
-            "x-cloud-trace-context",
-            "x-deno-execution-id",
-            "x-envoy-attempt-count",
-            "x-sb-request-id",
-            "x-served-by",
-            "x-xss-protection",
-        ],
+        "alt-svc apikey authorization cf-ray content-length content-range content-profile \
+         content-security-policy etag nel report-to sb-gateway-mode sb-gateway-version \
+         sb-project-ref sb-request-id sec-websocket-accept server-timing set-cookie \
+         strict-transport-security traceparent via x-cloud-trace-context x-deno-execution-id \
+         x-envoy-attempt-count x-sb-request-id x-served-by x-xss-protection",
     ),
 ];
 
 /// How the value of a header is treated; `None` if the header is not known.
 pub fn header(name: &str) -> Option<HeaderValue> {
-    HEADERS.iter().find(|(_, names)| names.contains(&name)).map(|(value, _)| *value)
+    HEADERS.iter().find(|(_, names)| has(names, name)).map(|(value, _)| *value)
 }
 
 /// An HTTP call, and what its good answer holds.

@@ -2,6 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::known;
 use super::words::parts;
 
@@ -24,6 +28,8 @@ pub struct Secrets {
     bytes: usize,
     is_full: bool,
     vocabulary: HashSet<&'static str>,
+    /// The parts of its words.
+    known_parts: HashSet<String>,
     /// Answers of [`Secrets::touch`] so far.
     answers: HashMap<String, bool>,
 }
@@ -31,8 +37,18 @@ pub struct Secrets {
 impl Secrets {
     /// None yet.
     pub fn new() -> Secrets {
-        let vocabulary = known::VOCABULARY.iter().chain(known::KEYS).copied().collect();
-        Secrets { vocabulary, ..Secrets::default() }
+        let vocabulary: HashSet<&str> = known::words().collect();
+        let known_parts = vocabulary.iter().flat_map(|word| parts(word)).collect();
+        Secrets { vocabulary, known_parts, ..Secrets::default() }
+    }
+
+    /// Remembers a secret, also as it is in encodings that may pass for a word.
+    pub fn learn_encoded(&mut self, secret: &str) {
+        self.learn(secret);
+        if secret.len() >= SHORTEST_INSIDE {
+            self.learn(&BASE64_URL.encode(secret));
+            self.learn(&utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string());
+        }
     }
 
     /// Remembers a secret.
@@ -67,7 +83,7 @@ impl Secrets {
 
     /// Remembers what tells of a person: as a whole, and each of its words.
     pub fn learn_person(&mut self, text: &str) {
-        self.learn(text);
+        self.learn_encoded(text);
         let words = text.split(|c: char| !c.is_alphanumeric());
         words.filter(|word| word.chars().count() >= 3).for_each(|word| self.learn(word));
     }
@@ -92,7 +108,7 @@ impl Secrets {
 
     fn touches(&self, word: &str) -> bool {
         let mut pieces = parts(word);
-        pieces.retain(|part| !self.vocabulary.contains(part.as_str()));
+        pieces.retain(|part| !self.known_parts.contains(part));
         pieces.push(word.to_owned());
         pieces.retain(|piece| piece.len() >= SHORTEST_INSIDE);
         self.values.iter().any(|value| {
@@ -105,10 +121,10 @@ impl Secrets {
     /// Whether a secret is in `text`, or a piece of `text` in a secret.
     pub fn share_with(&self, text: &str) -> bool {
         let small = text.to_lowercase();
-        let bytes = small.as_bytes();
+        let pieces: Vec<&str> = pieces_of(&small).collect();
         let has = |value: &String| {
             let is_inside = value.len() >= SHORTEST_INSIDE && small.contains(value.as_str());
-            is_inside || bytes.windows(WINDOW).any(|piece| contains(value.as_bytes(), piece))
+            is_inside || pieces.iter().any(|piece| value.contains(piece))
         };
         self.is_full || self.values.iter().any(has)
     }
@@ -119,8 +135,12 @@ impl Secrets {
     }
 }
 
-fn contains(text: &[u8], piece: &[u8]) -> bool {
-    text.windows(piece.len()).any(|window| window == piece)
+/// All pieces of `text` that are as long as a window, or longer by a part of a character.
+fn pieces_of(text: &str) -> impl Iterator<Item = &str> {
+    text.char_indices().filter_map(move |(from, _)| {
+        let to = (from + WINDOW..=text.len()).find(|to| text.is_char_boundary(*to))?;
+        Some(&text[from..to])
+    })
 }
 
 #[cfg(test)]
