@@ -16,6 +16,7 @@ mod secrets;
 mod words;
 
 use std::collections::VecDeque;
+use std::hash::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -37,6 +38,8 @@ const RECORD: usize = 200;
 pub struct Tape {
     began: Instant,
     began_at: SystemTime,
+    /// Of the placeholders of texts; never written.
+    key: RandomState,
     kept: Mutex<Kept>,
 }
 
@@ -181,8 +184,8 @@ impl Kept {
 impl Tape {
     /// An empty tape; times count from now.
     pub fn new() -> Arc<Tape> {
-        let kept = Mutex::default();
-        Arc::new(Tape { began: Instant::now(), began_at: SystemTime::now(), kept })
+        let (began, began_at) = (Instant::now(), SystemTime::now());
+        Arc::new(Tape { began, began_at, key: RandomState::new(), kept: Mutex::default() })
     }
 
     /// Records a request that is about to be sent; its end is told to what is returned.

@@ -8,6 +8,7 @@ mod support;
 
 mod access;
 mod bodies;
+mod capture;
 mod commands;
 mod completions;
 mod doctor;

@@ -22,6 +22,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Capture {
     pages: Arc<Pages>,
     signals: Option<Handle>,
+    is_written: bool,
 }
 
 struct Pages {
@@ -45,7 +46,7 @@ impl Capture {
         langfast.record(&tape);
         let pages = Arc::new(Pages { tape, path: path.to_owned(), file: Mutex::new(file) });
         let signals = pages.clone().write_on_signals();
-        Ok(Capture { pages, signals })
+        Ok(Capture { pages, signals, is_written: false })
     }
 
     /// Writes the file, and reports what in it differs from the wire as it is known. After a run it
@@ -53,10 +54,11 @@ impl Capture {
     ///
     /// # Errors
     /// Standard output takes no more.
-    pub fn finish(self, has_run: bool, report: &mut Report) -> io::Result<()> {
+    pub fn finish(mut self, has_run: bool, report: &mut Report) -> io::Result<()> {
         if has_run {
             std::thread::sleep(LINGER);
         }
+        self.is_written = true;
         let path = self.pages.path.display();
         let document = match self.pages.write() {
             Ok(document) => document,
@@ -85,8 +87,10 @@ impl Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        // An error has been told by who has asked for the file before.
-        let _ = self.pages.write();
+        if !self.is_written {
+            // Nobody is left to be told of an error.
+            let _ = self.pages.write();
+        }
         if let Some(signals) = &self.signals {
             signals.close();
         }

@@ -42,7 +42,7 @@ pub fn write(tape: &Tape) -> Document {
     let records: Vec<&Record> = first.iter().chain(&last).map(|record| &**record).collect();
     let mut secrets = Secrets::new();
     records.iter().for_each(|record| learn(&mut secrets, record));
-    let mut writer = Writer { mask: Mask::new(secrets, tape.began_at) };
+    let mut writer = Writer { mask: Mask::new(secrets, tape.key.clone(), tape.began_at) };
 
     let mut lines: Vec<Value> = Vec::with_capacity(records.len());
     for (number, record) in records.iter().enumerate() {

@@ -45,14 +45,15 @@ pub struct Around {
 }
 
 impl Mask {
-    /// Of a capture that began at `began`, with these secrets.
-    pub fn new(secrets: Secrets, began: SystemTime) -> Mask {
+    /// Of a capture that began at `began`, with these secrets. Placeholders of texts are the same for the
+    /// same `key`.
+    pub fn new(secrets: Secrets, key: RandomState, began: SystemTime) -> Mask {
         let words = known::MESSAGES.iter().chain([&known::MESSAGE_WORDS]);
         let words = words.flat_map(|text| text.split(|c: char| !(c.is_alphanumeric() || c == '_')));
         let dictionary = words.filter(|word| !word.is_empty());
         Mask {
             secrets,
-            key: RandomState::new(),
+            key,
             numbers: HashMap::new(),
             began: began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
             dictionary: dictionary.map(str::to_lowercase).collect(),
@@ -433,14 +434,12 @@ impl Mask {
 
     fn are_words(&mut self, value: &str) -> bool {
         let mut words = value.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
-        let is_one = |word: &str| {
-            let known_header = known::header(&word.to_lowercase()).is_some();
+        words.all(|word| {
             word.is_empty()
-                || known_header
+                || known::header(&word.to_lowercase()).is_some()
                 || self.secrets.is_known_word(word)
-                || is_short_number(word)
-        };
-        words.all(is_one)
+                || self.is_number(word)
+        })
     }
 
     fn is_number(&mut self, value: &str) -> bool {

@@ -73,7 +73,7 @@ fn is_made_of_parts(text: &str, most_digits: usize, is_part: impl Fn(&str) -> bo
     text.bytes().all(is_in_charset)
         && parts.len() <= MOST_PARTS
         // Letters and digits that change at every turn are no words.
-        && parts.iter().map(String::len).sum::<usize>() > 2 * (parts.len() - 1)
+        && parts.iter().map(String::len).sum::<usize>() > 2 * parts.len().saturating_sub(1)
         && parts.iter().any(|part| part.bytes().any(|b| b.is_ascii_alphabetic()))
         && parts.iter().all(|part| is_part(part))
 }
@@ -122,7 +122,7 @@ fn can_be_said(letters: &str) -> bool {
     };
     let follows =
         |pair: &[u8]| FOLLOWERS[usize::from(pair[0] - b'a')].as_bytes().contains(&pair[1]);
-    vowels * 5 >= letters.len()
+    vowels * 7 >= letters.len()
         && !has_run(5, false)
         && !has_run(5, true)
         && bytes.windows(2).all(follows)
@@ -148,6 +148,7 @@ mod tests {
             "wrapped_up",
             "rateLimited",
             "max_output_tokens",
+            "prompt_tokens",
             "streaming",
             "aborted",
             "timed_out",
