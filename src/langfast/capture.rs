@@ -316,3 +316,69 @@ impl TapedSocket {
         self.tape.keep(RecordedEvent::Socket(self.number, event));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// The lines of what is on the tape.
+    fn lines(tape: &Tape) -> Vec<Value> {
+        let text = tape.document().text;
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn of_more_than_a_tape_takes_the_middle_is_left_out_and_the_end_is_there() {
+        let tape = Tape::new();
+        let socket = tape.socket("");
+        let filler = "x".repeat(LONGEST / 2);
+        for number in 0..60 {
+            let frame =
+                format!(r#"42["execution:chunk",{{"index":{number},"content":"{filler}"}}]"#);
+            socket.received(&Message::text(frame));
+        }
+        let lines = lines(&tape);
+        let indices: Vec<u64> =
+            lines.iter().filter_map(|line| line["json"][1]["index"].as_u64()).collect();
+        assert_eq!((indices[0], indices[indices.len() - 1]), (0, 59));
+        let left_out = lines.iter().find_map(|line| line["left_out"]["records"].as_u64());
+        assert_eq!(indices.len() as u64 + left_out.unwrap(), 60, "{indices:?}");
+        let kept = tape.kept();
+        assert!(kept.first_bytes + kept.last_bytes <= MOST_BYTES);
+    }
+
+    #[test]
+    fn of_a_frame_that_is_too_long_only_the_length_is_kept() {
+        let tape = Tape::new();
+        tape.socket("").received(&Message::text("4".repeat(LONGEST + 1)));
+        assert_eq!(lines(&tape)[2]["left_out_bytes"], LONGEST + 1);
+    }
+
+    #[test]
+    fn a_call_is_on_the_tape_before_its_answer_comes() {
+        let tape = Tape::new();
+        let mut call = tape.call("POST", "/auth/v1/signup", &HeaderMap::new(), b"{}");
+        assert!(lines(&tape)[1].get("answer").is_none());
+        call.head(200, &HeaderMap::new());
+        call.body(b"\xff\xfe");
+        assert_eq!(lines(&tape)[1]["answer"]["status"], 200);
+        let mut call = tape.call("POST", "/auth/v1/signup", &HeaderMap::new(), b"{}");
+        call.failed("broken");
+        assert_eq!(lines(&tape)[2]["failed"], "broken");
+    }
+
+    #[test]
+    fn half_a_character_stays_one_and_does_not_count_as_a_change_of_the_text() {
+        let tape = Tape::new();
+        let socket = tape.socket("");
+        for content in [r"a\ud83d", r"a\ud83d\ude00b"] {
+            let frame =
+                format!(r#"42["execution:chunk",{{"executionId":"j","content":"{content}"}}]"#);
+            socket.received(&Message::text(frame));
+        }
+        let document = tape.document();
+        assert_eq!(document.differences, [""; 0], "{}", document.text);
+        assert!(lines(&tape)[2]["json"][1]["content"].as_str().unwrap().ends_with('\u{fffd}'));
+    }
+}

@@ -9,6 +9,8 @@ use super::known::{self, Call};
 
 /// Most differences that are told.
 const MOST: usize = 60;
+/// Most fields of one value that are looked at.
+const MOST_FIELDS: usize = 500;
 
 /// Finds what differs, each thing once, in the order in which it came.
 pub fn find(lines: &[Value]) -> Vec<String> {
@@ -35,7 +37,7 @@ struct Found {
 
 impl Found {
     fn add(&mut self, difference: String) {
-        if !self.differences.contains(&difference) {
+        if self.differences.len() < 10 * MOST && !self.differences.contains(&difference) {
             self.differences.push(difference);
         }
     }
@@ -285,7 +287,7 @@ impl Found {
 /// The paths of all fields of a value; `[]` for a list's elements.
 fn fields(value: &Value, path: &str, paths: &mut Vec<String>) {
     let mut add = |path: String, value: &Value| {
-        if !paths.contains(&path) {
+        if paths.len() < MOST_FIELDS && !paths.contains(&path) {
             paths.push(path.clone());
         }
         fields(value, &path, paths);

@@ -86,7 +86,8 @@ pub fn place_of(key: &str) -> Place {
 }
 
 /// Words that are shown wherever a word may stand, though a secret should contain them.
-const VOCABULARY: &str = "execution:chunk completion_finished in_progress completed failed error cancelled done stop \
+const VOCABULARY: &str = "\
+    execution:chunk completion_finished in_progress completed failed error cancelled done stop \
     length content_filter authenticated anonymous bearer email phone password otp oauth anon \
     user system developer assistant openai jwt hs256 es256 rs256 aal1 \
     anonymous_provider_disabled bad_json bad_jwt captcha_failed conflict email_not_confirmed \
@@ -101,7 +102,8 @@ const VOCABULARY: &str = "execution:chunk completion_finished in_progress comple
     nosniff supabase";
 
 /// Keys of objects that are shown as they are.
-const KEYS: &str = "access_token aud amr app_metadata confirmation_sent_at confirmed_at content created_at \
+const KEYS: &str = "\
+    access_token aud amr app_metadata confirmation_sent_at confirmed_at content created_at \
     created_by data email email_confirmed_at executionId expires_at expires_in finish_reason \
     gotrue_meta_security id identities is_anonymous job_id jobs last_sign_in_at \
     max_completion_tokens maxPayload messages model msg name p_icon p_meta p_name p_test_cases \
@@ -158,7 +160,8 @@ pub const MESSAGES: &[&str] = &[
 ];
 
 /// Further words of such texts.
-pub const MESSAGE_WORDS: &str = "a about account accounts action after again all allow allowed already an \
+pub const MESSAGE_WORDS: &str = "\
+    a about account accounts action after again all allow allowed already an \
     anonymous any are argument as at authenticated authentication authorized available be because been \
     before body browser busy but by call can cannot cancelled canceled change changed closed code completed \
     configured connection connections contact content context could create created creation credentials \

@@ -180,7 +180,7 @@ fn holds(document: &Document, form: &str) -> bool {
 proptest! {
     // What is simplified, to zeroes in the end, is no secret any more.
     #![proptest_config(ProptestConfig {
-        cases: 48, max_shrink_iters: 0, failure_persistence: None, ..ProptestConfig::default()
+        cases: 32, max_shrink_iters: 0, failure_persistence: None, ..ProptestConfig::default()
     })]
 
     #[test]

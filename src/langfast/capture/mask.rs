@@ -21,6 +21,8 @@ use super::words::{is_code, is_model, is_word};
 
 /// Longest placeholder of a text, in characters.
 const LONGEST: usize = 20_000;
+/// Longest text that is taken for words about an error, in bytes.
+const LONGEST_MESSAGE: usize = 2000;
 /// Times in a capture are moved so that it begins at this one: the year 2000.
 const BEGIN: Duration = Duration::from_secs(946_684_800);
 /// Times further from the beginning than this are one and the same.
@@ -51,11 +53,12 @@ impl Mask {
         let words = known::MESSAGES.iter().chain([&known::MESSAGE_WORDS]);
         let words = words.flat_map(|text| text.split(|c: char| !(c.is_alphanumeric() || c == '_')));
         let dictionary = words.filter(|word| !word.is_empty());
+        let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Mask {
             secrets,
             key,
             numbers: HashMap::new(),
-            began: began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+            began: Duration::from_secs(began.as_secs()),
             dictionary: dictionary.map(str::to_lowercase).collect(),
         }
     }
@@ -245,11 +248,12 @@ impl Mask {
         let Some((name, value)) = pair.split_once('=') else { return self.key(pair) };
         let decoded = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
         let masked = match name {
-            "EIO" | "transport" => decoded.clone().into_owned(),
-            _ => self.string(&decoded, place_of(name), Around { error: false }),
+            "EIO" | "transport" | "grant_type" => self.word(&decoded),
+            // A redirect's `code` and `state` are secrets.
+            _ => self.secret(&decoded),
         };
         let fits = masked.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:@".contains(&b));
-        let masked = if fits { masked } else { self.secret(&decoded) };
+        let masked = if fits { masked } else { format!("secret{}", self.number_of(&decoded)) };
         format!("{}={masked}", self.key(name))
     }
 
@@ -344,6 +348,9 @@ impl Mask {
         let text = text.trim();
         if known::MESSAGES.iter().any(|known| known.eq_ignore_ascii_case(text)) {
             return text.to_owned();
+        }
+        if text.len() > LONGEST_MESSAGE {
+            return self.text(text);
         }
         let words: Vec<(&str, String)> =
             text.split(' ').map(|word| (word, self.message_word(word))).collect();
@@ -476,4 +483,94 @@ pub fn jwt_parts(text: &str) -> Option<(Value, Value)> {
         serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object)
     };
     Some((object(head)?, object(claims)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn mask() -> Mask {
+        let mut secrets = Secrets::new();
+        secrets.learn_text("tell me about the weather in Lisbon");
+        Mask::new(secrets, RandomState::new(), SystemTime::now())
+    }
+
+    #[test]
+    fn known_messages_stay_and_of_others_the_words_that_are_known() {
+        let mut mask = mask();
+        for message in ["Legacy API keys are disabled", "jwt EXPIRED"] {
+            assert_eq!(mask.message(message), message);
+        }
+        let shown =
+            mask.message("Unsupported parameter: 'top_k' of model `gpt-9` is not supported");
+        assert!(shown.starts_with("Unsupported parameter: '"), "{shown}");
+        assert!(shown.contains("' of model `") && shown.ends_with("` is not supported"), "{shown}");
+        assert!(!shown.contains("top_k") && !shown.contains("gpt-9"), "{shown}");
+        let quoted = mask.message("Invalid prompt: tell me about the request");
+        assert!(!quoted.contains("about the") && !quoted.contains("prompt"), "{quoted}");
+    }
+
+    #[test]
+    fn placeholders_have_the_shape_of_what_they_stand_for() {
+        let mut mask = mask();
+        let id = "550e8400-e29b-41d4-a716-446655440000";
+        let one = mask.shaped(id);
+        assert!(uuid::Uuid::try_parse(&one).is_ok());
+        assert_eq!(mask.shaped(&id.to_uppercase()), one);
+        assert_eq!(mask.shaped(&id.replace('-', "")), one.replace('-', ""));
+        assert_eq!(mask.shaped(&format!("jobs:{id}")), format!("jobs:{one}"));
+        assert!(mask.shaped("jo@example.org").ends_with("@example.invalid"));
+        assert!(mask.shaped("203.0.113.77").starts_with("192.0.2."));
+        assert!(mask.shaped("sb_publishable_abcdef").starts_with("sb_publishable_0"));
+        assert!(mask.shaped("+441632960961").bytes().all(|b| b.is_ascii_digit()));
+        let url = mask.shaped("https://auth.example/authorize/cb?code=letmein#state=maria");
+        assert!(
+            url.starts_with("https://host") && url.contains(".invalid/authorize/cb?code=secret"),
+            "{url}"
+        );
+        assert!(!url.contains("letmein") && !url.contains("maria"), "{url}");
+        let known = "https://platform.openai.com/docs/deprecations";
+        assert_eq!(mask.shaped(known), known);
+    }
+
+    #[test]
+    fn times_are_moved_together_and_those_far_off_are_all_one() {
+        let mut mask = mask();
+        let began = mask.began.as_secs();
+        let around = Around { error: false };
+        let value = json!({"iat": began, "exp": began + 3600, "expires_at": (began + 60) * 1000});
+        let moved = mask.value(&value, Place::Other, around);
+        let begin = BEGIN.as_secs();
+        assert_eq!(
+            moved,
+            json!({"iat": begin, "exp": begin + 3600, "expires_at": (begin + 60) * 1000})
+        );
+        let [one, other] = ["2019-05-01T10:00:00.123456Z", "2021-07-02 11:00:00+00:00"];
+        assert_eq!(mask.shaped(one), mask.shaped(other));
+        let now = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(began + 5));
+        assert_eq!(mask.header("date", &now), "Sat, 01 Jan 2000 00:00:05 GMT");
+    }
+
+    #[test]
+    fn numbers_that_may_be_of_somebody_are_replaced_by_as_long_ones() {
+        let mut mask = mask();
+        let value = json!({"expires_in": 3600, "account": 48_151_623, "place": 42, "ratio": 0.37, "n": -5000});
+        let masked = mask.value(&value, Place::Other, Around { error: false });
+        assert_eq!((&masked["expires_in"], &masked["place"]), (&json!(3600), &json!(42)));
+        assert_eq!(masked["account"].to_string().len(), 8);
+        assert_ne!(masked["account"], value["account"]);
+        assert_eq!((&masked["ratio"], &masked["n"]), (&json!(0.5), &json!(-1)));
+    }
+
+    #[test]
+    fn what_tells_of_a_person_is_hidden_with_its_names() {
+        let mut mask = mask();
+        let value = json!({"user_metadata": {"nickname": "completed", "status": "ok", "likes": {"tea": 7}}});
+        let masked = mask.value(&value, Place::Other, Around { error: false }).to_string();
+        for word in ["nickname", "completed", "ok", "likes", "tea", "7}"] {
+            assert!(!masked.contains(word), "{word} in {masked}");
+        }
+        assert!(masked.contains("user_metadata") && masked.contains("status"), "{masked}");
+    }
 }

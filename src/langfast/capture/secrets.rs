@@ -12,7 +12,10 @@ use super::words::parts;
 /// Most secrets that are remembered; beyond it no word is shown that is not in the vocabulary.
 const MOST: usize = 4096;
 /// Most bytes of all of them together.
-const MOST_BYTES: usize = 4 << 20;
+const MOST_BYTES: usize = 1 << 20;
+/// Most words that are compared with them; any further one counts as secret, lest a hostile server keep
+/// the comparison going for ever.
+const MOST_WORDS: usize = 2000;
 /// Shortest secret, or part of a word, that is looked for inside something longer, in bytes.
 const SHORTEST_INSIDE: usize = 4;
 /// Length of the pieces of a shown text that may not stand in a secret, in bytes.
@@ -54,7 +57,8 @@ impl Secrets {
     /// Remembers a secret.
     pub fn learn(&mut self, secret: &str) {
         let secret = secret.trim().to_lowercase();
-        if secret.is_empty() || self.is_known_word(&secret) || self.values.contains(&secret) {
+        let is_new = !self.is_known_word(&secret) && !self.values.contains(&secret);
+        if self.is_full || secret.is_empty() || !is_new {
             return;
         }
         self.answers.clear();
@@ -99,9 +103,12 @@ impl Secrets {
         if let Some(answer) = self.answers.get(word) {
             return *answer;
         }
+        if self.is_full || self.answers.len() >= MOST_WORDS {
+            return true;
+        }
         let small = word.to_lowercase();
         let backwards: String = small.chars().rev().collect();
-        let answer = self.is_full || self.touches(&small) || self.touches(&backwards);
+        let answer = self.touches(&small) || self.touches(&backwards);
         self.answers.insert(word.to_owned(), answer);
         answer
     }
