@@ -48,7 +48,8 @@
 //!   neither image, audio nor file, and `FAMILIES` in [`chat::media::vision`] for a model that sees.
 //! - What LangFast means by a refusal: [`error::meaning`]; status, code, cause and remedy in [`error`].
 //! - An event of LangFast: [`langfast::run`], which reads it and says what it means for an answer;
-//!   [`completions::choices`] and [`completions`], if answers have to know.
+//!   [`completions::choices`] and [`completions`], if answers have to know. What is known of the wire, and
+//!   so is nothing new in a recording of it: `langfast::capture::known`.
 //! - A date on which OpenAI shuts a model down: the table in [`chat::models::shutdowns`].
 //! - A setting: `config::settings`; the flag, the variable, the key of the file and the tables of the
 //!   READMEs follow from it (`UPDATE=1 cargo test --test it -- readme:: settings::`).

@@ -3,8 +3,8 @@
 //!
 //! A [`Tape`] takes raw bytes while the way is gone, and keeps them in memory only, at most
 //! [`MOST_BYTES`]. [`Tape::document`] makes of them JSON lines in which everything is a placeholder that
-//! is not listed as harmless ([`mask`]), and says in what they differ from the wire as it is known
-//! ([`known`]). Nothing is recorded, and nothing costs anything, where no tape is set.
+//! is not listed as harmless (`mask`), and says in what they differ from the wire as it is known
+//! (`known`). Nothing is recorded, and nothing costs anything, where no tape is set.
 
 mod differences;
 mod document;

@@ -137,7 +137,8 @@ fn joins_stay_visible_and_texts_stay_cumulative() {
 fn what_is_new_on_the_wire_is_told() {
     let simulator = Simulator::builder().literal_socket().start();
     let frames = [
-        r#"4217["execution:progress",{"executionId":"$JOB","status":"thinking","cost":0.003,"content":"a"},"x"]"#,
+        r#"4217["execution:progress",{"executionId":"$JOB","status":"thinking","content":"a"},"x"]"#,
+        r#"42["execution:progress",{"executionId":"$JOB","cost":0.003}]"#,
         r#"42["usage",{"job_id":"$JOB","usage":{"prompt_tokens":12}}]"#,
         r#"42["note",{"text":"for all"}]"#,
         r#"42["execution:chunk","{\"executionId\":\"$JOB\",\"content\":\"b\"}"]"#,
@@ -285,8 +286,9 @@ fn no_secret_of_any_sign_in_is_in_a_capture() {
     let (simulator, directory) = (Simulator::builder().literal_socket().start(), Directory::new());
     let answer = "Kingfishers catch fire";
     let turn = || {
-        let raw = r#"42["execution:kingfishers",{"executionId":"$JOB","status":"kingfishers","catch":"fire"}]"#;
-        let raw = utf8_percent_encode(raw, NON_ALPHANUMERIC).to_string();
+        let payload = r#"{"executionId":"$JOB","status":"kingfishers","catch":"fire"}"#;
+        let raw = format!(r#"42["execution:kingfishers",{payload}]"#);
+        let raw = utf8_percent_encode(&raw, NON_ALPHANUMERIC).to_string();
         simulator.turn(json!({"text": answer, "sim": format!("raw={raw}")}));
     };
     let account = |start: Start| {
@@ -325,7 +327,11 @@ fn hostile(session: &Value, leak: &str, answer: &str) -> String {
         format!("https://{leak}.example/?token={leak}")]], "body": body})
     };
     let call = |ms: u64, path: &str, answer: Value| json!({"ms": ms, "http": path, "took_ms": 0, "answer": answer});
-    let frame = |ms: u64, packet: &str, json: Value| json!({"ms": ms, "socket": 1, "from": "server", "packet": packet, "json": json});
+    let frame = |ms: u64, packet: &str, json: Value| {
+        let mut line = json!({"ms": ms, "socket": 1, "from": "server", "packet": packet});
+        line["json"] = json;
+        line
+    };
     let mut session = session.clone();
     session["unknown"] = json!({leak: [leak, {"status": leak}]});
     let jobs = json!({"jobs": [{"job_id": "a-job"}], "queue": leak, leak: leak});
@@ -421,7 +427,7 @@ fn said_in(name: &str) -> String {
     let text = fs::read_to_string(capture_named(name)).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let contents = lines.filter_map(|line| line["json"][1]["content"].as_str().map(str::to_owned));
-    contents.last().unwrap()
+    contents.fold(String::new(), |_, content| content)
 }
 
 #[test]

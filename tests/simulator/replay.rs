@@ -228,10 +228,8 @@ impl Ids {
     /// Has each id of the recorded request stand for the one in its place in the real one.
     fn bind(&mut self, recorded: &Value, real: &Value) {
         match (recorded, real) {
-            (Value::String(recorded), Value::String(real)) => {
-                if recorded != real && Uuid::try_parse(recorded).is_ok() {
-                    self.0.push((recorded.clone(), real.clone()));
-                }
+            (Value::String(recorded), Value::String(real)) if is_id(recorded) => {
+                self.0.push((recorded.clone(), real.clone()));
             }
             (Value::Object(recorded), Value::Object(real)) => {
                 for (key, value) in recorded {
@@ -245,10 +243,8 @@ impl Ids {
     /// Has a new id stand for each of this answer that is bound to none yet.
     fn renew(&mut self, answer: &Value) {
         match answer {
-            Value::String(id) if Uuid::try_parse(id).is_ok() => {
-                if !self.0.iter().any(|(recorded, real)| recorded == id || real == id) {
-                    self.0.push((id.clone(), Uuid::new_v4().to_string()));
-                }
+            Value::String(id) if is_id(id) && !self.has(id) => {
+                self.0.push((id.clone(), Uuid::new_v4().to_string()));
             }
             Value::Array(values) => values.iter().for_each(|value| self.renew(value)),
             Value::Object(fields) => fields.values().for_each(|value| self.renew(value)),
@@ -256,9 +252,17 @@ impl Ids {
         }
     }
 
+    fn has(&self, id: &str) -> bool {
+        self.0.iter().any(|(recorded, real)| recorded == id || real == id)
+    }
+
     fn put_into(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, (recorded, real)| text.replace(recorded, real))
     }
+}
+
+fn is_id(text: &str) -> bool {
+    Uuid::try_parse(text).is_ok()
 }
 
 /// Answers any request but those under `/_sim/`.

@@ -334,7 +334,8 @@ mod tests {
     #[test]
     fn what_is_known_does_not_differ() {
         let chunk = |content: &str, status: &str| {
-            let fields = json!({"executionId": "j", "status": status, "finish_reason": null, "content": content});
+            let mut fields = json!({"executionId": "j", "status": status, "finish_reason": null});
+            fields["content"] = json!(content);
             event("execution:chunk", fields)
         };
         let lines = [started(), chunk("a", "in_progress"), chunk("ab", "completed")];

@@ -107,7 +107,8 @@ fn expected(tape: &std::sync::Arc<Tape>, s: &Secrets) {
     });
     let login = json!({"email": s.email, "password": s.password});
     call("/auth/v1/token?grant_type=password", login, session);
-    let run = json!({"prompt_meta": {"messages": [{"role": "user", "content": s.prompt}]}, "created_by": s.user});
+    let messages = json!([{"role": "user", "content": s.prompt}]);
+    let run = json!({"prompt_meta": {"messages": messages}, "created_by": s.user});
     call("/functions/v1/initiate-prompt-run", run, json!({"jobs": [{"job_id": "j"}]}));
     let socket = tape.socket("https://langfa.st");
     socket.sent(&Message::text(format!("40{}", json!({"token": s.access_token}))));
@@ -184,7 +185,9 @@ proptest! {
     })]
 
     #[test]
-    fn no_secret_is_in_a_capture_in_any_encoding(secrets in secrets(), which in any::<prop::sample::Index>()) {
+    fn no_secret_is_in_a_capture_in_any_encoding(
+        secrets in secrets(), which in any::<prop::sample::Index>(),
+    ) {
         let tape = Tape::new();
         expected(&tape, &secrets);
         let forms = secrets.forms();

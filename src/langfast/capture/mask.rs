@@ -555,7 +555,8 @@ mod tests {
     #[test]
     fn numbers_that_may_be_of_somebody_are_replaced_by_as_long_ones() {
         let mut mask = mask();
-        let value = json!({"expires_in": 3600, "account": 48_151_623, "place": 42, "ratio": 0.37, "n": -5000});
+        let value = json!({"expires_in": 3600, "account": 48_151_623, "place": 42, "ratio": 0.37,
+            "n": -5000});
         let masked = mask.value(&value, Place::Other, Around { error: false });
         assert_eq!((&masked["expires_in"], &masked["place"]), (&json!(3600), &json!(42)));
         assert_eq!(masked["account"].to_string().len(), 8);

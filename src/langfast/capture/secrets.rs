@@ -74,7 +74,7 @@ impl Secrets {
         let is_beginning = |value: &String| {
             value.len() >= SHORTEST_INSIDE && small.starts_with(value.as_str()) && *value != small
         };
-        if let Some(beginning) = self.texts.iter().position(|text| is_beginning(text)) {
+        if let Some(beginning) = self.texts.iter().position(is_beginning) {
             let beginning = self.texts.swap_remove(beginning);
             self.bytes -= beginning.len();
             self.values.retain(|value| *value != beginning);

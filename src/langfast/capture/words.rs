@@ -42,7 +42,7 @@ const FOLLOWERS: [&str; 26] = [
 /// Whether `text` is like an identifier that people have made up: `in_progress`, `execution:chunk`,
 /// `BOOT_ERROR`, `sentAt`, `v2`.
 pub fn is_word(text: &str) -> bool {
-    is_made_of_parts(text, MOST_DIGITS.0, |part| is_part(part))
+    is_made_of_parts(text, MOST_DIGITS.0, is_part)
 }
 
 /// Whether `text` is like a model's name, in which digits may stand alone: `gpt-4o-2024-08-06`.
