@@ -9,6 +9,7 @@ mod content;
 pub mod json_mode;
 pub mod media;
 pub mod models;
+pub mod nesting;
 pub mod schema;
 pub mod stop;
 pub mod tools;

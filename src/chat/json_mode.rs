@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use crate::chat::ResponseFormat;
+use crate::chat::nesting::is_too_deep;
 use crate::chat::schema::Schema;
 
 /// The result of a check, in ascending order of severity.
@@ -32,7 +33,7 @@ impl Verdict {
 }
 
 /// Checks a text against the requested form, and removes a fence that encloses all of it. `None` if
-/// any text was requested.
+/// any text was requested, or if the text is nested too deep to be checked.
 pub fn check(text: &mut String, format: &ResponseFormat) -> Option<Verdict> {
     let schema = match format {
         ResponseFormat::Text => return None,
@@ -42,6 +43,7 @@ pub fn check(text: &mut String, format: &ResponseFormat) -> Option<Verdict> {
     let mut verdict = Verdict::Valid;
     let value = match serde_json::from_str::<Value>(text) {
         Ok(value) => value,
+        Err(error) if is_too_deep(&error) => return None,
         Err(_) => {
             let inside = unfenced(text).map(str::to_owned);
             let parsed = inside
@@ -95,6 +97,12 @@ mod tests {
             assert_eq!(verdict(text), (Some(Verdict::NotJson), text.to_owned()), "{text}");
         }
         assert_eq!(checked("```\n{}\n```", &ResponseFormat::Text).0, None);
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_is_nested_too_deep() {
+        let text = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
+        assert_eq!(checked(&text, &ResponseFormat::JsonObject), (None, text));
     }
 
     #[test]

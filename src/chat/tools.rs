@@ -17,6 +17,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::chat::models::Model;
+use crate::chat::nesting::{DEEPEST, is_too_deep};
 use crate::chat::schema::Schema;
 use crate::chat::{ChatRequest, Message, Prompt, Role, Tool, ToolCall, ToolChoice, Turn};
 use marked::Marker;
@@ -139,6 +140,12 @@ impl Plan {
         let arguments = match serde_json::from_str::<Value>(&call.arguments) {
             Ok(arguments) if arguments.is_object() => arguments,
             Ok(_) => return Some(format!("The arguments of {} are no JSON object.", call.name)),
+            Err(error) if is_too_deep(&error) => {
+                return Some(format!(
+                    "The arguments of {} are nested deeper than {DEEPEST} levels.",
+                    call.name
+                ));
+            }
             Err(error) => {
                 return Some(format!(
                     "The arguments of {} are not valid JSON: {error}.",

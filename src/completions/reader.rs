@@ -646,8 +646,12 @@ mod tests {
         let (none, verdict) = fault(ToolChoice::Required, &|_| "Hi".to_owned());
         assert!(none.unwrap().starts_with("You have to call a tool"));
         assert_eq!(verdict, Some(CallVerdict::NoCall));
-        for (arguments, said) in [("{\"place\":1}", "do not fit"), ("{place:1}", "not valid JSON")]
-        {
+        let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
+        for (arguments, said) in [
+            ("{\"place\":1}", "do not fit"),
+            ("{place:1}", "not valid JSON"),
+            (&deep, "nested deeper than"),
+        ] {
             let (fault, verdict) =
                 fault(ToolChoice::Auto, &|plan| marked(plan, "weather", arguments));
             assert!(fault.as_ref().is_some_and(|fault| fault.contains(said)), "{fault:?}");

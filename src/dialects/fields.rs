@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use crate::budget::Body;
+use crate::chat::nesting::DEEPEST;
 use crate::dialects::json::{self, Unread};
 use crate::error::Error;
 use crate::escape::utf16_unit;
@@ -55,6 +56,12 @@ impl Fields<'static> {
             Err(Unread::NoMemory(full)) => Err(full.into()),
             Err(Unread::Invalid(e)) => Err(bad_json(&format!(
                 "The body is not valid JSON (line {}, column {})",
+                e.line(),
+                e.column()
+            ))),
+            Err(Unread::TooDeep(e)) => Err(bad_json(&format!(
+                "The body's JSON is nested deeper than {DEEPEST} levels (line {}, column {}); send it \
+                 flatter, or the deep part as a string",
                 e.line(),
                 e.column()
             ))),

@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Error, Map, Number, Value};
 
 use crate::budget::{Full, Share};
+use crate::chat::nesting;
 
 /// Memory of a value besides its text, in bytes. Lists and maps double when they grow, and the old half
 /// is still there while the new one is filled.
@@ -21,8 +22,10 @@ const PIECE: usize = 16 * 1024;
 pub enum Unread {
     /// The text is valid JSON, but not an object.
     NoObject,
-    /// The text is not JSON, or is nested too deep.
+    /// The text is not JSON.
     Invalid(Error),
+    /// A field that is known is nested deeper than [`nesting::DEEPEST`], with the object around it.
+    TooDeep(Error),
     /// The budget has no memory for the object.
     NoMemory(Full),
 }
@@ -45,6 +48,7 @@ pub fn read_object(
         (Ok(Some(map)), _) => Ok(map),
         (Ok(None), _) => Err(Unread::NoObject),
         (Err(_), Some(full)) => Err(Unread::NoMemory(full)),
+        (Err(error), None) if nesting::is_too_deep(&error) => Err(Unread::TooDeep(error)),
         (Err(error), None) => Err(Unread::Invalid(error)),
     }
 }
@@ -218,6 +222,18 @@ mod tests {
         for json in ["{", "{} x", "[1", "nonsense", "{\"a\":}", "{\"junk\":[1,}"] {
             assert!(matches!(read(json, &["a"], 1 << 20), Err(Unread::Invalid(_))), "{json}");
         }
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_told_apart_and_no_matter_in_fields_that_are_not_known() {
+        let nested = |levels: usize| {
+            let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+            format!(r#"{{"a":{open}{close}}}"#)
+        };
+        assert!(read(&nested(nesting::DEEPEST - 1), &["a"], 1 << 20).is_ok());
+        let deeper = nested(nesting::DEEPEST);
+        assert!(matches!(read(&deeper, &["a"], 1 << 20), Err(Unread::TooDeep(_))));
+        assert!(read(&deeper, &[], PIECE).is_ok());
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -51,6 +51,48 @@ fn a_body_that_is_no_json_object_is_refused() {
     assert_eq!(simulator.stats().http_requests, 0, "LangFast hears nothing of it");
 }
 
+/// A tool's schema that is nested as deep.
+fn nested(levels: usize) -> String {
+    format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels))
+}
+
+#[test]
+fn json_that_is_nested_too_deep_is_refused_as_that_in_every_dialect() {
+    let (simulator, program) = start();
+    let chat = |tool: &str| {
+        format!(
+            r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"hi"}}],"max_tokens":9,"tools":[{tool}]}}"#
+        )
+    };
+    let ask = |path: &str, schema: &str| {
+        let body = match path {
+            "/v1/chat/completions" => chat(&format!(
+                r#"{{"type":"function","function":{{"name":"f","parameters":{schema}}}}}"#
+            )),
+            "/v1/messages" => chat(&format!(r#"{{"name":"f","input_schema":{schema}}}"#)),
+            "/v1/responses" => format!(
+                r#"{{"model":"gpt-4o","input":"hi","tools":[{{"type":"function","name":"f","parameters":{schema}}}]}}"#
+            ),
+            _ => format!(r#"{{"model":"gpt-4o","prompt":{schema}}}"#),
+        };
+        program.request("POST", path, "", body.as_bytes())
+    };
+    for path in ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/completions"] {
+        for levels in [128, 10_000] {
+            let answer = ask(path, &nested(levels));
+            assert_eq!(answer.status, 400, "{path}");
+            let message = answer.error()["message"].as_str().unwrap().to_owned();
+            assert!(message.contains("nested deeper than 127 levels (line 1"), "{path}: {message}");
+        }
+    }
+    assert_eq!(simulator.stats().runs, 0);
+    // All that stands around a schema, and the schema, are within the limit.
+    for path in ["/v1/chat/completions", "/v1/messages", "/v1/responses"] {
+        let answer = ask(path, &nested(120));
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+}
+
 #[test]
 fn what_is_missing_or_wrong_is_named() {
     let (simulator, program) = start();
