@@ -155,6 +155,19 @@ pub struct ErrorReport {
     pub should_retry: Option<bool>,
 }
 
+/// An error as OpenAI's clients parse it.
+#[derive(Debug, Serialize)]
+pub struct ErrorObject<'a> {
+    /// What happened, where, and what to do.
+    pub message: String,
+    /// OpenAI's `type`, as in [`ErrorReport::kind`].
+    pub r#type: &'static str,
+    /// The field of the request that is wrong.
+    pub param: Option<&'a str>,
+    /// OpenAI's `code`, as in [`ErrorReport::code`].
+    pub code: Option<&'static str>,
+}
+
 /// Writes an error as a JSON body in a client's dialect, for the request of this id.
 pub type Envelope = fn(&Error, request_id: &str) -> String;
 
@@ -284,24 +297,21 @@ impl Error {
     pub fn body(&self) -> String {
         #[derive(Serialize)]
         struct Envelope<'a> {
-            error: Body<'a>,
+            error: ErrorObject<'a>,
         }
-        #[derive(Serialize)]
-        struct Body<'a> {
-            message: String,
-            r#type: &'a str,
-            param: Option<&'a str>,
-            code: Option<&'a str>,
-        }
+        let error = self.object();
+        serde_json::to_string(&Envelope { error }).expect("strings always serialise")
+    }
+
+    /// Returns the error object alone, without an envelope.
+    pub fn object(&self) -> ErrorObject<'_> {
         let report = self.report();
         let param = match self {
             Error::Invalid { param, .. } => param.as_deref(),
             _ if report.code == Some("model_not_found") => Some("model"),
             _ => None,
         };
-        let error =
-            Body { message: self.to_string(), r#type: report.kind, param, code: report.code };
-        serde_json::to_string(&Envelope { error }).expect("strings always serialise")
+        ErrorObject { message: self.to_string(), r#type: report.kind, param, code: report.code }
     }
 }
 

@@ -318,7 +318,7 @@ fn an_answer_without_a_word_is_an_empty_message() {
 }
 
 #[test]
-fn a_failure_within_a_stream_is_told_and_ends_the_connection() {
+fn a_failure_within_a_stream_is_an_error_event_then_told_in_full_and_ends_the_connection() {
     let (simulator, program) = start();
     for (error, code) in [
         ("it%20broke", "server_error"),
@@ -336,6 +336,15 @@ fn a_failure_within_a_stream_is_told_and_ends_the_connection() {
         );
         let message = response["error"]["message"].as_str().unwrap();
         assert!(message.contains(&error.replace("%20", " ")), "{message}");
+        // Clients look for the error's fields either in an object of their own or beside the type.
+        let [.., told, _] = &events[..] else { panic!("two events at the end") };
+        assert_eq!(told["type"], "error");
+        for error in [told, &told["error"]] {
+            assert_eq!((&error["message"], &error["param"]), (&json!(message), &Value::Null));
+            assert!(error["code"].is_string(), "{error}");
+        }
+        assert_eq!(told["error"]["code"], told["code"]);
+        assert_eq!(told["error"]["type"], response["error"]["type"]);
         assert!(answer.complete);
     }
     simulator.turn(json!({"text": "a", "sim": "error=it%20broke"}));

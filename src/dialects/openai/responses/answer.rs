@@ -11,7 +11,7 @@ use super::tools::{self, Origin};
 use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::openai::response::{Identity, put, put_string, to_json};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
-use crate::error::Error;
+use crate::error::{Error, ErrorObject};
 
 const TEXT_DELTA: &str = "response.output_text.delta";
 const TEXT_DONE: &str = "response.output_text.done";
@@ -216,7 +216,7 @@ struct ResponseHead<'a> {
     created_at: u64,
     status: &'static str,
     completed_at: Option<u64>,
-    error: Option<ErrorObject>,
+    error: Option<FailureObject<'a>>,
     incomplete_details: Option<IncompleteDetails>,
     model: &'a str,
     usage: Option<UsageObject>,
@@ -228,25 +228,27 @@ struct IncompleteDetails {
 }
 
 #[derive(Serialize)]
-struct ErrorObject {
+struct FailureObject<'a> {
     code: &'static str,
     message: String,
+    param: Option<&'a str>,
+    r#type: &'static str,
 }
 
-impl From<&Error> for ErrorObject {
-    fn from(error: &Error) -> ErrorObject {
-        let report = error.report();
-        let code = match report.code {
+impl<'a> From<&'a Error> for FailureObject<'a> {
+    fn from(error: &'a Error) -> FailureObject<'a> {
+        let ErrorObject { message, r#type, param, code } = error.object();
+        let code = match code {
             // Clients decide by these codes whether to try again.
             Some(
                 code @ ("context_length_exceeded" | "insufficient_quota" | "rate_limit_exceeded"),
             ) => code,
-            _ if ["invalid_request_error", "permission_error"].contains(&report.kind) => {
+            _ if ["invalid_request_error", "permission_error"].contains(&r#type) => {
                 "invalid_prompt"
             }
             _ => "server_error",
         };
-        ErrorObject { code, message: error.to_string() }
+        FailureObject { code, message, param, r#type }
     }
 }
 
@@ -346,6 +348,20 @@ impl ResponseAnswer {
     fn response_event(&mut self, events: &mut dyn Events, name: &str, stage: &ResponseStage<'_>) {
         let response = self.response(stage, &self.told);
         self.event(events, name, |out| put(out, format_args!(r#","response":{response}"#)));
+    }
+
+    /// Adds the event that makes clients raise an error. Many that hear only of `response.failed` take
+    /// the text so far for the answer. OpenAI's specification has the error's fields beside `type`, its
+    /// servers send them in an object of their own; clients read either.
+    fn error_event(&mut self, events: &mut dyn Events, error: &Error) {
+        let object = error.object();
+        let nested = to_json(&object);
+        let [code, param] = [object.code, object.param].map(|field| to_json(&field));
+        let message = to_json(&object.message);
+        self.event(events, "error", |out| {
+            put(out, format_args!(r#","error":{nested},"code":{code},"message":{message}"#));
+            put(out, format_args!(r#","param":{param}"#));
+        });
     }
 
     /// Begins an item.
@@ -469,6 +485,7 @@ impl Dialect for ResponseAnswer {
     }
 
     fn fail(&mut self, events: &mut dyn Events, error: &Error) {
+        self.error_event(events, error);
         self.response_event(events, "response.failed", &ResponseStage::Failed(error));
     }
 
@@ -730,17 +747,25 @@ mod tests {
     fn a_response_that_fails_says_so_and_holds_the_items_that_were_complete() {
         let told = lines(&Story::of([text("a"), call("weather"), arguments("{")]).broken_off());
         let (_, item) = text_done(5, r#""a""#, "completed");
-        let error = json!({"code": "server_error", "message": failure().to_string()});
+        let message = json!(failure().to_string());
+        let error = format!(
+            r#"{{"code":"server_error","message":{message},"param":null,"type":"server_error"}}"#
+        );
         let middle = format!(
             r#""status":"failed","completed_at":null,"error":{error},"incomplete_details":null,"model":"a \"model\"","usage":null"#
         );
-        assert_eq!(told.last(), Some(&response("response.failed", 10, &middle, &item)));
-        assert_eq!(told.len(), 11);
+        assert_eq!(told.last(), Some(&response("response.failed", 11, &middle, &item)));
+        assert_eq!(told.len(), 12);
+        let nested = format!(
+            r#"{{"message":{message},"type":"server_error","param":null,"code":"overloaded"}}"#
+        );
+        let flat = format!(r#""code":"overloaded","message":{message},"param":null"#);
+        assert_eq!(told[10], event("error", 10, &format!(r#","error":{nested},{flat}"#)));
     }
 
     #[test]
     fn codes_that_clients_act_on_are_passed_on_and_no_others() {
-        let code = |error: Error| ErrorObject::from(&error).code;
+        let code = |error: Error| FailureObject::from(&error).code;
         assert_eq!(code(Error::invalid("input", "no")), "invalid_prompt");
         assert_eq!(code(Error::CutShort), "server_error");
     }
@@ -813,6 +838,7 @@ mod tests {
             let last = events.last().unwrap();
             let Some(usage) = story.usage else {
                 prop_assert_eq!(&last["type"], &json!("response.failed"));
+                prop_assert_eq!(&events[events.len() - 2]["type"], &json!("error"));
                 return Ok(());
             };
             let whole = answer().whole(&story.whole(), &usage);
