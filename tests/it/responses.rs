@@ -161,6 +161,111 @@ fn a_text_is_told_whole_and_in_typed_events() {
     assert_eq!(sent(&simulator)[0], ("system".to_owned(), "Be brief.".to_owned()));
 }
 
+/// The fields of every response: those of OpenAI's published types that may be null, and what its servers
+/// send besides.
+const FIELDS: &[&str] = &[
+    "access_programs",
+    "background",
+    "completed_at",
+    "conversation",
+    "created_at",
+    "error",
+    "frequency_penalty",
+    "id",
+    "incomplete_details",
+    "instructions",
+    "max_output_tokens",
+    "max_tool_calls",
+    "metadata",
+    "model",
+    "moderation",
+    "object",
+    "output",
+    "parallel_tool_calls",
+    "presence_penalty",
+    "previous_response_id",
+    "prompt",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning",
+    "safety_identifier",
+    "service_tier",
+    "status",
+    "store",
+    "temperature",
+    "text",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "top_p",
+    "truncation",
+    "usage",
+    "user",
+];
+
+#[test]
+fn a_response_has_all_fields_that_openais_have_at_every_stage() {
+    let (simulator, program) = start();
+    let has_all = |response: &Value| {
+        let mut names: Vec<&str> =
+            response.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, FIELDS, "{}", response["status"]);
+    };
+    for sim in ["finish=stop", "finish=length", "fail=2 error=no"] {
+        simulator.turn(json!({"text": "a b c", "sim": sim}));
+        let events = stream(&program, json!({}));
+        let of_responses = events.iter().filter(|event| event["response"].is_object());
+        assert_eq!(of_responses.map(|event| has_all(&event["response"])).count(), 3);
+    }
+    simulator.turn(json!({"text": "a"}));
+    has_all(&ask(&program, json!({})).json());
+}
+
+#[test]
+fn a_response_repeats_what_was_asked_and_claims_nothing_that_is_not_done() {
+    let (simulator, program) = start();
+    let repeated = json!({
+        "instructions": "Be brief.", "max_output_tokens": 50, "max_tool_calls": 3,
+        "metadata": {"a": "b"}, "prompt_cache_key": "k", "prompt_cache_retention": "24h",
+        "safety_identifier": "s", "temperature": 0.5, "top_p": 0.5, "user": "u",
+        "parallel_tool_calls": false
+    });
+    let not_done = json!({
+        "background": false, "frequency_penalty": 0, "presence_penalty": 0, "store": false,
+        "service_tier": "default", "top_logprobs": 0, "truncation": "disabled",
+        "reasoning": {"effort": "low", "summary": null},
+        "access_programs": null, "conversation": null, "moderation": null, "prompt": null,
+        "previous_response_id": null
+    });
+    let mut fields = repeated.clone();
+    fields.as_object_mut().unwrap().extend(
+        json!({
+            "store": true, "service_tier": "flex", "top_logprobs": 3, "truncation": "auto",
+            "moderation": {"model": "x"}, "reasoning": {"effort": "low", "summary": "auto"}
+        })
+        .as_object()
+        .unwrap()
+        .clone(),
+    );
+    let response = both_ways(&simulator, &program, &fields, json!({"text": "a"}));
+    for expected in [&repeated, &not_done] {
+        for (name, value) in expected.as_object().unwrap() {
+            assert_eq!(&response[name], value, "{name}");
+        }
+    }
+    // What is of a wrong type has no effect and is no reason to refuse a request.
+    let wrong = json!({
+        "max_tool_calls": "3", "metadata": {"a": 1, "b": "c"}, "prompt_cache_key": 1,
+        "prompt_cache_retention": "forever", "safety_identifier": [], "user": {}
+    });
+    let response = both_ways(&simulator, &program, &wrong, json!({"text": "a"}));
+    for name in wrong.as_object().unwrap().keys() {
+        let expected = if name == "metadata" { json!({"b": "c"}) } else { Value::Null };
+        assert_eq!(response[name], expected, "{name}");
+    }
+}
+
 #[test]
 fn a_conversation_is_sent_as_items() {
     let (simulator, program) = start();

@@ -3,9 +3,11 @@
 //!
 //! - `input`: reads items as turns
 //! - `tools`: reads functions, custom tools and namespaces as tools for the model
+//! - `echo`: the fields of a response that its request decides
 //! - `answer`: writes the response and its events
 
 mod answer;
+mod echo;
 mod input;
 mod tools;
 
@@ -42,6 +44,7 @@ const FIELDS: &[&str] = &[
     "previous_response_id",
     "prompt",
     "prompt_cache_key",
+    "prompt_cache_retention",
     "reasoning",
     "safety_identifier",
     "stream",
@@ -78,7 +81,7 @@ pub fn parse(body: &mut Body, images: Images) -> Result<CompletionRequest, Error
         ..Sampling::default()
     };
     without_effect(&fields, &reasoning, &mut ignored);
-    let dialect = ResponseAnswer::new(Identity::new("resp_", &model), echo(&fields), origins);
+    let dialect = ResponseAnswer::new(Identity::new("resp_", &model), echo::of(&fields), origins);
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let request = ChatRequest { model, turns, tools, sampling, stop: Vec::new(), n: 1, ignored };
     Ok(CompletionRequest { chats: vec![request], stream, dialect: Box::new(dialect) })
@@ -154,42 +157,4 @@ fn without_effect(fields: &Fields, reasoning: &Fields, ignored: &mut Vec<&'stati
     if reasoning.get("summary").is_some() {
         ignored.push("reasoning.summary");
     }
-}
-
-/// The fields of the request that a response repeats.
-fn echo(fields: &Fields) -> Map<String, Value> {
-    let or = |name: &str, default: Value| fields.get(name).cloned().unwrap_or(default);
-    let mut text = or("text", json!({}));
-    if text.get("format").is_none_or(Value::is_null) {
-        text["format"] = json!({"type": "text"});
-    }
-    let mut echo = Map::new();
-    for (name, value) in [
-        ("background", json!(false)),
-        ("metadata", or("metadata", json!({}))),
-        ("parallel_tool_calls", or("parallel_tool_calls", json!(true))),
-        ("previous_response_id", Value::Null),
-        ("reasoning", or("reasoning", json!({"effort": null, "summary": null}))),
-        ("service_tier", json!("default")),
-        ("text", text),
-        ("tool_choice", or("tool_choice", json!("auto"))),
-        ("tools", or("tools", json!([]))),
-        ("top_logprobs", json!(0)),
-        ("truncation", json!("disabled")),
-    ] {
-        echo.insert(name.to_owned(), value);
-    }
-    for name in [
-        "instructions",
-        "max_output_tokens",
-        "max_tool_calls",
-        "prompt_cache_key",
-        "safety_identifier",
-        "temperature",
-        "top_p",
-        "user",
-    ] {
-        echo.insert(name.to_owned(), or(name, Value::Null));
-    }
-    echo
 }

@@ -1,0 +1,87 @@
+//! The fields of a response besides those of its answer: what it repeats of its request, and what is the
+//! same for every response here.
+//!
+//! Known: OpenAI's servers send all of these, null where nothing was asked; its published types lack
+//! `store` and the penalties. Left out are those that its types know and do not allow to be null, since
+//! nothing is known of them (`image`, `input_transformations`, `prompt_cache_diagnostics`,
+//! `prompt_cache_options`, `tool_usage`), and `billing`, since OpenAI bills nobody for it.
+
+use serde_json::{Map, Value, json};
+
+use crate::dialects::fields::Fields;
+
+/// The fields that are repeated, and what their values must be for that. They are null otherwise: a field
+/// without effect is no reason to refuse a request, and clients fail on a value of another type.
+const REPEATED: &[(&str, fn(&Value) -> bool)] = &[
+    ("instructions", Value::is_string),
+    ("max_output_tokens", is_count),
+    ("max_tool_calls", is_count),
+    ("prompt_cache_key", Value::is_string),
+    ("prompt_cache_retention", is_retention),
+    ("safety_identifier", Value::is_string),
+    ("temperature", Value::is_number),
+    ("top_p", Value::is_number),
+    ("user", Value::is_string),
+];
+
+fn is_count(value: &Value) -> bool {
+    value.as_u64().is_some_and(|count| count > 0)
+}
+
+fn is_retention(value: &Value) -> bool {
+    matches!(value.as_str(), Some("in_memory" | "24h"))
+}
+
+/// Returns the fields for a request. They claim nothing that is not done here: a response is not stored, nor truncated,
+/// and belongs to no conversation.
+pub fn of(fields: &Fields) -> Map<String, Value> {
+    let or = |name: &str, default: Value| fields.get(name).cloned().unwrap_or(default);
+    let own = [
+        ("access_programs", Value::Null),
+        ("background", json!(false)),
+        ("conversation", Value::Null),
+        ("frequency_penalty", json!(0)),
+        ("metadata", metadata(fields.get("metadata"))),
+        ("moderation", Value::Null),
+        ("parallel_tool_calls", or("parallel_tool_calls", json!(true))),
+        ("presence_penalty", json!(0)),
+        ("previous_response_id", Value::Null),
+        ("prompt", Value::Null),
+        ("reasoning", reasoning(fields.get("reasoning"))),
+        ("service_tier", json!("default")),
+        ("store", json!(false)),
+        ("text", text(fields.get("text"))),
+        ("tool_choice", or("tool_choice", json!("auto"))),
+        ("tools", or("tools", json!([]))),
+        ("top_logprobs", json!(0)),
+        ("truncation", json!("disabled")),
+    ];
+    let repeated = REPEATED.iter().map(|(name, fits)| {
+        let value = fields.get(name).filter(|value| fits(value)).cloned();
+        (*name, value.unwrap_or_default())
+    });
+    own.into_iter().chain(repeated).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The pairs of texts that belong to the request; what else stands there is left out.
+fn metadata(asked: Option<&Value>) -> Value {
+    let pairs = asked.and_then(Value::as_object).into_iter().flatten();
+    let texts = pairs.filter(|(_, value)| value.is_string());
+    texts.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>().into()
+}
+
+/// What is done of the reasoning that was asked for: never a summary.
+fn reasoning(asked: Option<&Value>) -> Value {
+    let effort = asked.and_then(|asked| asked.get("effort"));
+    json!({"effort": effort, "summary": null})
+}
+
+/// The form of the text, which is plain unless another was asked for.
+fn text(asked: Option<&Value>) -> Value {
+    let field = |name: &str| asked.and_then(|asked| asked.get(name)).filter(|at| !at.is_null());
+    let mut text = json!({"format": field("format").unwrap_or(&json!({"type": "text"}))});
+    if let Some(verbosity) = field("verbosity") {
+        text["verbosity"] = verbosity.clone();
+    }
+    text
+}
