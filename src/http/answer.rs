@@ -206,6 +206,10 @@ impl Stream<'_> {
     /// Sends the buffer and the end of the body, and closes the client's connection: the client has
     /// not been sent all of the answer.
     ///
+    /// The end is sent because Node.js may throw away what it has not handed on yet of a body that breaks
+    /// off: the event that says what went wrong would be lost with it, and agents take a broken connection
+    /// for a reason to ask again.
+    ///
     /// # Errors
     /// The client has gone.
     pub fn finish_connection(self) -> io::Result<()> {

@@ -1,11 +1,12 @@
-// Responses: the `openai` package, and the AI SDK, which uses them unless it is told not to. What the
-// model calls is scripted.
+// Responses: the `openai` package, what OpenAI's agents make of it, and the AI SDK, which uses them
+// unless it is told not to. What the model calls is scripted.
 
 import assert from 'node:assert/strict';
 import { before, beforeEach, describe, test } from 'node:test';
 import { createOpenAI } from '@ai-sdk/openai';
 import { generateText, Output, stepCountIs, streamText, tool } from 'ai';
-import OpenAI, { BadRequestError, NotFoundError } from 'openai';
+import { Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, run, setTracingDisabled } from '@openai/agents';
+import OpenAI, { APIError, BadRequestError, NotFoundError } from 'openai';
 import { zodResponsesFunction, zodTextFormat } from 'openai/helpers/zod';
 import { z } from 'zod';
 import { LONG_TEXT, Simulator, sim, startGateway } from './gateway.mjs';
@@ -85,15 +86,40 @@ describe('openai', () => {
     assert((await told()).some((content) => content.includes('rain for 2 days in Osló 🙂')));
   });
 
-  test('failures before the answer are errors, and those within a stream are told', async () => {
+  test('failures before the answer are errors', async () => {
     await assert.rejects(client.responses.create({ model, input: 'Hi', previous_response_id: 'resp_1' }), BadRequestError);
     await assert.rejects(client.responses.retrieve('resp_1'), NotFoundError);
-    const input = sim({ fail: 3, error: 'it broke' });
-    const events = await Array.fromAsync(await client.responses.create({ model, input, stream: true }));
-    const { type, response } = events.at(-1);
-    assert.equal(type, 'response.failed');
-    assert.match(response.error.message, /it broke/);
   });
+
+  const isTheError = (error) => error instanceof APIError && /it broke/.test(error.message);
+  const input = sim({ fail: 3, error: 'it broke' });
+
+  for (const [how, ask] of Object.entries({
+    'create()': async () => Array.fromAsync(await client.responses.create({ model, input, stream: true })),
+    'stream()': () => Array.fromAsync(client.responses.stream({ model, input })),
+    'finalResponse()': () => client.responses.stream({ model, input }).finalResponse(),
+  })) {
+    test(`a failure within a stream is an error: ${how}`, async () => {
+      const { runs } = await simulator.count(() => assert.rejects(ask, isTheError));
+      assert.equal(runs, 1);
+    });
+  }
+
+  for (const Model of [OpenAIResponsesModel, OpenAIChatCompletionsModel]) {
+    test(`OpenAI's agents give the answer, and the error too: ${Model.name}`, async () => {
+      setTracingDisabled(true);
+      const agent = new Agent({ name: 'a', model: new Model(client, model) });
+      const ask = async (message) => {
+        const result = await run(agent, message, { stream: true });
+        await Array.fromAsync(result.toTextStream());
+        await result.completed;
+        return result.finalOutput;
+      };
+      assert.equal(await ask('Hello, you there'), 'Hello, you there');
+      const { runs } = await simulator.count(() => assert.rejects(ask(input), isTheError));
+      assert.equal(runs, 1);
+    });
+  }
 });
 
 describe('AI SDK', () => {
@@ -138,9 +164,11 @@ describe('AI SDK', () => {
   test('a failure within a stream is an error', async () => {
     const errors = [];
     const prompt = sim({ fail: 3, error: 'it broke' });
-    const result = streamText({ model: openai(), prompt, maxRetries: 0, onError: ({ error }) => errors.push(error) });
+    const result = streamText({ model: openai(), prompt, onError: ({ error }) => errors.push(error) });
     const parts = await Array.fromAsync(result.fullStream);
     const finish = parts.findLast(({ type }) => type === 'finish');
-    assert(errors.length > 0 || finish.finishReason === 'error', JSON.stringify(parts.at(-1)));
+    assert.equal(finish.finishReason, 'error');
+    assert.equal(errors.length, 1);
+    assert.match(errors[0].message, /it broke/);
   });
 });
