@@ -10,9 +10,12 @@ use serde_json::{Map, Value, json};
 
 use crate::dialects::fields::Fields;
 
+/// Says whether a value has the type that OpenAI gives it.
+type IsOfType = fn(&Value) -> bool;
+
 /// The fields that are repeated, and what their values must be for that. They are null otherwise: a field
 /// without effect is no reason to refuse a request, and clients fail on a value of another type.
-const REPEATED: &[(&str, fn(&Value) -> bool)] = &[
+const REPEATED: &[(&str, IsOfType)] = &[
     ("instructions", Value::is_string),
     ("max_output_tokens", is_count),
     ("max_tool_calls", is_count),
@@ -32,8 +35,8 @@ fn is_retention(value: &Value) -> bool {
     matches!(value.as_str(), Some("in_memory" | "24h"))
 }
 
-/// Returns the fields for a request. They claim nothing that is not done here: a response is not stored, nor truncated,
-/// and belongs to no conversation.
+/// Returns the fields for a request. They claim nothing that is not done here: a response is not stored,
+/// nor truncated, and belongs to no conversation.
 pub fn of(fields: &Fields) -> Map<String, Value> {
     let or = |name: &str, default: Value| fields.get(name).cloned().unwrap_or(default);
     let own = [
