@@ -256,9 +256,12 @@ fn run(settings: &Settings, langfast: &LangFast, model: &Model) -> Outcome {
             model.slug,
             first.as_secs_f64() * 1e3
         )),
-        Err(error) => match model.shutdown() {
-            Some(shutdown) => failed(&error).advise(shutdown.words(&Day::today())),
-            None => failed(&error),
+        Err(error) => match (error.meaning(), model.shutdown()) {
+            (Some(Meaning::NoSuchModel), Some(shutdown)) => {
+                let remedy = error.remedy().unwrap_or_default();
+                failed(&error).advise(format_args!("{}. {remedy}", shutdown.words(&Day::today())))
+            }
+            _ => failed(&error),
         },
     }
 }
