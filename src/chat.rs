@@ -331,11 +331,29 @@ impl FinishReason {
     }
 }
 
-/// Estimated tokens of a request and its answers ([`crate::chat::usage`]); LangFast reports none.
+/// Tokens of a request and its answers: as LangFast reports them, or else as estimated
+/// ([`crate::chat::usage`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the conversation.
     pub prompt_tokens: u64,
+    /// Those of them that were read from a cache, as far as is known.
+    pub cached_tokens: u64,
     /// Tokens of all answers together.
     pub completion_tokens: u64,
+    /// Those of them that were spent on thinking, as far as is known.
+    pub reasoning_tokens: u64,
+}
+
+/// The tokens of one run as LangFast has counted them, as far as it reports them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReportedUsage {
+    /// Tokens of the conversation.
+    pub prompt_tokens: Option<u64>,
+    /// Those of them that were read from a cache.
+    pub cached_tokens: Option<u64>,
+    /// Tokens of the answer.
+    pub completion_tokens: Option<u64>,
+    /// Those of them that were spent on thinking.
+    pub reasoning_tokens: Option<u64>,
 }

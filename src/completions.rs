@@ -7,6 +7,7 @@ pub mod choices;
 mod ignored;
 pub mod reader;
 pub mod starter;
+mod tally;
 
 use std::io;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::completions::choices::{ChoiceEvent, ChoiceNews, Choices, FailedRun, N
 use crate::completions::ignored::Ignored;
 use crate::completions::reader::{Part, Reader, add_part};
 use crate::completions::starter::{Fitted, KeptPrompt, SecondTries, StartedRun, Starter};
+use crate::completions::tally::Tally;
 use crate::dialects::{Choice, CompletionRequest, Dialect, Ending, Events, Start};
 use crate::error::{Error, Failure, Step};
 use crate::http::answer::Answer;
@@ -106,17 +108,16 @@ impl Completions {
         };
         let mut ignored = Ignored::at(left_out);
         let runs = self.start(&request.chats, &plans, &starter, &mut ignored, answer)?;
-        let tokens = |plan: &Plan| prompt_tokens(&plan.prompt, &model.slug);
-        let prompt_tokens = plans.iter().map(tokens).sum();
+        let prompts = plans.iter().map(|plan| prompt_tokens(&plan.prompt, &model.slug));
+        let tally = Tally::new(prompts.zip(request.chats.iter().map(|chat| chat.n)));
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
         let kept = kept_prompts(&request.chats, &plans, &starter);
         Ok(Reply {
             streamed: request.stream,
             keep_alive: self.keep_alive,
             format,
-            prompt_tokens,
+            tally,
             readers: self.readers(&request.chats, plans, &stops, request.stream),
-            repair_tokens: vec![0; runs.len()],
             choices: Choices::new(runs, self.deadlines, client, stopping),
             starter,
             tool_repair: self.tool_repair,
@@ -242,15 +243,13 @@ pub struct Reply {
     streamed: bool,
     keep_alive: Duration,
     format: Option<ResponseFormat>,
-    prompt_tokens: u64,
+    tally: Tally,
     choices: Choices,
     readers: Vec<Reader>,
     /// Starts further runs.
     starter: Starter,
     /// Whether tool calls are mended by a second run.
     tool_repair: bool,
-    /// For each choice, the tokens of its second run's prompt, until that run has been started.
-    repair_tokens: Vec<u64>,
     /// For each choice, its prompt, until the choice has text or if there is no memory for it.
     kept: Vec<Option<KeptPrompt>>,
     /// What has no effect.
@@ -319,7 +318,8 @@ impl Reply {
         self.ignored.name_in(answer);
         self.head_is_out = true;
         let mut events = EventStream::begin(answer);
-        let start = Start { choices: self.choices.len(), prompt_tokens: self.prompt_tokens };
+        let start =
+            Start { choices: self.choices.len(), prompt_tokens: self.tally.prompt_tokens() };
         self.dialect.begin(&mut events, &start);
         let mut next = Ok(first);
         let mut sent_at = Instant::now();
@@ -385,8 +385,12 @@ impl Reply {
         let reader = &mut self.readers[at];
         let reason = match event {
             ChoiceEvent::Alive => return Ok(None),
+            ChoiceEvent::Usage(usage) => {
+                self.tally.note(at, &usage);
+                return Ok(None);
+            }
             ChoiceEvent::Restarted(left_out) => {
-                self.prompt_tokens += std::mem::take(&mut self.repair_tokens[at]);
+                self.tally.begin_further(at);
                 self.note_left_out(&left_out);
                 return Ok(None);
             }
@@ -454,7 +458,7 @@ impl Reply {
     fn run_again(&mut self, at: usize, reason: FinishReason) -> bool {
         let prompt = self.tool_repair.then(|| self.readers[at].repair(reason));
         let Some(prompt) = prompt.flatten() else { return false };
-        self.repair_tokens[at] = prompt_tokens(&prompt, &self.starter.model.slug);
+        self.tally.prepare_second(at, prompt_tokens(&prompt, &self.starter.model.slug));
         self.choices.restart(at, self.starter.start(Arc::new(prompt), 0));
         true
     }
@@ -468,10 +472,7 @@ impl Reply {
     }
 
     fn usage(&self) -> Usage {
-        Usage {
-            prompt_tokens: self.prompt_tokens,
-            completion_tokens: self.readers.iter().map(Reader::tokens).sum(),
-        }
+        self.tally.usage(self.readers.iter().map(Reader::tokens))
     }
 
     /// Ends a stream that has begun with an error event; a client that has gone gets none.

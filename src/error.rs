@@ -71,6 +71,13 @@ pub enum Failure {
     Malformed(String),
     /// LangFast refused in words: a failed run, a rejected Socket.IO CONNECT.
     Refused(String),
+    /// LangFast ended a run before its answer was complete, and said how rather than why.
+    Ended {
+        /// LangFast's status in one word, such as `timed_out`.
+        how: &'static str,
+        /// LangFast's own words, cleaned by [`clean`], if it sent any.
+        message: Option<String>,
+    },
     /// A limit of this program was exceeded, not LangFast's.
     OverLimit(String),
     /// LangFast changed text that had already been sent in a stream.
@@ -324,6 +331,7 @@ impl Failure {
             Failure::Status { .. } => "status",
             Failure::Malformed(_) => "malformed",
             Failure::Refused(_) => "refused",
+            Failure::Ended { .. } => "ended",
             Failure::OverLimit(_) => "over_limit",
             Failure::Revised => "revised",
             Failure::NeedsOperator(_) => "needs_operator",
@@ -366,7 +374,11 @@ impl Failure {
                 Some(meaning) => refusal_report(meaning, None, report),
                 None => report(502, "upstream_error", Some("upstream_error")),
             },
-            Failure::Broken(_)
+            Failure::Ended { how: "timed_out" | "expired", .. } => {
+                report(504, "server_error", Some("timeout"))
+            }
+            Failure::Ended { .. }
+            | Failure::Broken(_)
             | Failure::Malformed(_)
             | Failure::OverLimit(_)
             | Failure::Revised => report(502, "upstream_error", Some("upstream_error")),
@@ -522,6 +534,10 @@ fn write_failure(f: &mut fmt::Formatter<'_>, step: Step, failure: &Failure) -> f
         Failure::Refused(message) => {
             write!(f, "LangFast failed to {step}")?;
             cause.into_iter().chain([message.as_str()]).try_for_each(|why| write!(f, ": {why}"))
+        }
+        Failure::Ended { how, message } => {
+            let why = message.as_deref().unwrap_or("no reason given");
+            write!(f, "LangFast ended the run: {how} ({why})")
         }
         Failure::OverLimit(what) => write!(f, "Could not {step}: {what}"),
         Failure::Revised => write!(

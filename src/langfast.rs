@@ -4,6 +4,7 @@
 //! Enters: the `prompt_meta` of a run. Leaves: the run's events, in neutral words. It is the only room
 //! that knows LangFast's wire format; it may know no dialect and no client.
 
+mod acks;
 mod api;
 mod back_off;
 pub mod capture;
@@ -16,13 +17,17 @@ mod join;
 mod leases;
 mod lenient;
 mod not_yet;
+mod notice;
+mod outcome;
 mod prompt_meta;
 mod public_key;
+mod raw;
 pub mod refresh_token;
 mod refusals;
 mod refused_sign_ins;
 mod remedies;
 mod renewals;
+mod reported;
 mod routes;
 pub mod run;
 mod runner;
@@ -30,7 +35,9 @@ mod session;
 pub mod socketio;
 mod spare;
 mod store;
+mod texts;
 pub mod transcript;
+mod unfamiliar;
 mod unwanted;
 
 use std::sync::{Arc, Mutex};

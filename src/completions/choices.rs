@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Select, TryRecvError};
 
-use crate::chat::FinishReason;
+use crate::chat::{FinishReason, ReportedUsage};
 use crate::completions::starter::{StartedRun, Starting};
 use crate::error::Error;
 use crate::http::{ClientNews, Exchange};
@@ -19,6 +19,8 @@ pub enum ChoiceEvent {
     Text(String),
     /// A sign of life of the choice's run.
     Alive,
+    /// The tokens that LangFast has counted for the choice's run.
+    Usage(ReportedUsage),
     /// A further run for the choice has been started, without these fields.
     Restarted(Vec<&'static str>),
     /// The choice's run has failed before any text: another one may take its place
@@ -75,8 +77,8 @@ struct RunningChoice {
     /// `None` once it has ended.
     run: Option<Run>,
     clock: RunClock,
-    /// The final text as known since the run said that it is done without saying how.
-    revised: Option<Box<Revised>>,
+    /// The reason and the final text as known since the run said that it is done, which more may follow.
+    ending: Option<(FinishReason, Option<Box<Revised>>)>,
     /// Whether the answer can do without this run.
     may_fail: bool,
     /// Whether the run has brought any text.
@@ -201,7 +203,7 @@ enum Woken {
 
 impl RunningChoice {
     fn new(run: Run, clock: RunClock) -> RunningChoice {
-        RunningChoice { run: Some(run), clock, revised: None, may_fail: false, has_text: false }
+        RunningChoice { run: Some(run), clock, ending: None, may_fail: false, has_text: false }
     }
 
     fn ready(&mut self) -> Option<Result<ChoiceEvent, Error>> {
@@ -231,8 +233,9 @@ impl RunningChoice {
         self.clock.note(&event);
         match event {
             RunEvent::Alive => Ok(ChoiceEvent::Alive),
-            RunEvent::Ending(revised) => {
-                self.revised = revised;
+            RunEvent::Usage(usage) => Ok(ChoiceEvent::Usage(*usage)),
+            RunEvent::Ending { reason, revised } => {
+                self.ending = Some((reason, revised));
                 Ok(ChoiceEvent::Alive)
             }
             RunEvent::Text(text) => {
@@ -260,7 +263,8 @@ impl RunningChoice {
         match self.clock.expire() {
             Ok(()) => {
                 self.run = None;
-                Ok(ChoiceEvent::Ended { reason: FinishReason::Stop, revised: self.revised.take() })
+                let (reason, revised) = self.ending.take().unwrap_or((FinishReason::Stop, None));
+                Ok(ChoiceEvent::Ended { reason, revised })
             }
             Err(error) => self.fail(error),
         }

@@ -108,7 +108,7 @@ impl Story {
         choices: usize,
         steps: impl IntoIterator<Item = (usize, StoryStep)>,
     ) -> Story {
-        let usage = Usage { prompt_tokens: 7, completion_tokens: 3 };
+        let usage = Usage { prompt_tokens: 7, completion_tokens: 3, ..Usage::default() };
         Story { choices, steps: steps.into_iter().collect(), usage: Some(usage) }
     }
 
@@ -181,7 +181,7 @@ pub fn any_story(most: usize, with_calls: bool) -> impl Strategy<Value = Story> 
             let count = choices.len();
             let mut story = Story::interleaved(count, interleaved(choices, &order));
             let (prompt_tokens, completion_tokens) = (prompt.into(), completion.into());
-            story.usage = Some(Usage { prompt_tokens, completion_tokens });
+            story.usage = Some(Usage { prompt_tokens, completion_tokens, ..Usage::default() });
             if let Some(cut) = cut {
                 let length = cut.index(story.steps.len() + 1);
                 story.steps.truncate(length);

@@ -37,7 +37,7 @@ pub struct RunClock {
     deadlines: Deadlines,
     started: Instant,
     last_event: Option<Instant>,
-    /// The time at which the run first said that it is done, without saying how.
+    /// The time at which the run said that it is done, without saying how, since its last text.
     ending: Option<Instant>,
 }
 
@@ -56,8 +56,11 @@ impl RunClock {
     pub fn note(&mut self, event: &RunEvent) {
         let now = Instant::now();
         self.last_event = Some(now);
-        if let RunEvent::Ending(_) = event {
-            self.ending.get_or_insert(now);
+        match event {
+            RunEvent::Ending { .. } => drop(self.ending.get_or_insert(now)),
+            // A run that has more to say was not done.
+            RunEvent::Text(_) => self.ending = None,
+            _ => {}
         }
     }
 
@@ -100,8 +103,10 @@ impl RunClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::FinishReason;
 
     const HOUR: Duration = Duration::from_secs(3600);
+    const DONE: RunEvent = RunEvent::Ending { reason: FinishReason::Stop, revised: None };
     const LONG: Deadlines = Deadlines { first_event: HOUR, silence: HOUR, run: HOUR };
 
     fn blamed(clock: &RunClock) -> String {
@@ -131,19 +136,24 @@ mod tests {
     #[test]
     fn a_run_that_says_it_is_done_has_a_moment_from_then_on_and_fails_no_more() {
         let mut clock = RunClock::start(LONG);
-        clock.note(&RunEvent::Ending(None));
+        clock.note(&DONE);
         let until = clock.deadline();
         assert!(until <= Instant::now() + ENDING);
-        clock.note(&RunEvent::Text("a".to_owned()));
-        clock.note(&RunEvent::Ending(None));
+        clock.note(&RunEvent::Alive);
+        clock.note(&DONE);
         assert_eq!(clock.deadline(), until, "the moment is not begun anew");
+        assert_eq!(clock.expire(), Ok(()));
+        clock.note(&RunEvent::Text("a".to_owned()));
+        assert!(clock.deadline() > until + ENDING, "it was not done");
+        assert!(clock.expire().is_err());
+        clock.note(&DONE);
         assert_eq!(clock.expire(), Ok(()));
     }
 
     #[test]
     fn another_run_begins_anew() {
         let mut clock = RunClock::start(Deadlines { first_event: Duration::ZERO, ..LONG });
-        clock.note(&RunEvent::Ending(None));
+        clock.note(&DONE);
         let again = clock.restart();
         assert!(again.at_last() >= clock.at_last());
         assert!(blamed(&again).contains("LANGFAST2API_FIRST_EVENT_TIMEOUT"));

@@ -80,9 +80,22 @@ fn note_read(tape: &TapedSocket, read: &tungstenite::Result<Message>) {
     }
 }
 
+/// A joined socket.
+pub struct Joined {
+    /// The socket.
+    pub socket: RunnerSocket,
+    /// Engine.IO's handshake.
+    pub open: Open,
+    /// The session's id for connection state recovery, if the server offers that.
+    pub pid: Option<String>,
+}
+
+/// What was had of a session that was lost: its `pid`, and the offset of its last event.
+pub type Had<'a> = (&'a str, &'a str);
+
 /// Joins the runner at `endpoint` as the holder of the access token `token`, within the connection's
-/// deadline. The socket accepts messages with up to `answer_limit` bytes of text. All of it is recorded on
-/// `tape`.
+/// deadline, and asks to be sent what was missed since `had`. The socket accepts messages with up to
+/// `answer_limit` bytes of text. All of it is recorded on `tape`.
 ///
 /// # Errors
 /// The connection broke, the server does not speak the known protocol, or it refused the token.
@@ -92,8 +105,9 @@ pub fn join(
     origin: &str,
     answer_limit: usize,
     token: &str,
+    had: Option<Had<'_>>,
     tape: Option<&Arc<Tape>>,
-) -> Result<(RunnerSocket, Open), Failure> {
+) -> Result<Joined, Failure> {
     let url = endpoint.url("ws", PATH);
     let url = url.parse().map_err(|_| Failure::Malformed("the runner's URL".to_owned()))?;
     let request = ClientRequestBuilder::new(url).with_header("Origin", origin);
@@ -114,8 +128,8 @@ pub fn join(
         HandshakeError::Interrupted(_) => Failure::Broken("no answer in time".to_owned()),
     })?;
     let mut socket = RunnerSocket { socket, tape };
-    let open = connect(&mut socket, token)?;
-    Ok((socket, open))
+    let (open, pid) = connect(&mut socket, token, had)?;
+    Ok(Joined { socket, open, pid })
 }
 
 /// A handshake's end.
@@ -136,8 +150,13 @@ fn note_handshake(tape: &TapedSocket, shaken: &Shaken) {
     }
 }
 
-/// Performs Engine.IO's handshake, then Socket.IO's CONNECT with the token.
-fn connect(socket: &mut RunnerSocket, token: &str) -> Result<Open, Failure> {
+/// Performs Engine.IO's handshake, then Socket.IO's CONNECT with the token; returns the handshake and the
+/// session's `pid`.
+fn connect(
+    socket: &mut RunnerSocket,
+    token: &str,
+    had: Option<Had<'_>>,
+) -> Result<(Open, Option<String>), Failure> {
     let broken = |error: tungstenite::Error| Failure::Broken(clean(&error.to_string()));
     let mut open = None;
     // A server sends a handful of packets before it answers CONNECT, if any.
@@ -150,7 +169,7 @@ fn connect(socket: &mut RunnerSocket, token: &str) -> Result<Open, Failure> {
         match socketio::parse(&frame).map_err(|e| Failure::Malformed(e.0.to_owned()))? {
             EnginePacket::Open(handshake) => {
                 open = Some(handshake);
-                socket.send(Message::text(socketio::connect(token))).map_err(broken)?;
+                socket.send(Message::text(socketio::connect(token, had))).map_err(broken)?;
             }
             EnginePacket::Ping(data) => {
                 socket.send(Message::text(socketio::pong(data))).map_err(broken)?;
@@ -159,8 +178,9 @@ fn connect(socket: &mut RunnerSocket, token: &str) -> Result<Open, Failure> {
             EnginePacket::Message(SocketPacket::ConnectError(why)) => {
                 return Err(Failure::Refused(clean(&why)));
             }
-            EnginePacket::Message(SocketPacket::Connect) => {
-                return open.ok_or(Failure::Malformed("no Engine.IO handshake".to_owned()));
+            EnginePacket::Message(SocketPacket::Connect { pid }) => {
+                let none = || Failure::Malformed("no Engine.IO handshake".to_owned());
+                return Ok((open.ok_or_else(none)?, pid));
             }
             _ => {}
         }

@@ -4,6 +4,7 @@
 //! Requests and the thread sleep on different condition variables, and none notifies the one that it
 //! sleeps on itself: else the requests that wait for the socket would keep each other awake.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -138,7 +139,7 @@ impl Leases {
         state.routes.begin_start();
         let failures = state.failures;
         drop(state);
-        Ok(Lease { leases: leases.clone(), failures, run: None })
+        Ok(Lease { leases: leases.clone(), failures, gaps: Cell::default(), run: None })
     }
 
     /// Whether the socket is connected now.
@@ -191,6 +192,11 @@ impl Leases {
     /// Notes that the socket is lost. Wakes no request: those that wait do so for another socket.
     pub fn note_loss(&self) {
         self.lock().link = None;
+    }
+
+    /// Notes that events may have been missed: see [`Routes::note_gap`].
+    pub fn note_gap(&self) {
+        self.lock().routes.note_gap();
     }
 
     /// Decides what the thread that reads the socket does next. No lease can be taken meanwhile: the
@@ -277,6 +283,8 @@ pub struct Lease {
     leases: Arc<Leases>,
     /// Number of attempts that had failed when the lease began.
     failures: u64,
+    /// How often events had been missed when the socket was connected for it.
+    gaps: Cell<u64>,
     /// The run that was started under it.
     run: Option<RunKey>,
 }
@@ -296,6 +304,7 @@ impl Lease {
         let mut is_waiting = false;
         let result = loop {
             if let Some(is_users) = self.link_is_of(&mut state, user_id) {
+                self.gaps.set(state.routes.gaps());
                 break Ok(is_users);
             }
             if let Err(why) = self.check_failures(&state).and(unwanted().map_or(Ok(()), Err)) {
@@ -346,7 +355,7 @@ impl Lease {
     /// Subscribes to the events of the run that was started under this lease, including those that have
     /// come already.
     pub fn subscribe(mut self, started: Started) -> Subscription {
-        let (run, events) = self.leases.lock().routes.claim(started);
+        let (run, events) = self.leases.lock().routes.claim(started, self.gaps.get());
         self.run = Some(run);
         Subscription { events, _lease: self }
     }

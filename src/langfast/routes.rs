@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -9,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::api::Started;
 use super::id_place::IdPlace;
 use super::run::{Notice, Progress, RunEvent, range_within};
+use super::texts::Manners;
 
 /// Most early runs that are kept: their events came before the answer that names them, or they are
 /// another program's. If there are more, the oldest is dropped.
@@ -41,6 +43,10 @@ pub struct Routes {
     starting: usize,
     /// The time of the latest event that certainly belonged to another program's run.
     foreign: Option<Instant>,
+    /// What the runs so far have shown of how texts come.
+    manners: Arc<Manners>,
+    /// How often events may have been missed.
+    gaps: u64,
     /// Longest text of one answer, in bytes.
     answer_limit: usize,
 }
@@ -76,6 +82,8 @@ impl Routes {
             id_place: None,
             starting: 0,
             foreign: None,
+            manners: Arc::default(),
+            gaps: 0,
             answer_limit,
         }
     }
@@ -100,9 +108,21 @@ impl Routes {
         }
     }
 
-    /// Claims a run that has been started; returns its key and its events, including those that have
-    /// come already.
-    pub fn claim(&mut self, started: Started) -> (RunKey, Receiver<RunEvent>) {
+    /// Notes that events of all runs may have been missed: the socket was lost, and what was sent
+    /// meanwhile is gone.
+    pub fn note_gap(&mut self) {
+        self.gaps += 1;
+        self.runs.values_mut().for_each(|route| route.progress.note_gap());
+    }
+
+    /// How often events may have been missed so far.
+    pub fn gaps(&self) -> u64 {
+        self.gaps
+    }
+
+    /// Claims a run that has been started when there had been `gaps` [gaps](Routes::gaps); returns its
+    /// key and its events, including those that have come already.
+    pub fn claim(&mut self, started: Started, gaps: u64) -> (RunKey, Receiver<RunEvent>) {
         let ids = vec![started.job_id, started.run_id];
         let early: Vec<RunRoute> = ids.iter().filter_map(|id| self.take_early(id)).collect();
         // If some events named only one id and some only the other, the id with more text counts.
@@ -110,13 +130,16 @@ impl Routes {
         // cut.
         let early = early.into_iter().max_by_key(RunRoute::reached);
         let (events, receiver) = unbounded();
-        let progress = match early {
+        let mut progress = match early {
             Some(RunRoute { progress, events: Destination::Early(early), .. }) => {
                 early.into_iter().for_each(|event| drop(events.send(event)));
                 progress
             }
-            _ => Progress::new(self.answer_limit),
+            _ => self.new_progress(),
         };
+        if gaps < self.gaps {
+            progress.note_gap();
+        }
         let key = self.insert(RunRoute { progress, ids, events: Destination::Wanted(events) });
         self.end_start();
         (key, receiver)
@@ -150,7 +173,7 @@ impl Routes {
     /// Passes a notice, which came in `packet`, to the run that it belongs to.
     pub fn dispatch(&mut self, packet: &str, notice: &Notice<'_>) {
         let Some(key) = self.find_or_keep(notice) else {
-            match notice.is_failure() {
+            match notice.is_failure() && !notice.may_be_no_failure {
                 true if notice.ids.is_empty() => {
                     log::warn!("runner: a failure that names no run and may be of anybody's");
                 }
@@ -169,23 +192,46 @@ impl Routes {
     /// Returns the run that a notice is about. Adds an early run if the notice may belong to one that
     /// is being started.
     fn find_or_keep(&mut self, notice: &Notice<'_>) -> Option<RunKey> {
-        if let Some(&key) = notice.ids.iter().find_map(|id| self.by_id.get(id)) {
+        if let Some(&key) = notice.all_ids().find_map(|id| self.by_id.get(id)) {
             return Some(key);
         }
-        let Some(id) = notice.ids.first() else {
-            return if notice.is_failure() { self.only_suspect() } else { None };
-        };
-        if notice.ids.iter().any(|id| self.over.contains(id)) {
+        if notice.all_ids().any(|id| self.over.contains(id)) {
             return None;
         }
+        let Some(id) = notice.ids.first() else {
+            return match notice.is_failure() {
+                true if notice.may_be_no_failure => None,
+                true => self.only_suspect(),
+                false => self.keep_likely(notice),
+            };
+        };
         if self.starting == 0 {
             self.foreign = Some(Instant::now());
             return None;
         }
-        let (progress, events) = (Progress::new(self.answer_limit), Destination::Early(Vec::new()));
-        let key = self.insert(RunRoute { progress, ids: vec![id.clone()], events });
+        Some(self.keep(id))
+    }
+
+    /// Adds an early run for a notice with a text that names no run, but holds what looks like the id of
+    /// one.
+    fn keep_likely(&mut self, notice: &Notice<'_>) -> Option<RunKey> {
+        if self.starting == 0 || notice.text().is_none() {
+            return None;
+        }
+        let id = notice.maybe_ids.iter().find(|id| is_uuid(id))?;
+        Some(self.keep(id))
+    }
+
+    /// Adds an early run.
+    fn keep(&mut self, id: &str) -> RunKey {
+        let (progress, events) = (self.new_progress(), Destination::Early(Vec::new()));
+        let key = self.insert(RunRoute { progress, ids: vec![id.to_owned()], events });
         self.early.insert(key, 0);
-        Some(key)
+        key
+    }
+
+    fn new_progress(&self) -> Progress {
+        Progress::among(self.manners.clone(), self.answer_limit)
     }
 
     /// The run that a failure without a run's id is attributed to, if only one can be meant.
@@ -256,11 +302,21 @@ impl Routes {
 
     /// Remembers where this packet has its run's id, for [`Routes::grow`].
     fn note_id_place(&mut self, packet: &str, notice: &Notice<'_>) {
-        let Some(text) = notice.text().and_then(|text| range_within(packet, text)) else { return };
-        if let Some(id) = notice.ids.iter().find(|id| self.by_id.contains_key(*id)) {
+        let text = notice.text().and_then(|(_, text)| range_within(packet, text));
+        let Some(text) = text else { return };
+        if let Some(id) = notice.all_ids().find(|id| self.by_id.contains_key(*id)) {
             self.id_place = IdPlace::find(id, packet, text).or(self.id_place);
         }
     }
+}
+
+/// Whether this has the form of LangFast's ids (known).
+fn is_uuid(id: &str) -> bool {
+    let is_right = |(at, byte): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    id.len() == 36 && id.bytes().enumerate().all(is_right)
 }
 
 impl RunRoute {
@@ -297,7 +353,9 @@ impl Destination {
             Destination::Wanted(sender) => drop(sender.send(event)),
             Destination::Early(events) => match (events.last_mut(), event) {
                 (Some(RunEvent::Text(text)), RunEvent::Text(more)) => text.push_str(&more),
-                (Some(RunEvent::Ending(last)), RunEvent::Ending(now)) => *last = now,
+                (Some(last @ RunEvent::Ending { .. }), now @ RunEvent::Ending { .. }) => {
+                    *last = now
+                }
                 (Some(_), RunEvent::Alive) => {}
                 (_, event) => events.push(event),
             },
@@ -352,7 +410,7 @@ mod tests {
 
     fn claim(routes: &mut Routes, name: &str) -> (RunKey, Receiver<RunEvent>) {
         routes.begin_start();
-        routes.claim(started(name))
+        routes.claim(started(name), 0)
     }
 
     fn text(events: &Receiver<RunEvent>) -> String {
@@ -390,7 +448,7 @@ mod tests {
             assert!(routes.early.is_empty() && routes.runs.is_empty(), "{ids}");
         }
         send(&mut routes, json!({"executionId": "job of b", "content": "b"}));
-        assert_eq!(text(&routes.claim(started("b")).1), "b");
+        assert_eq!(text(&routes.claim(started("b"), 0).1), "b");
     }
 
     #[test]
@@ -420,7 +478,7 @@ mod tests {
         let long = "x".repeat(12 << 20);
         send(&mut routes, json!({"executionId": "job of a", "content": long}));
         assert_eq!(routes.early.len(), 1);
-        assert_eq!(text(&routes.claim(started("a")).1).len(), long.len());
+        assert_eq!(text(&routes.claim(started("a"), 0).1).len(), long.len());
         assert!(routes.early.is_empty());
     }
 
@@ -435,7 +493,7 @@ mod tests {
             send(&mut routes, json!({"executionId": "job of a", "content": "y".repeat(end)}));
         }
         assert!(early_bytes(&routes) < 10_000, "{}", early_bytes(&routes));
-        let (_, events) = routes.claim(started("a"));
+        let (_, events) = routes.claim(started("a"), 0);
         assert!(events.len() <= 2);
         assert_eq!(text(&events).len(), 1_000);
     }
@@ -448,7 +506,7 @@ mod tests {
             send(&mut routes, json!({"executionId": "job of a", "content": job}));
             let end = json!({"runId": "run of a", "content": run, "status": "completed"});
             send(&mut routes, end);
-            let (key, events) = routes.claim(started("a"));
+            let (key, events) = routes.claim(started("a"), 0);
             let all: Vec<RunEvent> = events.try_iter().collect();
             assert_eq!(all[0], RunEvent::Text(expected.to_owned()));
             assert_eq!(all.len() > 1, run == expected, "an end: {all:?}");

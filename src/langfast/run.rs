@@ -1,15 +1,13 @@
-//! The events of a run: reads leniently what LangFast's runner sends about an execution, and turns it
-//! into the parts of an answer.
+//! The state of a run: turns what its events say into the parts of an answer.
 
-use std::ops::Range;
+use std::sync::Arc;
 
-use serde::Deserialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
-
-use super::transcript::{Revised, Transcript};
-use crate::chat::FinishReason;
-use crate::error::{Error, Failure, Step, clean};
+pub use super::notice::{Notice, range_within, with_object};
+use super::outcome::RunStatus;
+use super::texts::{Manners, Place, Texts};
+use super::transcript::Revised;
+use crate::chat::{FinishReason, ReportedUsage};
+use crate::error::{Error, Failure, Step};
 
 /// An event of a run. Nothing follows a [`RunEvent::Finished`] or [`RunEvent::Failed`].
 #[derive(Clone, Debug, PartialEq)]
@@ -18,10 +16,18 @@ pub enum RunEvent {
     Text(String),
     /// An event that brought no new text; the run is alive.
     Alive,
+    /// The tokens that LangFast has counted, as far as it reports them; the last report counts. Comes
+    /// before the text of the same event. Boxed, as everything long, to keep events small: a channel has
+    /// room for 31 of them from the start.
+    Usage(Box<ReportedUsage>),
     /// The run has said that it is done, but without its final text, which may be on its way. Repeated
-    /// with every later notice. Holds the final text in case nothing follows, if it differs from what
-    /// the texts add up to.
-    Ending(Option<Box<Revised>>),
+    /// with every later notice; a text that is not followed by it takes it back.
+    Ending {
+        /// Why, as far as is known.
+        reason: FinishReason,
+        /// The final text in case nothing follows, if it differs from what the texts add up to.
+        revised: Option<Box<Revised>>,
+    },
     /// The run is done.
     Finished {
         /// Why.
@@ -29,8 +35,7 @@ pub enum RunEvent {
         /// The final text, if it differs from what the texts add up to.
         revised: Option<Box<Revised>>,
     },
-    /// The run has failed. Boxed to keep events small, since a channel has room for 31 of them from the
-    /// start.
+    /// The run has failed.
     Failed(Box<Error>),
 }
 
@@ -39,7 +44,8 @@ impl RunEvent {
     pub fn bytes(&self) -> usize {
         let text = match self {
             RunEvent::Text(text) => text.capacity(),
-            RunEvent::Ending(Some(revised)) | RunEvent::Finished { revised: Some(revised), .. } => {
+            RunEvent::Ending { revised: Some(revised), .. }
+            | RunEvent::Finished { revised: Some(revised), .. } => {
                 revised.text.capacity() + revised.shown.capacity()
             }
             _ => 0,
@@ -48,180 +54,25 @@ impl RunEvent {
     }
 }
 
-/// An event about an execution, as it was received; borrows from its frame.
-pub struct Notice<'a> {
-    /// The ids in the event, one of which is the run's; empty if it names none.
-    pub ids: Vec<String>,
-    /// Raw JSON of the text so far, quotes included.
-    content: Option<&'a RawValue>,
-    outcome: RunStatus,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum RunStatus {
-    InProgress,
-    /// The event `completion_finished` without a status.
-    Ending,
-    Completed(FinishReason),
-    Failed(String),
-}
-
-/// The payload of an event. Every field may be missing, null, or of another type than is known.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Payload<'a> {
-    #[serde(borrow, rename = "executionId")]
-    execution_id: Option<&'a RawValue>,
-    #[serde(borrow, rename = "execution_id")]
-    execution_id_2: Option<&'a RawValue>,
-    #[serde(borrow, rename = "jobId")]
-    job_id: Option<&'a RawValue>,
-    #[serde(borrow, rename = "job_id")]
-    job_id_2: Option<&'a RawValue>,
-    #[serde(borrow, rename = "runId")]
-    run_id: Option<&'a RawValue>,
-    #[serde(borrow, rename = "run_id")]
-    run_id_2: Option<&'a RawValue>,
-    #[serde(borrow)]
-    status: Option<&'a RawValue>,
-    #[serde(borrow)]
-    finish_reason: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-}
-
-impl<'a> Notice<'a> {
-    /// Reads the event `name` whose first argument is the object that `arguments` begins with.
-    ///
-    /// Returns `None` for what is not about an execution: no object, or no known field in it.
-    pub fn read(name: &str, arguments: &'a str) -> Option<Notice<'a>> {
-        let payload: Payload<'a> = first_value(arguments)?;
-        let ids: Vec<String> = [
-            payload.execution_id,
-            payload.execution_id_2,
-            payload.job_id,
-            payload.job_id_2,
-            payload.run_id,
-            payload.run_id_2,
-        ]
-        .into_iter()
-        .filter_map(text)
-        .collect();
-        let outcome = payload.outcome(name);
-        let content = payload.content.filter(|raw| raw.get().starts_with('"'));
-        let about_nothing =
-            ids.is_empty() && content.is_none() && !matches!(outcome, RunStatus::Failed(_));
-        (!about_nothing).then_some(Notice { ids, content, outcome })
-    }
-
-    /// The text so far: JSON string content, a part of the arguments that were read.
-    pub fn text(&self) -> Option<&'a str> {
-        self.content.map(|raw| &raw.get()[1..raw.get().len() - 1])
-    }
-
-    /// Whether it reports a failure.
-    pub fn is_failure(&self) -> bool {
-        matches!(self.outcome, RunStatus::Failed(_))
-    }
-}
-
-/// Returns arguments that begin with an object: `arguments` themselves or, as has been seen too, those
-/// inside their first string, which is put into `inside`.
-pub fn with_object<'a>(arguments: &'a str, inside: &'a mut String) -> &'a str {
-    if arguments.starts_with('"') {
-        if let Some(text) = first_value(arguments) {
-            *inside = text;
-            return inside;
-        }
-    }
-    arguments
-}
-
-/// Reads the value at the start of `json`, whatever follows it.
-fn first_value<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
-    T::deserialize(&mut serde_json::Deserializer::from_str(json)).ok()
-}
-
-impl Payload<'_> {
-    /// The run's status according to the event `name`. Known are `in_progress` and `completed`. What
-    /// failing statuses are called is not known: likely names of them and any `error` that says
-    /// something are failures, and any other status is progress.
-    fn outcome(&self, name: &str) -> RunStatus {
-        let status = text(self.status).unwrap_or_default().to_ascii_lowercase();
-        let failing = ["failed", "failure", "error", "errored", "cancelled", "canceled", "timeout"];
-        if let Some(why) = self.error.and_then(error_message) {
-            return RunStatus::Failed(why);
-        }
-        if failing.contains(&status.as_str()) || name.ends_with("error") || name.ends_with("failed")
-        {
-            let why = text(self.message).map(|message| clean(&message));
-            return RunStatus::Failed(why.unwrap_or_else(|| "no reason given".to_owned()));
-        }
-        match status.as_str() {
-            "completed" | "complete" | "succeeded" | "success" | "finished" => {
-                RunStatus::Completed(finish_reason(text(self.finish_reason).as_deref()))
-            }
-            "" if name == "completion_finished" => match text(self.finish_reason) {
-                Some(reason) => RunStatus::Completed(finish_reason(Some(&reason))),
-                None => RunStatus::Ending,
-            },
-            _ => RunStatus::InProgress,
-        }
-    }
-}
-
-/// Maps LangFast's reason to the nearest of OpenAI's.
-fn finish_reason(reason: Option<&str>) -> FinishReason {
-    match reason {
-        Some("length" | "max_tokens" | "max_output_tokens" | "incomplete") => FinishReason::Length,
-        Some("content_filter" | "content-filter" | "safety" | "refusal") => {
-            FinishReason::ContentFilter
-        }
-        _ => FinishReason::Stop,
-    }
-}
-
-/// The message of an `error` value; `None` for values that mean no error.
-fn error_message(raw: &RawValue) -> Option<String> {
-    let value: Value = serde_json::from_str(raw.get()).unwrap_or(Value::Bool(true));
-    let message = match &value {
-        Value::Null | Value::Bool(false) => return None,
-        Value::String(message) if message.is_empty() => return None,
-        Value::String(message) => Some(message.as_str()),
-        other => ["/message", "/error/message", "/error", "/code"]
-            .into_iter()
-            .find_map(|path| other.pointer(path)?.as_str()),
-    };
-    Some(clean(message.unwrap_or("no reason given")))
-}
-
-fn text(raw: Option<&RawValue>) -> Option<String> {
-    serde_json::from_str::<String>(raw?.get()).ok().filter(|text| !text.is_empty())
-}
-
 fn failed(failure: Failure) -> RunEvent {
     RunEvent::Failed(Error::upstream(Step::Run, failure).into())
-}
-
-/// The range of `inner` in `outer`; `None` if it is not a part of it.
-pub fn range_within(outer: &str, inner: &str) -> Option<Range<usize>> {
-    let begin = (inner.as_ptr() as usize).checked_sub(outer.as_ptr() as usize)?;
-    let range = begin..begin + inner.len();
-    (range.end <= outer.len()).then_some(range)
 }
 
 /// The state of one run, as its events have it so far.
 #[derive(Debug)]
 pub struct Progress {
-    transcript: Transcript,
+    texts: Option<Texts>,
+    /// Texts at a place where none are expected, which count if none come where they are.
+    aside: Option<Box<Texts>>,
+    manners: Arc<Manners>,
+    /// Whether events of the run may have been missed.
+    has_gap: bool,
     /// Whether any event has come.
     begun: bool,
-    /// Whether the run has said that it is done, but not how.
-    ending: bool,
+    /// The reason, if the run has said that it is done, but its last text may follow.
+    ending: Option<FinishReason>,
+    /// Whether it has certainly said so.
+    is_surely_ending: bool,
     ended: bool,
     limit: usize,
 }
@@ -229,8 +80,22 @@ pub struct Progress {
 impl Progress {
     /// A run whose answer may have `limit` bytes of text.
     pub fn new(limit: usize) -> Progress {
-        let transcript = Transcript::default();
-        Progress { transcript, begun: false, ending: false, ended: false, limit }
+        Progress::among(Arc::default(), limit)
+    }
+
+    /// The same among others, which have shown in what manner texts come.
+    pub fn among(manners: Arc<Manners>, limit: usize) -> Progress {
+        Progress {
+            texts: None,
+            aside: None,
+            manners,
+            has_gap: false,
+            begun: false,
+            ending: None,
+            is_surely_ending: false,
+            ended: false,
+            limit,
+        }
     }
 
     /// Whether any event of the run has come.
@@ -245,16 +110,23 @@ impl Progress {
 
     /// Memory of the run's text, in bytes.
     pub fn bytes(&self) -> usize {
-        self.transcript.bytes()
+        let all = self.texts.iter().chain(self.aside.as_deref());
+        all.map(Texts::bytes).sum()
+    }
+
+    /// Notes that events of the run may have been missed, because the socket was lost.
+    pub fn note_gap(&mut self) {
+        self.has_gap = true;
+        self.texts.iter_mut().chain(self.aside.as_deref_mut()).for_each(Texts::note_gap);
     }
 
     /// Takes a packet that differs from the run's last one only by longer text, without parsing it;
     /// returns `None` for any other packet.
     pub fn grow(&mut self, packet: &str) -> Option<RunEvent> {
-        if self.ending || self.ended {
+        if self.ending.is_some() || self.ended {
             return None;
         }
-        let delta = self.transcript.grow(packet.as_bytes())?;
+        let delta = self.texts.as_mut()?.grow(packet.as_bytes())?;
         Some(match self.over_limit() {
             Some(failed) => failed,
             None if delta.is_empty() => RunEvent::Alive,
@@ -269,52 +141,138 @@ impl Progress {
             return Vec::new();
         }
         self.begun = true;
-        // Text beside a failure may be the failure's message.
-        let text = notice.text().filter(|_| !notice.is_failure());
-        let delta = text.map_or_else(String::new, |raw| {
-            // Text that was unwrapped from a string is not a part of its packet.
-            let (packet, text) = match range_within(packet, raw) {
-                Some(text) => (packet, text),
-                None => (raw, 0..raw.len()),
-            };
-            match notice.outcome {
-                RunStatus::Completed(_) => self.transcript.complete(packet.as_bytes(), text),
-                _ => self.transcript.advance(packet.as_bytes(), text),
-            }
-        });
+        let delta = self.take_text(packet, notice);
         if let Some(failed) = self.over_limit() {
             return vec![failed];
         }
-        if text.is_some() && notice.outcome == RunStatus::InProgress {
-            self.transcript.may_grow();
-        }
         let mut events = Vec::with_capacity(2);
-        if !delta.is_empty() {
+        events.extend(notice.usage.map(|usage| RunEvent::Usage(Box::new(usage))));
+        let has_text = !delta.is_empty();
+        if has_text {
             events.push(RunEvent::Text(delta));
         }
-        self.ending |= notice.outcome == RunStatus::Ending;
-        let revised = || self.transcript.revised().map(Box::new);
+        self.note_ending(&notice.outcome, has_text);
         let end = match &notice.outcome {
-            RunStatus::Completed(reason) => {
-                Some(RunEvent::Finished { reason: *reason, revised: revised() })
-            }
-            RunStatus::Failed(why) => Some(failed(Failure::Refused(why.clone()))),
-            RunStatus::InProgress | RunStatus::Ending => None,
+            RunStatus::Completed(reason) => Some(self.finished(*reason)),
+            RunStatus::Failed(why) => Some(failed(why.clone())),
+            _ => None,
         };
         if let Some(end) = end {
             self.end();
             events.push(end);
-        } else if self.ending {
-            events.push(RunEvent::Ending(revised()));
+        } else if let Some(reason) = self.ending {
+            events.push(RunEvent::Ending { reason, revised: self.revised() });
         } else if events.is_empty() {
             events.push(RunEvent::Alive);
         }
         events
     }
 
+    /// Takes the text of a notice, and its end as far as it concerns the text; returns what is new.
+    fn take_text(&mut self, packet: &str, notice: &Notice<'_>) -> String {
+        // Text beside a failure may be the failure's message.
+        let text = notice.text().filter(|_| !notice.is_failure());
+        let is_last = matches!(notice.outcome, RunStatus::Completed(_));
+        let may_be_last =
+            matches!(notice.outcome, RunStatus::Ending(_) | RunStatus::MaybeEnding(_));
+        let mut delta = match text {
+            Some((place, raw)) => self.take_text_at(place, packet, raw, is_last),
+            None if is_last => self.texts.as_mut().map_or_else(String::new, Texts::finish),
+            None => String::new(),
+        };
+        if may_be_last {
+            delta += &self.texts.as_mut().map_or_else(String::new, Texts::settle);
+        }
+        if is_last || may_be_last {
+            delta += &self.take_aside(is_last);
+        }
+        let goes_on = notice.outcome == RunStatus::InProgress && !notice.is_of_batch;
+        if let (Some(texts), true, true) = (&mut self.texts, text.is_some(), goes_on) {
+            texts.may_grow();
+        }
+        delta
+    }
+
+    /// Takes a text, and returns what is new; nothing if its place is not that of the answer.
+    fn take_text_at(&mut self, place: Place, packet: &str, raw: &str, is_last: bool) -> String {
+        // Text that was unwrapped from a string is not a part of its packet.
+        let (packet, range) = match range_within(packet, raw) {
+            Some(range) => (packet.as_bytes(), range),
+            None => (raw.as_bytes(), 0..raw.len()),
+        };
+        if raw.is_empty() && self.texts.is_none() {
+            return String::new();
+        }
+        let new = || Texts::new(place, self.manners.clone(), self.has_gap);
+        let is_aside =
+            self.texts.is_none() && place != Place::Content && self.manners.is_known_form();
+        let texts = match (&mut self.texts, is_aside) {
+            (_, true) => &mut **self.aside.get_or_insert_with(|| Box::new(new())),
+            // The known place is the answer's once there is text. Other texts do not count, unless the
+            // last one goes on with it.
+            (Some(texts), _) if texts.place() == Place::Content && place != Place::Content => {
+                if !is_last {
+                    return String::new();
+                }
+                if !texts.belongs(raw.as_bytes()) {
+                    return texts.finish();
+                }
+                texts
+            }
+            (texts, _) => texts.get_or_insert_with(new),
+        };
+        let delta = match is_last {
+            true => texts.complete(packet, range),
+            false => texts.advance(packet, range),
+        };
+        // What is aside is shown when it counts.
+        if is_aside { String::new() } else { delta }
+    }
+
+    /// Takes what was aside for the answer, if there is no other; returns its text.
+    fn take_aside(&mut self, is_last: bool) -> String {
+        if self.texts.is_some() {
+            return String::new();
+        }
+        let Some(mut aside) = self.aside.take() else { return String::new() };
+        let _ = if is_last { aside.finish() } else { aside.settle() };
+        let text = aside.text();
+        self.texts = Some(aside.into_shown());
+        text
+    }
+
+    /// Notes whether the run is about to end.
+    fn note_ending(&mut self, outcome: &RunStatus, has_text: bool) {
+        match outcome {
+            RunStatus::Ending(reason) => {
+                (self.ending, self.is_surely_ending) = (Some(*reason), true);
+            }
+            RunStatus::MaybeEnding(reason) => self.ending = self.ending.or(Some(*reason)),
+            _ if has_text && !self.is_surely_ending => self.ending = None,
+            _ => {}
+        }
+    }
+
+    /// The end of a run that is done: a failure if pieces of its text are missing.
+    fn finished(&self, reason: FinishReason) -> RunEvent {
+        if self.texts.as_ref().is_some_and(Texts::is_lost) {
+            let why = "pieces of the text were sent while the socket was cut";
+            return failed(Failure::Broken(why.to_owned()));
+        }
+        if let Some(texts) = &self.texts {
+            self.manners.note_form(texts.place() == Place::Content);
+        }
+        RunEvent::Finished { reason, revised: self.revised() }
+    }
+
+    fn revised(&self) -> Option<Box<Revised>> {
+        self.texts.as_ref()?.revised().map(Box::new)
+    }
+
     /// Ends the run if its answer has become too long, and returns the failure.
     fn over_limit(&mut self) -> Option<RunEvent> {
-        if self.transcript.length() <= self.limit {
+        let length = self.texts.iter().chain(self.aside.as_deref()).map(Texts::length).max();
+        if length.unwrap_or(0) <= self.limit {
             return None;
         }
         self.end();
@@ -325,7 +283,7 @@ impl Progress {
     /// Notes that the run has ended, and frees its text.
     fn end(&mut self) {
         self.ended = true;
-        self.transcript = Transcript::default();
+        (self.texts, self.aside) = (None, None);
     }
 }
 
@@ -346,6 +304,7 @@ mod tests {
         RunEvent::Text(text.to_owned())
     }
 
+    const ENDING: RunEvent = RunEvent::Ending { reason: FinishReason::Stop, revised: None };
     const STOP: RunEvent = RunEvent::Finished { reason: FinishReason::Stop, revised: None };
 
     #[test]
@@ -365,7 +324,7 @@ mod tests {
 
     #[test]
     fn packets_that_only_grow_give_their_deltas_unparsed_but_not_behind_an_end_or_a_failure() {
-        let mut progress = Progress::new(8);
+        let mut progress = Progress::among(Manners::all_whole(), 8);
         let packet = |content: &str| format!(r#"{{"content":"{content}","executionId":"j"}}"#);
         let take = |progress: &mut Progress, packet: &str| {
             progress.take(packet, &Notice::read("execution:chunk", packet).unwrap())
@@ -422,7 +381,7 @@ mod tests {
     #[test]
     fn completion_finished_ends_the_run_only_if_it_says_how() {
         let name = "completion_finished";
-        assert_eq!(play(&[(name, r#"{"executionId":"j"}"#)]), [RunEvent::Ending(None)]);
+        assert_eq!(play(&[(name, r#"{"executionId":"j"}"#)]), [ENDING]);
         let done = r#"{"executionId":"j","content":"a","status":"completed"}"#;
         assert_eq!(play(&[(name, done)]), [text("a"), STOP]);
         let done = r#"{"executionId":"j","content":"a","finish_reason":"stop"}"#;
@@ -442,11 +401,11 @@ mod tests {
         let revised = Revised { text: "uno".to_owned(), shown: "one two".to_owned() };
         let expected = [
             text("one"),
-            RunEvent::Ending(None),
+            ENDING,
             text(" two"),
-            RunEvent::Ending(None),
-            RunEvent::Ending(Some(revised.into())),
-            RunEvent::Ending(None),
+            ENDING,
+            RunEvent::Ending { reason: FinishReason::Stop, revised: Some(revised.into()) },
+            ENDING,
         ];
         assert_eq!(events, expected);
     }

@@ -4,6 +4,10 @@
 //! event to the channel of its run, reconnects by itself while runs are under way, and closes the
 //! socket when nobody has needed it for a while. It never waits for a client: the channels are
 //! unbounded, and the length of an answer is limited.
+//!
+//! If the server offers connection state recovery (not known of LangFast), the next socket of the same
+//! user asks for what was sent since the last event; else that is lost. The token is the present one in
+//! either case, and another user is never given the session of the one before.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,10 +16,11 @@ use std::time::{Duration, Instant};
 
 use tungstenite::Message;
 
+use super::acks::Acks;
 use super::api::dial_failure;
 use super::back_off::{BACK_OFF, BackOff};
 use super::capture::Tape;
-use super::join::{RunnerSocket, join};
+use super::join::{Had, Joined, RunnerSocket, join};
 use super::leases::{Instruction, Lease, LeaseLimits, Leases, Link, Pause};
 use super::not_yet::once_valid;
 use super::run::{Notice, with_object};
@@ -23,7 +28,7 @@ use super::session::{Grant, Session};
 use super::unwanted::wanted_always;
 use crate::error::meaning::Meaning;
 use crate::error::{Error, Failure, Step, clean};
-use crate::langfast::socketio::{self, EnginePacket, Open, SocketPacket};
+use crate::langfast::socketio::{self, BadPacket, EnginePacket, EventFrame, Open, SocketPacket};
 use crate::net::dial::{Dialer, Endpoint};
 use crate::net::waker::{Waker, Watch};
 use crate::observe::heartbeat::Heartbeat;
@@ -39,8 +44,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const NEW_TOKEN: Duration = Duration::from_secs(10);
 
 /// Longest time of one attempt to connect, as a multiple of the connect and request timeouts together:
-/// two sign-ins, each of which may be tried again and may wait for another process, and two sockets.
-const LONGEST_CONNECT: u32 = 12;
+/// two sign-ins, each of which may be tried again and may wait for another process, and four sockets.
+const LONGEST_CONNECT: u32 = 14;
 /// Longest time of one message, as a multiple of the allowed silence: a message may come in pieces.
 const LONGEST_MESSAGE: u32 = 4;
 
@@ -142,6 +147,33 @@ impl Drop for Runner {
     }
 }
 
+/// What is kept of a socket for the next one.
+#[derive(Debug)]
+struct Past {
+    /// The user whose events it brought.
+    user_id: String,
+    /// The session's id for connection state recovery.
+    pid: String,
+    /// The offset of the last event; empty before the first one.
+    offset: String,
+}
+
+impl Past {
+    /// What was had of the session, if that is this user's and anything can be missed since.
+    fn had_by(&self, user_id: &str) -> Option<Had<'_>> {
+        let is_had = self.user_id == user_id && !self.offset.is_empty();
+        is_had.then_some((self.pid.as_str(), self.offset.as_str()))
+    }
+}
+
+/// A socket that is being read.
+struct Reading {
+    socket: RunnerSocket,
+    acks: Acks,
+    /// What the next socket has to know; `None` without connection state recovery.
+    past: Option<Past>,
+}
+
 /// Why a socket ended.
 #[derive(Debug, PartialEq)]
 enum SocketEnd {
@@ -165,11 +197,12 @@ impl Shared {
     /// The thread's loop: one socket after another, as long as somebody needs one.
     fn run(&self) {
         let mut back_off = BackOff::default();
+        let mut past = None;
         let mut pause = Pause::NONE;
         while self.leases.pause(pause, &self.heartbeat) {
             let timeouts = self.dialer.timeout() + self.config.handshake_timeout;
             self.heartbeat.beat(timeouts * LONGEST_CONNECT);
-            let turn = catch_unwind(AssertUnwindSafe(|| self.one_socket(&mut back_off)));
+            let turn = catch_unwind(AssertUnwindSafe(|| self.one_socket(&mut back_off, &mut past)));
             pause = turn.unwrap_or_else(|_| {
                 self.leases.note_loss();
                 self.leases
@@ -182,8 +215,8 @@ impl Shared {
     }
 
     /// Connects a socket and reads it to its end; returns how long to wait before the next one.
-    fn one_socket(&self, back_off: &mut BackOff) -> Pause {
-        let (mut socket, open, grant) = match self.connect() {
+    fn one_socket(&self, back_off: &mut BackOff, past: &mut Option<Past>) -> Pause {
+        let (joined, grant) = match self.connect(past) {
             Ok(connected) => connected,
             Err(error) => {
                 log::warn!("runner: {error}");
@@ -193,17 +226,21 @@ impl Shared {
             }
         };
         let began = Instant::now();
-        let end = match self.prepare(&mut socket, &open, &grant) {
-            Ok(silence) => self.read(&mut socket, silence),
+        let Joined { socket, open, pid } = joined;
+        let mut reading = Reading { socket, acks: Acks::default(), past: None };
+        self.go_on(&mut reading, past.take(), pid, &grant);
+        let end = match self.prepare(&mut reading.socket, &open, &grant) {
+            Ok(silence) => self.read(&mut reading, silence),
             Err(error) => SocketEnd::Lost(Loss::Broken, error.to_string()),
         };
         match end {
             SocketEnd::Unwanted(why) => {
-                socket.close();
+                reading.socket.close();
                 log::debug!("runner: socket closed, {why}");
                 Pause::NONE
             }
             SocketEnd::Lost(loss, why) => {
+                *past = reading.past;
                 self.leases.note_loss();
                 self.vitals.note_loss(loss);
                 let lasted = began.elapsed();
@@ -214,22 +251,50 @@ impl Shared {
         }
     }
 
+    /// Has a new socket go on where the last one ended, if the server has taken it for the same session;
+    /// else what was sent in between is lost.
+    fn go_on(&self, new: &mut Reading, past: Option<Past>, pid: Option<String>, grant: &Grant) {
+        let is_same =
+            |past: &Past| past.had_by(&grant.user_id).is_some() && pid.as_ref() == Some(&past.pid);
+        new.past = past.filter(is_same);
+        if new.past.is_some() {
+            log::debug!("runner: what was missed follows");
+            return;
+        }
+        self.leases.note_gap();
+        let user_id = grant.user_id.clone();
+        new.past = pid.map(|pid| Past { user_id, pid, offset: String::new() });
+    }
+
+    /// Connects and joins as the signed-in user, to go on where the last socket ended. If that is refused,
+    /// joins anew.
+    fn connect(&self, past: &mut Option<Past>) -> Result<(Joined, Arc<Grant>), Error> {
+        let connected = self.connect_renewing(past.as_ref());
+        let has_asked = past.as_ref().is_some_and(|past| !past.offset.is_empty());
+        if !(connected.as_ref().is_err_and(is_refused) && has_asked) {
+            return connected;
+        }
+        log::debug!("runner: refused, once more as a new session");
+        *past = None;
+        self.connect_renewing(None)
+    }
+
     /// Connects and joins as the signed-in user. A refused token is renewed once.
-    fn connect(&self) -> Result<(RunnerSocket, Open, Arc<Grant>), Error> {
+    fn connect_renewing(&self, past: Option<&Past>) -> Result<(Joined, Arc<Grant>), Error> {
         let unwanted = wanted_always();
         let grant = self.session.grant(&unwanted)?;
-        match once_valid(&unwanted, || self.connect_as(&grant)) {
+        match once_valid(&unwanted, || self.connect_as(&grant, past)) {
             Err(error) if is_refused(&error) && !self.was_refused_when_new(&grant) => {
                 log::debug!("runner: refused, once more with a new token");
                 let grant = self.session.renew(&grant, &unwanted)?;
-                let again = self.connect_as(&grant);
+                let again = self.connect_as(&grant, past);
                 if again.as_ref().is_err_and(is_refused) {
                     let refused = (grant.access_token.clone(), Instant::now());
                     *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
                 }
-                again.map(|(socket, open)| (socket, open, grant))
+                again.map(|joined| (joined, grant))
             }
-            other => other.map(|(socket, open)| (socket, open, grant)),
+            other => other.map(|joined| (joined, grant)),
         }
     }
 
@@ -241,14 +306,14 @@ impl Shared {
         refused.as_ref().is_some_and(is_it)
     }
 
-    fn connect_as(&self, grant: &Grant) -> Result<(RunnerSocket, Open), Error> {
+    fn connect_as(&self, grant: &Grant, past: Option<&Past>) -> Result<Joined, Error> {
         let began = Instant::now();
-        let connected = self.dial_as(grant);
+        let connected = self.dial_as(grant, past);
         self.vitals.note_call(Step::Connect, &connected, began.elapsed());
         connected
     }
 
-    fn dial_as(&self, grant: &Grant) -> Result<(RunnerSocket, Open), Error> {
+    fn dial_as(&self, grant: &Grant, past: Option<&Past>) -> Result<Joined, Error> {
         let fail = |failure| Error::upstream(Step::Connect, failure);
         let mut connection = self
             .dialer
@@ -258,8 +323,9 @@ impl Shared {
         let deadline = Instant::now() + limit;
         connection.set_deadline(Some(deadline));
         let RunnerConfig { endpoint, origin, answer_limit, .. } = &self.config;
-        let tape = self.tape.get();
-        let joined = join(connection, endpoint, origin, *answer_limit, &grant.access_token, tape);
+        let had = past.and_then(|past| past.had_by(&grant.user_id));
+        let (token, tape) = (&grant.access_token, self.tape.get());
+        let joined = join(connection, endpoint, origin, *answer_limit, token, had, tape);
         joined.map_err(|failure| match Instant::now() < deadline {
             true => fail(failure),
             false => fail(Failure::TimedOut { setting: "LANGFAST2API_REQUEST_TIMEOUT", limit }),
@@ -287,19 +353,19 @@ impl Shared {
     }
 
     /// Reads the socket until it is lost or nobody needs it, and returns why it ended.
-    fn read(&self, socket: &mut RunnerSocket, silence: Duration) -> SocketEnd {
+    fn read(&self, reading: &mut Reading, silence: Duration) -> SocketEnd {
         loop {
             self.heartbeat.beat(silence * LONGEST_MESSAGE);
             match self.leases.look() {
                 Instruction::Close(why) => return SocketEnd::Unwanted(why),
                 Instruction::ReadOn(next_look) => {
-                    if let Some(watch) = socket.get_mut().watch() {
+                    if let Some(watch) = reading.socket.get_mut().watch() {
                         watch.look_at(next_look);
                     }
                 }
             }
-            let taken = match socket.read() {
-                Ok(Message::Text(frame)) => self.take(socket, &frame),
+            let taken = match reading.socket.read() {
+                Ok(Message::Text(frame)) => self.take(reading, &frame),
                 Ok(Message::Close(_)) => Err(closed()),
                 Ok(_) => Ok(()),
                 Err(error) => read_on_or_end(error),
@@ -312,29 +378,72 @@ impl Shared {
 
     /// Handles a frame: passes an event on, answers a ping, or returns the end that the server
     /// announces.
-    fn take(&self, socket: &mut RunnerSocket, frame: &str) -> Result<(), SocketEnd> {
-        if self.leases.grow(frame) {
-            return Ok(());
-        }
-        match socketio::parse(frame) {
-            Ok(EnginePacket::Ping(data)) => {
-                socket.send(Message::text(socketio::pong(data))).map_err(broken)?;
+    fn take(&self, reading: &mut Reading, frame: &str) -> Result<(), SocketEnd> {
+        match socketio::event_frame(frame) {
+            Some(event) => {
+                if !self.leases.grow(event.body) {
+                    self.take_event(frame, event.body);
+                }
+                reading.note(&event).map_err(broken)
             }
+            None => self.take_other(reading, frame),
+        }
+    }
+
+    /// Passes an event on, which is `body` in its frame.
+    fn take_event(&self, frame: &str, body: &str) {
+        match socketio::parse(frame) {
             Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) => {
                 let mut inside = String::new();
                 let arguments = with_object(arguments, &mut inside);
-                if let Some(notice) = Notice::read(&name, arguments) {
-                    self.leases.dispatch(frame, &notice);
+                for notice in Notice::all(&name, arguments) {
+                    self.leases.dispatch(body, &notice);
                 }
             }
-            Ok(EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect)) => {
-                return Err(closed());
-            }
             Ok(_) => {}
-            Err(error) => log::debug!("runner: a frame of {} bytes: {}", frame.len(), error.0),
+            Err(error) => note_bad(frame, &error),
         }
-        Ok(())
     }
+
+    /// Handles a frame that is no event.
+    fn take_other(&self, reading: &mut Reading, frame: &str) -> Result<(), SocketEnd> {
+        match socketio::parse(frame) {
+            Ok(EnginePacket::Ping(data)) => {
+                reading.socket.send(Message::text(socketio::pong(data))).map_err(broken)?;
+                reading.acks.send(&mut reading.socket).map_err(broken)
+            }
+            // An event that names its namespace.
+            Ok(EnginePacket::Message(SocketPacket::Event { .. })) => {
+                self.take_event(frame, frame);
+                Ok(())
+            }
+            Ok(EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect)) => {
+                Err(closed())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => {
+                note_bad(frame, &error);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Reading {
+    /// Remembers an event's offset, and acknowledges it if it wants that.
+    fn note(&mut self, event: &EventFrame<'_>) -> Result<(), tungstenite::Error> {
+        if let (Some(past), Some(offset)) = (&mut self.past, event.offset) {
+            offset.clone_into(&mut past.offset);
+        }
+        match event.ack {
+            Some(id) => self.acks.add(id, &mut self.socket),
+            None => Ok(()),
+        }
+    }
+}
+
+fn note_bad(frame: &str, error: &BadPacket) {
+    log::debug!("runner: a frame of {} bytes: {}", frame.len(), error.0);
 }
 
 fn pause_of(back_off: &BackOff) -> Pause {
@@ -426,6 +535,10 @@ mod tests {
         (socket.into(), WebSocket::from_raw_socket(peer, Role::Server, None))
     }
 
+    fn reading(socket: RunnerSocket) -> Reading {
+        Reading { socket, acks: Acks::default(), past: None }
+    }
+
     fn grant(access_token: &str) -> Grant {
         Grant::for_test(access_token, "user", 3600)
     }
@@ -442,7 +555,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(move || peer_sends(peer));
             let silence = runner.shared.prepare(&mut socket, &open(1), &grant("token")).unwrap();
-            runner.shared.read(&mut socket, silence)
+            runner.shared.read(&mut reading(socket), silence)
         })
     }
 
@@ -468,7 +581,7 @@ mod tests {
         let (mut socket, _peer) = sockets();
         let silence = runner.shared.prepare(&mut socket, &open(1), &grant("token")).unwrap();
         assert_eq!(silence, SILENCE.0, "but not sooner than this");
-        let end = runner.shared.read(&mut socket, silence);
+        let end = runner.shared.read(&mut reading(socket), silence);
         assert!(matches!(end, SocketEnd::Lost(Loss::Silent, _)), "{end:?}");
     }
 
@@ -504,11 +617,12 @@ mod tests {
             lease.subscribe(Started { run_id: id.to_owned(), job_id: format!("job {id}") })
         };
         let (one, two) = (subscribe("one"), subscribe("two"));
-        let (mut socket, _peer) = sockets();
+        let (socket, _peer) = sockets();
+        let mut reading = reading(socket);
         let mut take = |id: &str, text: &str| {
             let fields = format!(r#"{{"executionId":"job {id}","content":"{text}"}}"#);
             let frame = format!(r#"42["execution:chunk",{fields}]"#);
-            assert_eq!(runner.shared.take(&mut socket, &frame), Ok(()));
+            assert_eq!(runner.shared.take(&mut reading, &frame), Ok(()));
         };
         take("one", "a");
         take("two", "x");
@@ -526,7 +640,7 @@ mod tests {
         let (mut socket, _peer) = sockets();
         let silence = runner.shared.prepare(&mut socket, &open(1), &grant("token")).unwrap();
         assert_eq!(
-            runner.shared.read(&mut socket, silence),
+            runner.shared.read(&mut reading(socket), silence),
             SocketEnd::Unwanted("nobody needs it")
         );
         assert!(!runner.is_connected());

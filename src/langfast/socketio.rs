@@ -4,6 +4,11 @@
 //! A WebSocket text frame is one Engine.IO packet: a digit for its type, then its data. A `message`
 //! packet's data is one Socket.IO packet: a digit for its type, then, each optional,
 //! `<attachments>-`, `/<namespace>,`, `<ack id>`, and JSON.
+//!
+//! Two things are in the documents and have not been seen of LangFast: events with an ack id, which the
+//! server wants acknowledged, and connection state recovery. With that, the answer to CONNECT has a `pid`,
+//! and each event a last argument more, its offset: a string that a client gives back, with the `pid`,
+//! to be sent what it has missed.
 
 use serde::Deserialize;
 
@@ -37,7 +42,10 @@ pub struct Open {
 #[derive(Debug)]
 pub enum SocketPacket<'a> {
     /// `0`: our CONNECT was accepted.
-    Connect,
+    Connect {
+        /// The session's id for connection state recovery, if the server offers that.
+        pid: Option<String>,
+    },
     /// `1`: the server disconnects us from the namespace.
     Disconnect,
     /// `2["name",payload,…]`.
@@ -84,7 +92,7 @@ fn parse_message(data: &str) -> Result<SocketPacket<'_>, BadPacket> {
         return Ok(SocketPacket::Other);
     }
     match kind {
-        b'0' => Ok(SocketPacket::Connect),
+        b'0' => Ok(SocketPacket::Connect { pid: session_id(rest) }),
         b'1' => Ok(SocketPacket::Disconnect),
         b'2' => parse_event(rest.trim_start_matches(|c: char| c.is_ascii_digit())),
         b'4' => Ok(SocketPacket::ConnectError(refusal(rest))),
@@ -104,6 +112,15 @@ fn parse_event(json: &str) -> Result<SocketPacket<'_>, BadPacket> {
         None if rest.is_empty() => Ok(SocketPacket::Event { name, arguments: "" }),
         None => Err(BadPacket("broken event JSON")),
     }
+}
+
+/// The `pid` in the answer to CONNECT.
+fn session_id(json: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Session {
+        pid: String,
+    }
+    serde_json::from_str(json).ok().map(|session: Session| session.pid)
 }
 
 /// The reason in `{"message":…}` (v5) or a bare JSON string (v4).
@@ -140,9 +157,64 @@ pub fn pong(data: &str) -> String {
     format!("3{data}")
 }
 
-/// The frame that asks to join the default namespace as the holder of `token`.
-pub fn connect(token: &str) -> String {
-    format!("40{}", serde_json::json!({ "token": token }))
+/// The frame that acknowledges the event of this ack id.
+pub fn ack(id: &str) -> String {
+    format!("43{id}[]")
+}
+
+/// The frame that asks to join the default namespace as the holder of `token`, and to be sent what came
+/// behind the offset in the session of this `pid`, if one is given.
+pub fn connect(token: &str, missed: Option<(&str, &str)>) -> String {
+    let auth = match missed {
+        Some((pid, offset)) => serde_json::json!({"token": token, "pid": pid, "offset": offset}),
+        None => serde_json::json!({ "token": token }),
+    };
+    format!("40{auth}")
+}
+
+/// An event's frame, apart from what differs from event to event without a meaning for a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventFrame<'a> {
+    /// The frame without its types and ack id, and without the offset and what follows it.
+    pub body: &'a str,
+    /// The id under which the event has to be acknowledged.
+    pub ack: Option<&'a str>,
+    /// The offset, if the last argument may be one.
+    pub offset: Option<&'a str>,
+}
+
+/// Digits of an ack id at most.
+const LONGEST_ACK: usize = 20;
+/// Bytes of an offset at most.
+const LONGEST_OFFSET: usize = 64;
+
+/// Takes the frame of an event of the default namespace apart, without reading what it says. Its time does
+/// not depend on the frame's length. `None` for other frames.
+pub fn event_frame(frame: &str) -> Option<EventFrame<'_>> {
+    let rest = frame.strip_prefix("42")?;
+    let digits = rest.bytes().take(LONGEST_ACK).take_while(u8::is_ascii_digit).count();
+    let body = &rest[digits..];
+    if !body.starts_with('[') {
+        return None;
+    }
+    let ack = Some(&rest[..digits]).filter(|ack| !ack.is_empty());
+    let (body, offset) = match split_offset(body) {
+        Some((body, offset)) => (body, Some(offset)),
+        None => (body, None),
+    };
+    Some(EventFrame { body, ack, offset })
+}
+
+/// Splits `,"offset"]` off the end of an event's JSON, if the argument before it is an object or a list.
+fn split_offset(body: &str) -> Option<(&str, &str)> {
+    let rest = body.strip_suffix("\"]")?;
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"\\[]{},".contains(byte);
+    let plain =
+        rest.bytes().rev().take(LONGEST_OFFSET + 1).take_while(|byte| is_plain(byte)).count();
+    let (rest, offset) = rest.split_at(rest.len() - plain);
+    let body = rest.strip_suffix(",\"")?;
+    let is_sound = body.ends_with(['}', ']']) && (1..=LONGEST_OFFSET).contains(&plain);
+    is_sound.then_some((body, offset))
 }
 
 #[cfg(test)]
@@ -176,8 +248,17 @@ mod tests {
     #[test]
     fn what_joins_and_what_ends_a_session_are_told_apart() {
         assert!(matches!(parse("1"), Ok(EnginePacket::Close)));
-        let joined = parse(r#"40{"sid":"x"}"#);
-        assert!(matches!(joined, Ok(EnginePacket::Message(SocketPacket::Connect))));
+        for (frame, expected) in [
+            (r#"40{"sid":"x"}"#, None),
+            (r#"40{"sid":"x","pid":"p"}"#, Some("p")),
+            (r#"40{"pid":7}"#, None),
+            ("40", None),
+        ] {
+            let Ok(EnginePacket::Message(SocketPacket::Connect { pid })) = parse(frame) else {
+                panic!("{frame}")
+            };
+            assert_eq!(pid.as_deref(), expected, "{frame}");
+        }
         for frame in ["41", "41/,"] {
             let ended = parse(frame);
             assert!(
@@ -238,7 +319,36 @@ mod tests {
     }
 
     #[test]
-    fn the_connect_packet_carries_the_token() {
-        assert_eq!(connect("a\"b"), r#"40{"token":"a\"b"}"#);
+    fn the_connect_packet_carries_the_token_and_what_was_had_last() {
+        assert_eq!(connect("a\"b", None), r#"40{"token":"a\"b"}"#);
+        let missed = connect("a", Some(("p", "o")));
+        let auth: serde_json::Value = serde_json::from_str(&missed[2..]).unwrap();
+        assert_eq!(auth, serde_json::json!({"token": "a", "pid": "p", "offset": "o"}));
+    }
+
+    #[test]
+    fn an_events_frame_is_taken_apart_unread() {
+        let apart = |frame| {
+            let EventFrame { body, ack, offset } = event_frame(frame)?;
+            Some((body, ack, offset))
+        };
+        for (frame, expected) in [
+            (r#"42["c",{"a":1}]"#, (r#"["c",{"a":1}]"#, None, None)),
+            (r#"4217["c",{"a":1}]"#, (r#"["c",{"a":1}]"#, Some("17"), None)),
+            (r#"42["c",{"a":1},"P4.0_-:"]"#, (r#"["c",{"a":1}"#, None, Some("P4.0_-:"))),
+            (r#"420["c",[1],"x"]"#, (r#"["c",[1]"#, Some("0"), Some("x"))),
+            // None of these is an offset.
+            (r#"42["c","x"]"#, (r#"["c","x"]"#, None, None)),
+            (r#"42["c",{"a":"},\"x"}]"#, (r#"["c",{"a":"},\"x"}]"#, None, None)),
+            (r#"42["c",{"a":1},""]"#, (r#"["c",{"a":1},""]"#, None, None)),
+            (r#"42["c","{\"a\":1}"]"#, (r#"["c","{\"a\":1}"]"#, None, None)),
+        ] {
+            assert_eq!(apart(frame), Some(expected), "{frame}");
+        }
+        let long = format!(r#"42["c",{{}},"{}"]"#, "x".repeat(LONGEST_OFFSET + 1));
+        assert_eq!(apart(&long).unwrap().2, None);
+        for frame in ["", "42", "43[]", "42/admin,[]", "42123456789012345678901[]", "451-[]", "2"] {
+            assert_eq!(apart(frame), None, "{frame}");
+        }
     }
 }

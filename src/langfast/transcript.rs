@@ -90,6 +90,39 @@ impl Transcript {
         delta + &self.read(self.read_to..self.text.end)
     }
 
+    /// Takes the next piece of a text that comes in pieces (JSON string content), behind the known text,
+    /// and returns what is new. A character that is cut at its end is held back for the next piece.
+    pub fn append(&mut self, piece: &[u8]) -> String {
+        self.is_stale = false;
+        self.packet.truncate(self.text.end);
+        let length = self.packet.len() + piece.len();
+        make_room(&mut self.packet, length);
+        self.packet.extend_from_slice(piece);
+        self.text.end = length;
+        let length = without_cut_character(&self.packet[self.read_to..]).len();
+        self.read(self.read_to..self.read_to + length)
+    }
+
+    /// Ends a text that came in pieces: returns what was held back.
+    pub fn close(&mut self) -> String {
+        self.read(self.read_to..self.text.end)
+    }
+
+    /// The latest text as JSON string content, with what is held back of it.
+    pub fn content(&self) -> &[u8] {
+        &self.packet[self.text.clone()]
+    }
+
+    /// The shown text.
+    pub fn shown_text(&self) -> String {
+        self.apart.clone().unwrap_or_else(|| unescape(self.raw()))
+    }
+
+    /// Notes that all of the latest text is shown, in place of what was.
+    pub fn accept(&mut self) {
+        (self.apart, self.trimmed) = (None, None);
+    }
+
     /// Allows [`Transcript::grow`] for the next packets: the packet just taken says nothing but its
     /// text and that the run goes on.
     pub fn may_grow(&mut self) {
@@ -123,7 +156,7 @@ impl Transcript {
             None if self.apart.is_some() => unescape(self.raw()),
             None => return None,
         };
-        let shown = self.apart.clone().unwrap_or_else(|| unescape(self.raw()));
+        let shown = self.shown_text();
         Some(Revised { text, shown }).filter(|revised| revised.text != revised.shown)
     }
 
@@ -216,14 +249,14 @@ fn is_string_content(mut bytes: &[u8]) -> bool {
 }
 
 /// Length in bytes of the longest prefix of whole characters that both have.
-fn common_prefix(a: &str, b: &str) -> usize {
+pub fn common_prefix(a: &str, b: &str) -> usize {
     let same = a.chars().zip(b.chars()).take_while(|(x, y)| x == y);
     same.map(|(c, _)| c.len_utf8()).sum()
 }
 
 /// Returns `raw` without what is left at its end of a cut character: escaped lone high surrogates, or
 /// U+FFFD.
-fn without_cut_character(mut raw: &[u8]) -> &[u8] {
+pub fn without_cut_character(mut raw: &[u8]) -> &[u8] {
     while let Some(rest) =
         raw.strip_suffix("\u{fffd}".as_bytes()).or_else(|| without_high_surrogate(raw))
     {

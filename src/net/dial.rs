@@ -14,7 +14,7 @@ use rustix::net::sockopt;
 use ureq::http::Uri;
 
 use super::roots;
-use super::waker::Watch;
+use super::waker::{Watch, is_writable};
 
 /// The TLS library, by name: native-tls uses OpenSSL on all systems that this program runs on.
 pub const TLS: &str = "openssl";
@@ -529,6 +529,11 @@ impl OutboundConnection {
     /// The watch by which reads wait, if one is set.
     pub fn watch(&mut self) -> Option<&mut Watch> {
         self.socket().watch.as_mut()
+    }
+
+    /// Whether a few bytes can be written without waiting for the peer to read.
+    pub fn is_writable(&mut self) -> bool {
+        is_writable(&self.socket().tcp)
     }
 
     /// Whether the peer has neither closed the connection nor sent anything unasked, so that an idle

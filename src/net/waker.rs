@@ -16,6 +16,12 @@ use rustix::net::{RecvFlags, recv};
 /// (measured in a virtual machine with two cores).
 const WAKE_WITHIN: Duration = Duration::from_millis(100);
 
+/// Whether a few bytes can be written to `tcp` without waiting.
+pub fn is_writable(tcp: &TcpStream) -> bool {
+    let mut fds = [PollFd::new(tcp, PollFlags::OUT)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// Wakes the thread that waits in a [`Watch`].
 #[derive(Debug)]
 pub struct Waker(OwnedFd);

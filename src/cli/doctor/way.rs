@@ -184,6 +184,7 @@ fn advice(error: &Error) -> Option<&'static str> {
         Failure::Status { status: 401 | 403, .. } => {
             "LangFast does not let us in: sign in with your own account (`langfast2api login`)"
         }
+        Failure::Ended { .. } => "Try again; if it stays so, try another model",
         Failure::Refused(_) if *step == Step::Run => "The words are LangFast's or the model's own",
         Failure::Status { .. } | Failure::Malformed(_) | Failure::Refused(_) => {
             "LangFast may have changed: look for a newer version of langfast2api"
@@ -290,7 +291,7 @@ fn try_run(
         first.get_or_insert_with(|| began.elapsed());
         match event {
             RunEvent::Text(_) => pieces += 1,
-            RunEvent::Alive | RunEvent::Ending(_) => {}
+            RunEvent::Alive | RunEvent::Usage(_) | RunEvent::Ending { .. } => {}
             RunEvent::Finished { .. } => break,
             RunEvent::Failed(error) => return Err(*error),
         }

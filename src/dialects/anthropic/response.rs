@@ -78,7 +78,7 @@ impl MessageAnswer {
 
 impl Dialect for MessageAnswer {
     fn begin(&mut self, events: &mut dyn Events, start: &Start) {
-        let usage = Usage { prompt_tokens: start.prompt_tokens, completion_tokens: 0 };
+        let usage = Usage { prompt_tokens: start.prompt_tokens, ..Usage::default() };
         put(events, &Event::MessageStart { message: self.object(&[], None, &usage) });
     }
 
@@ -193,7 +193,7 @@ impl<'a> From<Option<&'a Ending>> for StopFields<'a> {
     }
 }
 
-/// Estimated numbers of tokens. Nothing is cached, as far as is known.
+/// Numbers of tokens. Here, unlike with OpenAI, what was read from a cache is not among `input_tokens`.
 #[derive(Serialize)]
 struct TokenCounts {
     input_tokens: u64,
@@ -205,9 +205,9 @@ struct TokenCounts {
 impl From<&Usage> for TokenCounts {
     fn from(usage: &Usage) -> TokenCounts {
         TokenCounts {
-            input_tokens: usage.prompt_tokens,
+            input_tokens: usage.prompt_tokens.saturating_sub(usage.cached_tokens),
             cache_creation_input_tokens: 0,
-            cache_read_input_tokens: 0,
+            cache_read_input_tokens: usage.cached_tokens,
             output_tokens: usage.completion_tokens,
         }
     }
@@ -518,7 +518,7 @@ mod tests {
 
     #[test]
     fn a_whole_message_is_its_blocks() {
-        let usage = Usage { prompt_tokens: 7, completion_tokens: 3 };
+        let usage = Usage { prompt_tokens: 7, completion_tokens: 3, ..Usage::default() };
         let whole = concat!(
             r#"{"id":"msg_1","type":"message","role":"assistant","model":"a \"model\"","content":["#,
             r#"{"type":"text","text":"Look:"},"#,

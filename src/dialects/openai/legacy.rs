@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_whole_answer_has_its_fields_in_openais_order() {
         let story = Story::of([text("Hi"), finish(FinishReason::Stop)]);
-        let usage = Usage { prompt_tokens: 7, completion_tokens: 3 };
+        let usage = Usage { prompt_tokens: 7, completion_tokens: 3, ..Usage::default() };
         let whole = answer(true, &[]).whole(&story.whole(), &usage);
         let begin = concat!(
             r#"{"id":"cmpl-1","object":"text_completion","created":1700000000,"#,

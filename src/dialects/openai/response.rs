@@ -76,8 +76,7 @@ impl<'a> From<&'a ToolCall> for ToolCallObject<'a> {
     }
 }
 
-/// Estimated numbers of tokens. The details are zero, since nothing is known of them; they are there
-/// because clients read them.
+/// Numbers of tokens. Details of which nothing is known are zero; they are there because clients read them.
 #[derive(Default, Serialize)]
 pub(super) struct UsageObject {
     prompt_tokens: u64,
@@ -107,7 +106,14 @@ impl From<&Usage> for UsageObject {
             prompt_tokens: usage.prompt_tokens,
             completion_tokens: usage.completion_tokens,
             total_tokens: usage.prompt_tokens + usage.completion_tokens,
-            ..UsageObject::default()
+            prompt_tokens_details: PromptTokensDetails {
+                cached_tokens: usage.cached_tokens,
+                ..PromptTokensDetails::default()
+            },
+            completion_tokens_details: CompletionTokensDetails {
+                reasoning_tokens: usage.reasoning_tokens,
+                ..CompletionTokensDetails::default()
+            },
         }
     }
 }
@@ -535,7 +541,7 @@ pub(super) mod tests {
 
     /// The message and the reason of a whole answer's only choice.
     fn message(story: &Story, calls: Calls) -> (Value, Value) {
-        let usage = Usage { prompt_tokens: 7, completion_tokens: 3 };
+        let usage = Usage { prompt_tokens: 7, completion_tokens: 3, ..Usage::default() };
         let whole = answer(false, calls).whole(&story.whole(), &usage);
         let mut whole: Value = serde_json::from_str(&whole).unwrap();
         let choice = whole["choices"][0].take();
@@ -546,7 +552,7 @@ pub(super) mod tests {
     #[test]
     fn a_whole_answer_has_its_fields_in_openais_order() {
         let story = Story::of([text("Hi"), finish(FinishReason::Stop)]);
-        let usage = Usage { prompt_tokens: 7, completion_tokens: 3 };
+        let usage = Usage { prompt_tokens: 7, completion_tokens: 3, ..Usage::default() };
         let whole = answer(true, Calls::None).whole(&story.whole(), &usage);
         let begin = concat!(
             r#"{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"#,

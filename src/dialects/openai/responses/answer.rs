@@ -252,8 +252,7 @@ impl<'a> From<&'a Error> for FailureObject<'a> {
     }
 }
 
-/// Estimated numbers of tokens. The details are zero, since nothing is known of them; they are there
-/// because clients read them.
+/// Numbers of tokens. Details of which nothing is known are zero; they are there because clients read them.
 #[derive(Serialize)]
 struct UsageObject {
     input_tokens: u64,
@@ -269,7 +268,7 @@ struct InputTokensDetails {
     cached_tokens: u64,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 struct OutputTokensDetails {
     reasoning_tokens: u64,
 }
@@ -278,9 +277,12 @@ impl From<&Usage> for UsageObject {
     fn from(usage: &Usage) -> UsageObject {
         UsageObject {
             input_tokens: usage.prompt_tokens,
-            input_tokens_details: InputTokensDetails::default(),
+            input_tokens_details: InputTokensDetails {
+                cached_tokens: usage.cached_tokens,
+                ..InputTokensDetails::default()
+            },
             output_tokens: usage.completion_tokens,
-            output_tokens_details: OutputTokensDetails::default(),
+            output_tokens_details: OutputTokensDetails { reasoning_tokens: usage.reasoning_tokens },
             total_tokens: usage.prompt_tokens + usage.completion_tokens,
         }
     }

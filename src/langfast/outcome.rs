@@ -1,0 +1,173 @@
+//! What an event says of a run's end: its status, in whatever word, its reason, its error.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::chat::FinishReason;
+use crate::error::{Failure, clean};
+
+/// The state of a run according to one event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunStatus {
+    /// It goes on, as far as the event says.
+    InProgress,
+    /// It is done, but its last text may follow.
+    Ending(FinishReason),
+    /// It is done, by what the event looks like; a further text shows that it is not.
+    MaybeEnding(FinishReason),
+    /// It is done.
+    Completed(FinishReason),
+    /// It has failed.
+    Failed(Failure),
+}
+
+/// The fields of an event that tell of a run's end, as raw JSON.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EndFields<'a> {
+    /// `status`
+    pub status: Option<&'a RawValue>,
+    /// `finish_reason`
+    pub finish_reason: Option<&'a RawValue>,
+    /// `error`
+    pub error: Option<&'a RawValue>,
+    /// `message`, which counts as the reason of a failure only.
+    pub message: Option<&'a RawValue>,
+}
+
+/// Known is `completed`; the others are likely.
+const COMPLETED: &[&str] =
+    &["completed", "complete", "succeeded", "success", "successful", "finished", "done"];
+/// Known is `in_progress`; the others are likely.
+const IN_PROGRESS: &[&str] = &[
+    "inprogress",
+    "running",
+    "processing",
+    "pending",
+    "queued",
+    "streaming",
+    "started",
+    "starting",
+    "generating",
+    "active",
+    "created",
+    "waiting",
+    "thinking",
+];
+/// What failing statuses are called is not known. These are likely, each with the word that people are
+/// told; an empty one says no more than that the run has failed.
+const FAILING: &[(&str, &str)] = &[
+    ("failed", ""),
+    ("failure", ""),
+    ("error", ""),
+    ("errored", ""),
+    ("cancelled", "cancelled"),
+    ("canceled", "cancelled"),
+    ("aborted", "aborted"),
+    ("timeout", "timed_out"),
+    ("timedout", "timed_out"),
+    ("expired", "expired"),
+    ("rejected", "rejected"),
+    ("denied", "rejected"),
+    ("interrupted", "interrupted"),
+    ("terminated", "terminated"),
+    ("killed", "terminated"),
+];
+/// Names of events end in these where a run, or a part of it, is done.
+const COMPLETED_NAMES: &[&str] = &["completed", "finished", "succeeded", "done"];
+
+impl EndFields<'_> {
+    /// The run's state according to the event `name`. Any `error` that says something is a failure; a
+    /// status that is not known is progress, unless a reason says that the text has ended.
+    pub fn outcome(&self, name: &str) -> RunStatus {
+        let status = bare(&text(self.status).unwrap_or_default());
+        if let Some(why) = self.error.and_then(error_message) {
+            return RunStatus::Failed(self.failure(&status, Some(why)));
+        }
+        if failing(&status).is_some() || name.ends_with("error") || name.ends_with("failed") {
+            return RunStatus::Failed(self.failure(&status, None));
+        }
+        let told = text(self.finish_reason);
+        let reason = finish_reason(told.as_deref());
+        match (status.as_str(), &told) {
+            (status, _) if COMPLETED.contains(&status) => RunStatus::Completed(reason),
+            ("incomplete", None) => RunStatus::Completed(FinishReason::Length),
+            ("incomplete", Some(_)) => RunStatus::Completed(reason),
+            ("", Some(_)) if name == "completion_finished" => RunStatus::Completed(reason),
+            ("", None) if name == "completion_finished" => RunStatus::Ending(reason),
+            (status, Some(_)) if !IN_PROGRESS.contains(&status) => RunStatus::MaybeEnding(reason),
+            _ => RunStatus::InProgress,
+        }
+    }
+
+    /// The run's state according to an event that is certainly about a run, and whose form is not
+    /// known: the event's name may say more than its fields.
+    pub fn outcome_by_name(&self, name: &str) -> RunStatus {
+        let outcome = self.outcome(name);
+        let name = bare(name);
+        let is_open = matches!(outcome, RunStatus::InProgress | RunStatus::MaybeEnding(_));
+        if !is_open || text(self.status).is_some() {
+            return outcome;
+        }
+        let failing = FAILING.iter().find(|(word, _)| name.ends_with(word));
+        if let Some((word, _)) = failing {
+            return RunStatus::Failed(self.failure(word, None));
+        }
+        match outcome {
+            _ if !COMPLETED_NAMES.iter().any(|word| name.ends_with(word)) => outcome,
+            RunStatus::MaybeEnding(reason) => RunStatus::Completed(reason),
+            _ => RunStatus::MaybeEnding(FinishReason::Stop),
+        }
+    }
+
+    /// The failure of a run of this status: by LangFast's words, if there are any, or else by the status.
+    fn failure(&self, status: &str, why: Option<String>) -> Failure {
+        let message = why.or_else(|| text(self.message).map(|message| clean(&message)));
+        match (failing(status), message) {
+            // How long LangFast waits says more than any words.
+            (Some(how @ ("timed_out" | "expired")), message) => Failure::Ended { how, message },
+            (_, Some(message)) => Failure::Refused(message),
+            (None | Some(""), None) => Failure::Refused("no reason given".to_owned()),
+            (Some(how), None) => Failure::Ended { how, message: None },
+        }
+    }
+}
+
+fn failing(status: &str) -> Option<&'static str> {
+    FAILING.iter().find(|(name, _)| *name == status).map(|(_, how)| *how)
+}
+
+/// A word without what its writing may differ in: case, and what separates its parts.
+pub fn bare(word: &str) -> String {
+    let letters = word.chars().filter(|c| c.is_alphanumeric()).take(100);
+    letters.map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Maps LangFast's reason to the nearest of OpenAI's.
+fn finish_reason(reason: Option<&str>) -> FinishReason {
+    match reason.map(bare).as_deref() {
+        Some("length" | "maxtokens" | "maxoutputtokens" | "maxcompletiontokens" | "incomplete") => {
+            FinishReason::Length
+        }
+        Some("contentfilter" | "safety" | "refusal") => FinishReason::ContentFilter,
+        _ => FinishReason::Stop,
+    }
+}
+
+/// The message of an `error` value; `None` for values that mean no error.
+fn error_message(raw: &RawValue) -> Option<String> {
+    let value: Value = serde_json::from_str(raw.get()).unwrap_or(Value::Bool(true));
+    let message = match &value {
+        Value::Null | Value::Bool(false) => return None,
+        Value::String(message) if message.is_empty() => return None,
+        Value::String(message) => Some(message.as_str()),
+        other => ["/message", "/error/message", "/error", "/code"]
+            .into_iter()
+            .find_map(|path| other.pointer(path)?.as_str()),
+    };
+    Some(clean(message.unwrap_or("no reason given")))
+}
+
+/// A string that is not empty.
+pub fn text(raw: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str::<String>(raw?.get()).ok().filter(|text| !text.is_empty())
+}

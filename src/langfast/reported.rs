@@ -1,0 +1,72 @@
+//! The tokens of a run as LangFast reports them, if it does. LangFast's page shows tokens of each run, so
+//! some event carries them, but in which form is not known: the names here are OpenAI's of both its APIs,
+//! and what JavaScript's libraries make of them.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::outcome::bare;
+use super::raw;
+use crate::chat::ReportedUsage;
+
+/// More tokens than any model reads or writes in one run; a larger number is none of tokens.
+const MOST: u64 = 100_000_000;
+/// Levels of objects and lists in which a usage is looked for.
+const DEEPEST: usize = 6;
+
+/// The usage in the JSON at the start of `json`, wherever in it; `None` if there is none that says
+/// anything.
+pub fn find(json: &str) -> Option<ReportedUsage> {
+    // Most events have none, and the word is quickly looked for.
+    if !["usage", "Usage"].iter().any(|word| json.contains(word)) {
+        return None;
+    }
+    within(raw::first(json)?, DEEPEST)
+}
+
+fn within(value: &RawValue, depth: usize) -> Option<ReportedUsage> {
+    let depth = depth.checked_sub(1)?;
+    let fields = raw::fields(value);
+    let is_usage =
+        |name: &str| matches!(bare(name).as_str(), "usage" | "tokenusage" | "usagemetadata");
+    let named = fields.iter().filter(|(name, _)| is_usage(name));
+    let mut here = named.filter_map(|(_, usage)| read(&serde_json::from_str(usage.get()).ok()?));
+    let inner = fields.iter().map(|(_, value)| *value);
+    here.next().or_else(|| inner.chain(raw::items(value)).find_map(|value| within(value, depth)))
+}
+
+/// Reads a usage object. A count that is no sound number is left out.
+fn read(usage: &Value) -> Option<ReportedUsage> {
+    let prompt = count(usage, &["prompttokens", "inputtokens"]);
+    let completion = count(usage, &["completiontokens", "outputtokens"]);
+    let total = count(usage, &["totaltokens"]);
+    let rest = |other: Option<u64>| total?.checked_sub(other?).filter(|rest| *rest > 0);
+    let (prompt, completion) = (prompt.or(rest(completion)), completion.or(rest(prompt)));
+    let cached = detail(usage, &["prompttokensdetails", "inputtokensdetails"], "cachedtokens")
+        .or_else(|| count(usage, &["cachedtokens", "cachedinputtokens", "cachedprompttokens"]));
+    let reasoning =
+        detail(usage, &["completiontokensdetails", "outputtokensdetails"], "reasoningtokens")
+            .or_else(|| count(usage, &["reasoningtokens"]));
+    (prompt.is_some() || completion.is_some()).then(|| ReportedUsage {
+        prompt_tokens: prompt,
+        completion_tokens: completion,
+        cached_tokens: cached.filter(|cached| prompt.is_some_and(|prompt| *cached <= prompt)),
+        reasoning_tokens: reasoning
+            .filter(|reasoning| completion.is_some_and(|completion| *reasoning <= completion)),
+    })
+}
+
+/// The count under the first of these names that has a sound one. Zero is what is written where nothing
+/// was counted, and left out.
+fn count(object: &Value, names: &[&str]) -> Option<u64> {
+    let fields = object.as_object()?;
+    let named = |name: &&str| fields.iter().find(|(key, _)| bare(key) == **name);
+    let sound = |(_, value): (&String, &Value)| value.as_u64().filter(|n| (1..=MOST).contains(n));
+    names.iter().filter_map(named).find_map(sound)
+}
+
+fn detail(usage: &Value, names: &[&str], detail: &str) -> Option<u64> {
+    let fields = usage.as_object()?;
+    let named = fields.iter().filter(|(key, _)| names.contains(&bare(key).as_str()));
+    named.filter_map(|(_, details)| count(details, &[detail])).next()
+}
