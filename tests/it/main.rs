@@ -44,4 +44,5 @@ mod systemd;
 mod tools;
 mod upstream;
 mod usage;
+mod variants;
 mod workers;

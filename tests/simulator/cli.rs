@@ -24,6 +24,9 @@ struct Arguments {
     /// Play this capture of `langfast2api doctor --capture` back, instead of simulating anything
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
+    /// Offer Socket.IO's connection state recovery; with --literal
+    #[arg(long)]
+    recovery: bool,
     /// Milliseconds between two events of a run that does not say
     #[arg(long, default_value_t = 5)]
     delay: u64,
@@ -58,5 +61,6 @@ fn start(arguments: &Arguments) -> Simulator {
         Some(capture) => builder.replay_in_time(capture),
         None => builder,
     };
+    let builder = if arguments.recovery { builder.recovery() } else { builder };
     if arguments.literal { builder.literal_socket() } else { builder }.start()
 }

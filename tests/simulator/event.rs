@@ -27,29 +27,37 @@ impl ErrorForm {
 
 /// A Socket.IO event packet on the default namespace: `42["name",payload]`.
 pub struct Event {
-    name: &'static str,
+    name: String,
     frame: Utf8Bytes,
     payload: Range<usize>,
 }
 
 impl Event {
     /// An event whose payload is the JSON that `write` appends.
-    pub fn new(name: &'static str, write: impl FnOnce(&mut String)) -> Self {
+    pub fn new(name: &str, write: impl FnOnce(&mut String)) -> Self {
         let mut frame = format!("42[\"{name}\",");
         let start = frame.len();
         write(&mut frame);
         let payload = start..frame.len();
         frame.push(']');
-        Self { name, frame: frame.into(), payload }
+        Self { name: name.to_owned(), frame: frame.into(), payload }
     }
 
     /// The same event with its payload as a JSON string that holds the JSON.
     pub fn with_payload_as_string(self) -> Self {
-        Self::new(self.name, |json| json.push_str(&quoted(self.payload())))
+        Self::new(&self.name, |json| json.push_str(&quoted(self.payload())))
     }
 
-    pub fn name(&self) -> &'static str {
-        self.name
+    /// The same event, to be acknowledged under this id; on the literal socket only.
+    pub fn with_ack(self, id: usize) -> Self {
+        let frame = format!("42{id}{}", &self.frame["42".len()..]);
+        let more = frame.len() - self.frame.len();
+        let payload = self.payload.start + more..self.payload.end + more;
+        Self { name: self.name, frame: frame.into(), payload }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The whole packet.
@@ -156,6 +164,12 @@ impl Answer {
     /// The whole text.
     pub fn text(&self) -> &str {
         &self.escaped
+    }
+
+    /// What the last event has added to it.
+    pub fn last_piece(&self) -> &str {
+        let before = self.ends.len().checked_sub(2).map_or(0, |at| self.ends[at]);
+        &self.escaped[before..]
     }
 
     /// The text as it was after half as many events.

@@ -14,7 +14,7 @@
 //! - [`runs`]: creating a prompt, starting a run
 //! - [`script`], [`texts`]: what the run answers, chosen by the last message: `/sim key=value …`
 //! - [`model`]: or a turn of a model that calls tools, from a queue
-//! - [`player`], [`event`]: the run's events, one after the other
+//! - [`player`], [`event`]: the run's events, one after the other; [`variant`]: in forms not known yet
 //! - [`socket_io`], [`socket_literal`]: the two ways to serve the socket: by a Socket.IO library, or
 //!   by packets written by hand, for what no library would send
 //! - [`replay`]: instead of all that: a capture of the real LangFast, played back
@@ -43,6 +43,7 @@ mod socket_io;
 mod socket_literal;
 mod state;
 mod texts;
+mod variant;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -95,6 +96,12 @@ impl Builder {
     /// [`Simulator::emit_raw`], [`Simulator::emit_binary`] and the key `raw`.
     pub fn literal_socket(mut self) -> Self {
         self.settings.literal_socket = true;
+        self
+    }
+
+    /// Offers Socket.IO's connection state recovery; literal socket only.
+    pub fn recovery(mut self) -> Self {
+        self.settings.recovery = true;
         self
     }
 

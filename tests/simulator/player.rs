@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::event::{Answer, Chunk, Content, Event, Fragment, error_json};
 use super::script::{Failure, Pieces, Script};
 use super::state::Shared;
+use super::variant::LastText;
 
 const CHUNK: &str = "execution:chunk";
 const FINISHED: &str = "completion_finished";
@@ -30,12 +31,14 @@ pub struct Player {
     answer: Answer,
     /// When the next event is to be sent.
     due: Instant,
+    /// How many events want to be acknowledged so far.
+    acks: usize,
 }
 
 impl Player {
     pub fn new(shared: Arc<Shared>, user: Uuid, job: Uuid, script: Script) -> Self {
         let due = Instant::now() + script.first;
-        Self { shared, user, job: job.to_string(), script, answer: Answer::default(), due }
+        Self { shared, user, job: job.to_string(), script, answer: Answer::default(), due, acks: 0 }
     }
 
     /// Plays the whole run. `started` is told once the first event is out.
@@ -70,6 +73,17 @@ impl Player {
         self.shared.update(|state| state.stats.finished_runs += 1);
     }
 
+    async fn emit(&mut self, event: Event) {
+        let event = match self.script.variant.ack {
+            true => {
+                self.acks += 1;
+                event.with_ack(self.acks)
+            }
+            false => event,
+        };
+        self.shared.emit(self.user, &event).await;
+    }
+
     /// Waits until the event of this number, from 1, is due. Times are counted from the start, so
     /// that a slow event does not shift those after it.
     async fn wait_for_turn(&mut self, number: usize) {
@@ -97,12 +111,19 @@ impl Player {
         if is_last && self.script.lose_last {
             return;
         }
+        let has_own_last =
+            self.script.variant.pieces && self.script.variant.last != LastText::Piece;
+        if is_last && has_own_last {
+            // The last piece comes before the event that ends the run.
+            let event = self.dressed(self.next_event(sent_at));
+            self.emit(event).await;
+        }
         let event = if is_last { self.last_event(sent_at) } else { self.next_event(sent_at) };
         let event = self.dressed(event);
-        self.shared.emit(self.user, &event).await;
         if self.script.repeat {
             self.shared.emit(self.user, &event).await;
         }
+        self.emit(event).await;
         if self.script.stale && number % 3 == 0 && !is_last {
             self.emit_earlier_text().await;
         }
@@ -124,21 +145,30 @@ impl Player {
     }
 
     fn next_event(&self, sent_at: Option<u64>) -> Event {
-        let content = Content::Escaped(self.answer.text());
-        Event::new(CHUNK, |json| Chunk { sent_at, ..self.chunk(content) }.write(json))
+        let text = match self.script.variant.pieces {
+            true => self.answer.last_piece(),
+            false => self.answer.text(),
+        };
+        let chunk = Chunk { sent_at, ..self.chunk(Content::Escaped(text)) };
+        self.script.variant.event(CHUNK, &chunk, false)
     }
 
     fn last_event(&self, sent_at: Option<u64>) -> Event {
         let trimmed = self.script.trim.then(|| self.answer.trimmed_text());
+        let text = match (self.script.variant.pieces, self.script.variant.last) {
+            (true, LastText::Piece) => self.answer.last_piece(),
+            (true, LastText::Nothing) => "",
+            _ => trimmed.as_deref().unwrap_or(self.answer.text()),
+        };
         let chunk = Chunk {
             execution_id: &self.job,
             status: self.script.status.as_deref().unwrap_or("completed"),
             finish_reason: self.script.finish.as_deref(),
-            content: Content::Escaped(trimmed.as_deref().unwrap_or(self.answer.text())),
+            content: Content::Escaped(text),
             sent_at,
         };
         let name = if self.script.completion_finished { FINISHED } else { CHUNK };
-        Event::new(name, |json| chunk.write(json))
+        self.script.variant.event(name, &chunk, true)
     }
 
     async fn emit_earlier_text(&self) {
@@ -165,7 +195,7 @@ impl Player {
     }
 
     async fn emit_chunk(&self, chunk: Chunk<'_>) {
-        let event = self.dressed(Event::new(CHUNK, |json| chunk.write(json)));
+        let event = self.dressed(self.script.variant.event(CHUNK, &chunk, false));
         self.shared.emit(self.user, &event).await;
     }
 

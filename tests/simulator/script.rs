@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use super::event::{ErrorForm, Fragment};
 use super::texts::Text;
+use super::variant::{LastText, UsageForm, Variant, Wrap};
 
 /// The keys of a `/sim` line, for people.
 pub const KEYS: &str = r#"
@@ -56,6 +57,18 @@ the wire
   raw=FRAMES    after the first event come these text frames, one a line (%0A), with the job's id in
                 place of $JOB; needs the literal socket
 
+what LangFast may send some day
+  event=NAME    name of all events
+  field=NAME    name of the text in place of content
+  id=NAME       name of the job's id in place of executionId; argument: an argument before the payload
+                (needs the literal socket)
+  wrap=FORM     the payload is in data or payload, is a chunk as OpenAI's (choices), or one of a list
+                (needs the literal socket)
+  pieces=1      each event has only what is new of the text
+  last=KIND     of pieces the last event has the whole text, the last piece, or none
+  ack=1         events want to be acknowledged; needs the literal socket
+  usage=FORM    the last event tells of tokens: chat, responses, camel, or absurd ones
+
 tools
   POST /_sim/turns takes a list of {"text":TEXT,"calls":[{"name":NAME,"arguments":{…}}],"sim":KEYS},
   which the next runs answer with, one each, whatever their messages say. How to write a call is read
@@ -97,6 +110,7 @@ pub struct Script {
     pub cut: Option<usize>,
     /// Frames to send after the first event.
     pub raw: Vec<String>,
+    pub variant: Variant,
 }
 
 /// The text of a run, a piece an event.
@@ -250,6 +264,7 @@ impl Script {
             surrogates: Surrogates::Whole,
             cut: None,
             raw: Vec::new(),
+            variant: Variant::default(),
         }
     }
 
@@ -288,6 +303,23 @@ impl Script {
             "surrogate" => self.surrogates = choice(value, Surrogates::NAMES)?,
             "cut" => self.cut = Some(number(value)?),
             "raw" => self.raw = percent_decoded(value)?.lines().map(str::to_owned).collect(),
+            _ => return self.read_variant(key, value),
+        }
+        Ok(())
+    }
+
+    /// Reads one `key=value` of those for what LangFast may send some day.
+    fn read_variant(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let variant = &mut self.variant;
+        match key {
+            "event" => variant.event = Some(value.to_owned()),
+            "field" => variant.field = Some(value.to_owned()),
+            "id" => variant.id = Some(value.to_owned()),
+            "wrap" => variant.wrap = choice(value, Wrap::NAMES)?,
+            "pieces" => variant.pieces = flag(value)?,
+            "last" => variant.last = choice(value, LastText::NAMES)?,
+            "ack" => variant.ack = flag(value)?,
+            "usage" => variant.usage = Some(choice(value, UsageForm::NAMES)?),
             _ => return Err("no such key".to_owned()),
         }
         Ok(())

@@ -1,15 +1,15 @@
 //! The socket served by packets written by hand, so that it can also send what no library would.
 //!
 //! Of Engine.IO 4 and Socket.IO 5 it speaks what LangFast's clients need: the open packet, pings,
-//! the CONNECT of the default namespace, events to the client. It sends no acknowledgements and
-//! takes no events.
+//! the CONNECT of the default namespace, events to the client and their acknowledgements, and connection
+//! state recovery, if that is wanted. It sends no acknowledgements and takes no events.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
 use super::socket_io::admit;
-use super::state::{Outlet, Shared};
+use super::state::{Outlet, Shared, State as Simulated};
 
 /// How many messages may wait for a slow client before a run waits too.
 const QUEUE: usize = 256;
@@ -62,12 +62,22 @@ struct Session {
     /// When the next ping is due or, while a pong is awaited, when it is too late.
     deadline: Instant,
     awaiting_pong: bool,
+    /// The id of the last acknowledgement.
+    acked: usize,
 }
 
 impl Session {
     fn new(shared: Arc<Shared>, socket: WebSocket) -> Self {
         let deadline = Instant::now() + shared.settings.ping_interval;
-        Self { shared, socket, id: Uuid::new_v4(), user: None, deadline, awaiting_pong: false }
+        Self {
+            shared,
+            socket,
+            id: Uuid::new_v4(),
+            user: None,
+            deadline,
+            awaiting_pong: false,
+            acked: 0,
+        }
     }
 
     /// The session's life. It ends without a closing handshake: the socket is just dropped.
@@ -124,8 +134,21 @@ impl Session {
             "1" | "41" => Err(Over),
             _ => match packet.strip_prefix("40") {
                 Some(auth) => self.connect(auth, outlet).await,
-                None => Ok(()),
+                None => {
+                    self.note_ack(packet);
+                    Ok(())
+                }
             },
+        }
+    }
+
+    /// Counts an acknowledgement, if it is one and follows on the one before.
+    fn note_ack(&mut self, packet: &str) {
+        let id = packet.strip_prefix("43").and_then(|rest| rest.strip_suffix("[]"));
+        let Some(id) = id.and_then(|id| id.parse().ok()) else { return };
+        if id == self.acked + 1 {
+            self.acked = id;
+            self.shared.update(|state| state.stats.acks += 1);
         }
     }
 
@@ -147,8 +170,22 @@ impl Session {
             Ok(user) => {
                 self.user = Some(user);
                 let outlet = Outlet::Literal(outlet.clone());
-                self.shared.update(|state| state.add_socket(user, self.id, outlet));
-                self.send(format!(r#"40{{"sid":"{}"}}"#, Uuid::new_v4().simple())).await
+                let sid = Uuid::new_v4().simple().to_string();
+                if !self.shared.settings.recovery {
+                    self.shared.update(|state| state.add_socket(user, self.id, outlet));
+                    return self.send(format!("40{}", json!({"sid": sid}))).await;
+                }
+                let had = auth.as_ref().and_then(|auth| {
+                    Some((auth["pid"].as_str()?.to_owned(), auth["offset"].as_str()?.to_owned()))
+                });
+                let (pid, missed) = self.shared.update(|state| {
+                    state.add_socket(user, self.id, outlet);
+                    resume(state, user, had)
+                });
+                let answer = format!("40{}", json!({"sid": sid, "pid": pid}));
+                let mut messages = vec![Message::text(answer)];
+                messages.extend(missed.into_iter().map(Message::Text));
+                self.send_all(&mut messages).await
             }
         }
     }
@@ -186,6 +223,23 @@ impl Session {
     fn patience(&self) -> Duration {
         self.shared.settings.ping_interval + self.shared.settings.ping_timeout
     }
+}
+
+/// Goes on with a session, if there is one as the client says; returns its `pid`, and what was missed.
+fn resume(
+    state: &mut Simulated,
+    user: Uuid,
+    had: Option<(String, String)>,
+) -> (String, Vec<Utf8Bytes>) {
+    let had = had.filter(|(pid, _)| state.sessions.get(pid) == Some(&user));
+    let found = had.and_then(|(pid, offset)| Some((pid, state.missed(user, &offset)?)));
+    if let Some(found) = found {
+        state.stats.recoveries += 1;
+        return found;
+    }
+    let pid = Uuid::new_v4().simple().to_string();
+    state.sessions.insert(pid.clone(), user);
+    (pid, Vec::new())
 }
 
 fn milliseconds(duration: Duration) -> u64 {

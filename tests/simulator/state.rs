@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::Message;
+use axum::extract::ws::{Message, Utf8Bytes};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -51,6 +51,10 @@ pub struct Stats {
     pub connects: usize,
     /// Accepted sockets that are still connected.
     pub open_sockets: usize,
+    /// Acknowledgements, in the order of what they acknowledge; others are not counted.
+    pub acks: usize,
+    /// CONNECTs that went on with a session that was lost.
+    pub recoveries: usize,
     /// HTTP requests of all kinds, refused ones and WebSocket handshakes too, `/_sim/` apart.
     pub http_requests: usize,
     /// TCP connections accepted, `/_sim/` included.
@@ -60,6 +64,8 @@ pub struct Stats {
 /// What is fixed when the simulator starts.
 pub struct Settings {
     pub literal_socket: bool,
+    /// Whether connection state recovery is offered.
+    pub recovery: bool,
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
     /// Seconds.
@@ -76,6 +82,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             literal_socket: false,
+            recovery: false,
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             token_lifetime: 3600,
@@ -102,6 +109,10 @@ pub struct State {
     pub runs: Vec<Value>,
     /// What the next runs answer, one a run; then they go by their last message again.
     pub turns: VecDeque<Turn>,
+    /// The users of sessions that can be gone on with, by their `pid`.
+    pub sessions: HashMap<String, Uuid>,
+    /// The events of each user's sessions, each with its offset.
+    sent: HashMap<Uuid, Vec<(String, Utf8Bytes)>>,
     /// The connected sockets of each user.
     pub sockets: HashMap<Uuid, Vec<OpenSocket>>,
     /// When each user's last CONNECT was accepted whose socket is not there yet.
@@ -138,6 +149,25 @@ impl State {
         self.stats.open_sockets -= before - sockets.len();
     }
 
+    /// Gives an event's packet an offset, and remembers it for those who miss it.
+    fn stamp(&mut self, user: Uuid, frame: &Utf8Bytes) -> Utf8Bytes {
+        let sent = self.sent.entry(user).or_default();
+        // As with Socket.IO's own, not all are of the same length.
+        let seed = if sent.len() % 3 == 2 { format!(".{}", sent.len()) } else { String::new() };
+        let offset = format!("P{:x}{seed}", 0x0100_0000 + sent.len());
+        let body = frame.strip_suffix(']').expect("an event's packet");
+        let frame = Utf8Bytes::from(format!("{body},\"{offset}\"]"));
+        sent.push((offset, frame.clone()));
+        frame
+    }
+
+    /// What was sent to a user behind this offset; `None` if there is no such one.
+    pub fn missed(&self, user: Uuid, offset: &str) -> Option<Vec<Utf8Bytes>> {
+        let sent = self.sent.get(&user)?;
+        let at = sent.iter().position(|(known, _)| known == offset)?;
+        Some(sent[at + 1..].iter().map(|(_, frame)| frame.clone()).collect())
+    }
+
     fn is_connecting(&self, user: Uuid) -> bool {
         self.connecting.get(&user).is_some_and(|since| since.elapsed() < CONNECT_LIMIT)
     }
@@ -164,10 +194,10 @@ pub enum Outlet {
 
 impl Outlet {
     /// Sends an event; waits while the socket's queue is full. A socket that has ended is no error.
-    async fn emit(&self, event: &Event) {
+    async fn emit(&self, event: &Event, frame: &Utf8Bytes) {
         match self {
             Self::Library(socket) => emit_by_library(socket, event).await,
-            Self::Literal(queue) => drop(queue.send(Message::Text(event.frame().clone())).await),
+            Self::Literal(queue) => drop(queue.send(Message::Text(frame.clone())).await),
         }
     }
 }
@@ -227,8 +257,18 @@ impl Shared {
 
     /// Sends an event to every socket of a user.
     pub async fn emit(&self, user: Uuid, event: &Event) {
-        for outlet in self.outlets(user).await {
-            outlet.emit(event).await;
+        let outlets = self.outlets(user).await;
+        let frame = self.stamped(user, event.frame());
+        for outlet in outlets {
+            outlet.emit(event, &frame).await;
+        }
+    }
+
+    /// An event's packet as it is sent to this user.
+    fn stamped(&self, user: Uuid, frame: &Utf8Bytes) -> Utf8Bytes {
+        match self.settings.recovery {
+            true => self.update(|state| state.stamp(user, frame)),
+            false => frame.clone(),
         }
     }
 
@@ -248,6 +288,15 @@ impl Shared {
 
     /// Sends a message to the literal sockets of all users.
     pub async fn broadcast(&self, message: Message) {
+        if let (true, Message::Text(frame)) = (self.settings.recovery, &message) {
+            let users: Vec<Uuid> = self.state().sessions.values().copied().collect();
+            for user in users {
+                let frame = self.stamped(user, frame);
+                let outlets = self.state().outlets(user);
+                send_to(outlets, Message::Text(frame)).await;
+            }
+            return;
+        }
         let outlets = {
             let state = self.state();
             state.sockets.values().flatten().map(|socket| socket.outlet.clone()).collect()
