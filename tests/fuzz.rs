@@ -3,6 +3,7 @@
 //! failure prints the seed that repeats it (`FUZZ_SEED`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -15,7 +16,7 @@ use langfast2api::dialects::openai::{request, responses};
 use langfast2api::http::body::Decoder;
 use langfast2api::http::head::Scan;
 use langfast2api::http::{Head, Limits};
-use langfast2api::langfast::run::{Notice, Progress, RunEvent, with_object};
+use langfast2api::langfast::run::{Manners, Notice, Progress, RunEvent, with_object};
 use langfast2api::langfast::socketio::{self, EnginePacket, SocketPacket};
 use langfast2api::langfast::transcript::{Transcript, unescape};
 
@@ -164,6 +165,9 @@ const FRAMES: &[&[u8]] = &[
     br#"42["execution:chunk","{\"executionId\":\"j\",\"content\":\"ab\"}"]"#,
     br#"42["execution:chunk",{"executionId":"j","status":"completed","content":"abc","error":null}]"#,
     br#"42["completion_finished",{"executionId":"j"}]"#,
+    br#"4217["token",{"id":"j","choices":[{"delta":{"content":"a"},"finish_reason":null}]},"P4.0"]"#,
+    br#"42["token","j",{"data":{"status":"done","delta":"ab","usage":{"prompt_tokens":1,"total_tokens":3}}}]"#,
+    br#"42["token",[{"jobId":"j","output":"abc"},{"job":{"id":"j","status":"timed-out"}}]]"#,
     br#"44{"message":"no"}"#,
     b"2probe",
     b"41",
@@ -184,6 +188,9 @@ const JSON_WORDS: &[&[u8]] = &[
     b"-",
     b"\"error\":",
     b"\"content\":",
+    b"\"delta\":",
+    b"\"usage\":",
+    b"\"data\":{",
     "\u{1f600}".as_bytes(),
     b"\xff",
     b"[[[[[[[[[[[[[[[[",
@@ -195,9 +202,10 @@ fn read(progress: &mut Progress, frame: &str) -> Vec<RunEvent> {
     let Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) = packet else {
         return Vec::new();
     };
+    let body = socketio::event_frame(frame).map_or(frame, |event| event.body);
     let mut inside = String::new();
-    let notice = Notice::read(&name, with_object(arguments, &mut inside));
-    notice.map_or_else(Vec::new, |notice| progress.take(frame, &notice))
+    let notices = Notice::all(&name, with_object(arguments, &mut inside));
+    notices.iter().flat_map(|notice| progress.take(body, notice)).collect()
 }
 
 #[test]
@@ -239,6 +247,71 @@ fn a_frame_that_is_taken_unparsed_means_what_it_means_when_parsed() {
             let expected = read(&mut parsing, &frame);
             let grown = growing.grow(&frame).map(|event| vec![event]);
             assert_eq!(grown.unwrap_or_else(|| read(&mut growing, &frame)), expected, "{frame}");
+        }
+    });
+}
+
+#[test]
+fn a_text_comes_out_right_in_whatever_form_it_comes() {
+    const FIELDS: &[&str] = &["content", "text", "delta", "output"];
+    const LAYOUTS: &[[&str; 2]] = &[
+        [r#"{"jobId":"j",STATUS,"FIELD":""#, r#""}"#],
+        [r#"{"data":{"FIELD":""#, r#"",STATUS},"id":"j"}"#],
+        [r#""j",{"choices":[{"delta":{"FIELD":""#, r#""}}],STATUS}"#],
+        [r#"[{"id":"j"},{"id":"j",STATUS,"payload":{"FIELD":""#, r#""}}]"#],
+    ];
+    fuzz(|rng| {
+        let manners = Arc::new(Manners::default());
+        // Runs before the last one may have been of other forms.
+        for _ in 0..rng.usize(1..4) {
+            let layout = LAYOUTS[rng.usize(..LAYOUTS.len())];
+            let field = FIELDS[rng.usize(..FIELDS.len())];
+            let (in_pieces, last) = (rng.bool(), rng.u8(0..3));
+            let letters = "abcdefghijklmnopqrstuvwxyz";
+            // Words that tell: long enough, and each begins otherwise than the one before.
+            let words: Vec<String> = (0..rng.usize(8..20))
+                .map(|n| format!("{}{} ", &letters[n..n + 1], rng.u32(10_000..)))
+                .collect();
+            let text = words.concat();
+            let tail = if rng.bool() { r#","P1.2""# } else { "" };
+            let frame = |content: &str, status: &str| {
+                let [before, behind] =
+                    layout.map(|part| part.replace("FIELD", field).replace("STATUS", status));
+                format!(r#"42["token",{before}{content}{behind}{tail}]"#)
+            };
+            let mut frames: Vec<String> = (0..words.len())
+                .map(|n| match in_pieces {
+                    true => frame(&words[n], r#""status":"in_progress""#),
+                    false => frame(&words[..=n].concat(), r#""status":"in_progress""#),
+                })
+                .collect();
+            let done = r#""status":"done""#;
+            match last {
+                0 => frames.push(frame(&text, done)),
+                1 => frames.push(frame("", done)),
+                _ => {
+                    frames.pop();
+                    let rest = if in_pieces { words.last().unwrap() } else { &text };
+                    frames.push(frame(rest, done));
+                }
+            }
+            let mut progress = Progress::among(manners.clone(), 1 << 20);
+            let (mut shown, mut ended) = (String::new(), false);
+            for frame in &frames {
+                let body = socketio::event_frame(frame).unwrap().body;
+                let grown = progress.grow(body).map(|event| vec![event]);
+                for event in grown.unwrap_or_else(|| read(&mut progress, frame)) {
+                    match event {
+                        RunEvent::Text(text) => shown += &text,
+                        RunEvent::Finished { revised, .. } => {
+                            assert!(revised.is_none(), "{frames:#?}");
+                            ended = true;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            assert!(ended && shown == text, "{shown:?} {frames:#?}");
         }
     });
 }

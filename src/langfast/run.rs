@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 pub use super::notice::{Notice, range_within, with_object};
 use super::outcome::RunStatus;
-use super::texts::{Manners, Place, Texts};
+pub use super::texts::Manners;
+use super::texts::{Place, Texts};
 use super::transcript::Revised;
 use crate::chat::{FinishReason, ReportedUsage};
 use crate::error::{Error, Failure, Step};

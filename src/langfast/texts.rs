@@ -151,6 +151,38 @@ impl Open {
     fn all_grew(&self) -> bool {
         self.grown + 1 == self.count
     }
+
+    /// The last text.
+    fn last_text(&self) -> String {
+        unescape(without_cut_character(&self.joined[self.last.clone()]))
+    }
+
+    /// Adds a text; returns the one before it and itself, if there is anything to compare.
+    fn add(&mut self, raw: &[u8]) -> Option<(String, String)> {
+        let at = self.joined.len();
+        self.joined.extend_from_slice(raw);
+        self.count += 1;
+        if without_cut_character(raw).is_empty() {
+            return None;
+        }
+        let before = self.last_text();
+        self.last = at..self.joined.len();
+        (!before.is_empty()).then(|| (before, self.last_text()))
+    }
+
+    /// Compares a text with the one before; it may also go back to what was shown, and on from there.
+    fn compare(&mut self, before: &str, now: &str, returns: bool) {
+        if before.starts_with(now) {
+            self.is_surely_whole |= now.len() >= SURE;
+        } else if now.starts_with(before) || returns {
+            (self.grown, self.apart) = (self.grown + 1, 0);
+            self.is_surely_whole |= before.len() >= SURE;
+        } else if is_same(before, now) {
+            self.is_surely_whole = true;
+        } else {
+            (self.grown, self.apart, self.was_apart) = (0, self.apart + 1, true);
+        }
+    }
 }
 
 impl Texts {
@@ -315,34 +347,13 @@ impl Texts {
         self.expects_pieces() && (!is_first || self.has_gap)
     }
 
-    /// Compares a text with those before it.
+    /// Adds a text, and compares it with those before it.
     fn add(&mut self, raw: &[u8]) {
         let State::Open(open) = &mut self.state else { return };
-        let before = unescape(without_cut_character(&open.joined[open.last.clone()]));
-        let now = unescape(without_cut_character(raw));
-        let at = open.joined.len();
-        open.joined.extend_from_slice(raw);
-        open.count += 1;
-        if now.is_empty() {
-            return;
-        }
-        open.last = at..open.joined.len();
-        if before.is_empty() {
-            return;
-        }
-        if before.starts_with(&now) {
-            open.is_surely_whole |= now.len() >= SURE;
-            return;
-        }
-        let shown = self.transcript.shown_text();
-        let returns = shown.len() >= RETURN && now.starts_with(&shown);
-        if now.starts_with(&before) || returns {
-            (open.grown, open.apart) = (open.grown + 1, 0);
-            open.is_surely_whole |= before.len() >= SURE;
-        } else if is_same(&before, &now) {
-            open.is_surely_whole = true;
-        } else {
-            (open.grown, open.apart, open.was_apart) = (0, open.apart + 1, true);
+        if let Some((before, now)) = open.add(raw) {
+            let shown = self.transcript.shown_text();
+            let returns = shown.len() >= RETURN && now.starts_with(&shown);
+            open.compare(&before, &now, returns);
         }
     }
 
@@ -436,7 +447,7 @@ impl Texts {
             self.has_gap = false;
             return delta + &self.transcript.complete(packet, text);
         }
-        let before = unescape(without_cut_character(&open.joined[open.last.clone()]));
+        let before = open.last_text();
         let shown = self.transcript.shown_text();
         let extends = last.starts_with(&before)
             || is_same_but_for_space(&before, &last)
