@@ -47,7 +47,8 @@
 //! - A type of part or block that is no text: the dialect's table `MEDIA`; [`chat::media`] for what is
 //!   neither image, audio nor file, and `FAMILIES` in [`chat::media::vision`] for a model that sees.
 //! - What LangFast means by a refusal: [`error::meaning`]; status, code, cause and remedy in [`error`].
-//! - An event of LangFast: [`langfast::run`], which reads it and says what it means for an answer;
+//! - An event of LangFast: `langfast::notice`, which reads it in the known form, `langfast::unfamiliar` in any
+//!   other, and [`langfast::run`], which says what it means for an answer;
 //!   [`completions::choices`] and [`completions`], if answers have to know. What is known of the wire, and
 //!   so is nothing new in a recording of it: `langfast::capture::known`.
 //! - A date on which OpenAI shuts a model down: the table in [`chat::models::shutdowns`].
@@ -60,8 +61,9 @@
 //! # The way of one delta
 //!
 //! 1. `langfast::runner`: the thread that owns the socket reads a frame ([`langfast::socketio`]);
-//! 2. `langfast::leases`, `langfast::routes`: which run it is about; [`langfast::run`]: what it says, where
-//!    more than the text has changed; [`langfast::transcript`]: what is new in the text;
+//! 2. `langfast::leases`, `langfast::routes`: which run it is about; `langfast::notice`: what it says, where
+//!    more than the text has changed; [`langfast::run`], `langfast::texts`: whether the text is whole or a
+//!    piece; [`langfast::transcript`]: what is new in it;
 //! 3. the run's crossbeam channel brings it to the thread that writes the answer;
 //! 4. [`completions::choices`]: the runs of a request as one sequence, with their deadlines;
 //! 5. [`completions::reader`]: text, or part of a tool call ([`chat::tools`]), cut at stop texts;

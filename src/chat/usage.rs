@@ -1,4 +1,4 @@
-//! Token estimates, since LangFast does not report the real usage of its answers.
+//! Token estimates, since LangFast is not known to report the real usage of its answers.
 //!
 //! The result estimates what OpenAI's `o200k_base` tokenizer would count, without its vocabulary of
 //! 200,000 entries. The text is cut into nearly the same pieces as there: words with the blank or

@@ -42,3 +42,52 @@ impl Acks {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use tungstenite::WebSocket;
+    use tungstenite::protocol::Role;
+
+    use super::*;
+    use crate::net::dial::{Dialer, Endpoint};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn sockets() -> (RunnerSocket, WebSocket<TcpStream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let connection = Dialer::new(PATIENCE).dial(&Endpoint::parse(&url).unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let socket = WebSocket::from_raw_socket(connection, Role::Client, None);
+        (socket, WebSocket::from_raw_socket(peer, Role::Server, None))
+    }
+
+    #[test]
+    fn a_server_that_does_not_read_is_not_waited_for_and_gets_what_waits_later_in_order() {
+        let (mut socket, mut peer) = sockets();
+        let mut acks = Acks::default();
+        acks.add("1", &mut socket).unwrap();
+        assert_eq!(peer.read().unwrap(), Message::text("431[]"));
+        let mut filled = 0;
+        while socket.get_mut().is_writable() {
+            socket.send(Message::binary(vec![0; 1024])).unwrap();
+            filled += 1;
+        }
+        for id in 2..=MOST + 100 {
+            acks.add(&id.to_string(), &mut socket).unwrap();
+        }
+        assert_eq!(acks.waiting.len(), MOST);
+        (0..filled).for_each(|_| assert!(peer.read().unwrap().is_binary()));
+        while !socket.get_mut().is_writable() {
+            std::thread::yield_now();
+        }
+        acks.send(&mut socket).unwrap();
+        for id in 2..=MOST {
+            assert_eq!(peer.read().unwrap(), Message::text(format!("43{id}[]")));
+        }
+    }
+}

@@ -171,3 +171,83 @@ fn error_message(raw: &RawValue) -> Option<String> {
 pub fn text(raw: Option<&RawValue>) -> Option<String> {
     serde_json::from_str::<String>(raw?.get()).ok().filter(|text| !text.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> &RawValue {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn of(name: &str, status: &str, reason: Option<&str>) -> RunStatus {
+        let (status, reason) = (format!("{status:?}"), reason.map(|reason| format!("{reason:?}")));
+        let fields = EndFields {
+            status: Some(raw(&status)),
+            finish_reason: reason.as_deref().map(raw),
+            ..EndFields::default()
+        };
+        fields.outcome_by_name(name)
+    }
+
+    fn ended(how: &'static str) -> RunStatus {
+        RunStatus::Failed(Failure::Ended { how, message: None })
+    }
+
+    const STOP: FinishReason = FinishReason::Stop;
+    const LENGTH: FinishReason = FinishReason::Length;
+
+    #[test]
+    fn a_status_means_the_same_in_every_writing() {
+        for status in ["completed", "Complete", "SUCCEEDED", "done", "finished", "success"] {
+            assert_eq!(of("x", status, None), RunStatus::Completed(STOP), "{status}");
+        }
+        for (status, how) in [
+            ("timed_out", "timed_out"),
+            ("timed-out", "timed_out"),
+            ("TimedOut", "timed_out"),
+            ("TIMEOUT", "timed_out"),
+            ("canceled", "cancelled"),
+            ("Aborted", "aborted"),
+            ("expired", "expired"),
+            ("rejected", "rejected"),
+        ] {
+            assert_eq!(of("x", status, None), ended(how), "{status}");
+        }
+        for status in ["in_progress", "IN-PROGRESS", "queued", "", "never heard of"] {
+            assert_eq!(of("x", status, None), RunStatus::InProgress, "{status}");
+        }
+        assert_eq!(of("x", "incomplete", None), RunStatus::Completed(LENGTH));
+        let filtered = RunStatus::Completed(FinishReason::ContentFilter);
+        assert_eq!(of("x", "incomplete", Some("content_filter")), filtered);
+    }
+
+    #[test]
+    fn a_reason_or_a_name_without_a_status_may_be_an_end_and_both_are_one() {
+        assert_eq!(of("x", "", Some("MAX_TOKENS")), RunStatus::MaybeEnding(LENGTH));
+        assert_eq!(of("x", "never heard of", Some("stop")), RunStatus::MaybeEnding(STOP));
+        assert_eq!(of("x", "in_progress", Some("stop")), RunStatus::InProgress);
+        assert_eq!(of("run:completed", "", None), RunStatus::MaybeEnding(STOP));
+        assert_eq!(of("run.done", "", Some("length")), RunStatus::Completed(LENGTH));
+        assert_eq!(of("run:completed", "in_progress", None), RunStatus::InProgress);
+        assert_eq!(of("run_timedOut", "", None), ended("timed_out"));
+        assert_eq!(of("completion_finished", "", None), RunStatus::Ending(STOP));
+    }
+
+    #[test]
+    fn langfasts_words_say_more_than_a_status_unless_that_is_about_time() {
+        let (message, error) = (raw("\"no \\n room\""), raw("{\"message\":\"boom\"}"));
+        let failed = |status, error| {
+            let (status, message) = (Some(raw(status)), Some(message));
+            let fields = EndFields { status, message, error, finish_reason: None };
+            fields.outcome("x")
+        };
+        let refused = |why: &str| RunStatus::Failed(Failure::Refused(why.to_owned()));
+        assert_eq!(failed("\"rejected\"", None), refused("no room"));
+        assert_eq!(failed("\"rejected\"", Some(error)), refused("boom"));
+        let message = Some("boom".to_owned());
+        let late = RunStatus::Failed(Failure::Ended { how: "expired", message });
+        assert_eq!(failed("\"expired\"", Some(error)), late);
+        assert_eq!(EndFields::default().outcome("x:failed"), refused("no reason given"));
+    }
+}

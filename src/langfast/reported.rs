@@ -70,3 +70,55 @@ fn detail(usage: &Value, names: &[&str], detail: &str) -> Option<u64> {
     let named = fields.iter().filter(|(key, _)| names.contains(&bare(key).as_str()));
     named.filter_map(|(_, details)| count(details, &[detail])).next()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(json: &str) -> Option<[Option<u64>; 4]> {
+        find(json).map(|usage| {
+            [
+                usage.prompt_tokens,
+                usage.cached_tokens,
+                usage.completion_tokens,
+                usage.reasoning_tokens,
+            ]
+        })
+    }
+
+    #[test]
+    fn a_usage_is_found_anywhere_and_under_any_likely_names() {
+        for json in [
+            r#"{"usage":{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}}}"#,
+            r#"{"a":[{"b":{"usage":{"input_tokens":9,"output_tokens":5,"input_tokens_details":{"cached_tokens":4},"output_tokens_details":{"reasoning_tokens":3}}}}]}"#,
+            r#"{"tokenUsage":{"promptTokens":9,"completionTokens":5,"cachedInputTokens":4,"reasoningTokens":3}}"#,
+            r#"{"content":"half \ud83d","usage_metadata":{"inputTokens":9,"totalTokens":14,"cachedTokens":4,"reasoning_tokens":3}}, "x"]"#,
+        ] {
+            assert_eq!(counts(json), Some([Some(9), Some(4), Some(5), Some(3)]), "{json}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_of_tokens_are_left_out() {
+        for json in [
+            r#"{}"#,
+            r#"{"content":"usage"}"#,
+            r#"{"usage":null}"#,
+            r#"{"usage":7}"#,
+            r#"{"usage":{}}"#,
+            r#"{"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}"#,
+            r#"{"usage":{"prompt_tokens":"9","completion_tokens":-5}}"#,
+            r#"{"usage":{"prompt_tokens":1e300,"completion_tokens":5.5,"total_tokens":7}}"#,
+            r#"{"usage":{"prompt_tokens":100000001}}"#,
+            r#"{"usage":{"prompt_tokens":99999999999999999999}}"#,
+            r#"{"usage":"#,
+        ] {
+            assert_eq!(counts(json), None, "{json}");
+        }
+        let more_than_all = r#"{"usage":{"prompt_tokens":9,"cached_tokens":10,"total_tokens":8,"reasoning_tokens":1}}"#;
+        assert_eq!(counts(more_than_all), Some([Some(9), None, None, None]));
+        let deep =
+            format!("{}{}{}", "[".repeat(200), r#"{"usage":{"prompt_tokens":9}}"#, "]".repeat(200));
+        assert_eq!(counts(&deep), None);
+    }
+}

@@ -395,6 +395,7 @@ impl Over {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::langfast::socketio::{self, EnginePacket, SocketPacket};
     use serde_json::{Value, json};
 
     fn send(routes: &mut Routes, payload: Value) {
@@ -514,6 +515,81 @@ mod tests {
             routes.remove(key);
             assert!(routes.runs.is_empty() && routes.by_id.is_empty() && routes.early.is_empty());
         }
+    }
+
+    /// Whether an event as the runner takes it is passed on unparsed.
+    fn grows(routes: &mut Routes, frame: &str) -> bool {
+        let body = socketio::event_frame(frame).unwrap().body;
+        let grown = routes.grow(body);
+        if !grown {
+            let Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) =
+                socketio::parse(frame)
+            else {
+                panic!("{frame}")
+            };
+            for notice in Notice::all(&name, arguments) {
+                routes.dispatch(body, &notice);
+            }
+        }
+        grown
+    }
+
+    #[test]
+    fn ack_ids_and_offsets_that_change_keep_no_text_from_growing_unparsed() {
+        let text = |number: usize| "a word of sixteen bytes ".repeat(number);
+        for layout in [
+            r#"42ACK["c",{"executionId":"job of a","content":"TEXT"}OFFSET]"#,
+            r#"42ACK["c",{"content":"TEXT","data":{"job_id":"job of a"}}OFFSET]"#,
+            r#"42ACK["c",{"choices":[{"delta":{"content":"TEXT"}}],"id":"job of a"}OFFSET]"#,
+        ] {
+            for (ack, offset) in [(false, false), (true, false), (false, true), (true, true)] {
+                let mut routes = Routes::new(1 << 20);
+                let (_, events) = claim(&mut routes, "a");
+                let grown = (1..=20).filter(|number| {
+                    let id = if ack { number.to_string() } else { String::new() };
+                    let seed = if number % 3 == 0 { ".1" } else { "" };
+                    let last = format!(",\"P{number:x}{seed}\"");
+                    let frame = layout.replace("TEXT", &text(*number)).replace("ACK", &id);
+                    let frame = frame.replace("OFFSET", if offset { &last } else { "" });
+                    grows(&mut routes, &frame)
+                });
+                assert_eq!(grown.count(), 18, "{layout} {ack} {offset}");
+                assert_eq!(super::tests::text(&events), text(20));
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_without_a_name_counts_if_it_is_a_runs_or_looks_like_one() {
+        let uuid = "7b0c3c1e-6f0a-4a53-9a55-0a2f6d0c9b11";
+        let mut routes = Routes::new(1 << 20);
+        let (_, events) = claim(&mut routes, "a");
+        send(&mut routes, json!({"id": "job of a", "text": "one"}));
+        send(&mut routes, json!({"id": "job of b", "text": "no"}));
+        send(&mut routes, json!({"id": uuid, "text": "no"}));
+        assert_eq!((text(&events).as_str(), routes.early.len()), ("one", 0));
+        routes.begin_start();
+        send(&mut routes, json!({"id": "msg_1", "text": "no"}));
+        send(&mut routes, json!({"id": uuid}));
+        assert_eq!(routes.early.len(), 0);
+        send(&mut routes, json!({"id": uuid, "text": "early"}));
+        let started = Started { job_id: uuid.to_owned(), run_id: "run".to_owned() };
+        assert_eq!(text(&routes.claim(started, 0).1), "early");
+    }
+
+    #[test]
+    fn a_run_that_was_started_before_events_were_missed_may_lack_some() {
+        let mut routes = Routes::new(1 << 20);
+        routes.begin_start();
+        let gaps = routes.gaps();
+        routes.note_gap();
+        let (_, events) = routes.claim(started("a"), gaps);
+        for fields in [json!({"delta": "two "}), json!({"delta": "three", "status": "done"})] {
+            let mut payload = fields.clone();
+            payload["jobId"] = json!("job of a");
+            send(&mut routes, payload);
+        }
+        assert!(has_failed(&events));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Turns cumulative text into deltas. Each event of a run holds the whole text so far; a client wants
-//! what is new. Parsing each event would take time that grows with the square of the answer's length,
+//! Turns cumulative text into deltas. Each event of a run holds the whole text so far (or else `texts`
+//! joins its pieces); a client wants what is new. Parsing each event would take time that grows with the square of the answer's length,
 //! so a packet is first compared byte by byte with the one before it: if only the text has grown, the
 //! new part is decoded and nothing is parsed.
 

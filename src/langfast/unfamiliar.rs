@@ -156,3 +156,81 @@ impl<'a> Found<'a> {
         field.get_or_insert(value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(name: &str, arguments: &str) -> Option<(Place, String)> {
+        let text = look(name, arguments).text?;
+        Some((text.0, text.1.get().to_owned()))
+    }
+
+    #[test]
+    fn a_text_is_found_by_name_from_the_outside_to_the_inside_and_what_is_empty_is_none() {
+        for (arguments, place) in [
+            (r#"{"content":"a"}"#, Place::Content),
+            (r#"{"data":{"content":"a"}}"#, Place::Other),
+            (r#"{"text":"a","data":{"content":"b"}}"#, Place::Other),
+            (r#"{"content":"","delta":"a"}"#, Place::Delta),
+            (r#"{"content":null,"Output_Text":"a"}"#, Place::Other),
+            (r#"{"choices":[{"delta":{"content":"a"}}]}"#, Place::Delta),
+            (r#"{"choices":[{"message":{"role":"assistant","content":"a"}}]}"#, Place::Other),
+            (r#"{"delta":{"type":"text_delta","text":"a"}}"#, Place::Delta),
+            (
+                r#"{"response":{"output":[{"type":"reasoning","content":[{"text":"no"}]},{"type":"message","content":[{"type":"output_text","text":"a"}]}]}}"#,
+                Place::Other,
+            ),
+            (r#""an id",7,{"output":"a"}"#, Place::Other),
+        ] {
+            assert_eq!(found("x", arguments), Some((place, "\"a\"".to_owned())), "{arguments}");
+        }
+        assert_eq!(found("output_text.delta", r#"{"text":"a"}"#).unwrap().0, Place::Delta);
+    }
+
+    #[test]
+    fn what_repeats_a_request_a_thought_or_a_log_is_no_text() {
+        for (name, arguments) in [
+            ("x", r#"{"prompt_meta":{"messages":[{"content":"a"}]}}"#),
+            ("x", r#"{"messages":[{"content":"a"}],"input":"a","prompt":{"text":"a"}}"#),
+            ("x", r#"{"message":{"role":"user","content":"a"}}"#),
+            ("x", r#"{"item":{"type":"function_call","output":"a"}}"#),
+            ("x", r#"{"type":"response.reasoning_text.delta","delta":"a"}"#),
+            ("job:log", r#"{"text":"a"}"#),
+            ("response.function_call_arguments.delta", r#"{"delta":"a"}"#),
+            ("x", r#"{"text":7,"delta":[],"output":null}"#),
+            ("x", ""),
+            ("x", "{"),
+        ] {
+            assert_eq!(found(name, arguments), None, "{name} {arguments}");
+        }
+    }
+
+    #[test]
+    fn ids_and_ends_are_found_and_a_part_is_not_taken_for_the_run() {
+        let found = look(
+            "x",
+            r#""first",{"id":"second","job":{"uuid":"third","jobId":"ours"},"run":"fourth"}"#,
+        );
+        assert_eq!(found.ids, ["ours"]);
+        assert_eq!(found.maybe_ids, ["first", "second", "fourth", "third"]);
+        let status = |arguments| look("x", arguments).end.status.map(RawValue::get);
+        assert_eq!(status(r#"{"data":{"job":{"status":"done"}}}"#), Some("\"done\""));
+        for part in ["item", "output", "message", "step"] {
+            let arguments = format!(r#"{{"{part}":{{"status":"done"}}}}"#);
+            assert!(look("x", &arguments).end.status.is_none(), "{part}");
+        }
+    }
+
+    #[test]
+    fn deep_wide_and_long_events_are_looked_at_in_part() {
+        let deep = format!("{}\"a\"{}", "{\"data\":".repeat(100), "}".repeat(100));
+        assert!(look("x", &deep).text.is_none());
+        let wide = format!("[{}]", vec![r#"{"id":"a","data":{}}"#; 5_000].join(","));
+        assert!(batch(&wide).len() < 1_000);
+        let wide = format!(r#"{{"choices":{wide}}}"#);
+        assert!(look("x", &wide).maybe_ids.len() <= MOST_IDS);
+        let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(1_000));
+        assert!(look("x", &long).maybe_ids.is_empty());
+    }
+}

@@ -175,7 +175,7 @@ pub struct AnsweredRequest<'a> {
     pub took: Duration,
     /// Time from the end of the request's head to the answer's first text.
     pub first_text: Option<Duration>,
-    /// Estimated tokens.
+    /// Tokens, as reported or estimated.
     pub usage: Option<Usage>,
     /// Bytes of the answer's body.
     pub sent: u64,
@@ -355,8 +355,8 @@ impl Vitals {
         );
         registry.register(
             "langfast2api_tokens",
-            "Tokens of prompts and completions, estimated from their texts: LangFast does not tell \
-             them. Counted when an answer ends",
+            "Tokens of prompts and completions, as LangFast reports them, or else estimated from their \
+             texts. Counted when an answer ends",
             self.tokens.clone(),
         );
     }
