@@ -415,6 +415,7 @@ impl Shared {
             // An event that names its namespace.
             Ok(EnginePacket::Message(SocketPacket::Event { .. })) => {
                 self.take_event(frame, frame);
+                reading.note_offset(None);
                 Ok(())
             }
             Ok(EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect)) => {
@@ -430,11 +431,17 @@ impl Shared {
 }
 
 impl Reading {
+    /// Remembers the offset of the last event. Behind one without, nothing can be asked for: what came
+    /// before it would come twice.
+    fn note_offset(&mut self, offset: Option<&str>) {
+        if let Some(past) = &mut self.past {
+            offset.unwrap_or_default().clone_into(&mut past.offset);
+        }
+    }
+
     /// Remembers an event's offset, and acknowledges it if it wants that.
     fn note(&mut self, event: &EventFrame<'_>) -> Result<(), tungstenite::Error> {
-        if let (Some(past), Some(offset)) = (&mut self.past, event.offset) {
-            offset.clone_into(&mut past.offset);
-        }
+        self.note_offset(event.offset);
         match event.ack {
             Some(id) => self.acks.add(id, &mut self.socket),
             None => Ok(()),
