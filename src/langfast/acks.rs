@@ -63,7 +63,7 @@ mod tests {
         let (peer, _) = listener.accept().unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
         let socket = WebSocket::from_raw_socket(connection, Role::Client, None);
-        (socket, WebSocket::from_raw_socket(peer, Role::Server, None))
+        (socket.into(), WebSocket::from_raw_socket(peer, Role::Server, None))
     }
 
     #[test]
