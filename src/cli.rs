@@ -6,6 +6,6 @@
 pub mod check;
 pub mod commands;
 pub mod doctor;
-mod hidden;
 pub mod import;
 pub mod manual;
+mod terminal;

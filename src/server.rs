@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::completions::Completions;
     use crate::config::Settings;
-    use crate::config::model_list::Listed;
+    use crate::config::model_list::LoadedModels;
     use crate::langfast::{Deadlines, LangFast};
     use crate::server::access::Access;
     use std::io::{Read, Write};
@@ -140,7 +140,7 @@ mod tests {
             vitals: Arc::default(),
         };
         let source = settings.model_source();
-        let Listed { models, list } = source.read().unwrap();
+        let LoadedModels { models, list } = source.read().unwrap();
         let service = Service {
             models: ModelsInUse::new(source, models, &list),
             all_models: false,

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::chat::models::Models;
 use crate::chat::models::shutdowns::Day;
 use crate::config::given::{Given, Origin};
-use crate::config::model_list::{Listed, ModelList};
+use crate::config::model_list::{LoadedModels, ModelList};
 use crate::config::secrets::Secret;
 use crate::config::{BadSetting, Settings};
 use crate::langfast::LangFast;
@@ -41,7 +41,7 @@ pub struct Checked {
 /// # Errors
 /// The first setting that cannot be used.
 pub fn check(settings: &Settings) -> Result<Checked, BadSetting> {
-    let Listed { models, list } = settings.model_source().read()?;
+    let LoadedModels { models, list } = settings.model_source().read()?;
     let access = Access::of(&settings.clients)?;
     listen::check(&settings.serving, &access)?;
     let body_memory = settings.limits.body_memory()?;

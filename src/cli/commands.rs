@@ -2,10 +2,10 @@
 
 use std::io::{BufRead, IsTerminal, Read, Write, stderr, stdin, stdout};
 
-use super::hidden;
+use super::terminal;
 use crate::chat::models::Accepted;
 use crate::chat::models::shutdowns::Day;
-use crate::config::model_list::Listed;
+use crate::config::model_list::LoadedModels;
 use crate::langfast::refresh_token::{self, FoundToken, Wrapping};
 use crate::langfast::{Credentials, Session};
 
@@ -82,7 +82,7 @@ fn tell(warnings: &[String]) -> Result<()> {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn models(Listed { models, list }: &Listed, today: &Day, json: bool) -> Result<()> {
+pub fn models(LoadedModels { models, list }: &LoadedModels, today: &Day, json: bool) -> Result<()> {
     let accepted = models.accepted(today);
     list.remarks().for_each(|remark| eprintln!("Note: {remark}"));
     if json {
@@ -134,7 +134,7 @@ fn ask(question: &str) -> Result<String> {
 /// Asks for a line, without echo on a terminal.
 fn ask_secret(question: &str) -> Result<String> {
     if stdin().is_terminal() {
-        return not_empty(question, hidden::ask(question, "", |_| true)?);
+        return not_empty(question, terminal::ask(question, "", |_| true)?);
     }
     ask(question)
 }
@@ -145,7 +145,7 @@ fn ask_refresh_token(session: &Session) -> Result<String> {
     let go_on = "There is no refresh token in it so far. Paste the rest, or press Enter: ";
     let is_enough = |text: &str| refresh_token::find(text).is_ok();
     let text = match stdin().is_terminal() {
-        true => hidden::ask(question, go_on, is_enough)?,
+        true => terminal::ask(question, go_on, is_enough)?,
         false => read_until(is_enough)?,
     };
     let FoundToken { token, within } = refresh_token::find(&text).map_err(|why| {

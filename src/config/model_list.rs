@@ -28,7 +28,7 @@ pub struct ModelSource {
 
 /// The models, and which list they are of.
 #[derive(Debug)]
-pub struct Listed {
+pub struct LoadedModels {
     /// The models.
     pub models: Models,
     /// Which list.
@@ -77,11 +77,11 @@ impl ModelSource {
     ///
     /// # Errors
     /// The file that is set cannot be used, or an alias names no model.
-    pub fn read(&self) -> Result<Listed, BadSetting> {
+    pub fn read(&self) -> Result<LoadedModels, BadSetting> {
         match self.read_strictly() {
             Err(why) if self.serving.models.is_none() => {
-                let Listed { models, list } = self.built_in()?;
-                Ok(Listed { models, list: ModelList { problem: Some(why.0), ..list } })
+                let LoadedModels { models, list } = self.built_in()?;
+                Ok(LoadedModels { models, list: ModelList { problem: Some(why.0), ..list } })
             }
             listed => listed,
         }
@@ -91,7 +91,7 @@ impl ModelSource {
     ///
     /// # Errors
     /// The list that counts, or an alias, cannot be used.
-    pub fn read_strictly(&self) -> Result<Listed, BadSetting> {
+    pub fn read_strictly(&self) -> Result<LoadedModels, BadSetting> {
         match (&self.serving.models, &self.imported, self.stamp()) {
             (Some(path), ..) => self.set(path),
             (None, Some(path), Some(_)) => self.imported(path),
@@ -144,7 +144,7 @@ impl ModelSource {
         )
     }
 
-    fn set(&self, path: &Path) -> Result<Listed, BadSetting> {
+    fn set(&self, path: &Path) -> Result<LoadedModels, BadSetting> {
         let setting = self.serving.given.name("models");
         let place = format!("{setting}: {}", path.display());
         let text =
@@ -159,10 +159,10 @@ impl ModelSource {
         });
         let list =
             self.list(ListOrigin::Set(setting, path.to_owned(), changed(path)), &models, &text);
-        Ok(Listed { models, list: ModelList { note, ..list } })
+        Ok(LoadedModels { models, list: ModelList { note, ..list } })
     }
 
-    fn imported(&self, path: &Path) -> Result<Listed, BadSetting> {
+    fn imported(&self, path: &Path) -> Result<LoadedModels, BadSetting> {
         let stamp = self.stamp();
         let place = format!("the imported list of models, {}", path.display());
         let mend = |why: BadSetting| {
@@ -174,14 +174,14 @@ impl ModelSource {
             read_file(path).map_err(|error| mend(BadSetting(format!("{place}: {error}"))))?;
         let models = self.parse(&text, &place).map_err(mend)?;
         let list = self.list(ListOrigin::Imported(path.to_owned(), changed(path)), &models, &text);
-        Ok(Listed { models, list: ModelList { stamp, ..list } })
+        Ok(LoadedModels { models, list: ModelList { stamp, ..list } })
     }
 
-    fn built_in(&self) -> Result<Listed, BadSetting> {
+    fn built_in(&self) -> Result<LoadedModels, BadSetting> {
         let stamp = self.stamp();
         let models = self.parse(BUILT_IN, "the built-in models")?;
         let list = self.list(ListOrigin::BuiltIn, &models, BUILT_IN);
-        Ok(Listed { models, list: ModelList { stamp, ..list } })
+        Ok(LoadedModels { models, list: ModelList { stamp, ..list } })
     }
 
     fn list(&self, origin: ListOrigin, models: &Models, text: &str) -> ModelList {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::chat::models::Models;
-use crate::config::model_list::{Listed, ModelList, ModelSource, Stamp};
+use crate::config::model_list::{LoadedModels, ModelList, ModelSource, Stamp};
 
 /// Shortest time between two looks at the imported list's file.
 const LOOK: Duration = Duration::from_secs(2);
@@ -56,7 +56,7 @@ impl ModelsInUse {
         // Before the file is read: what is written meanwhile is another state.
         watch.stamp = self.source.stamp();
         match self.source.read_strictly() {
-            Ok(Listed { models, list }) => {
+            Ok(LoadedModels { models, list }) => {
                 list.log("reloaded", &models);
                 *self.models.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
             }

@@ -131,11 +131,12 @@ impl Models {
     fn all_gone(&self, last: &str) -> Warning {
         let advice = match self.unknown {
             Unknown::Try => {
-                "Ask for a model of today by its name, which is tried, or give it an alias (--model-aliases \
-                 NAME=MODEL); --models takes a list of today"
+                "Ask for a newer model by its name, which is tried, or give it an alias (--model-aliases \
+                 NAME=MODEL); `langfast2api models --import` takes LangFast's own list out of a browser"
             }
             Unknown::Refuse => {
-                "--models takes a list of today; with --unknown-models try, models that it does not hold can \
+                "`langfast2api models --import` takes LangFast's own list out of a browser; with \
+                 --unknown-models try, models that the list does not hold can \
                  be asked for"
             }
         };

@@ -1,14 +1,8 @@
-//! What is pasted into a terminal.
-//!
-//! A terminal hands over lines, and cuts each after 4,095 bytes (Linux, `N_TTY`): an answer that is copied
-//! out of a browser is one longer line. So it is read without lines, and without being shown; what ends
-//! the input then is the byte of Ctrl-D itself.
+//! What is pasted into a terminal: lines of any length, until Ctrl-D.
 
-use std::io::{self, Read, Write, stderr, stdin};
+use std::io::{self, Write, stderr, stdin};
 
-use rustix::termios::{
-    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
-};
+use crate::cli::terminal::Quiet;
 
 /// Bytes that keys send.
 const CTRL_C: u8 = 3;
@@ -19,25 +13,23 @@ const CTRL_D: u8 = 4;
 /// # Errors
 /// Ctrl-C, too many bytes, or the terminal cannot be read.
 pub fn read(limit: usize) -> io::Result<Vec<u8>> {
-    let raw = Raw::begin();
+    let terminal = Quiet::new(stdin())?;
     eprint!("Paste what you have copied (it is not shown), then press Ctrl-D: ");
     stderr().flush()?;
-    let pasted = until_the_end(stdin().lock(), limit);
-    drop(raw);
+    let pasted = until_the_end(&terminal, limit);
+    drop(terminal);
     eprintln!();
     pasted
 }
 
-fn until_the_end(mut input: impl Read, limit: usize) -> io::Result<Vec<u8>> {
+fn until_the_end(terminal: &Quiet, limit: usize) -> io::Result<Vec<u8>> {
     let mut pasted = Vec::new();
     let mut buffer = [0; 4096];
     while pasted.len() <= limit {
-        let length = match input.read(&mut buffer) {
-            Ok(0) => return Ok(pasted),
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
+        let length = terminal.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(pasted);
+        }
         let read = &buffer[..length];
         let end = read.iter().position(|byte| [CTRL_C, CTRL_D].contains(byte));
         pasted.extend_from_slice(&read[..end.unwrap_or(length)]);
@@ -48,31 +40,4 @@ fn until_the_end(mut input: impl Read, limit: usize) -> io::Result<Vec<u8>> {
         }
     }
     Err(io::Error::other(format!("more than {} MiB were pasted: give it as a file", limit >> 20)))
-}
-
-/// The terminal without lines, echo and signals; dropping it brings back what was before.
-struct Raw(Option<Termios>);
-
-impl Raw {
-    /// A terminal that cannot be set stays as it is: lines of a file that is not one long line still
-    /// arrive.
-    fn begin() -> Raw {
-        let before = tcgetattr(stdin()).ok();
-        if let Some(mut modes) = before.clone() {
-            modes.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
-            // A read waits for one byte, without a time limit.
-            modes.special_codes[SpecialCodeIndex::VMIN] = 1;
-            modes.special_codes[SpecialCodeIndex::VTIME] = 0;
-            let _ = tcsetattr(stdin(), OptionalActions::Now, &modes);
-        }
-        Raw(before)
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = tcsetattr(stdin(), OptionalActions::Now, before);
-        }
-    }
 }

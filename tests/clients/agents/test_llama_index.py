@@ -12,7 +12,7 @@ from llama_index.llms.openai import OpenAI, OpenAIResponses
 
 kind, api, message = sys.argv[1:]
 model = {"chat": OpenAI, "responses": OpenAIResponses}[kind](
-    model="gpt-5", api_base=api, api_key="any", max_retries=0
+    model="gpt-6-luna", api_base=api, api_key="any", max_retries=0
 )
 for answer in model.stream_chat([ChatMessage(role="user", content=message)]):
     print(answer.delta, end="")

@@ -1,4 +1,4 @@
-//! Reads from a terminal what must not be shown.
+//! A terminal, for what must not be shown or is longer than a line.
 //!
 //! In its usual mode a terminal keeps 4,095 bytes of a line and drops the rest, which would cut a session
 //! that is pasted. So this reads byte by byte, and does itself what the terminal else does: erase, end,
@@ -7,7 +7,10 @@
 use std::io::{self, Stdin, Write, stderr, stdin};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::io::retry_on_intr;
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
 
 /// Longest text that is kept, in bytes.
 const LONGEST: usize = 1 << 16;
@@ -30,7 +33,7 @@ const ESCAPE: u8 = 0x1b;
 pub fn ask(question: &str, go_on: &str, is_enough: impl Fn(&str) -> bool) -> io::Result<String> {
     let terminal = Quiet::new(stdin())?;
     tell(question)?;
-    let answer = terminal.read(|text| {
+    let answer = terminal.lines(|text| {
         let ends = is_enough(text);
         if !ends {
             tell(&format!("\n{go_on}"))?;
@@ -47,25 +50,40 @@ fn tell(words: &str) -> io::Result<()> {
 }
 
 /// A terminal that shows nothing and passes on each byte; as before once this is dropped.
-struct Quiet {
+pub struct Quiet {
     terminal: Stdin,
     before: Termios,
 }
 
 impl Quiet {
-    fn new(terminal: Stdin) -> io::Result<Quiet> {
+    /// Changes the terminal's modes.
+    ///
+    /// # Errors
+    /// It is no terminal.
+    pub fn new(terminal: Stdin) -> io::Result<Quiet> {
         let before = tcgetattr(&terminal)?;
         let mut modes = before.clone();
         modes.local_modes -=
             LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
+        // A read waits for one byte, without a time limit.
+        modes.special_codes[SpecialCodeIndex::VMIN] = 1;
+        modes.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(&terminal, OptionalActions::Now, &modes)?;
         Ok(Quiet { terminal, before })
     }
 
-    fn read(&self, is_enough: impl Fn(&str) -> io::Result<bool>) -> io::Result<String> {
+    /// Waits for bytes; 0 if the input has ended.
+    ///
+    /// # Errors
+    /// The terminal cannot be read.
+    pub fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        Ok(retry_on_intr(|| rustix::io::read(&self.terminal, &mut *bytes))?)
+    }
+
+    fn lines(&self, is_enough: impl Fn(&str) -> io::Result<bool>) -> io::Result<String> {
         let (mut typed, mut bytes) = (Typed::default(), [0; 4096]);
         loop {
-            let count = rustix::io::read(&self.terminal, &mut bytes)?;
+            let count = self.read(&mut bytes)?;
             if count == 0 {
                 return Ok(typed.text());
             }
