@@ -37,22 +37,17 @@ pub fn examine(settings: &Settings, examination: &Examination) -> Result<ExitCod
         report.finish()?;
         return Ok(ExitCode::from(2));
     };
-    let capture = match &examination.capture {
-        None => None,
-        Some(path) => match Capture::begin(path, &checked.langfast) {
-            Ok(capture) => Some(capture),
-            Err(why) => {
-                report.add("capture", None, why)?;
-                report.finish()?;
-                return Ok(ExitCode::from(2));
-            }
-        },
+    let capture = match Capture::begin(examination.capture.as_deref(), &checked.langfast) {
+        Ok(capture) => capture,
+        Err(why) => {
+            report.add("capture", None, why)?;
+            report.finish()?;
+            return Ok(ExitCode::from(2));
+        }
     };
     own::examine(settings, &checked, &mut report)?;
     way::examine(settings, &checked, examination, &mut report)?;
-    if let Some(capture) = capture {
-        capture.finish(examination.run, &mut report)?;
-    }
+    capture.finish(examination.run, &mut report)?;
     if let Some(url) = &examination.url {
         door::examine(url, settings, &checked, &mut report)?;
     }

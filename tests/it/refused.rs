@@ -328,6 +328,7 @@ fn the_doctors_first_failing_line_names_the_cause_and_the_next_the_remedy() {
     let restricted = json!({"message": "Service for this project is restricted: overdue_payment"});
     let no_anonymous = json!({"code": 422, "error_code": "anonymous_provider_disabled"});
     let status = |status, body: &Value| Fault::status(status).body(&body.to_string()).times(9);
+    let captcha = json!({"code": 400, "error_code": "captcha_failed", "msg": "captcha protection"});
     let said = |words: &str| json!({ "error": words });
     let gone = said("The model `gpt-5` has been deprecated, learn more here: https://x");
     // The first is a key that was changed.
@@ -338,6 +339,7 @@ fn the_doctors_first_failing_line_names_the_cause_and_the_next_the_remedy() {
             "no longer lets anonymous visitors in",
             "langfast2api login",
         ),
+        (Some((Step::SignUp, status(400, &captcha))), "captcha", "login --refresh-token"),
         (
             Some((Step::Run, status(403, &said("Please log in")))),
             "Please log in",
@@ -380,6 +382,28 @@ fn the_doctors_first_failing_line_names_the_cause_and_the_next_the_remedy() {
         assert!(line.contains(cause), "{cause} in {line}");
         assert!(advice.contains(remedy), "{remedy} in {advice}");
         assert!(!line.contains(remedy), "the remedy has a line of its own: {line}");
+    }
+}
+
+#[test]
+fn the_doctor_says_what_langfast_has_changed_of_its_events_and_what_can_be_done() {
+    for (sim, change) in [
+        ("", None),
+        ("event=run:text", Some("event `run:text` is not known")),
+        ("field=output", Some("field `output` in `execution:chunk` is not known")),
+        ("pieces=1", Some("`content` of `execution:chunk` does not go on from the one before")),
+    ] {
+        let simulator = Simulator::start();
+        simulator.turn(json!({"text": "one two three four", "sim": format!("events=4 {sim}")}));
+        let (status, text, _) = Start::new(&simulator.url()).args(["doctor", "--run"]).run();
+        assert!(status.success(), "it is taken as it comes: {text}");
+        let mut lines = text.lines().skip_while(|line| !line.contains("LangFast has changed"));
+        let (line, advice) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        match change {
+            Some(change) => assert!(line.contains(change), "{change} in {text}"),
+            None => assert_eq!(line, "", "{text}"),
+        }
+        assert_eq!(advice.contains("--capture FILE"), change.is_some(), "{text}");
     }
 }
 

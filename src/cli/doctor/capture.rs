@@ -1,4 +1,5 @@
-//! The file of `--capture`: what went between this program and LangFast, to be shown to others.
+//! What went between this program and LangFast: what is new in it, and the file of `--capture`, to be shown to
+//! others.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -18,11 +19,15 @@ use crate::langfast::capture::{Document, Tape};
 /// How long the socket is heard after a run, whose last event need not be the last that is sent.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A recording and its file, which is written when this ends, also by an error, SIGINT or SIGTERM.
+/// Differences that are told without a file.
+const SHOWN: usize = 3;
+
+/// A recording, and the file that it is kept in, if one is wanted: it is written when this ends, also by an
+/// error, SIGINT or SIGTERM.
 pub struct Capture {
-    pages: Arc<Pages>,
+    tape: Arc<Tape>,
+    pages: Option<Arc<Pages>>,
     signals: Option<Handle>,
-    is_written: bool,
 }
 
 struct Pages {
@@ -32,35 +37,30 @@ struct Pages {
 }
 
 impl Capture {
-    /// Creates the file, of mode 0600, and begins to record. A file that exists is left as it is.
+    /// Begins to record, and creates the file, of mode 0600. A file that exists is left as it is.
     ///
     /// # Errors
     /// The file exists, or cannot be created; in words.
-    pub fn begin(path: &Path, langfast: &LangFast) -> Result<Capture, Outcome> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let file = file.map_err(|error| {
-            Outcome::failed(format_args!("{}: {error}", path.display()))
-                .advise("Name a file that does not exist, in a directory that can be written")
-        })?;
+    pub fn begin(path: Option<&Path>, langfast: &LangFast) -> Result<Capture, Outcome> {
         let tape = Tape::new();
         langfast.record(&tape);
-        let pages = Arc::new(Pages { tape, path: path.to_owned(), file: Mutex::new(file) });
-        let signals = pages.clone().write_on_signals();
-        Ok(Capture { pages, signals, is_written: false })
+        let pages = path.map(|path| Pages::create(path, &tape)).transpose()?.map(Arc::new);
+        let signals = pages.as_ref().and_then(|pages| pages.clone().write_on_signals());
+        Ok(Capture { tape, pages, signals })
     }
 
-    /// Writes the file, and reports what in it differs from the wire as it is known. After a run it
-    /// listens for a moment more.
+    /// Reports what differs from the wire as it is known, and writes the file. After a run it listens for a
+    /// moment more for that.
     ///
     /// # Errors
     /// Standard output takes no more.
     pub fn finish(mut self, has_run: bool, report: &mut Report) -> io::Result<()> {
+        let Some(pages) = self.pages.take() else { return self.tell_what_is_new(report) };
         if has_run {
             std::thread::sleep(LINGER);
         }
-        self.is_written = true;
-        let path = self.pages.path.display();
-        let document = match self.pages.write() {
+        let path = pages.path.display();
+        let document = match pages.write() {
             Ok(document) => document,
             Err(error) => {
                 let outcome = Outcome::failed(format_args!("{path}: {error}"));
@@ -83,13 +83,31 @@ impl Capture {
         }
         Ok(())
     }
+
+    /// Says in one line if LangFast has changed the form of what it sends.
+    fn tell_what_is_new(&self, report: &mut Report) -> io::Result<()> {
+        let new = self.tape.document().of_form;
+        if new.is_empty() {
+            return Ok(());
+        }
+        let more = match new.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        let shown = new[..new.len().min(SHOWN)].join("; ");
+        let outcome = Outcome::warning(format_args!("LangFast has changed: {shown}{more}")).advise(
+            "It is taken as it comes, and may work. If answers are wrong, run this again with \
+             `--run --capture FILE`, look for a newer version of langfast2api, or attach the file to a report",
+        );
+        report.add("form", None, outcome).map(drop)
+    }
 }
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        if !self.is_written {
+        if let Some(pages) = &self.pages {
             // Nobody is left to be told of an error.
-            let _ = self.pages.write();
+            let _ = pages.write();
         }
         if let Some(signals) = &self.signals {
             signals.close();
@@ -98,6 +116,15 @@ impl Drop for Capture {
 }
 
 impl Pages {
+    fn create(path: &Path, tape: &Arc<Tape>) -> Result<Pages, Outcome> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|error| {
+            Outcome::failed(format_args!("{}: {error}", path.display()))
+                .advise("Name a file that does not exist, in a directory that can be written")
+        })?;
+        Ok(Pages { tape: tape.clone(), path: path.to_owned(), file: Mutex::new(file) })
+    }
+
     fn write(&self) -> io::Result<Document> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let document = self.tape.document();

@@ -14,7 +14,16 @@ const MOST_FIELDS: usize = 500;
 
 /// Finds what differs, each thing once, in the order in which it came.
 pub fn find(lines: &[Value]) -> Vec<String> {
-    let mut found = Found::default();
+    find_by(lines, Found::default())
+}
+
+/// Finds what differs in the form of answers and events; headers and errors, which differ with whatever
+/// stands in front of LangFast, are passed over.
+pub fn of_form(lines: &[Value]) -> Vec<String> {
+    find_by(lines, Found { only_form: true, ..Found::default() })
+}
+
+fn find_by(lines: &[Value], mut found: Found) -> Vec<String> {
     lines.iter().for_each(|line| found.line(line));
     found.nothing_came();
     let more = found.differences.len().saturating_sub(MOST);
@@ -28,6 +37,8 @@ pub fn find(lines: &[Value]) -> Vec<String> {
 #[derive(Default)]
 struct Found {
     differences: Vec<String>,
+    /// Whether headers and errors are passed over.
+    only_form: bool,
     /// Ids of the runs that were started, and of their jobs.
     ids: BTreeSet<String>,
     has_event: bool,
@@ -63,11 +74,12 @@ impl Found {
         let Some(answer) = line.get("answer") else { return };
         self.headers(name, answer);
         let status = answer["status"].as_u64().unwrap_or_default();
-        if !known::HTTP_STATUSES.contains(&status) {
+        if !self.only_form && !known::HTTP_STATUSES.contains(&status) {
             self.add(format!("{name} was answered with status {status}, which is not known"));
         }
         match (200..=299).contains(&status) {
             true => self.good_answer(name, known, line, answer),
+            false if self.only_form => {}
             false => self.error(name, answer),
         }
     }
@@ -133,12 +145,17 @@ impl Found {
     }
 
     fn message(&mut self, name: &str, message: &str) {
-        if !known::MESSAGES.iter().any(|known| known.eq_ignore_ascii_case(message)) {
+        if !self.only_form
+            && !known::MESSAGES.iter().any(|known| known.eq_ignore_ascii_case(message))
+        {
             self.add(format!("message of {name} is not known: {message}"));
         }
     }
 
     fn headers(&mut self, name: &str, answer: &Value) {
+        if self.only_form {
+            return;
+        }
         for header in answer["headers"].as_array().into_iter().flatten() {
             let header = header[0].as_str().unwrap_or_default();
             if known::header(header).is_none() {
@@ -152,7 +169,7 @@ impl Found {
 
     fn handshake(&mut self, answer: &Value) {
         self.headers("the socket", answer);
-        if answer["status"] != 101 {
+        if !self.only_form && answer["status"] != 101 {
             let status = &answer["status"];
             self.add(format!("the socket's handshake was answered with status {status}"));
         }
@@ -340,6 +357,16 @@ mod tests {
         };
         let lines = [started(), chunk("a", "in_progress"), chunk("ab", "completed")];
         assert_eq!(find(&lines), [""; 0]);
+    }
+
+    #[test]
+    fn of_the_form_alone_are_neither_headers_nor_errors() {
+        let refused = json!({"http": "POST /auth/v1/signup", "answer": {"status": 418,
+            "headers": [["x-new", ""]], "body": {"code": "new", "message": "new"}}});
+        let ended = event("execution:chunk", json!({"executionId": "j", "error": "new"}));
+        let lines = [refused, started(), event("run:text", json!({"jobId": "j"})), ended];
+        assert_eq!(of_form(&lines), ["event `run:text` is not known"]);
+        assert!(find(&lines).len() > 4);
     }
 
     #[test]

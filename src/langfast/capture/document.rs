@@ -27,6 +27,8 @@ pub struct Document {
     pub text: String,
     /// What in it differs from the wire as it is known, in words.
     pub differences: Vec<String>,
+    /// Those of them in the form of answers and events.
+    pub of_form: Vec<String>,
     /// Number of HTTP calls.
     pub calls: usize,
     /// Number of frames on sockets, in both directions.
@@ -52,7 +54,7 @@ pub fn write(tape: &Tape) -> Document {
         }
         lines.push(writer.line(record));
     }
-    let differences = differences::find(&lines);
+    let (differences, of_form) = (differences::find(&lines), differences::of_form(&lines));
     let head = json!({
         "langfast2api_capture": VERSION,
         "program": env!("CARGO_PKG_VERSION"),
@@ -63,7 +65,7 @@ pub fn write(tape: &Tape) -> Document {
     let (calls, frames) = (count("http"), count("from"));
     let text = [&head].into_iter().chain(&lines).chain([&tail]);
     let text = text.map(|line| writer.checked(line)).collect();
-    Document { text, differences, calls, frames }
+    Document { text, differences, of_form, calls, frames }
 }
 
 /// Remembers what is secret in a record.
