@@ -45,26 +45,8 @@ impl Acks {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
-    use std::time::Duration;
-
-    use tungstenite::WebSocket;
-    use tungstenite::protocol::Role;
-
     use super::*;
-    use crate::net::dial::{Dialer, Endpoint};
-
-    const PATIENCE: Duration = Duration::from_secs(20);
-
-    fn sockets() -> (RunnerSocket, WebSocket<TcpStream>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let connection = Dialer::new(PATIENCE).dial(&Endpoint::parse(&url).unwrap()).unwrap();
-        let (peer, _) = listener.accept().unwrap();
-        peer.set_read_timeout(Some(PATIENCE)).unwrap();
-        let socket = WebSocket::from_raw_socket(connection, Role::Client, None);
-        (socket.into(), WebSocket::from_raw_socket(peer, Role::Server, None))
-    }
+    use crate::langfast::join::sockets;
 
     #[test]
     fn a_server_that_does_not_read_is_not_waited_for_and_gets_what_waits_later_in_order() {

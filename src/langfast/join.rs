@@ -198,3 +198,20 @@ fn handshake_failure(error: tungstenite::Error) -> Failure {
         error => Failure::Broken(clean(&error.to_string())),
     }
 }
+
+/// A socket that counts as joined, and its other end.
+#[cfg(test)]
+pub fn sockets() -> (RunnerSocket, WebSocket<std::net::TcpStream>) {
+    use std::time::Duration;
+    use tungstenite::protocol::Role;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let dialer = crate::net::dial::Dialer::new(PATIENCE);
+    let connection = dialer.dial(&Endpoint::parse(&url).unwrap()).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let socket = WebSocket::from_raw_socket(connection, Role::Client, None);
+    (socket.into(), WebSocket::from_raw_socket(peer, Role::Server, None))
+}

@@ -497,11 +497,11 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use tungstenite::WebSocket;
-    use tungstenite::protocol::Role;
 
     use super::*;
     use crate::config::Account;
     use crate::langfast::api::{Api, Started};
+    use crate::langfast::join::sockets;
     use crate::langfast::leases::Subscription;
     use crate::langfast::store::Store;
     use crate::langfast::{RunEvent, wanted_always};
@@ -529,17 +529,6 @@ mod tests {
             answer_limit: 1 << 20,
         };
         Runner::new(config, dialer, Arc::new(session), Box::new(|| {}), vitals)
-    }
-
-    /// A joined socket, and its other end.
-    fn sockets() -> (RunnerSocket, WebSocket<TcpStream>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let connection = Dialer::new(PATIENCE).dial(&Endpoint::parse(&url).unwrap()).unwrap();
-        let (peer, _) = listener.accept().unwrap();
-        peer.set_read_timeout(Some(PATIENCE)).unwrap();
-        let socket = WebSocket::from_raw_socket(connection, Role::Client, None);
-        (socket.into(), WebSocket::from_raw_socket(peer, Role::Server, None))
     }
 
     fn reading(socket: RunnerSocket) -> Reading {
