@@ -76,7 +76,8 @@ impl Said<'_> {
         {
             return Some(Meaning::ProjectRestricted);
         }
-        if words.have(&["issued at future", "issued in the future"]) {
+        // A run that says so has been started all the same.
+        if step != Step::Run && words.have(&["issued at future", "issued in the future"]) {
             return Some(Meaning::IssuedInFuture);
         }
         if self.misses_function(step, words) {
@@ -144,7 +145,7 @@ impl Said<'_> {
             Meaning::Quota
         } else if words.ask_for_plan() {
             Meaning::Plan
-        } else if is_refusal && words.have(&["rate limit", "rate_limit", "too many requests"]) {
+        } else if is_refusal && words.speak_of_rate() {
             Meaning::Rate
         } else if words.miss_model() {
             Meaning::NoSuchModel
@@ -189,10 +190,16 @@ impl Words<'_> {
             || self.have(&["invalid value: '"]) && self.have(&["supported values"])
             || self.have(&["' does not support "]) && self.have(&["with this model"])
             || self.have(&["supports at most"]) && self.have(&["completion tokens"])
+            // OpenAI's, of a reasoning model that has spent all that an answer may have on its thoughts.
+            || self.have(&["output limit was reached"])
+    }
+
+    fn speak_of_rate(&self) -> bool {
+        self.have(&["rate limit", "rate_limit", "too many requests", "per min", "per second"])
     }
 
     fn speak_of_quota(&self) -> bool {
-        if self.have(&["rate limit"]) {
+        if self.speak_of_rate() {
             return false;
         }
         let is_reached = self.have(&["limit"]) && self.have(&["reached", "used up", "exhausted"]);
@@ -274,7 +281,7 @@ impl Words<'_> {
     }
 
     fn ask_for_login(&self) -> bool {
-        self.have(&[
+        self.have_word(&[
             "log in",
             "login required",
             "logged in",
@@ -370,6 +377,11 @@ mod tests {
             ("This model's maximum context length is 8192 tokens.", Some(Meaning::ContextLength)),
             ("Rate limit reached for model gpt-4o: limit 3, used 3", Some(Meaning::Rate)),
             ("You exceeded your current quota for this model", Some(Meaning::Quota)),
+            (
+                "Could not finish the message because max_tokens or model output limit was reached. Please \
+                 try again with higher max_tokens.",
+                Some(Meaning::Value),
+            ),
             ("The model is currently not available, try again later", None),
             ("The model produced invalid content", None),
             ("Invalid model output", None),
@@ -407,6 +419,28 @@ mod tests {
             assert_eq!(of_run(words), Some(Meaning::Quota), "{words}");
         }
         assert_eq!(meaning(Step::StartRun, Some(402), "", "Pay"), Some(Meaning::Quota));
+    }
+
+    #[test]
+    fn a_rate_is_over_in_a_moment_and_is_no_quota() {
+        for words in [
+            "You have reached the limit of 5 requests per minute",
+            "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 40000.",
+            "rate_limit_exceeded: the limit is reached",
+        ] {
+            assert_eq!(of_run(words), Some(Meaning::Rate), "{words}");
+            let by_status = meaning(Step::StartRun, Some(429), "", words);
+            assert_eq!(by_status, Some(Meaning::Rate), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_the_future_is_met_before_a_run_and_not_in_one() {
+        for step in [Step::SignIn, Step::CreatePrompt, Step::Connect, Step::StartRun] {
+            let meaning = meaning(step, Some(401), "PGRST303", "JWT issued at future");
+            assert_eq!(meaning, Some(Meaning::IssuedInFuture), "{step:?}");
+        }
+        assert_eq!(of_run("JWT issued at future"), None);
     }
 
     #[test]
@@ -471,5 +505,8 @@ mod tests {
             assert_eq!(of_run(words), Some(Meaning::Login));
         }
         assert_eq!(meaning(Step::StartRun, Some(500), "", "the log in question"), None);
+        for words in ["The catalog in use is broken", "A missing design in the schema"] {
+            assert_eq!(of_run(words), None, "{words}");
+        }
     }
 }
