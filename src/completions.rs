@@ -272,6 +272,10 @@ impl Reply {
             true => self.stream(answer),
             false => self.whole(answer),
         };
+        if result.is_err() && !self.head_is_out {
+            // Whatever has failed, runs have been started: trying again would start them twice.
+            answer.replace_field("x-should-retry", "false");
+        }
         self.record.usage = Some(self.usage());
         (self.record, result)
     }

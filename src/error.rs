@@ -367,11 +367,11 @@ impl Failure {
                 ..report(503, "server_error", Some("upstream_unavailable"))
             },
             Failure::Status { status, retry_after, .. } => match self.meaning(step) {
-                Some(meaning) => refusal_report(meaning, *retry_after, report),
+                Some(meaning) => refusal_report(meaning, step, *retry_after, report),
                 None => status_report(*status, *retry_after, report),
             },
             Failure::Refused(_) => match self.meaning(step) {
-                Some(meaning) => refusal_report(meaning, None, report),
+                Some(meaning) => refusal_report(meaning, step, None, report),
                 None => report(502, "upstream_error", Some("upstream_error")),
             },
             Failure::Ended { how: "timed_out" | "expired", .. } => {
@@ -420,6 +420,7 @@ fn status_report(
 /// Maps what LangFast means by a refusal to a report for the client.
 fn refusal_report(
     meaning: Meaning,
+    step: Step,
     retry_after: Option<u64>,
     report: impl Fn(u16, &'static str, Option<&'static str>) -> ErrorReport,
 ) -> ErrorReport {
@@ -427,11 +428,14 @@ fn refusal_report(
         should_retry: Some(false),
         ..report(status, kind, Some(code))
     };
-    // Nothing was started.
-    let soon = |status, kind, code| ErrorReport {
-        retry_after: Some(retry_after.unwrap_or(1).max(1)),
-        should_retry: None,
-        ..report(status, kind, Some(code))
+    let soon = |status, kind, code| match step {
+        // The run was started, and LangFast has counted it.
+        Step::Run => never(status, kind, code),
+        _ => ErrorReport {
+            retry_after: Some(retry_after.unwrap_or(1).max(1)),
+            should_retry: None,
+            ..report(status, kind, Some(code))
+        },
     };
     match meaning {
         Meaning::PublicKey => never(503, "server_error", "upstream_key_refused"),
@@ -662,6 +666,18 @@ mod tests {
         }
         let other = refused("boom");
         assert_eq!((other.to_string(), other.remedy()), (other.headline(), None));
+    }
+
+    #[test]
+    fn a_run_that_was_refused_by_its_rate_is_not_started_again_by_a_client() {
+        let words = "Rate limit reached for gpt-4o";
+        let retry = |error: Error| {
+            let report = error.report();
+            (report.status, report.should_retry, report.retry_after)
+        };
+        assert_eq!(retry(refused(words)), (429, Some(false), None));
+        let not_started = Error::upstream(Step::StartRun, Failure::Refused(words.to_owned()));
+        assert_eq!(retry(not_started), (429, None, Some(1)));
     }
 
     #[test]

@@ -2,11 +2,15 @@
 //! second time, and what `/readyz` and the doctor say of it.
 
 use crate::simulator::{Fault, Simulator, Step};
-use crate::support::{Directory, Program, Response, Start, start, user};
+use crate::support::stepped::{SILENT, Stepped};
+use crate::support::{Directory, Program, Response, Start, start, start_stepped, user};
 use serde_json::{Value, json};
 
 /// LangFast's new public key.
 const NEW_KEY: &str = "sb_publishable_0123456789abcdef";
+
+/// A model's words about a parameter.
+const REFUSAL: &str = "Unsupported parameter: 'temperature' is not supported with this model.";
 
 fn message(response: &Response) -> String {
     response.error()["message"].as_str().unwrap().to_owned()
@@ -650,6 +654,24 @@ fn what_is_left_out_when_the_head_is_sent_already_is_in_the_log() {
     assert!(response.text().contains("two") && response.text().ends_with("data: [DONE]\n\n"));
     assert_eq!((ignored(&response), simulator.stats().runs), (None, 3));
     program.wait_for_log("too late for x-langfast2api-ignored: top_p");
+}
+
+#[test]
+fn a_second_try_that_cannot_be_started_is_not_for_clients_to_repeat() {
+    for stream in [false, true] {
+        let (simulator, program) = start_stepped();
+        let mut fields = user(SILENT);
+        fields
+            .as_object_mut()
+            .unwrap()
+            .extend([("temperature".to_owned(), json!(0.2)), ("stream".to_owned(), json!(stream))]);
+        let mut connection = program.chat_connection(fields);
+        let run = Stepped::nth(&simulator, 1);
+        simulator.fault(Step::Run, Fault::status(429).header("retry-after", "7"));
+        run.emits(json!({"status": "failed", "error": REFUSAL}));
+        let response = connection.response();
+        assert_eq!(told(&response), (429, json!("rate_limit_exceeded"), Some("false")));
+    }
 }
 
 #[test]
