@@ -497,10 +497,13 @@ impl Reply {
                 // Nothing can be written yet; the front has its own way to find out whether the client
                 // has gone.
                 ChoiceNews::HalfClosed => {}
-                // A run that another one takes the place of has begun nothing.
+                // A run that another one takes the place of has begun nothing, and tokens that are counted may
+                // be a failed run's.
                 ChoiceNews::Choice(
                     at,
-                    event @ (ChoiceEvent::Failed(_) | ChoiceEvent::Restarted(_)),
+                    event @ (ChoiceEvent::Failed(_)
+                    | ChoiceEvent::Restarted(_)
+                    | ChoiceEvent::Usage(_)),
                 ) => {
                     self.read(at, event, &mut Vec::new())?;
                 }

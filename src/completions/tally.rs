@@ -70,11 +70,12 @@ impl Tally {
     }
 
     /// Notes that a further run of a choice has been started: the one that was prepared, or one that takes
-    /// the place of a run that has failed before any text, and counts as that one does.
+    /// the place of a run that has failed before any text, and counts instead of that one.
     pub fn begin_further(&mut self, at: usize) {
         let choice = &mut self.choices[at];
-        if let Some(estimate) = choice.prepared.take() {
-            choice.second = Some(PromptTokens::of(estimate));
+        match choice.prepared.take() {
+            Some(estimate) => choice.second = Some(PromptTokens::of(estimate)),
+            None => choice.runs[usize::from(choice.second.is_some())] = ReportedUsage::default(),
         }
     }
 
@@ -133,6 +134,14 @@ mod tests {
         tally.note(0, &reported(100, 40));
         tally.note(2, &ReportedUsage { completion_tokens: Some(7), ..ReportedUsage::default() });
         assert_eq!(counts(&tally, &estimates), (120, 97));
+    }
+
+    #[test]
+    fn what_a_failed_run_has_reported_does_not_count_for_the_one_in_its_place() {
+        let mut tally = Tally::new([(10, 1)]);
+        tally.note(0, &reported(11, 3));
+        tally.begin_further(0);
+        assert_eq!(counts(&tally, &[[4, 0]]), (11, 4));
     }
 
     #[test]

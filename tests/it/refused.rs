@@ -675,6 +675,28 @@ fn a_second_try_that_cannot_be_started_is_not_for_clients_to_repeat() {
 }
 
 #[test]
+fn what_a_failing_event_tells_of_tokens_begins_no_stream_and_is_not_the_next_runs() {
+    let usage = json!({"prompt_tokens": 70, "completion_tokens": 30});
+    let (simulator, program) = start_stepped();
+    let ask = |run: usize, error: &str, stream: bool| {
+        let mut fields = user(SILENT);
+        fields["temperature"] = json!(0.2);
+        fields["stream"] = json!(stream);
+        let connection = program.chat_connection(fields);
+        let run = Stepped::nth(&simulator, run);
+        run.emits(json!({"status": "failed", "error": error, "usage": usage}));
+        connection
+    };
+    let response = ask(1, "The model `x` does not exist", true).response();
+    assert_eq!(told(&response), (404, json!("model_not_found"), Some("false")));
+
+    let mut connection = ask(2, REFUSAL, false);
+    Stepped::nth(&simulator, 3).ends("one");
+    let usage = &connection.response().json()["usage"];
+    assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&json!(70), &json!(1)));
+}
+
+#[test]
 fn a_client_that_leaves_during_the_second_try_is_noticed() {
     let (simulator, program) = start();
     let fields = refusing("temperature", "first=300", json!({"temperature": 0.2, "stream": true}));
