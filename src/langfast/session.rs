@@ -24,6 +24,7 @@ use super::spare::Spare;
 use super::store::{LockError, Locked, Saved, SavedSession, Store};
 use super::unwanted::{Unwanted, wanted_always};
 use crate::config::{Account, SetToken};
+use crate::error::meaning::Meaning;
 use crate::error::{Error, Failure, Step};
 
 /// Most anonymous sign-ups in an hour.
@@ -630,6 +631,7 @@ fn needs_operator(how: impl Into<String>) -> Error {
 /// Whether a sign-up certainly created no user: it did not arrive, or was refused.
 fn is_refusal(error: &Error) -> bool {
     match error {
+        _ if error.meaning() == Some(Meaning::ProjectRestricted) => true,
         Error::Upstream { failure: Failure::Unreachable(_), .. } => true,
         Error::Upstream { failure: Failure::Status { status, .. }, .. } => *status < 500,
         _ => false,

@@ -443,6 +443,17 @@ fn a_sign_up_that_made_no_user_is_taken_off_the_count_wherever_that_is() {
     assert_eq!(program.ask("hello").content(), "hello");
 }
 
+#[test]
+fn a_project_that_is_paused_makes_no_user_and_is_told_however_often_somebody_asks() {
+    let simulator = Simulator::start();
+    simulator.fault(Step::SignUp, Fault::status(540).times(5));
+    let program = Start::new(&simulator.url()).start();
+    for _ in 0..5 {
+        assert!(program.ask("hello").text().contains("restricted by its host"));
+    }
+    assert_eq!(program.ask("hello").content(), "hello");
+}
+
 /// Removes the empty files that a server in front of this simulator has left in places of the system's.
 struct LocksOf(String);
 
