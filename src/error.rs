@@ -448,6 +448,9 @@ fn refusal_report(
         Meaning::FunctionIdle => report(504, "server_error", Some("timeout")),
         Meaning::NoFunction => never(502, "upstream_error", "upstream_error"),
         Meaning::ContextLength => never(400, "invalid_request_error", "context_length_exceeded"),
+        Meaning::AnswerLimit => {
+            ErrorReport { should_retry: Some(false), ..report(400, "invalid_request_error", None) }
+        }
         Meaning::Parameter => never(400, "invalid_request_error", "unsupported_parameter"),
         Meaning::Value => never(400, "invalid_request_error", "unsupported_value"),
         Meaning::NoSuchModel => never(404, "invalid_request_error", "model_not_found"),
@@ -666,6 +669,16 @@ mod tests {
         }
         let other = refused("boom");
         assert_eq!((other.to_string(), other.remedy()), (other.headline(), None));
+    }
+
+    #[test]
+    fn an_answer_without_tokens_left_is_the_requests_error_and_no_quota() {
+        let error = refused(
+            "Could not finish the message because max_tokens or model output limit was reached.",
+        );
+        let report = error.report();
+        assert_eq!((report.status, report.code, report.should_retry), (400, None, Some(false)));
+        assert_eq!(error.remedy(), None);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub enum Meaning {
     FunctionIdle,
     /// The messages are too long for the model.
     ContextLength,
+    /// The model has spent all tokens that an answer may have before it began to answer.
+    AnswerLimit,
     /// The model does not take a parameter.
     Parameter,
     /// The model does not take a parameter's value.
@@ -137,6 +139,9 @@ impl Said<'_> {
         let is_login = matches!(self.status, None | Some(401 | 403)) && words.ask_for_login();
         Some(if is_refusal && words.speak_of_context() {
             Meaning::ContextLength
+        } else if is_refusal && words.have(&["output limit was reached"]) {
+            // OpenAI's words, of a model that reasons.
+            Meaning::AnswerLimit
         } else if words.refuse_parameter() {
             Meaning::Parameter
         } else if words.refuse_value() {
@@ -190,8 +195,6 @@ impl Words<'_> {
             || self.have(&["invalid value: '"]) && self.have(&["supported values"])
             || self.have(&["' does not support "]) && self.have(&["with this model"])
             || self.have(&["supports at most"]) && self.have(&["completion tokens"])
-            // OpenAI's, of a reasoning model that has spent all that an answer may have on its thoughts.
-            || self.have(&["output limit was reached"])
     }
 
     fn speak_of_rate(&self) -> bool {
@@ -380,7 +383,7 @@ mod tests {
             (
                 "Could not finish the message because max_tokens or model output limit was reached. Please \
                  try again with higher max_tokens.",
-                Some(Meaning::Value),
+                Some(Meaning::AnswerLimit),
             ),
             ("The model is currently not available, try again later", None),
             ("The model produced invalid content", None),

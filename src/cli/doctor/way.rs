@@ -275,7 +275,8 @@ fn try_run(
 ) -> Result<(Duration, usize), Error> {
     let prompt = Prompt {
         messages: vec![Message { role: Role::User, content: "Say ok.".into() }],
-        sampling: Sampling { max_completion_tokens: Some(16), ..Sampling::default() },
+        // Without a limit of tokens: a model that reasons would fail by a small one.
+        sampling: Sampling::default(),
     };
     let (meta, _) = prompt_meta(&prompt, model, &Refused::default())?;
     let began = Instant::now();
