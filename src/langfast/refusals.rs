@@ -19,6 +19,9 @@ const MOST_MODELS: usize = 256;
 /// Most facts about one model: all parameters, and some values of those that take words.
 const MOST_FACTS: usize = 32;
 
+/// Longest value that is remembered, in bytes: no model takes a longer word, and clients may send megabytes.
+const LONGEST_WORD: usize = 64;
+
 /// What a run may do without, so that a model's refusal of it can be got round. `messages` and `model` are
 /// not among them; `response_format` counts only where it asks for text, which is what comes without it.
 const DISPENSABLE: [&str; 9] = [
@@ -163,7 +166,9 @@ impl Sent {
         }
         let named = quoted(words).next()?;
         match self.parameter(named) {
-            Some((name, Value::String(word))) => Some(Fact::Word(name, word.clone())),
+            Some((name, Value::String(word))) => {
+                (word.len() <= LONGEST_WORD).then(|| Fact::Word(name, word.clone()))
+            }
             Some((name, _)) => Some(Fact::Parameter(name)),
             None => self.role_in(named).or_else(|| {
                 // Only the value is named.
@@ -399,6 +404,10 @@ mod tests {
             refusals.learn(&model.to_string(), &words, &everything());
             assert!(refusals.0.lock().unwrap().len() <= MOST_MODELS);
         }
+        let long = Sent::of(&json!({"reasoning_effort": "x".repeat(LONGEST_WORD + 1)}));
+        let of_value =
+            said("Unsupported value: 'reasoning_effort' does not support 'x…' with this model");
+        assert!(!refusals.learn("m", &of_value, &long), "nobody means such a word");
         for effort in 0..1_000 {
             let sent = Sent::of(&json!({"reasoning_effort": effort.to_string()}));
             let words = format!(
