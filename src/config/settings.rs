@@ -108,9 +108,10 @@ pub struct AnswerSettings {
     #[arg(long, default_value = "refuse", value_name = "WHAT", value_enum)]
     pub images: Images,
 
-    /// What to do when the model itself refuses a parameter that its record lists: retry runs the request
-    /// once more without it, which costs another request of your quota, names it in the answer's header,
-    /// and leaves it out from then on; error passes the refusal on, as --strict always does.
+    /// What to do when the model itself refuses a parameter that was sent: retry runs the request again
+    /// without it, at most twice, which costs another request of your quota each time, names it in the
+    /// answer's header, and leaves it out from then on; error passes the refusal on, as --strict always
+    /// does.
     #[arg(long, default_value = "retry", value_name = "WHAT", value_enum)]
     pub refused_parameters: RefusedParameters,
 
@@ -129,7 +130,7 @@ pub struct AnswerSettings {
 /// What becomes of a request with a parameter that the model refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum RefusedParameters {
-    /// It is run once more without.
+    /// It is run again without.
     #[default]
     Retry,
     /// It fails.
