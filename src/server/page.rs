@@ -56,7 +56,7 @@ pub fn status(vitals: &Vitals, langfast: &LangFast) -> String {
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": vitals.uptime().as_secs(),
         "session": session,
-        // Why the last sign-in failed, if it did: requests would fail the same way.
+        // Requests would fail the same way.
         "problem": langfast.failure().map(|error| error.to_string()),
         "socket": if langfast.runner().is_connected() { "connected" } else { "closed" },
         "under_way": vitals.under_way(),
