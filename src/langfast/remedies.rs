@@ -110,6 +110,12 @@ pub fn is_dead_session(error: &Error) -> bool {
     )
 }
 
+/// Whether Auth has refused a sign-in for what only a person can mend, with whatever status: it has done
+/// nothing then.
+pub fn needs_person(error: &Error) -> bool {
+    trouble(error).is_some()
+}
+
 /// Says what to do about a sign-in with `credentials` that LangFast has refused; `None` if no operator
 /// can do anything. `set` is the refresh token in the settings.
 pub fn remedy(

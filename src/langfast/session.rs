@@ -18,7 +18,7 @@ pub use super::grant::Grant;
 use super::grant::{MARGIN, lifetime, unix_now};
 use super::identity::{Outlook, SignInPlan, cannot, outlook};
 use super::refused_sign_ins::RefusedSignIns;
-use super::remedies::{self, BrowserPlace, is_dead_session};
+use super::remedies::{self, BrowserPlace, is_dead_session, needs_person};
 use super::renewals::{Obtained, Renewals, hold_off};
 use super::spare::Spare;
 use super::store::{LockError, Locked, Saved, SavedSession, Store};
@@ -631,6 +631,7 @@ fn needs_operator(how: impl Into<String>) -> Error {
 /// Whether a sign-up certainly created no user: it did not arrive, or was refused.
 fn is_refusal(error: &Error) -> bool {
     match error {
+        _ if needs_person(error) => true,
         _ if error.meaning() == Some(Meaning::ProjectRestricted) => true,
         Error::Upstream { failure: Failure::Unreachable(_), .. } => true,
         Error::Upstream { failure: Failure::Status { status, .. }, .. } => *status < 500,

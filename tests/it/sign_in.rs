@@ -454,6 +454,18 @@ fn a_project_that_is_paused_makes_no_user_and_is_told_however_often_somebody_ask
     assert_eq!(program.ask("hello").content(), "hello");
 }
 
+#[test]
+fn a_captcha_that_auth_could_not_check_makes_no_user_and_is_told_after_each_restart() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let body = json!({"code": 500, "msg": "captcha verification process failed"}).to_string();
+    simulator.fault(Step::SignUp, Fault::status(500).body(&body).times(100));
+    for _ in 0..5 {
+        let program = Start::new(&simulator.url()).state_dir(directory.path()).start();
+        let message = refusal(&program);
+        assert!(message.contains("captcha"), "{message}");
+    }
+}
+
 /// Removes the empty files that a server in front of this simulator has left in places of the system's.
 struct LocksOf(String);
 
