@@ -300,7 +300,7 @@ mod tests {
         for day in ["2027-01-14", "2099-01-01"] {
             let warnings = today(&built_in(&[]), day);
             assert_eq!(warnings[0].what, all_gone);
-            assert!(warnings.len() == 1 && warnings[0].advice.contains("--models"));
+            assert!(warnings.len() == 1 && warnings[0].advice.contains("models --import"));
             for set in ["fast=gpt-6-luna", "*=gpt-6-luna"] {
                 assert!(today(&built_in(&[set]), day).is_empty(), "it is seen to already");
             }

@@ -365,7 +365,9 @@ mod tests {
             "headers": [["x-new", ""]], "body": {"code": "new", "message": "new"}}});
         let ended = event("execution:chunk", json!({"executionId": "j", "error": "new"}));
         let lines = [refused, started(), event("run:text", json!({"jobId": "j"})), ended];
-        assert_eq!(of_form(&lines), ["event `run:text` is not known"]);
+        let expected =
+            ["event `run:text` is not known", "field `jobId` in `run:text` is not known"];
+        assert_eq!(of_form(&lines), expected);
         assert!(find(&lines).len() > 4);
     }
 
