@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::chat::Role;
 use crate::chat::models::Model;
-use crate::error::Error;
 use crate::error::meaning::Meaning;
+use crate::error::{Error, clean};
 
 /// Most models of which something is remembered. Whoever asks for more names makes it forget.
 const MOST_MODELS: usize = 256;
@@ -221,7 +221,8 @@ impl Refusals {
         }
         let Refused(known) = by_model.entry(model.to_owned()).or_default();
         for fact in facts.into_iter().filter(|fact| !known.contains(fact)).collect::<Vec<_>>() {
-            log::info!("{model} refuses {fact}, which is left out from now on");
+            // A client may have put its key in the place of a name.
+            log::info!("{} refuses {fact}, which is left out from now on", clean(model));
             if known.len() >= MOST_FACTS {
                 known.clear();
             }

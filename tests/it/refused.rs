@@ -465,6 +465,15 @@ fn a_parameter_that_the_model_refuses_is_left_out_of_a_second_run_and_then_of_al
 }
 
 #[test]
+fn a_key_in_the_place_of_a_models_name_does_not_reach_the_log() {
+    let (_simulator, program) = start();
+    let limit = json!({"model": "eyJhbGciOiJIUzI1NiJ9.x", "max_completion_tokens": 9});
+    assert_eq!(program.chat(refusing("max_completion_tokens", "", limit)).status, 200);
+    let log = program.stop();
+    assert!(log.contains("refuses max_completion_tokens") && !log.contains("eyJ"), "{log}");
+}
+
+#[test]
 fn a_stream_of_a_second_run_is_whole_and_counted_once() {
     let (_simulator, program) = start();
     let fields =
