@@ -256,6 +256,10 @@ impl Error {
             Error::Upstream { failure: Failure::NeedsOperator(words), .. } => {
                 words.split_once(". ").map(|(_, remedy)| remedy)
             }
+            Error::Upstream { failure: Failure::Malformed(_), .. } => Some(
+                "LangFast may have changed: look for a newer version of langfast2api; `langfast2api doctor \
+                 --run --capture FILE` records what it says",
+            ),
             _ => self.meaning().and_then(remedy_of),
         }
     }

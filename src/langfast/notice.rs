@@ -18,6 +18,8 @@ pub struct Notice<'a> {
     pub maybe_ids: Vec<String>,
     /// Raw JSON of the text, quotes included, and where it was found.
     content: Option<(Place, &'a RawValue)>,
+    /// Whether a field of a text is there, and empty or null.
+    has_no_text: bool,
     /// The run's state.
     pub outcome: RunStatus,
     /// The tokens that the event reports.
@@ -90,6 +92,11 @@ impl<'a> Notice<'a> {
         self.content.map(|(place, raw)| (place, &raw.get()[1..raw.get().len() - 1]))
     }
 
+    /// Whether it says what the text is, be it that there is none.
+    pub fn tells_of_text(&self) -> bool {
+        self.content.is_some() || self.has_no_text
+    }
+
     /// The ids of the event, the named ones first.
     pub fn all_ids(&self) -> impl Iterator<Item = &String> {
         self.ids.iter().chain(&self.maybe_ids)
@@ -117,6 +124,7 @@ impl<'a> Notice<'a> {
         }
         if !self.has_text() {
             self.content = found.text.or(self.content);
+            self.has_no_text = found.has_no_text;
         }
         let is_open = matches!(self.outcome, RunStatus::InProgress | RunStatus::MaybeEnding(_));
         if is_open && !(self.ids.is_empty() && self.maybe_ids.is_empty()) {
@@ -158,6 +166,7 @@ impl<'a> Payload<'a> {
             ids: ids.into_iter().filter_map(text).collect(),
             maybe_ids: Vec::new(),
             content: content.map(|raw| (Place::Content, raw)),
+            has_no_text: false,
             outcome: self.end().outcome(name),
             usage: None,
             is_of_batch: false,

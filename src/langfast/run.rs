@@ -70,6 +70,8 @@ pub struct Progress {
     has_gap: bool,
     /// Whether any event has come.
     begun: bool,
+    /// Whether any has told of a text, be it an empty one.
+    is_text_told: bool,
     /// The reason, if the run has said that it is done, but its last text may follow.
     ending: Option<FinishReason>,
     /// Whether it has certainly said so.
@@ -92,6 +94,7 @@ impl Progress {
             manners,
             has_gap: false,
             begun: false,
+            is_text_told: false,
             ending: None,
             is_surely_ending: false,
             ended: false,
@@ -142,6 +145,7 @@ impl Progress {
             return Vec::new();
         }
         self.begun = true;
+        self.is_text_told |= notice.tells_of_text();
         let delta = self.take_text(packet, notice);
         if let Some(failed) = self.over_limit() {
             return vec![failed];
@@ -254,8 +258,13 @@ impl Progress {
         }
     }
 
-    /// The end of a run that is done: a failure if pieces of its text are missing.
+    /// The end of a run that is done: a failure if pieces of its text are missing, or if no event has told
+    /// of a text and nothing explains that, for then it is likely under a name that is not known.
     fn finished(&self, reason: FinishReason) -> RunEvent {
+        if !self.is_text_told && reason == FinishReason::Stop {
+            let why = "the run is done, and no event of it had a text under a name that is known";
+            return failed(Failure::Malformed(why.to_owned()));
+        }
         if self.texts.as_ref().is_some_and(Texts::is_lost) {
             let why = "pieces of the text were sent while the socket was cut";
             return failed(Failure::Broken(why.to_owned()));
@@ -355,6 +364,22 @@ mod tests {
         ] {
             assert_eq!(play(&[("execution:chunk", payload)]), [RunEvent::Alive], "{payload}");
         }
+    }
+
+    #[test]
+    fn a_run_that_is_done_and_never_told_of_a_text_is_a_failure_and_an_empty_one_is_not() {
+        let end = |fields: &str| {
+            let payload = format!(r#"{{"executionId":"j","status":"completed",{fields}}}"#);
+            let one = (r#"{"executionId":"j","status":"in_progress"}"#, &*payload);
+            play(&[("execution:chunk", one.0), ("execution:chunk", one.1)]).pop().unwrap()
+        };
+        let unknown = end(r#""finish_reason":"stop","words":"one two""#);
+        assert!(matches!(&unknown, RunEvent::Failed(e) if e.cause() == "malformed"), "{unknown:?}");
+        for empty in [r#""content":"""#, r#""content":null"#, r#""text":"""#] {
+            assert_eq!(end(empty), STOP, "{empty}");
+        }
+        let cut = RunEvent::Finished { reason: FinishReason::Length, revised: None };
+        assert_eq!(end(r#""finish_reason":"length""#), cut);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Found<'a> {
     pub maybe_ids: Vec<String>,
     /// A text: raw JSON, quotes included.
     pub text: Option<(Place, &'a RawValue)>,
+    /// Whether there is a field of a text that is empty or null.
+    pub has_no_text: bool,
     /// What tells of the run's end.
     pub end: EndFields<'a>,
 }
@@ -107,6 +109,9 @@ impl<'a> Found<'a> {
             self.note_end(name, value, level);
         }
         if of_answer && self.text.is_none() {
+            let is_none = |value: &RawValue| matches!(value.get(), "\"\"" | "null");
+            let is_said = |name: &&str| named(name).is_some_and(|(_, value)| is_none(value));
+            self.has_no_text |= TEXTS.iter().any(is_said);
             let is_text = |value: &&RawValue| value.get().starts_with('"') && value.get() != "\"\"";
             let named = |wanted: &&str| named(wanted).filter(|(_, value)| is_text(value));
             self.text = TEXTS.iter().find_map(named).map(|(name, value)| {

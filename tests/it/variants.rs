@@ -4,7 +4,7 @@
 use crate::simulator::{Fault, Simulator, Step};
 use crate::support::stepped::{SILENT, Stepped};
 use crate::support::{
-    Connection, Program, Response, Start, start_stepped, streamed, user, wait_until,
+    Connection, Program, Response, Start, start, start_stepped, streamed, user, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -101,6 +101,22 @@ fn a_change_while_the_program_runs_is_noticed_with_the_first_run() {
     ] {
         is_answered(&program, form);
     }
+}
+
+#[test]
+fn a_text_under_a_name_that_is_not_known_is_an_error_and_no_empty_answer() {
+    let (_simulator, program) = start();
+    for form in ["field=words", "event=job:words field=words"] {
+        let content = format!("/sim {form}");
+        let whole = program.ask(&content);
+        assert_eq!(whole.status, 502, "{form}: {}", whole.text());
+        assert_eq!(whole.header("x-should-retry"), Some("false"));
+        let message = whole.error()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("doctor --run") && message.contains("newer version"), "{message}");
+        let stream = program.ask_stream(&content);
+        assert!(stream.text().contains("upstream_error") && !stream.is_done(), "{}", stream.text());
+    }
+    assert_eq!(program.ask("/sim say=").content(), "", "that one is empty");
 }
 
 #[test]

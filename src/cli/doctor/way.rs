@@ -163,7 +163,8 @@ fn advice(error: &Error) -> Option<&'static str> {
         );
     }
     Some(match failure {
-        Failure::NeedsOperator(_) => return None,
+        // They have a remedy.
+        Failure::NeedsOperator(_) | Failure::Malformed(_) => return None,
         Failure::HoldOff { .. } => {
             "Do what it says, or wait as long; your own account (`langfast2api login`) needs no sign-ups"
         }
@@ -186,7 +187,7 @@ fn advice(error: &Error) -> Option<&'static str> {
         }
         Failure::Ended { .. } => "Try again; if it stays so, try another model",
         Failure::Refused(_) if *step == Step::Run => "The words are LangFast's or the model's own",
-        Failure::Status { .. } | Failure::Malformed(_) | Failure::Refused(_) => {
+        Failure::Status { .. } | Failure::Refused(_) => {
             "LangFast may have changed: look for a newer version of langfast2api"
         }
         Failure::OverLimit(_) | Failure::Revised => return None,
@@ -252,6 +253,8 @@ fn socket(langfast: &LangFast) -> Outcome {
 /// Has the model say a word.
 fn run(settings: &Settings, langfast: &LangFast, model: &Model) -> Outcome {
     match try_run(settings, langfast, model) {
+        Ok((_, 0)) => Outcome::warning(format_args!("{}: it has answered nothing", model.slug))
+            .advise("Ask it something yourself; if answers stay empty, take another model"),
         Ok((first, pieces)) => Outcome::ok(format_args!(
             "{}: first event after {:.1} ms, {pieces} pieces of text",
             model.slug,
