@@ -15,6 +15,16 @@ const RANDOM: usize = 8;
 /// What stands in place of them in the name of a trial.
 const TRIAL: &str = "trial000";
 
+/// What to do where something in the state directory cannot be written, in a sentence without its full stop.
+pub fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "Make room there"
+        }
+        _ => "Make it writable, or name another directory (LANGFAST2API_STATE_DIR)",
+    }
+}
+
 /// Replaces the content of `path`, whose directory exists; when this returns it is on disk. Whatever
 /// stood at `path`, a link too, is replaced by a file of this mode.
 ///

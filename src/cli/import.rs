@@ -32,7 +32,9 @@ pub fn import(source: &ModelSource, from: &Path, command: &ModelsCommand) -> Res
     let (before, what_before) = source.before_import();
     let Plan { json, changes } = plan(found, &before, command.merge)?;
     source.parse(&json, "the new list")?;
-    write(path, &json).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    write(path, &json).map_err(|error| {
+        format!("{} cannot be written: {error}. {}", path.display(), files::advice(&error))
+    })?;
     if let Some((setting, other)) = source.set_instead() {
         let other = other.display();
         eprintln!(

@@ -26,6 +26,7 @@ use super::unwanted::{Unwanted, wanted_always};
 use crate::config::{Account, SetToken};
 use crate::error::meaning::Meaning;
 use crate::error::{Error, Failure, Step};
+use crate::files;
 
 /// Most anonymous sign-ups in an hour.
 const SIGN_UPS_AN_HOUR: usize = 3;
@@ -203,22 +204,24 @@ impl Session {
         self.account.login.is_none() && self.account.refresh_token.is_none()
     }
 
-    /// The file in which anonymous sign-ups are counted.
+    /// The file in which anonymous sign-ups are counted; and, if it is not the session's, why that cannot
+    /// be written, and what to do.
     ///
     /// # Errors
     /// There is none, so that nobody is signed up; says why.
-    pub fn sign_ups_counted_in(&self) -> Result<PathBuf, String> {
+    pub fn sign_ups_counted_in(&self) -> Result<(PathBuf, Option<String>), String> {
+        let own = || (self.path(), None);
         let why = match self.store.lock(Duration::ZERO) {
-            Err(LockError::Held { .. }) => return Ok(self.path()),
+            Err(LockError::Held { .. }) => return Ok(own()),
             Err(error) => cannot_lock(&error),
             Ok(lock) => match self.store.load().and_then(|saved| self.store.prove(&saved, &lock)) {
-                Ok(()) => return Ok(self.path()),
+                Ok(()) => return Ok(own()),
                 Err(error) => self.cannot_keep(&error),
             },
         };
         match self.spare.open(Duration::ZERO) {
-            Ok(count) => Ok(count.path()),
-            Err(LockError::Held { path, .. }) => Ok(path),
+            Ok(count) => Ok((count.path(), Some(why))),
+            Err(LockError::Held { path, .. }) => Ok((path, Some(why))),
             Err(_) => Err(self.uncounted(&why)),
         }
     }
@@ -552,12 +555,7 @@ impl Session {
 
     /// Why the session file cannot be written, and what to do.
     fn cannot_keep(&self, error: &io::Error) -> String {
-        let advice = match error.kind() {
-            io::ErrorKind::StorageFull
-            | io::ErrorKind::QuotaExceeded
-            | io::ErrorKind::FileTooLarge => "Make room there",
-            _ => MAKE_WRITABLE,
-        };
+        let advice = files::advice(error);
         format!("{} cannot be written: {error}. {advice}", self.store.path().display())
     }
 }
@@ -580,12 +578,10 @@ fn with_one_more(counted: &[u64]) -> Result<Vec<u64>, Error> {
     Ok(recent)
 }
 
-const MAKE_WRITABLE: &str = "Make it writable, or name another directory (LANGFAST2API_STATE_DIR)";
-
 /// Why the lock cannot be taken, and what to do.
 fn cannot_lock(error: &LockError) -> String {
     match error {
-        LockError::Unwritable(..) => format!("{error}. {MAKE_WRITABLE}"),
+        LockError::Unwritable(_, why) => format!("{error}. {}", files::advice(why)),
         LockError::Held { .. } | LockError::Unusable(..) => error.to_string(),
     }
 }

@@ -106,16 +106,15 @@ fn state_directory(path: &Path) -> Outcome {
 
 /// Whether anonymous sign-ups are counted, and where.
 fn sign_ups(checked: &Checked) -> Outcome {
-    let session = checked.langfast.session();
-    match session.sign_ups_counted_in() {
-        Ok(path) if path.parent() == session.path().parent() => {
+    match checked.langfast.session().sign_ups_counted_in() {
+        Ok((path, None)) => {
             Outcome::ok(format_args!("anonymous ones are counted in {}", path.display()))
         }
-        Ok(path) => Outcome::warning(format_args!(
-            "anonymous ones are counted in {}, and no session is kept: the state directory cannot be written",
+        Ok((path, Some(why))) => Outcome::warning(format_args!(
+            "anonymous ones are counted in {}, and no session is kept",
             path.display()
         ))
-        .advise(SAME_USER),
+        .advise(why),
         Err(why) => Outcome::warning(why),
     }
 }

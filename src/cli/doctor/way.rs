@@ -225,7 +225,8 @@ fn sign_in(langfast: &LangFast) -> Outcome {
             let who = if grant.email.is_some() { "your account" } else { "an anonymous user" };
             let how = match outlook.change.is_none() && kept == Some(grant.who()) {
                 true => "the session that was kept",
-                false => "a new session, which is kept",
+                false if keeps_session(langfast) => "a new session, which is kept",
+                false => "a new session, which is not kept",
             };
             match outlook.warnings.join("; ") {
                 none if none.is_empty() => Outcome::ok(format_args!("as {who}, by {how}")),
@@ -238,9 +239,17 @@ fn sign_in(langfast: &LangFast) -> Outcome {
 fn prompt(langfast: &LangFast, model: &str) -> Outcome {
     match langfast.prepare_prompt(model) {
         Ok(true) => Outcome::ok("the one that was kept"),
-        Ok(false) => Outcome::ok("a new one, which is kept"),
+        Ok(false) if keeps_session(langfast) => Outcome::ok("a new one, which is kept"),
+        Ok(false) => Outcome::ok("a new one, which is not kept"),
         Err(error) => failed(&error),
     }
+}
+
+/// Whether the session that is used now, with its prompt, is in the session file.
+fn keeps_session(langfast: &LangFast) -> bool {
+    let session = langfast.session();
+    let now = session.present().map(|grant| grant.who());
+    now.is_some() && session.kept().ok().flatten().map(|(who, _)| who) == now
 }
 
 fn socket(langfast: &LangFast) -> Outcome {
