@@ -230,6 +230,13 @@ fn what_is_no_list_is_refused_in_words_and_nothing_is_written() {
         ("curl 'https://x' -H 'authorization: Bearer eyJabc'", 1, "`Copy as cURL`"),
         ("<!doctype html>", 1, "web page"),
         (&TWO[..300], 1, "ends too early"),
+        // Cut off within a text, with the Enter of whoever has pasted it.
+        ("[{\"slug\": \"gpt\n", 1, "Only a part has arrived"),
+        (
+            "{\"object\": \"list\"}",
+            1,
+            "an object: it has `object`, and no `slug` and no `parameters`",
+        ),
         (
             "[{\"slug\": \"a\", \"parameters\": {}},\n{\"slug\": 7}]",
             1,
@@ -276,6 +283,7 @@ fn a_directory_that_cannot_be_written_is_said_and_the_old_list_stays() {
     let (status, output, errors) = start.run();
     assert_eq!((status.code(), output.as_str()), (Some(1), ""));
     assert!(errors.contains("state/models.json cannot be written: "), "{errors}");
+    assert!(errors.contains("Make it writable, or name another directory"), "{errors}");
     assert_eq!(fs::read_to_string(place.kept()).unwrap(), "[{\"slug\": \"old\"}]");
 }
 

@@ -87,13 +87,15 @@ pub struct Changes {
 /// There are none, or one is malformed: where, why, and what to copy instead.
 pub fn find(bytes: &[u8]) -> Result<Found, String> {
     let text = copied::decode(bytes)?;
-    if let Some(else_) = copied::something_else(&text) {
+    // The Enter behind what was pasted would be a character in a text that is cut off.
+    let text = text.trim_end();
+    if let Some(else_) = copied::something_else(text) {
         return Err(else_);
     }
-    let found = match recording::answers(&text) {
+    let found = match recording::answers(text) {
         Some(answers) => in_recording(answers?)?,
         None if text.len() > LIST_LIMIT => return Err(too_long(text.len())),
-        None => in_answer(&text)?,
+        None => in_answer(text)?,
     };
     if found.rows.is_empty() {
         return Err(format!(

@@ -140,13 +140,13 @@ pub fn no_rows(json: &str) -> String {
                      sign in there, and copy the answer of the new request"
                 );
             }
-            None => fields_say("It is an object", &fields),
+            None => fields_say("It is an object", "it has", &fields),
         },
         Ok(Value::Array(members)) if members.is_empty() => {
             "The list is empty: to this request LangFast shows no model".to_owned()
         }
         Ok(Value::Array(members)) => match members.iter().find_map(Value::as_object) {
-            Some(fields) => fields_say("Its rows are those of another list", fields),
+            Some(fields) => fields_say("Its rows are those of another list", "they have", fields),
             None => "It is a list, but not of rows".to_owned(),
         },
         _ => "It is JSON, but no list of rows".to_owned(),
@@ -169,7 +169,7 @@ fn error_in(fields: &Map<String, Value>) -> Option<String> {
 }
 
 /// The fields that were found, and what they lack.
-fn fields_say(what: &str, fields: &Map<String, Value>) -> String {
+fn fields_say(what: &str, has: &str, fields: &Map<String, Value>) -> String {
     const SHOWN: usize = 8;
     let mut names: Vec<String> =
         fields.keys().take(SHOWN).map(|name| format!("`{}`", shown(name))).collect();
@@ -180,8 +180,6 @@ fn fields_say(what: &str, fields: &Map<String, Value>) -> String {
     let lacking: Vec<String> = lacking.map(|name| format!("`{name}`")).collect();
     match names.is_empty() {
         true => format!("{what} without fields"),
-        false => {
-            format!("{what}: they have {}, and no {}", names.join(", "), lacking.join(" and no "))
-        }
+        false => format!("{what}: {has} {}, and no {}", names.join(", "), lacking.join(" and no ")),
     }
 }
