@@ -218,14 +218,21 @@ impl Models {
         let pairs: Vec<(&str, &str)> = aliases.map(pair).collect::<Result<_, _>>()?;
         for (asked, served) in &pairs {
             let bad = |why: &str| format!("`{asked}={served}`: {why}");
-            let is_alias = pairs.iter().any(|(other, _)| other == served);
+            // A name that stands for itself is listed, and no pattern means it.
+            let is_alias = pairs.iter().any(|(other, of)| other == served && other != of);
             let model = match self.by_name.get(*served) {
                 Some(at) => self.list[*at].clone(),
                 None if is_alias => return Err(bad("that is an alias too; name its model")),
                 None if self.unknown == Unknown::Try && stand_in::is_name(served) => {
                     Arc::new(self.guess(served, true))
                 }
-                None => return Err(bad("no such model is served")),
+                None if stand_in::is_name(served) => {
+                    return Err(bad(
+                        "no such model is served (`langfast2api models` lists those that are), and \
+                                    --unknown-models refuse tries no other",
+                    ));
+                }
+                None => return Err(bad("no such model is served: that is no name of a model")),
             };
             if !self.add_alias(asked, model) {
                 return Err(bad(&format!("`{asked}` stands in the list twice")));
@@ -494,6 +501,10 @@ mod tests {
         assert_eq!([label("gpt-6-mini"), label("nonsense")], [UNLISTED, UNLISTED]);
         for bad in ["fast=", "fast=gpt 6", "=gpt-6"] {
             assert!(aliases(&[bad]).is_err(), "{bad}");
+        }
+        let models = aliases(&["gpt-7=gpt-7", "fast=gpt-7", "*=gpt-6-luna"]).unwrap();
+        for (name, slug) in [("gpt-7", "gpt-7"), ("fast", "gpt-7"), ("gpt-8", "gpt-6-luna")] {
+            assert_eq!(models.serve(name).unwrap().slug, slug, "{name}");
         }
         let chain = aliases(&["a=b", "b=gpt-4o"]).unwrap_err().to_string();
         assert!(chain.contains("`a=b`: that is an alias too"), "{chain}");

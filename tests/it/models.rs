@@ -133,6 +133,10 @@ fn refused_names_are_told_the_ways_out() {
     let (status, _, log) = Start::new(&simulator.url()).args(aliases).run();
     assert_eq!(status.code(), Some(2));
     assert!(log.contains("`fast=gpt-6-mini`: no such model is served"), "{log}");
+    assert!(
+        log.contains("--unknown-models refuse") && log.contains("langfast2api models"),
+        "{log}"
+    );
 }
 
 #[test]
