@@ -206,19 +206,38 @@ impl Words<'_> {
             return false;
         }
         let is_reached = self.have(&["limit"]) && self.have(&["reached", "used up", "exhausted"]);
-        let spent = ["quota", "daily limit", "monthly limit", "out of credits", "requests left"];
+        let spent = [
+            "quota",
+            "daily limit",
+            "monthly limit",
+            "out of credits",
+            "out of requests",
+            "enough credits",
+            "requests left",
+        ];
+        let is_used = self.have(&["used all"]) && self.have(&["request", "credit"]);
         let bare = self.have(&["upgrade your plan"]) && !self.have(&["model"]);
-        is_reached || self.have(&spent) || bare
+        is_reached || is_used || self.have(&spent) || bare
     }
 
     fn ask_for_plan(&self) -> bool {
-        let names =
-            ["premium model", "pro model", "models are only available", "pro-only", "pro only"];
+        let names = [
+            "premium model",
+            "pro model",
+            "pro user",
+            "pro subscriber",
+            "models are only available",
+            "pro-only",
+            "pro only",
+        ];
         let asks = [
             "upgrade to",
             "upgrade your plan",
             "requires a",
             "require a",
+            "requires pro",
+            "requires premium",
+            "needs a",
             "available on",
             "available to",
             "available for",
@@ -236,6 +255,7 @@ impl Words<'_> {
             "a pro",
             "on pro",
             "for pro",
+            "requires pro",
             "subscribe",
         ];
         self.have(&names) || self.have(&asks) && self.have_word(&plans)
@@ -402,6 +422,10 @@ mod tests {
             "Upgrade to Pro to use this model",
             "gpt-5 is a premium model",
             "This model requires a Pro plan",
+            "Model requires Pro plan",
+            "o3 requires Pro",
+            "This model needs a paid plan",
+            "This model is for Pro users",
             "This model is only available to Pro users",
             "o3 is not included in your plan",
             "Upgrade your plan to use this model",
@@ -415,6 +439,9 @@ mod tests {
         for words in [
             "You have reached your daily limit of 50 requests. Upgrade to Pro",
             "Monthly limit reached. Upgrade your plan",
+            "You have used all of your 50 free requests today",
+            "You are out of requests. Upgrade to Pro",
+            "Not enough credits to run this model",
             "You've reached the limit for premium models",
             "Upgrade your plan",
             "You exceeded your current quota, please check your plan and billing details",
