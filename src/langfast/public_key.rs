@@ -9,8 +9,15 @@ use serde::Deserialize;
 /// # Errors
 /// In words that do not hold the key: it is none, or a secret one, which must never be used here.
 pub fn check(key: &str) -> Result<(), &'static str> {
-    if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("a key has letters, digits and signs only");
+    if key.is_empty() {
+        return Err("it is empty; leave the setting out for the key that is built in");
+    }
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    if !key.bytes().all(is_of_token) {
+        return Err(
+            "a key has letters, digits and a few signs only: give the value of the header alone, \
+                    without its name and without quotes",
+        );
     }
     if key.starts_with("sb_secret_") || role_of(key).is_some_and(|role| role == "service_role") {
         return Err(
@@ -51,8 +58,11 @@ mod tests {
         for key in ["sb_secret_abc", &service_role] {
             assert!(check(key).unwrap_err().contains("secret key"), "{key}");
         }
-        for key in ["two words", "line\nbreak", "é"] {
+        for key in
+            ["two words", "line\nbreak", "é", "'sb_publishable_abc'", "apikey:sb_publishable_abc"]
+        {
             assert!(check(key).unwrap_err().contains("letters"), "{key}");
         }
+        assert!(check("").unwrap_err().contains("empty"));
     }
 }

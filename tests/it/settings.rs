@@ -77,7 +77,7 @@ const BAD: [(&str, &str, &str); 34] = [
     ("runner_url", "no url", "not a URL"),
     ("runner_url", "https://x:99999", "ports are 1 to 65535"),
     ("origin", "langfa.st", "it must begin with https://"),
-    ("anon_key", "a key", "letters, digits and signs only"),
+    ("anon_key", "a key", "give the value of the header alone"),
     ("models", "/no/such/file", "No such file"),
     ("models", "/dev/null", "the file is empty; a list of records is expected"),
     ("model_aliases", "x=no such model", "no such model is served"),
