@@ -222,7 +222,7 @@ impl Refusals {
         let Refused(known) = by_model.entry(model.to_owned()).or_default();
         for fact in facts.into_iter().filter(|fact| !known.contains(fact)).collect::<Vec<_>>() {
             // A client may have put its key in the place of a name.
-            log::info!("{} refuses {fact}, which is left out from now on", clean(model));
+            log::info!("{} refuses {fact}: {} from now on", clean(model), fact.instead());
             if known.len() >= MOST_FACTS {
                 known.clear();
             }
@@ -233,6 +233,17 @@ impl Refusals {
 }
 
 /// For the log: names no value that a client has sent.
+impl Fact {
+    /// What later runs do about it.
+    fn instead(&self) -> &'static str {
+        match self {
+            Fact::Parameter(_) | Fact::Word(..) => "it is left out",
+            Fact::MoreTokens(_) => "no more are asked for",
+            Fact::Role(_) => "instructions go under another",
+        }
+    }
+}
+
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

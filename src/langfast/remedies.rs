@@ -144,9 +144,9 @@ pub fn remedy(
         }
         Trouble::ExpiredSession => format!("the session has expired. {log_in}"),
         Trouble::WrongPassword => format!(
-            "e-mail or password is wrong. Check LANGFAST2API_EMAIL and its password, or run \
-             `langfast2api login`. An account that is entered by way of Google or the like has no \
-             password: {recipe}"
+            "e-mail or password is wrong. Try `langfast2api login` again, or mend LANGFAST2API_EMAIL \
+             and its password if they are set. An account that is entered by way of Google or the like \
+             has no password: {recipe}"
         ),
         Trouble::NoPasswords => {
             format!("LangFast takes no passwords at present. Instead, {recipe}")
