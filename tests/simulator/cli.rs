@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::thread;
+use std::{process, thread};
 
 use clap::Parser;
 
@@ -58,7 +58,10 @@ fn start(arguments: &Arguments) -> Simulator {
         .ping_timeout(arguments.ping_timeout)
         .token_lifetime(arguments.token_lifetime);
     let builder = match &arguments.replay {
-        Some(capture) => builder.replay_in_time(capture),
+        Some(capture) => builder.replay_in_time(capture).unwrap_or_else(|why| {
+            eprintln!("{why}; `langfast2api doctor --run --capture FILE` records one");
+            process::exit(2)
+        }),
         None => builder,
     };
     let builder = if arguments.recovery { builder.recovery() } else { builder };

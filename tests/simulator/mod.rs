@@ -139,14 +139,14 @@ impl Builder {
     /// Plays a capture of `langfast2api doctor --capture` back, as fast as can be, instead of simulating
     /// anything. Panics when the file is no capture.
     pub fn replay(mut self, path: &Path) -> Self {
-        self.settings.replay = Some(Arc::new(Replay::read(path, false)));
+        self.settings.replay = Some(Arc::new(Replay::read(path, false).unwrap()));
         self
     }
 
-    /// The same at the speed at which the capture was recorded.
-    pub fn replay_in_time(mut self, path: &Path) -> Self {
-        self.settings.replay = Some(Arc::new(Replay::read(path, true)));
-        self
+    /// The same at the speed at which the capture was recorded. The error says why the file is no capture.
+    pub fn replay_in_time(mut self, path: &Path) -> Result<Self, String> {
+        self.settings.replay = Some(Arc::new(Replay::read(path, true)?));
+        Ok(self)
     }
 
     /// The address to listen on; 127.0.0.1 and a free port by default.

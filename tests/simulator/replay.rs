@@ -83,11 +83,11 @@ struct Playing {
 
 impl Replay {
     /// Reads a capture; with `in_time` it is played at the speed at which it was recorded, else as fast
-    /// as can be. Panics, and says why, if the file is none.
-    pub fn read(path: &Path, in_time: bool) -> Self {
-        let text = std::fs::read_to_string(path)
-            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Self::parse(&text, in_time).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
+    /// as can be. The error says why the file is none.
+    pub fn read(path: &Path, in_time: bool) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+        text.and_then(|text| Self::parse(&text, in_time))
+            .map_err(|why| format!("{}: {why}", path.display()))
     }
 
     fn parse(text: &str, in_time: bool) -> Result<Self, String> {
