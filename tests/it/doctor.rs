@@ -212,6 +212,9 @@ fn secrets_that_others_can_read_are_found() {
     let diagnosis = doctor(start(), &[]);
     assert_eq!(diagnosis.states("failed"), ["state directory", "session file", "API keys file"]);
     assert!(diagnosis.advice("API keys file").contains("chmod 600"));
+
+    let diagnosis = doctor(start().state_dir(&keys), &[]);
+    assert!(diagnosis.advice("state directory").contains("Name another"), "a file is in its place");
 }
 
 #[test]

@@ -87,6 +87,10 @@ fn state_directory(path: &Path) -> Outcome {
             Outcome::ok(format_args!("{shown} is made when it is needed"))
         }
         Err(error) => Outcome::failed(format_args!("{shown}: {error}")).advise(SAME_USER),
+        Ok(metadata) if !metadata.is_dir() => {
+            Outcome::failed(format_args!("{shown} is no directory: no session is kept"))
+                .advise("Name another one (LANGFAST2API_STATE_DIR)")
+        }
         Ok(metadata) if mode(&metadata) & WRITES_OF_OTHERS != 0 => Outcome::failed(format_args!(
             "{shown} can be written by others: they could replace the session"
         ))
