@@ -24,6 +24,7 @@ pub mod probe;
 mod route;
 mod service;
 mod tickets;
+mod unknown_url;
 mod workers;
 
 use std::io;

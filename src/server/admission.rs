@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::route::{Route, speaks_anthropic};
 use super::tickets::Tickets;
+use super::unknown_url;
 use super::workers::Workers;
 use crate::dialects::anthropic;
 use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
@@ -23,8 +24,7 @@ impl Gate for Admission {
         let access = &self.workers.service().access;
         access.check_host(head)?;
         access.check_origin(head)?;
-        let unknown = || Error::NoSuchUrl(format!("{} {}", head.method, head.path()));
-        let route = Route::find(head.path()).ok_or_else(unknown)?;
+        let route = Route::find(head.path()).ok_or_else(|| unknown_url::error(head))?;
         // A preflight carries no key; it is answered only for origins that are allowed.
         let is_preflight = head.method == "OPTIONS" && access.comes_from_allowed_page(head);
         if !is_preflight && !route.allows(&head.method) {
@@ -72,7 +72,11 @@ impl Gate for Admission {
 
 /// Returns how errors are written for the client that sent this head.
 pub fn envelope(head: &Head) -> Envelope {
-    if speaks_anthropic(head) { anthropic::envelope } else { DEFAULT_ENVELOPE }
+    match () {
+        () if speaks_anthropic(head) => anthropic::envelope,
+        () if unknown_url::is_of_ollama(head.path()) => unknown_url::envelope_of_ollama,
+        () => DEFAULT_ENVELOPE,
+    }
 }
 
 /// Refuses a body that is declared as something other than plain JSON. Without a declaration it is

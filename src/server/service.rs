@@ -8,7 +8,7 @@ use super::admission::envelope;
 use super::models_in_use::ModelsInUse;
 use super::permits::Permit;
 use super::route::{Route, speaks_anthropic};
-use super::{metrics, page, probe};
+use super::{metrics, page, probe, unknown_url};
 use crate::budget::Body;
 use crate::chat::models::shutdowns::Day;
 use crate::chat::models::{Model, Models, no_such_model};
@@ -49,7 +49,7 @@ impl Service {
     ) -> Result<Option<(Reply, UnderWay)>, Error> {
         let exchange = answer.exchange().clone();
         let path = exchange.head.path();
-        let route = Route::find(path).ok_or_else(|| Error::NoSuchUrl(path.to_owned()))?;
+        let route = Route::find(path).ok_or_else(|| unknown_url::error(&exchange.head))?;
         for (name, value) in self.access.cors_fields(&exchange.head) {
             answer.field(name, value);
         }
@@ -60,12 +60,12 @@ impl Service {
         }
         let models = self.models.current();
         let written = match route {
-            Route::ChatCompletions => {
-                let request = request::parse(&mut body, self.completions.images)?;
+            Route::ChatCompletions(model) => {
+                let request = request::parse(&mut body, self.completions.images, model)?;
                 return self.begin(&models, request, body, answer, record).map(Some);
             }
-            Route::Completions => {
-                let request = legacy::parse(&mut body)?;
+            Route::Completions(model) => {
+                let request = legacy::parse(&mut body, model)?;
                 return self.begin(&models, request, body, answer, record).map(Some);
             }
             Route::Messages => {

@@ -25,6 +25,7 @@ mod metrics;
 mod models;
 mod network;
 mod page;
+mod paths;
 mod prometheus;
 mod proxies;
 mod readme;

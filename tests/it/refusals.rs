@@ -197,7 +197,8 @@ fn a_url_that_is_not_there_is_a_404_and_a_method_a_405() {
     let [kind, _, _] = error_of(&response, 404);
     assert_eq!(kind, "invalid_request_error");
     let message = &response.error()["message"];
-    assert_eq!(message, "Unknown request URL: GET /v1/embeddings");
+    let message = message.as_str().unwrap();
+    assert!(message.starts_with("Unknown request URL: GET /v1/embeddings. "), "{message}");
     for (method, path, allow) in [
         ("GET", "/v1/chat/completions", "POST"),
         ("PUT", "/v1/chat/completions", "POST"),

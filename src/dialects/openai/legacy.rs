@@ -37,14 +37,14 @@ const FIELDS: &[&str] = &[
     "top_p",
 ];
 
-/// Reads a body.
+/// Reads a body. `deployment` is the model that the URL names, if it does.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
-pub fn parse(body: &mut Body) -> Result<CompletionRequest, Error> {
+pub fn parse(body: &mut Body, deployment: Option<String>) -> Result<CompletionRequest, Error> {
     let fields = Fields::parse(body, FIELDS)?;
     let mut ignored = Vec::new();
-    let model = request::model(&fields)?;
+    let model = request::model_of(deployment, &fields, &mut ignored)?;
     let prompts = prompts(&fields)?;
     let n = request::choices(&fields)?;
     if (prompts.len() * n) as u64 > MOST_CHOICES {

@@ -50,15 +50,20 @@ const FIELDS: &[&str] = &[
     "web_search_options",
 ];
 
-/// Reads a body. Fields that OpenAI does not have are ignored, and so are null ones.
+/// Reads a body. Fields that OpenAI does not have are ignored, and so are null ones. `deployment` is the
+/// model that the URL names, if it does.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
-pub fn parse(body: &mut Body, images: Images) -> Result<CompletionRequest, Error> {
+pub fn parse(
+    body: &mut Body,
+    images: Images,
+    deployment: Option<String>,
+) -> Result<CompletionRequest, Error> {
     let fields = Fields::parse(body, FIELDS)?;
     let mut ignored = Vec::new();
 
-    let model = model(&fields)?;
+    let model = model_of(deployment, &fields, &mut ignored)?;
     let turns = turns(&fields, &mut MediaReader::new(images, body))?;
     let (tools, calls) = tools::parse(&fields)?;
 
@@ -89,6 +94,20 @@ pub fn parse(body: &mut Body, images: Images) -> Result<CompletionRequest, Error
 pub(super) fn model(fields: &Fields) -> Result<String, Error> {
     let name = fields.string("model")?.filter(|model| !model.is_empty());
     Ok(name.ok_or_else(|| fields.missing("model"))?.to_owned())
+}
+
+/// The name of the model, where a URL of Azure's may name a deployment: that counts (known: Azure needs
+/// no `model` beside it), and a different `model` is added to `ignored`.
+pub(super) fn model_of(
+    deployment: Option<String>,
+    fields: &Fields,
+    ignored: &mut Vec<&'static str>,
+) -> Result<String, Error> {
+    let Some(name) = deployment else { return model(fields) };
+    if fields.get("model").is_some_and(|model| *model != name) {
+        ignored.push("model");
+    }
+    Ok(name)
 }
 
 /// Reads the sampling fields that chat and text completions share.
@@ -259,7 +278,7 @@ mod tests {
         for (name, value) in whole.as_object().unwrap() {
             fields.entry(name).or_insert(value.clone());
         }
-        let request = parse(&mut serde_json::to_vec(fields).unwrap().into(), Images::Refuse)?;
+        let request = parse(&mut serde_json::to_vec(fields).unwrap().into(), Images::Refuse, None)?;
         Ok(request.chats.into_iter().next().unwrap())
     }
 
@@ -395,19 +414,21 @@ mod tests {
     #[test]
     fn a_body_that_is_no_json_object_is_refused() {
         for body in ["", " ", "[]", "7", "{", "{\"model\":}", "nonsense", "\u{feff}"] {
-            let Err(error) = parse(&mut bytes(body), Images::Refuse) else { panic!("{body}") };
+            let Err(error) = parse(&mut bytes(body), Images::Refuse, None) else {
+                panic!("{body}")
+            };
             assert!(matches!(error, Error::Invalid { param: None, .. }), "{body}: {error}");
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(parse(&mut bytes(&deep), Images::Refuse).is_err());
-        assert!(parse(&mut b"\xff\xfe".to_vec().into(), Images::Refuse).is_err());
+        assert!(parse(&mut bytes(&deep), Images::Refuse, None).is_err());
+        assert!(parse(&mut b"\xff\xfe".to_vec().into(), Images::Refuse, None).is_err());
     }
 
     #[test]
     fn a_byte_order_mark_and_unknown_and_null_fields_are_passed_over() {
         let body = "\u{feff}{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"\"}],\
                     \"temperature\":null,\"whatever\":{}}";
-        assert!(parse(&mut bytes(body), Images::Refuse).is_ok());
+        assert!(parse(&mut bytes(body), Images::Refuse, None).is_ok());
     }
 
     #[test]
