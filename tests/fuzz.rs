@@ -391,7 +391,7 @@ const BODIES: &[&[u8]] = &[
 fn bodies_are_read_or_refused() {
     fuzz(|rng| {
         let body = mutated(rng, BODIES, JSON_WORDS);
-        if let Ok(mut request) = request::parse(&mut body.clone().into(), images(rng)) {
+        if let Ok(mut request) = request::parse(&mut body.clone().into(), images(rng), None) {
             let chat = &mut request.chats[0];
             assert!(!chat.turns.is_empty() && (1..=8).contains(&chat.n));
             check_media(chat);
