@@ -138,12 +138,19 @@ fn resource<'a, 'b>(parts: &'a [&'b str]) -> Option<(Route, &'a [&'b str])> {
         ["deployments", rest @ ..] => deployment(rest),
         ["messages", "count_tokens", rest @ ..] => Some((Route::CountTokens, rest)),
         ["messages", rest @ ..] => Some((Route::Messages, rest)),
-        ["responses", id] | ["responses", id, "input_items" | "cancel"]
-            if id.starts_with("resp_") =>
-        {
-            Some((Route::StoredResponse, &[]))
+        ["responses", rest @ ..] => match stored_response(rest) {
+            Some(route) => Some((route, &[])),
+            None => Some((Route::Responses, rest)),
+        },
+        _ => None,
+    }
+}
+
+fn stored_response(parts: &[&str]) -> Option<Route> {
+    match parts {
+        [id] | [id, "input_items" | "cancel"] if id.starts_with("resp_") => {
+            Some(Route::StoredResponse)
         }
-        ["responses", rest @ ..] => Some((Route::Responses, rest)),
         _ => None,
     }
 }

@@ -41,6 +41,7 @@ mod sign_in;
 mod simulator_selftest;
 mod socket;
 mod static_binary;
+mod strict_types;
 mod systemd;
 mod tools;
 mod upstream;

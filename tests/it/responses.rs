@@ -372,7 +372,7 @@ fn custom_tools_and_namespaces_come_back_as_the_client_knows_them() {
 fn tool_choices_are_kept_to() {
     let (simulator, program) = start();
     let custom = json!({"type": "custom", "name": "note"});
-    let tools = json!([weather(), custom]);
+    let tools = json!([weather(), {"type": "custom", "name": "note", "format": {"type": "text"}}]);
     for (choice, schema_name) in [
         (json!("required"), "calls"),
         (json!({"type": "function", "name": "weather"}), "weather"),

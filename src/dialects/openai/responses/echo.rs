@@ -55,7 +55,7 @@ pub fn of(fields: &Fields) -> Map<String, Value> {
         ("store", json!(false)),
         ("text", text(fields.get("text"))),
         ("tool_choice", or("tool_choice", json!("auto"))),
-        ("tools", or("tools", json!([]))),
+        ("tools", tools(fields.get("tools"))),
         ("top_logprobs", json!(0)),
         ("truncation", json!("disabled")),
     ];
@@ -77,6 +77,26 @@ fn metadata(asked: Option<&Value>) -> Value {
 fn reasoning(asked: Option<&Value>) -> Value {
     let effort = asked.and_then(|asked| asked.get("effort"));
     json!({"effort": effort, "summary": null})
+}
+
+/// Fields of tools, by type, that may be missing in a request and that strict clients want to see in a
+/// response. Known: OpenAI's description of its API asks for a function's, and async-openai's types for a
+/// custom tool's.
+const FIELDS_OF_TOOLS: [(&str, &str); 3] =
+    [("custom", "format"), ("function", "parameters"), ("function", "strict")];
+
+/// The tools, with those fields: null, or plain text as the form of a custom tool's input.
+fn tools(asked: Option<&Value>) -> Value {
+    let mut tools = asked.cloned().unwrap_or_else(|| json!([]));
+    for tool in tools.as_array_mut().into_iter().flatten() {
+        for (kind, field) in FIELDS_OF_TOOLS {
+            if tool["type"] == kind && tool[field].is_null() {
+                let is_form = field == "format";
+                tool[field] = if is_form { json!({"type": "text"}) } else { Value::Null };
+            }
+        }
+    }
+    tools
 }
 
 /// The form of the text, which is plain unless another was asked for.
