@@ -25,6 +25,10 @@ impl Gate for Admission {
         access.check_host(head)?;
         access.check_origin(head)?;
         let route = Route::find(head.path()).ok_or_else(|| unknown_url::error(head))?;
+        // Its client takes the base URL for the whole one: which methods there are is of no help.
+        if route == Route::Root && head.method == "POST" {
+            return Err(unknown_url::error(head));
+        }
         // A preflight carries no key; it is answered only for origins that are allowed.
         let is_preflight = head.method == "OPTIONS" && access.comes_from_allowed_page(head);
         if !is_preflight && !route.allows(&head.method) {

@@ -5,8 +5,6 @@ use percent_encoding::percent_decode_str;
 use super::probe;
 use crate::http::Head;
 
-const MODELS: &str = "/v1/models";
-
 /// The resource that a URL names.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
@@ -47,7 +45,7 @@ impl Route {
             Route::Root => "/",
             Route::Health => "/healthz",
             Route::Ready => "/readyz",
-            Route::Models => MODELS,
+            Route::Models => "/v1/models",
             Route::Model(_) => "/v1/models/{model}",
             Route::ChatCompletions(_) => "/v1/chat/completions",
             Route::Completions(_) => "/v1/completions",
@@ -115,17 +113,25 @@ pub fn without_prefixes<'a, 'b>(parts: &'a [&'b str]) -> &'a [&'b str] {
     &parts[prefixes..]
 }
 
-/// A client adds its path to a base URL that holds a whole path already: what it adds counts, as long
-/// as it is the same resource, part of it, or the list of models. Otherwise a proxy's rule for one
-/// resource could be passed by with the other's path.
+/// A client adds its path to a base URL that holds a whole path already: what it adds counts, if it
+/// [belongs](belongs) there.
 fn of_an_api(parts: &[&str]) -> Option<Route> {
     let (route, rest) = resource(without_prefixes(parts))?;
     if rest.is_empty() {
         return Some(route);
     }
     let (added, rest) = resource(without_prefixes(rest))?;
-    let belongs = added.name().starts_with(route.name()) || added.name().starts_with(MODELS);
-    (rest.is_empty() && belongs).then_some(added)
+    (rest.is_empty() && belongs(&added, &route)).then_some(added)
+}
+
+/// True if one resource is the same as the other, part of it, or the list of models. A proxy's rule for
+/// a resource or a deployment could be passed by otherwise, with another one behind its path.
+fn belongs(added: &Route, route: &Route) -> bool {
+    match (added, route) {
+        (Route::Models | Route::Model(_), _) => true,
+        (_, Route::ChatCompletions(Some(_)) | Route::Completions(Some(_))) => added == route,
+        _ => added.name().starts_with(route.name()),
+    }
 }
 
 /// The resource that the parts begin with, and the parts behind it.
@@ -235,6 +241,9 @@ mod tests {
             ("/openai/deployments/chat/completions", None),
             ("/openai/deployments/a/messages", None),
             ("/openai/deployments/a/chat/completions/x", None),
+            ("/openai/deployments/a/chat/completions/deployments/a/chat/completions", chat("a")),
+            ("/openai/deployments/a/chat/completions/deployments/b/chat/completions", None),
+            ("/openai/deployments/a/chat/completions/chat/completions", None),
         ] {
             assert_eq!(Route::find(path), route, "{path}");
         }

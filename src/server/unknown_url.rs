@@ -69,7 +69,8 @@ fn advice(path: &str, address: &str) -> String {
     }
     match rest {
         [] => format!(
-            "This is a base URL, to which clients add a path: {address}/v1/models lists the models"
+            "This is a base URL, to which clients add a path, such as {address}/v1/chat/completions; \
+             {address}/v1/models lists the models"
         ),
         ["deployments", ..] => format!(
             "A deployment is a model or an alias here, for {address}/openai/deployments/NAME/chat/completions \

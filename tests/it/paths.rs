@@ -92,7 +92,7 @@ fn the_deployment_in_azures_urls_is_the_model_and_a_different_one_in_the_body_ha
         // An endpoint that holds "/openai" already, and a whole URL as Azure's portal shows it.
         ("openai/deployments/mine/chat/completions", "gpt-4o", "mine"),
         (
-            "deployments/x/chat/completions/openai/deployments/mine/chat/completions",
+            "deployments/mine/chat/completions/openai/deployments/mine/chat/completions",
             "gpt-4o",
             "mine",
         ),
@@ -142,6 +142,7 @@ fn a_url_that_is_not_served_says_what_to_do() {
     let (simulator, program) = start();
     let address = "http://localhost";
     for (path, words) in [
+        ("/", "This is a base URL"),
         ("/v1", "This is a base URL"),
         ("/openai/", "This is a base URL"),
         ("/V1/Chat/Completions", "lower case"),
@@ -158,6 +159,7 @@ fn a_url_that_is_not_served_says_what_to_do() {
         ("/openai/deployments/gpt-4o/responses", "/openai/deployments/NAME/chat/completions"),
         ("/openai/deployments//chat/completions", "/openai/deployments/NAME/chat/completions"),
         ("/openai/deployments/%ff/chat/completions", "/openai/deployments/NAME/chat/completions"),
+        ("/openai/deployments/a/chat/completions/chat/completions", "A deployment is a model"),
         ("/openai/deployments/gpt-4o/embeddings", "Embeddings are not served"),
         ("/v1/images/generations", "Generated images are not served"),
         ("/v1/messages/batches", "Batches are not served"),
