@@ -8,9 +8,11 @@ mod ignored;
 pub mod reader;
 pub mod starter;
 mod tally;
+mod told;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
@@ -26,10 +28,10 @@ use crate::completions::ignored::Ignored;
 use crate::completions::reader::{Part, Reader, add_part};
 use crate::completions::starter::{Fitted, KeptPrompt, SecondTries, StartedRun, Starter};
 use crate::completions::tally::Tally;
-use crate::dialects::{Choice, CompletionRequest, Dialect, Ending, Events, Start};
+use crate::completions::told::Told;
+use crate::dialects::{Choice, CompletionRequest, Dialect, Ending, Events, Keeper, Start};
 use crate::error::{Error, Failure, Step};
 use crate::http::answer::Answer;
-use crate::http::sse::EventStream;
 use crate::langfast::{Deadlines, LangFast, Revised, Unwanted};
 use crate::observe::vitals::{StreamPace, Vitals};
 
@@ -99,11 +101,12 @@ impl Completions {
         }
         let plans: Vec<Plan> =
             request.chats.iter_mut().map(|chat| tools::plan(chat, &model)).collect();
+        let goes_on = Arc::new(AtomicBool::new(false));
         let starter = Starter {
             langfast: self.langfast.clone(),
             model: model.clone(),
             second_tries: self.second_tries.clone().filter(|_| !self.strict),
-            unwanted: self.unwanted(answer),
+            unwanted: self.unwanted(answer, &goes_on),
             request_id: answer.exchange().request_id.clone(),
         };
         let mut ignored = Ignored::at(left_out);
@@ -112,13 +115,20 @@ impl Completions {
         let tally = Tally::new(prompts.zip(request.chats.iter().map(|chat| chat.n)));
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
         let kept = kept_prompts(&request.chats, &plans, &starter);
+        let mut choices = Choices::new(runs, self.deadlines, client, stopping);
+        if let Some(keeper) = &request.keeper {
+            choices.abort_by(keeper.aborted());
+        }
         Ok(Reply {
             streamed: request.stream,
+            keeper: request.keeper,
+            goes_on,
             keep_alive: self.keep_alive,
             format,
             tally,
             readers: self.readers(&request.chats, plans, &stops, request.stream),
-            choices: Choices::new(runs, self.deadlines, client, stopping),
+            choices,
+            calls: Vec::new(),
             starter,
             tool_repair: self.tool_repair,
             kept,
@@ -206,15 +216,18 @@ impl Completions {
         Ok(runs)
     }
 
-    /// Returns the [`Unwanted`] of an answer: its client has gone, or the server ends.
-    fn unwanted(&self, answer: &Answer) -> Unwanted {
+    /// Returns the [`Unwanted`] of an answer: its client has gone, unless the run `goes_on` without, or the
+    /// server ends.
+    fn unwanted(&self, answer: &Answer, goes_on: &Arc<AtomicBool>) -> Unwanted {
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
+        let goes_on = goes_on.clone();
         Arc::new(move || {
             // The server's end goes first, because it concerns what others wait for too.
             if stopping.try_recv() == Err(TryRecvError::Disconnected) {
                 return Some(Error::ShuttingDown);
             }
-            client.client_has_gone().then_some(Error::ClientGone)
+            let has_gone = !goes_on.load(Ordering::Relaxed) && client.client_has_gone();
+            has_gone.then_some(Error::ClientGone)
         })
     }
 }
@@ -241,6 +254,12 @@ fn prompt_tokens(prompt: &Prompt, slug: &str) -> u64 {
 pub struct Reply {
     dialect: Box<dyn Dialect>,
     streamed: bool,
+    /// Keeps the answer, if it is to be kept.
+    keeper: Option<Box<dyn Keeper>>,
+    /// Set when the run may go on without the client.
+    goes_on: Arc<AtomicBool>,
+    /// For each choice, the number of calls that a stream has told.
+    calls: Vec<usize>,
     keep_alive: Duration,
     format: Option<ResponseFormat>,
     tally: Tally,
@@ -268,9 +287,11 @@ impl Reply {
     /// # Errors
     /// Any failure before the answer was begun; a later one is sent in the stream.
     pub fn write(mut self, answer: &mut Answer) -> (CompletionRecord, Result<(), Error>) {
-        let result = match self.streamed {
-            true => self.stream(answer),
-            false => self.whole(answer),
+        let keeper = self.keeper.take();
+        let result = match (keeper, self.streamed) {
+            (keeper, true) => self.stream(answer, keeper),
+            (Some(keeper), false) if keeper.is_background() => self.in_background(answer, keeper),
+            (keeper, false) => self.whole(answer, keeper),
         };
         if result.is_err() && !self.head_is_out {
             // Whatever has failed, runs have been started: trying again would start them twice.
@@ -281,7 +302,48 @@ impl Reply {
     }
 
     /// Writes all choices at once, when all have ended.
-    fn whole(&mut self, answer: &mut Answer) -> Result<(), Error> {
+    fn whole(&mut self, answer: &mut Answer, keeper: Option<Box<dyn Keeper>>) -> Result<(), Error> {
+        let (whole, verdict) = self.complete()?;
+        if let Some(verdict) = verdict {
+            answer.field("x-langfast2api-json", verdict.name());
+        }
+        if let Some(tools) = &self.record.tools {
+            answer.field("x-langfast2api-tools", tools);
+        }
+        if keeper.is_some_and(|mut keeper| !keeper.whole(&whole)) {
+            self.ignored.insert("store");
+        }
+        self.ignored.name_in(answer);
+        sent(answer.json(200, &whole))
+    }
+
+    /// Answers that the response is under way, and completes it for whoever asks for it later.
+    fn in_background(
+        &mut self,
+        answer: &mut Answer,
+        mut keeper: Box<dyn Keeper>,
+    ) -> Result<(), Error> {
+        self.goes_on.store(true, Ordering::Relaxed);
+        self.choices.leave_client();
+        let start = self.start();
+        self.dialect.begin(&mut Told::to_keeper(&mut *keeper), &start);
+        self.ignored.name_in(answer);
+        sent(answer.json(200, &keeper.answer()))?;
+        answer.end();
+        match self.complete() {
+            Ok((whole, _)) => drop(keeper.whole(&whole)),
+            Err(error) => {
+                log::warn!("a response in the background has failed: {}", error.cause());
+                self.dialect.fail(&mut Told::to_keeper(&mut *keeper), &error);
+                self.record.broken = Some(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all choices have ended; returns the whole answer and, where JSON was asked for, whether
+    /// it is that.
+    fn complete(&mut self) -> Result<(String, Option<Verdict>), Error> {
         let mut choices = vec![unwritten(); self.choices.len()];
         let mut parts = Vec::new();
         while !self.choices.all_ended() {
@@ -300,56 +362,87 @@ impl Reply {
             }
             parts.drain(..).for_each(|part| add_part(&mut choices[at], part));
         }
-        if let Some(verdict) =
-            self.format.as_ref().and_then(|format| check_json(&mut choices, format))
-        {
-            answer.field("x-langfast2api-json", verdict.name());
-        }
+        let verdict = self.format.as_ref().and_then(|format| check_json(&mut choices, format));
         self.note_tools();
-        if let Some(tools) = &self.record.tools {
-            answer.field("x-langfast2api-tools", tools);
-        }
-        self.ignored.name_in(answer);
-        let usage = self.usage();
-        sent(answer.json(200, &self.dialect.whole(&choices, &usage)))
+        Ok((self.dialect.whole(&choices, &self.usage()), verdict))
     }
 
-    /// Streams each part as it comes, the choices interleaved.
-    fn stream(&mut self, answer: &mut Answer) -> Result<(), Error> {
+    /// Streams each part as it comes, the choices interleaved. A kept answer whose client goes is completed
+    /// all the same: its run is paid.
+    fn stream(
+        &mut self,
+        answer: &mut Answer,
+        mut keeper: Option<Box<dyn Keeper>>,
+    ) -> Result<(), Error> {
         let first = self.await_first_event()?;
-        let mut calls = vec![0; self.choices.len()];
-        let mut parts = Vec::new();
         self.ignored.name_in(answer);
         self.head_is_out = true;
-        let mut events = EventStream::begin(answer);
-        let start =
-            Start { choices: self.choices.len(), prompt_tokens: self.tally.prompt_tokens() };
-        self.dialect.begin(&mut events, &start);
-        let mut next = Ok(first);
+        self.calls = vec![0; self.choices.len()];
+        self.goes_on.store(keeper.is_some(), Ordering::Relaxed);
+        let start = self.start();
+        let mut told = Told::to_client(answer, keeper.as_deref_mut());
+        self.dialect.begin(&mut told, &start);
+        match self.tell_all(&mut told, Ok(first)) {
+            Ok(()) => sent(told.finish()),
+            Err(Error::ClientGone) => {
+                drop(told);
+                answer.end();
+                keeper.into_iter().for_each(|keeper| self.go_on_without_client(keeper));
+                Err(Error::ClientGone)
+            }
+            Err(error) => self.fail(told, error),
+        }
+    }
+
+    /// Completes a stream that its client has left, if there is a place for it.
+    fn go_on_without_client(&mut self, mut keeper: Box<dyn Keeper>) {
+        self.choices.leave_client();
+        let is_adopted = keeper.adopt();
+        let mut told = Told::to_keeper(&mut *keeper);
+        let end = match is_adopted {
+            true => {
+                let next = self.choices.next(None);
+                self.tell_all(&mut told, next)
+            }
+            false => Err(Error::ClientGone),
+        };
+        if let Err(error) = end {
+            self.dialect.fail(&mut told, &error);
+        }
+    }
+
+    fn start(&self) -> Start {
+        Start { choices: self.choices.len(), prompt_tokens: self.tally.prompt_tokens() }
+    }
+
+    /// Tells all events, of which `next` is the first, and the end.
+    fn tell_all(
+        &mut self,
+        told: &mut Told<'_>,
+        mut next: Result<ChoiceNews, Error>,
+    ) -> Result<(), Error> {
+        let mut parts = Vec::new();
         let mut sent_at = Instant::now();
         let mut brings_text = false;
         loop {
             match next {
                 Ok(ChoiceNews::Choice(at, event)) => {
-                    let ending = match self.read(at, event, &mut parts) {
-                        Ok(ending) => ending,
-                        Err(error) => return self.fail(events, error),
-                    };
+                    let ending = self.read(at, event, &mut parts)?;
                     brings_text |= !parts.is_empty();
                     for part in parts.drain(..) {
-                        tell(&mut *self.dialect, &mut events, at, &mut calls[at], part);
+                        tell(&mut *self.dialect, told, at, &mut self.calls[at], part);
                     }
                     if let Some(ending) = ending {
-                        self.dialect.finish(&mut events, at, &ending);
+                        self.dialect.finish(told, at, &ending);
                     }
                 }
                 // Only writing shows whether a client that sends no more still reads; but not every
                 // client bears a comment.
                 Ok(ChoiceNews::Silence | ChoiceNews::HalfClosed) if !self.keep_alive.is_zero() => {
-                    self.dialect.keep_alive(&mut events);
+                    self.dialect.keep_alive(told);
                 }
                 Ok(ChoiceNews::Silence | ChoiceNews::HalfClosed) => {}
-                Err(error) => return self.fail(events, error),
+                Err(error) => return Err(error),
             }
             if self.choices.all_ended() {
                 break;
@@ -358,7 +451,7 @@ impl Reply {
             next = match self.choices.ready() {
                 Some(ready) => ready,
                 None => {
-                    if sent(events.flush())? {
+                    if sent(told.flush())? {
                         sent_at = Instant::now();
                         if std::mem::take(&mut brings_text) {
                             self.pace.note_write(sent_at);
@@ -370,8 +463,8 @@ impl Reply {
             };
         }
         self.note_tools();
-        self.dialect.end(&mut events, &self.usage());
-        sent(events.finish())
+        self.dialect.end(told, &self.usage());
+        Ok(())
     }
 
     /// Handles a choice's event: adds its parts to `parts`, and returns the ending if the choice has
@@ -479,15 +572,12 @@ impl Reply {
         self.tally.usage(self.readers.iter().map(Reader::tokens))
     }
 
-    /// Ends a stream that has begun with an error event; a client that has gone gets none.
-    fn fail(&mut self, mut events: EventStream<'_>, error: Error) -> Result<(), Error> {
-        if error == Error::ClientGone {
-            return Err(error);
-        }
+    /// Ends a stream that has begun with an error event.
+    fn fail(&mut self, mut told: Told<'_>, error: Error) -> Result<(), Error> {
         log::warn!("a stream ends with an error: {}", error.cause());
-        self.dialect.fail(&mut events, &error);
+        self.dialect.fail(&mut told, &error);
         self.record.broken = Some(error);
-        sent(events.break_off())
+        sent(told.break_off())
     }
 
     fn await_first_event(&mut self) -> Result<ChoiceNews, Error> {
@@ -510,17 +600,6 @@ impl Reply {
                 first => return Ok(first),
             }
         }
-    }
-}
-
-/// Connects the dialects to the framing of Server-Sent Events; neither knows the other.
-impl Events for EventStream<'_> {
-    fn put(&mut self, name: Option<&str>, data: &dyn Fn(&mut Vec<u8>)) {
-        self.event(name, data);
-    }
-
-    fn keep_alive(&mut self) {
-        self.comment();
     }
 }
 

@@ -13,6 +13,10 @@ pub mod openai;
 #[cfg(test)]
 pub(crate) mod stories;
 
+use std::convert::Infallible;
+
+use crossbeam_channel::Receiver;
+
 use crate::chat::{ChatRequest, FinishReason, ToolCall, Usage};
 use crate::error::Error;
 
@@ -25,6 +29,33 @@ pub struct CompletionRequest {
     /// Writes the answer in the client's dialect; holds what the client asked for that only this
     /// dialect knows.
     pub dialect: Box<dyn Dialect>,
+    /// Keeps the answer, to be asked for again; `None` if it is not to be kept.
+    pub keeper: Option<Box<dyn Keeper>>,
+}
+
+/// Keeps an answer while it is told, also when there is no client to tell it to. What it is told first makes
+/// the answer one that can be asked for; dropping it ends the writing.
+pub trait Keeper: Send {
+    /// Whether the run goes on without a client from the beginning.
+    fn is_background(&self) -> bool;
+
+    /// Keeps an event of the answer's stream.
+    fn event(&mut self, name: Option<&str>, data: &[u8]);
+
+    /// Makes what has been kept so far one with what can be asked for.
+    fn flush(&mut self);
+
+    /// Returns the answer as it is now, as JSON; empty if none has begun.
+    fn answer(&self) -> String;
+
+    /// Keeps a whole answer; false if there is no room for it.
+    fn whole(&mut self, answer: &str) -> bool;
+
+    /// A channel that is disconnected when the run has to end.
+    fn aborted(&self) -> Receiver<Infallible>;
+
+    /// Whether the run may go on though its client has gone: then somebody may ask for the answer.
+    fn adopt(&mut self) -> bool;
 }
 
 /// The facts that are known when a stream begins.

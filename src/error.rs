@@ -143,6 +143,10 @@ pub enum Error {
     CutShort,
     /// The client has gone; nobody reads the answer.
     ClientGone,
+    /// The client has cancelled the answer, or has deleted it while it was under way.
+    Cancelled,
+    /// No such answer is stored, or the client may not see it; the text says what to do.
+    NotStored(String),
     /// A fault of this program.
     Internal(String),
 }
@@ -216,6 +220,8 @@ impl Error {
             Error::Overloaded(_) => "overloaded",
             Error::ShuttingDown | Error::CutShort => "shutting_down",
             Error::ClientGone => "client_gone",
+            Error::Cancelled => "cancelled",
+            Error::NotStored(_) => "not_stored",
             Error::Internal(_) => "internal",
         }
     }
@@ -294,6 +300,11 @@ impl Error {
                 ..invalid(503, Some("overloaded"))
             },
             Error::ClientGone => ErrorReport { kind: "server_error", ..invalid(499, None) },
+            Error::Cancelled => ErrorReport {
+                should_retry: Some(false),
+                ..invalid(400, Some("response_cancelled"))
+            },
+            Error::NotStored(_) => invalid(404, Some("response_not_found")),
             Error::Internal(_) => ErrorReport {
                 kind: "server_error",
                 // Whatever failed, a run may already have been started.
@@ -508,6 +519,8 @@ impl fmt::Display for Headline<'_> {
                  counted by LangFast",
             ),
             Error::ClientGone => f.write_str("The client closed the connection"),
+            Error::Cancelled => f.write_str("The response was cancelled at a client's request"),
+            Error::NotStored(message) => f.write_str(message),
             Error::Internal(message) => {
                 write!(
                     f,

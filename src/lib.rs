@@ -17,6 +17,7 @@
 //! observe      the log, counters, heartbeats, the service manager
 //! dialects     what each API says: openai (chat, text completions, responses), anthropic
 //! chat         neutral words, and what is done to text: tools, stop texts, JSON, schemas, tokens, models
+//! stored       answers that are kept in memory, to be asked for again and to be continued
 //! budget       the memory that the bodies of all requests may take together
 //! error        what can go wrong, and what clients are told
 //! escape       one reader of `\uXXXX`
@@ -86,4 +87,5 @@ pub mod langfast;
 pub mod net;
 pub mod observe;
 pub mod server;
+pub mod stored;
 pub mod sync;

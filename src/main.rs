@@ -21,6 +21,7 @@ use langfast2api::observe::vitals::Vitals;
 use langfast2api::observe::{logger, manager};
 use langfast2api::server::listen::{Listening, listen};
 use langfast2api::server::{ModelsInUse, Server, ServerLimits, Service};
+use langfast2api::stored::Store;
 use log::Level;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -119,6 +120,10 @@ fn serve(settings: &Settings) -> Result<()> {
         completions,
         access,
         vitals,
+        stored: Store::new(
+            usize::from(settings.limits.store_responses) << 20,
+            settings.limits.store_age,
+        ),
         open_metrics: settings.clients.metrics_open,
     });
     let server = Server::start(listeners, service.clone(), limits)?;

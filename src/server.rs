@@ -23,6 +23,7 @@ mod pool;
 pub mod probe;
 mod route;
 mod service;
+mod stored_responses;
 mod tickets;
 mod unknown_url;
 mod workers;
@@ -121,6 +122,7 @@ mod tests {
     use crate::config::model_list::LoadedModels;
     use crate::langfast::{Deadlines, LangFast};
     use crate::server::access::Access;
+    use crate::stored::Store;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -148,6 +150,7 @@ mod tests {
             completions,
             access: Access::default(),
             vitals: Arc::default(),
+            stored: Store::new(0, minute),
             open_metrics: false,
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,10 +1,11 @@
 //! Merges the runs of one request into one sequence: their events, their deadlines, and the client's
 //! leaving.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Select, TryRecvError};
+use crossbeam_channel::{Receiver, Select, TryRecvError, never};
 
 use crate::chat::{FinishReason, ReportedUsage};
 use crate::completions::starter::{StartedRun, Starting};
@@ -60,7 +61,9 @@ pub enum ChoiceNews {
 /// The choices of one request, each with its run.
 pub struct Choices {
     choices: Vec<RunningChoice>,
-    client: Arc<Exchange>,
+    client: Receiver<ClientNews>,
+    /// Disconnected when the client has cancelled its answer.
+    aborted: Receiver<Infallible>,
     stopping: Receiver<Never>,
 }
 
@@ -95,7 +98,19 @@ impl Choices {
     ) -> Choices {
         let clock = RunClock::start(deadlines);
         let choice = |run| RunningChoice::new(Run::UnderWay(run), clock.restart());
-        Choices { choices: runs.into_iter().map(choice).collect(), client, stopping }
+        let client = client.news().clone();
+        let choices = runs.into_iter().map(choice).collect();
+        Choices { choices, client, aborted: never(), stopping }
+    }
+
+    /// Ends the runs when this channel is disconnected.
+    pub fn abort_by(&mut self, aborted: Receiver<Infallible>) {
+        self.aborted = aborted;
+    }
+
+    /// Goes on whatever becomes of the client.
+    pub fn leave_client(&mut self) {
+        self.client = never();
     }
 
     /// The number of choices.
@@ -145,7 +160,8 @@ impl Choices {
     /// Waits for the next event, or until `silence`.
     ///
     /// # Errors
-    /// A run has failed or exceeded one of its deadlines; the client has gone; the server stops.
+    /// A run has failed or exceeded one of its deadlines; the client has gone, or has cancelled its answer;
+    /// the server stops.
     pub fn next(&mut self, silence: Option<Instant>) -> Result<ChoiceNews, Error> {
         loop {
             if let Some(ready) = self.ready() {
@@ -171,9 +187,9 @@ impl Choices {
     }
 
     fn wait(&self, until: Instant) -> Result<Woken, Error> {
-        let client = self.client.news();
         let mut select = Select::new();
-        let (by_client, by_stop) = (select.recv(client), select.recv(&self.stopping));
+        let (by_client, by_stop) = (select.recv(&self.client), select.recv(&self.stopping));
+        let by_abort = select.recv(&self.aborted);
         for choice in &self.choices {
             match &choice.run {
                 Some(Run::UnderWay(run)) => drop(select.recv(&run.subscription.events)),
@@ -183,7 +199,8 @@ impl Choices {
         }
         match select.ready_deadline(until) {
             Ok(ready) if ready == by_stop => Err(Error::CutShort),
-            Ok(ready) if ready == by_client => match client.try_recv() {
+            Ok(ready) if ready == by_abort => Err(Error::Cancelled),
+            Ok(ready) if ready == by_client => match self.client.try_recv() {
                 Ok(ClientNews::HalfClosed) => Ok(Woken::ByClient),
                 Err(TryRecvError::Empty) => Ok(Woken::ByRun),
                 Err(TryRecvError::Disconnected) => Err(Error::ClientGone),

@@ -198,6 +198,15 @@ pub struct LimitSettings {
     #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = values::seconds)]
     pub write_timeout: Duration,
 
+    /// Memory for stored responses, in MiB, so that clients can continue and fetch them; when it is full, the
+    /// oldest are let go. They are never written to a disk. 0 stores none.
+    #[arg(long, default_value = "16", value_name = "MIB", value_parser = values::mib_or_none)]
+    pub store_responses: u16,
+
+    /// How long a response is stored at the longest, in minutes.
+    #[arg(long, default_value = "720", value_name = "MINUTES", value_parser = values::minutes)]
+    pub store_age: Duration,
+
     /// Where each value is from.
     #[arg(skip)]
     pub given: Given,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Longest deadline that can be set, in seconds: a day.
 const LONGEST: f64 = 86_400.0;
+/// Longest time in minutes that can be set: thirty days.
+const LONGEST_MINUTES: u32 = 43_200;
 /// Longest body of a request that can be set, in MiB.
 const LARGEST_BODY: u16 = 1024;
 
@@ -48,6 +50,19 @@ pub fn mib(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(number @ 1..) => Ok(number),
         _ => Err(format!("takes a whole number of MiB, 1 to {}", u16::MAX)),
+    }
+}
+
+/// A size in MiB, or 0 for none.
+pub fn mib_or_none(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| format!("takes a whole number of MiB, 0 to {}", u16::MAX))
+}
+
+/// Whole minutes.
+pub fn minutes(text: &str) -> Result<Duration, String> {
+    match text.parse::<u32>() {
+        Ok(value @ 1..=LONGEST_MINUTES) => Ok(Duration::from_secs(60 * u64::from(value))),
+        _ => Err(format!("takes a whole number of minutes, 1 to {LONGEST_MINUTES}")),
     }
 }
 

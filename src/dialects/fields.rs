@@ -97,6 +97,11 @@ impl<'a> Fields<'a> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
+    /// The value of a field, to be changed; `None` if it is missing.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Value> {
+        self.map.to_mut().get_mut(name)
+    }
+
     /// The error for a field of a wrong type.
     pub fn wrong(&self, name: &str, expected: &str) -> Error {
         wrong_type(&self.path(name), expected)

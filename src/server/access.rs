@@ -195,6 +195,18 @@ impl Access {
         })
     }
 
+    /// Returns whose the request is: the number of the key that it brings, from 1; 0 if none is asked for.
+    pub fn owner(&self, head: &Head) -> usize {
+        let given: Vec<&str> = given_keys(head).collect();
+        let is_given = |key: &str| {
+            let equal = given.iter().map(|given| key.as_bytes().ct_eq(given.as_bytes()));
+            equal.fold(subtle::Choice::from(0), |any, one| any | one)
+        };
+        // All are compared, as in `check_key`.
+        let own = (1..).zip(&self.keys).filter(|(_, key)| is_given(key).into());
+        own.fold(0, |first, (number, _)| if first == 0 { number } else { first })
+    }
+
     /// Refuses a request that brings no valid key, if keys are set. A key comes as `Authorization:
     /// Bearer KEY`, `x-api-key: KEY` (Anthropic's) or `api-key: KEY` (Azure's).
     ///

@@ -15,7 +15,8 @@ use crate::http::Head;
 use crate::http::answer::Answer;
 use crate::langfast::LangFast;
 use crate::net::dial::TLS;
-use crate::observe::vitals::Vitals;
+use crate::server::Service;
+use crate::stored::Store;
 
 const OPENMETRICS: &str = "application/openmetrics-text";
 const OPENMETRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,8 +26,8 @@ const OPENMETRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 ///
 /// # Errors
 /// The client has gone.
-pub fn send(answer: &mut Answer, vitals: &Vitals, langfast: &LangFast) -> std::io::Result<()> {
-    let registry = registry(vitals, langfast);
+pub fn send(answer: &mut Answer, service: &Service) -> std::io::Result<()> {
+    let registry = registry(service);
     let is_openmetrics = prefers_openmetrics(&answer.exchange().head);
     let mut body = String::new();
     let (content_type, encoded) = match is_openmetrics {
@@ -44,12 +45,14 @@ fn prefers_openmetrics(head: &Head) -> bool {
     openmetrics > 0.0 && openmetrics >= head.accepts("text/plain").unwrap_or(0.0)
 }
 
-fn registry(vitals: &Vitals, langfast: &LangFast) -> Registry {
+fn registry(service: &Service) -> Registry {
+    let (vitals, langfast) = (&service.vitals, &service.completions.langfast);
     let mut registry = Registry::default();
     registry.register("langfast2api_build", "The program", Info::new(Build::of_this_program()));
     vitals.register(&mut registry);
     langfast.vitals().register(&mut registry);
     register_langfast(langfast, &mut registry);
+    register_stored(&service.stored, &mut registry);
     process::register(vitals, &mut registry);
     registry
 }
@@ -77,6 +80,23 @@ impl Build {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Identity {
     kind: &'static str,
+}
+
+/// Adds how much is stored, and nothing of what.
+fn register_stored(stored: &Store, registry: &mut Registry) {
+    let count = i64::try_from(stored.count()).unwrap_or(i64::MAX);
+    let bytes = i64::try_from(stored.bytes()).unwrap_or(i64::MAX);
+    registry.register(
+        "langfast2api_stored_responses",
+        "Responses that can be asked for by their ids, under way or ended",
+        ConstGauge::new(count),
+    );
+    registry.register_with_unit(
+        "langfast2api_stored_responses_memory",
+        "Memory of stored responses; --store-responses limits it",
+        Unit::Bytes,
+        ConstGauge::new(bytes),
+    );
 }
 
 /// Adds the state of the connection to LangFast, without the account's name.

@@ -23,7 +23,12 @@ pub enum Route {
     Messages,
     CountTokens,
     Responses,
-    StoredResponse,
+    /// A stored response, by its id.
+    Response(String),
+    /// The input of a stored response.
+    ResponseInput(String),
+    /// Where a stored response is cancelled.
+    ResponseCancel(String),
     Metrics,
 }
 
@@ -56,7 +61,9 @@ impl Route {
             Route::Messages => "/v1/messages",
             Route::CountTokens => "/v1/messages/count_tokens",
             Route::Responses => "/v1/responses",
-            Route::StoredResponse => "/v1/responses/{id}",
+            Route::Response(_) => "/v1/responses/{id}",
+            Route::ResponseInput(_) => "/v1/responses/{id}/input_items",
+            Route::ResponseCancel(_) => "/v1/responses/{id}/cancel",
         }
     }
 
@@ -67,9 +74,10 @@ impl Route {
             Route::ChatCompletions(_)
             | Route::Completions(_)
             | Route::Responses
+            | Route::ResponseCancel(_)
             | Route::Messages
             | Route::CountTokens => "POST",
-            Route::StoredResponse => "GET, HEAD, POST, DELETE",
+            Route::Response(_) => "GET, HEAD, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -154,9 +162,9 @@ fn resource<'a, 'b>(parts: &'a [&'b str]) -> Option<(Route, &'a [&'b str])> {
 
 fn stored_response(parts: &[&str]) -> Option<Route> {
     match parts {
-        [id] | [id, "input_items" | "cancel"] if id.starts_with("resp_") => {
-            Some(Route::StoredResponse)
-        }
+        [id] => response_id(id).map(Route::Response),
+        [id, "input_items"] => response_id(id).map(Route::ResponseInput),
+        [id, "cancel"] => response_id(id).map(Route::ResponseCancel),
         _ => None,
     }
 }
@@ -204,6 +212,12 @@ fn decoded(parts: &[&str]) -> Option<String> {
     Some(percent_decode_str(&name).decode_utf8().ok()?.into_owned())
 }
 
+/// The id of a response in a path, unless it is no such id but the name of something else.
+fn response_id(part: &str) -> Option<String> {
+    let id = percent_decode_str(part).decode_utf8().ok()?;
+    id.starts_with("resp_").then(|| id.into_owned())
+}
+
 /// True if the client speaks Anthropic's API: by the URL, or by the header field that all its
 /// clients send.
 pub fn speaks_anthropic(head: &Head) -> bool {
@@ -224,6 +238,15 @@ mod tests {
         assert_eq!(Route::find("/v1/models/"), Some(Route::Models));
         assert_eq!(Route::find("/v1/models/a%2Fb"), Some(Route::Model("a/b".to_owned())));
         assert_eq!(Route::find("/"), Some(Route::Root));
+        let response = || "resp_1".to_owned();
+        assert_eq!(Route::find("/v1/responses/resp%5F1/"), Some(Route::Response(response())));
+        let input = Some(Route::ResponseInput(response()));
+        assert_eq!(Route::find("//responses/resp_1/input_items"), input);
+        let cancel = Some(Route::ResponseCancel(response()));
+        assert_eq!(Route::find("/v1/responses/resp_1/cancel"), cancel);
+        for path in ["/v1/responses/compact", "/v1/responses/resp_1/x", "/v1/responses/resp_%ff"] {
+            assert_eq!(Route::find(path), None, "{path}");
+        }
         for path in ["/v1", "/v2/models", "/v1/healthz", "/v1/models/%ff", "/x"] {
             assert_eq!(Route::find(path), None, "{path}");
         }

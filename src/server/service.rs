@@ -8,6 +8,7 @@ use super::admission::envelope;
 use super::models_in_use::ModelsInUse;
 use super::permits::Permit;
 use super::route::{Route, speaks_anthropic};
+use super::stored_responses::{self, Replay};
 use super::{metrics, page, probe, unknown_url};
 use crate::budget::Body;
 use crate::chat::models::shutdowns::Day;
@@ -21,6 +22,7 @@ use crate::http::Head;
 use crate::http::answer::Answer;
 use crate::observe::vitals::{AnsweredRequest, UnderWay, Vitals};
 use crate::server::access::Access;
+use crate::stored::{OwnStore, Owner, Store};
 
 /// Everything that answers are made from.
 pub struct Service {
@@ -34,19 +36,39 @@ pub struct Service {
     pub access: Access,
     /// The server's counters.
     pub vitals: Arc<Vitals>,
+    /// The responses that are stored.
+    pub stored: Arc<Store>,
     /// True if `/metrics` needs no key.
     pub open_metrics: bool,
 }
 
+/// What is left to be written of an answer, by a thread that stays small.
+pub enum Rest {
+    /// The reply of a model.
+    Reply(Box<Reply>, UnderWay),
+    /// A stored response, streamed again.
+    Replay(Replay),
+}
+
+impl Rest {
+    /// Writes the rest, and returns the facts to log.
+    pub fn write(self, answer: &mut Answer) -> (CompletionRecord, Result<(), Error>) {
+        match self {
+            Rest::Reply(reply, _under_way) => reply.write(answer),
+            Rest::Replay(replay) => (CompletionRecord::default(), replay.write(answer)),
+        }
+    }
+}
+
 impl Service {
-    /// Answers a request. For a call to a model only its runs are started, and the reply is
-    /// returned for another thread to write.
+    /// Answers a request. Of what takes long only the beginning is done, such as starting the runs of a call
+    /// to a model, and the rest is returned for another thread to write.
     pub fn answer(
         &self,
         mut body: Body,
         answer: &mut Answer,
         record: &mut CompletionRecord,
-    ) -> Result<Option<(Reply, UnderWay)>, Error> {
+    ) -> Result<Option<Rest>, Error> {
         let exchange = answer.exchange().clone();
         let path = exchange.head.path();
         let route = Route::find(path).ok_or_else(|| unknown_url::error(&exchange.head))?;
@@ -79,12 +101,38 @@ impl Service {
                 answer.json(200, &anthropic::response::token_count(tokens))
             }
             Route::Responses => {
-                let request = responses::parse(&mut body, self.completions.images)?;
+                let request = responses::parse(
+                    &mut body,
+                    self.completions.images,
+                    &self.own(&exchange.head),
+                )?;
                 return self.begin(&models, request, body, answer, record).map(Some);
             }
-            Route::StoredResponse => {
-                let why = "responses are not stored here: send the conversation with each request";
+            Route::Response(_) | Route::ResponseInput(_) | Route::ResponseCancel(_)
+                if !self.stored.is_on() =>
+            {
+                let why = "responses are not stored here (--store-responses 0): send the conversation \
+                           with each request";
                 return Err(Error::NoSuchUrl(format!("{} {path} ({why})", exchange.head.method)));
+            }
+            Route::Response(id) if exchange.head.method == "DELETE" => {
+                stored_responses::delete(answer, &self.own(&exchange.head), &id)?
+            }
+            Route::Response(id) => {
+                let entry = stored_responses::find(&self.own(&exchange.head), &id)?;
+                if let Some(replay) = Replay::wanted(entry.clone(), &exchange.head)? {
+                    let replay = replay.keeping_alive(self.completions.keep_alive);
+                    return Ok(Some(Rest::Replay(replay)));
+                }
+                answer.json(200, &entry.outcome().answer())
+            }
+            Route::ResponseInput(id) => {
+                let entry = stored_responses::find(&self.own(&exchange.head), &id)?;
+                stored_responses::input(answer, &entry)?
+            }
+            Route::ResponseCancel(id) => {
+                let entry = stored_responses::find(&self.own(&exchange.head), &id)?;
+                stored_responses::cancel(answer, &entry)?
             }
             Route::Models => {
                 let today = Day::today();
@@ -116,7 +164,7 @@ impl Service {
             }
             Route::StatusOfModels => answer.json(200, &page::models(&models, &Day::today())),
             Route::Probe => probe::send(answer),
-            Route::Metrics => metrics::send(answer, &self.vitals, &self.completions.langfast),
+            Route::Metrics => metrics::send(answer, self),
             Route::Ready => match self.completions.langfast.failure() {
                 // Requests would fail the same way until somebody acts or a sign-in succeeds.
                 Some(failure) => return Err(failure),
@@ -135,11 +183,17 @@ impl Service {
         body: Body,
         answer: &mut Answer,
         record: &mut CompletionRecord,
-    ) -> Result<(Reply, UnderWay), Error> {
+    ) -> Result<Rest, Error> {
         // The bytes are freed, and the values parsed from them count in their place.
         let _share = body.into_share();
         let under_way = self.vitals.begin_answer(request.stream);
-        Ok((self.completions.create(models, request, answer, record)?, under_way))
+        let reply = self.completions.create(models, request, answer, record)?;
+        Ok(Rest::Reply(Box::new(reply), under_way))
+    }
+
+    /// What the sender of this head has stored.
+    fn own(&self, head: &Head) -> OwnStore {
+        self.stored.of(Owner(self.access.owner(head)))
     }
 
     /// Ends a request: answers with the error if nothing has been answered, gives the permit back,

@@ -112,12 +112,11 @@ impl Workers {
         match begun {
             Ok(None) => service.finish(answer, &record, Ok(()), permit),
             Err(error) => service.finish(answer, &record, Err(error), permit),
-            Ok(Some((reply, under_way))) => {
+            Ok(Some(rest)) => {
                 permit.let_worker_go();
                 self.writers.run(Box::new(move || {
                     let _lines = logger::concerning(&answer.exchange().request_id);
-                    let (record, result) = reply.write(&mut answer);
-                    drop(under_way);
+                    let (record, result) = rest.write(&mut answer);
                     service.finish(answer, &record, result, permit);
                 }));
             }

@@ -42,6 +42,7 @@ mod simulator_selftest;
 mod socket;
 mod static_binary;
 mod strict_types;
+mod stored;
 mod systemd;
 mod tools;
 mod upstream;

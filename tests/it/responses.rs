@@ -229,10 +229,10 @@ fn a_response_repeats_what_was_asked_and_claims_nothing_that_is_not_done() {
         "instructions": "Be brief.", "max_output_tokens": 50, "max_tool_calls": 3,
         "metadata": {"a": "b"}, "prompt_cache_key": "k", "prompt_cache_retention": "24h",
         "safety_identifier": "s", "temperature": 0.5, "top_p": 0.5, "user": "u",
-        "parallel_tool_calls": false
+        "parallel_tool_calls": false, "store": true
     });
     let not_done = json!({
-        "background": false, "frequency_penalty": 0, "presence_penalty": 0, "store": false,
+        "background": false, "frequency_penalty": 0, "presence_penalty": 0,
         "service_tier": "default", "top_logprobs": 0, "truncation": "disabled",
         "reasoning": {"effort": "low", "summary": null},
         "access_programs": null, "conversation": null, "moderation": null, "prompt": null,
@@ -241,7 +241,7 @@ fn a_response_repeats_what_was_asked_and_claims_nothing_that_is_not_done() {
     let mut fields = repeated.clone();
     fields.as_object_mut().unwrap().extend(
         json!({
-            "store": true, "service_tier": "flex", "top_logprobs": 3, "truncation": "auto",
+            "service_tier": "flex", "top_logprobs": 3, "truncation": "auto",
             "moderation": {"model": "x"}, "reasoning": {"effort": "low", "summary": "auto"}
         })
         .as_object()
@@ -525,7 +525,10 @@ fn what_is_wrong_or_needs_a_store_is_refused_by_name() {
         (json!({"previous_response_id": "resp_1"}), "previous_response_id"),
         (json!({"conversation": "conv_1"}), "conversation"),
         (json!({"prompt": {"id": "pmpt_1"}}), "prompt"),
-        (json!({"background": true}), "background"),
+        (json!({"background": true, "store": false}), "background"),
+        (json!({"background": 1}), "background"),
+        (json!({"store": "yes"}), "store"),
+        (json!({"previous_response_id": 7}), "previous_response_id"),
         (json!({"instructions": 7}), "instructions"),
         (json!({"temperature": 3}), "temperature"),
         (json!({"reasoning": "high"}), "reasoning"),
@@ -547,20 +550,4 @@ fn what_is_wrong_or_needs_a_store_is_refused_by_name() {
         assert_eq!((answer.status, &error["param"]), (400, &json!(param)), "{fields}: {error}");
     }
     assert_eq!(simulator.stats().runs, 0);
-}
-
-#[test]
-fn a_stored_response_is_looked_for_in_vain() {
-    let (_simulator, program) = start();
-    for (method, path) in [
-        ("GET", "/v1/responses/resp_1"),
-        ("DELETE", "/v1/responses/resp_1"),
-        ("GET", "/v1/responses/resp_1/input_items"),
-        ("POST", "/responses/resp_1/cancel"),
-    ] {
-        let answer = program.request(method, path, "Content-Type: application/json\r\n", b"");
-        assert_eq!(answer.status, 404, "{method} {path}");
-        assert!(answer.error()["message"].as_str().unwrap().contains("not stored"));
-    }
-    assert_eq!(program.get("/v1/responses").status, 405);
 }

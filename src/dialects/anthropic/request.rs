@@ -78,7 +78,7 @@ pub fn parse(body: &mut Body, images: Images) -> Result<CompletionRequest, Error
     request.ignored = without_effect(&fields, &request.turns)?;
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let dialect = Box::new(MessageAnswer::new(&request.model));
-    Ok(CompletionRequest { chats: vec![request], stream, dialect })
+    Ok(CompletionRequest { chats: vec![request], stream, dialect, keeper: None })
 }
 
 /// Reads a body of `POST /v1/messages/count_tokens`, which has only the fields that make up the prompt.

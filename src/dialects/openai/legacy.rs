@@ -81,7 +81,7 @@ pub fn parse(body: &mut Body, deployment: Option<String>) -> Result<CompletionRe
         })
         .collect();
     let stream = fields.boolean("stream")?.unwrap_or(false);
-    Ok(CompletionRequest { chats, stream, dialect: Box::new(dialect) })
+    Ok(CompletionRequest { chats, stream, dialect: Box::new(dialect), keeper: None })
 }
 
 /// Reads the prompts: a string or a list of strings. Lists of token ids cannot be read without the

@@ -87,7 +87,7 @@ pub fn parse(
         ignored,
     };
     let stream = fields.boolean("stream")?.unwrap_or(false);
-    Ok(CompletionRequest { chats: vec![request], stream, dialect: Box::new(dialect) })
+    Ok(CompletionRequest { chats: vec![request], stream, dialect: Box::new(dialect), keeper: None })
 }
 
 /// The name of the model.

@@ -1,14 +1,19 @@
-//! `POST /v1/responses`, OpenAI's responses, without a store: each request brings the whole
-//! conversation, and nothing is kept of it.
+//! `POST /v1/responses`, OpenAI's responses, and the URLs of those that are stored.
 //!
+//! - `earlier`: finds what a request refers to among what is stored
 //! - `input`: reads items as turns
 //! - `tools`: reads functions, custom tools and namespaces as tools for the model
 //! - `echo`: the fields of a response that its request decides
 //! - `answer`: writes the response and its events
+//! - `kept`: stores it meanwhile
+//! - `shown`: what is said of a stored one
 
 mod answer;
+mod earlier;
 mod echo;
 mod input;
+mod kept;
+pub mod shown;
 mod tools;
 
 use serde_json::{Map, Value, json};
@@ -18,14 +23,17 @@ use super::response::Identity;
 use crate::budget::Body;
 use crate::chat::media::Images;
 use crate::chat::{ChatRequest, ResponseFormat, Sampling};
-use crate::dialects::CompletionRequest;
 use crate::dialects::fields::{Fields, missing};
 use crate::dialects::media::MediaReader;
+use crate::dialects::{CompletionRequest, Keeper};
 use crate::error::Error;
+use crate::stored::OwnStore;
 use answer::ResponseAnswer;
+use kept::Kept;
 
-/// Advice for a client that refers to something stored.
-const NOT_STORED: &str = "nothing is stored here; send the whole conversation as `input`";
+/// Advice for a client that refers to something that is not stored.
+const NOT_STORED: &str = "it is not stored here, or not any more; send the whole conversation as `input` \
+                          (--store-responses and --store-age set how much is kept, and how long)";
 
 /// The fields of a body that are read, including those that a response repeats.
 const FIELDS: &[&str] = &[
@@ -47,6 +55,7 @@ const FIELDS: &[&str] = &[
     "prompt_cache_retention",
     "reasoning",
     "safety_identifier",
+    "store",
     "stream",
     "temperature",
     "text",
@@ -62,12 +71,13 @@ const FIELDS: &[&str] = &[
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
-pub fn parse(body: &mut Body, images: Images) -> Result<CompletionRequest, Error> {
-    let fields = Fields::parse(body, FIELDS)?;
-    refuse_what_needs_a_store(&fields)?;
+pub fn parse(body: &mut Body, images: Images, own: &OwnStore) -> Result<CompletionRequest, Error> {
+    let mut fields = Fields::parse(body, FIELDS)?;
+    refuse_what_is_elsewhere(&fields)?;
     let mut ignored = Vec::new();
     let model = request::model(&fields)?;
-    let turns = input::turns(&fields, &mut MediaReader::new(images, body))?;
+    let earlier = earlier::find(&mut fields, own, body.parts().1)?;
+    let turns = input::turns(&fields, &earlier.values, &mut MediaReader::new(images, body))?;
     let (tools, origins) = tools::parse(&fields, &mut ignored)?;
     let text = fields.object("text")?.unwrap_or_default();
     let reasoning = fields.object("reasoning")?.unwrap_or_default();
@@ -81,21 +91,27 @@ pub fn parse(body: &mut Body, images: Images) -> Result<CompletionRequest, Error
         ..Sampling::default()
     };
     without_effect(&fields, &reasoning, &mut ignored);
-    let dialect = ResponseAnswer::new(Identity::new("resp_", &model), echo::of(&fields), origins);
+    let identity = Identity::new("resp_", &model);
+    let keeper = Kept::new(&fields, body, &identity, earlier.items, own)?;
+    if keeper.is_none() && fields.get("store") == Some(&Value::Bool(true)) {
+        ignored.push("store");
+    }
+    let dialect = ResponseAnswer::new(identity, echo::of(&fields, keeper.is_some()), origins);
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let request = ChatRequest { model, turns, tools, sampling, stop: Vec::new(), n: 1, ignored };
-    Ok(CompletionRequest { chats: vec![request], stream, dialect: Box::new(dialect) })
+    let keeper = keeper.map(|kept| Box::new(kept) as Box<dyn Keeper>);
+    Ok(CompletionRequest { chats: vec![request], stream, dialect: Box::new(dialect), keeper })
 }
 
-fn refuse_what_needs_a_store(fields: &Fields) -> Result<(), Error> {
-    for name in ["previous_response_id", "conversation", "prompt"] {
+fn refuse_what_is_elsewhere(fields: &Fields) -> Result<(), Error> {
+    for name in ["conversation", "prompt"] {
         if fields.get(name).is_some() {
-            return Err(Error::unsupported(name, format!("`{name}`: {NOT_STORED}")));
+            let message = format!(
+                "`{name}`: nothing like that is kept here; send the whole conversation as `input`, or \
+                 continue a response with `previous_response_id`"
+            );
+            return Err(Error::unsupported(name, message));
         }
-    }
-    if fields.boolean("background")? == Some(true) {
-        let message = "`background` must be false: nothing is stored here to be asked for later";
-        return Err(Error::unsupported("background", message));
     }
     Ok(())
 }

@@ -35,24 +35,24 @@ fn is_retention(value: &Value) -> bool {
     matches!(value.as_str(), Some("in_memory" | "24h"))
 }
 
-/// Returns the fields for a request. They claim nothing that is not done here: a response is not stored,
-/// nor truncated, and belongs to no conversation.
-pub fn of(fields: &Fields) -> Map<String, Value> {
+/// Returns the fields for a request whose response `is_stored` or not. They claim nothing that is not done
+/// here: a response is not truncated, and belongs to no conversation.
+pub fn of(fields: &Fields, is_stored: bool) -> Map<String, Value> {
     let or = |name: &str, default: Value| fields.get(name).cloned().unwrap_or(default);
     let own = [
         ("access_programs", Value::Null),
-        ("background", json!(false)),
+        ("background", json!(is_stored && fields.get("background") == Some(&json!(true)))),
         ("conversation", Value::Null),
         ("frequency_penalty", json!(0)),
         ("metadata", metadata(fields.get("metadata"))),
         ("moderation", Value::Null),
         ("parallel_tool_calls", or("parallel_tool_calls", json!(true))),
         ("presence_penalty", json!(0)),
-        ("previous_response_id", Value::Null),
+        ("previous_response_id", or("previous_response_id", Value::Null)),
         ("prompt", Value::Null),
         ("reasoning", reasoning(fields.get("reasoning"))),
         ("service_tier", json!("default")),
-        ("store", json!(false)),
+        ("store", json!(is_stored)),
         ("text", text(fields.get("text"))),
         ("tool_choice", or("tool_choice", json!("auto"))),
         ("tools", tools(fields.get("tools"))),

@@ -10,11 +10,18 @@ use crate::dialects::media::MediaReader;
 use crate::dialects::openai::parts::content;
 use crate::error::Error;
 
-/// Reads the conversation, instructions first.
-pub fn turns(fields: &Fields, media: &mut MediaReader) -> Result<Vec<Turn>, Error> {
+/// Reads the conversation, instructions first, then the `earlier` items.
+pub fn turns(
+    fields: &Fields,
+    earlier: &[Value],
+    media: &mut MediaReader,
+) -> Result<Vec<Turn>, Error> {
     let instructions = fields.string("instructions")?.filter(|text| !text.is_empty());
     let mut turns: Vec<Turn> =
         instructions.into_iter().map(|text| Turn::message(Role::System, text)).collect();
+    for item in earlier {
+        add(&mut turns, "previous_response_id", item, media)?;
+    }
     match fields.get("input") {
         None => return Err(missing("input")),
         Some(Value::String(text)) => turns.push(Turn::message(Role::User, text.as_str())),
@@ -81,7 +88,7 @@ fn add(
 
 fn reference(path: &str) -> Error {
     let hint = "the AI SDK does with providerOptions.openai.store: false";
-    Error::unsupported(path, format!("`{path}` refers to an item: {NOT_STORED} ({hint})"))
+    Error::unsupported(path, format!("`{path}` refers to an item: {NOT_STORED}; {hint}"))
 }
 
 fn message(path: &str, item: &Map<String, Value>, media: &mut MediaReader) -> Result<Turn, Error> {

@@ -1,0 +1,74 @@
+//! Finds what a request refers to among what is stored: the response that it continues, and single items.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::NOT_STORED;
+use crate::budget::Share;
+use crate::dialects::fields::Fields;
+use crate::dialects::json;
+use crate::error::Error;
+use crate::stored::{Item, OwnStore};
+
+const PREVIOUS: &str = "previous_response_id";
+
+/// The conversation before a request's own input, twice: as it is stored, and as it is read.
+#[derive(Default)]
+pub struct Earlier {
+    /// The items as they are stored.
+    pub items: Vec<Arc<Item>>,
+    /// The items as JSON.
+    pub values: Vec<Value>,
+}
+
+/// Finds the conversation that a request continues, and puts the items that its input refers to in their
+/// places. References to what is not stored stay as they are. Memory is taken from `share`.
+///
+/// # Errors
+/// The response that is continued is not stored, or has not ended.
+pub fn find(fields: &mut Fields, own: &OwnStore, share: &mut Share) -> Result<Earlier, Error> {
+    let items = match fields.string(PREVIOUS)? {
+        Some(id) => continued(id, own)?,
+        None => Vec::new(),
+    };
+    let values = items.iter().map(|item| json::read_own(&item.json, share));
+    let values = values.collect::<Result<_, _>>()?;
+    if let (true, Some(Value::Array(input))) = (own.is_on(), fields.get_mut("input")) {
+        for value in input.iter_mut() {
+            let item = referred(value).and_then(|id| own.find_item(id));
+            if let Some(item) = item {
+                *value = json::read_own(&item.json, share)?;
+            }
+        }
+    }
+    Ok(Earlier { items, values })
+}
+
+/// The conversation with the response of this id.
+fn continued(id: &str, own: &OwnStore) -> Result<Vec<Arc<Item>>, Error> {
+    let Some(entry) = own.find(id) else {
+        return Err(Error::Invalid {
+            message: format!("Previous response with id '{id}' not found: {NOT_STORED}"),
+            param: Some(PREVIOUS.to_owned()),
+            code: Some("previous_response_not_found"),
+        });
+    };
+    if !entry.outcome().is_final {
+        let message = format!(
+            "The response `{id}` is still under way: continue it when its status is `completed`"
+        );
+        return Err(Error::invalid(PREVIOUS, message));
+    }
+    Ok(entry.conversation())
+}
+
+/// The id that an item refers to, if it does no more than that. Source: the SDKs' types, in which the type of
+/// a reference is optional.
+fn referred(item: &Value) -> Option<&str> {
+    let is_reference = match item.get("type") {
+        None | Some(Value::Null) => item.get("role").is_none(),
+        Some(kind) => kind == "item_reference",
+    };
+    item.get("id").filter(|_| is_reference)?.as_str()
+}

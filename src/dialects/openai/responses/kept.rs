@@ -1,0 +1,196 @@
+//! Stores a response while it is told.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use crossbeam_channel::Receiver;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::shown;
+use crate::budget::Body;
+use crate::dialects::Keeper;
+use crate::dialects::fields::Fields;
+use crate::dialects::openai::response::{Identity, to_json};
+use crate::error::Error;
+use crate::stored::{Draft, Entry, Item, Orphan, Outcome, OwnStore};
+
+/// Stores one response.
+pub struct Kept {
+    own: OwnStore,
+    entry: Arc<Entry>,
+    /// Whether it can be asked for.
+    is_put: bool,
+    /// Taken when its client has gone.
+    orphan: Option<Orphan>,
+}
+
+impl Kept {
+    /// Prepares to store the response to the request in `body`, which continues `earlier` items; `None` if
+    /// it is not to be stored, or has no room. Memory to copy its input is taken from the body's share.
+    ///
+    /// # Errors
+    /// It is asked for in the background, which needs a store; or there is no memory to copy its input.
+    pub fn new(
+        fields: &Fields,
+        body: &mut Body,
+        identity: &Identity,
+        earlier: Vec<Arc<Item>>,
+        own: &OwnStore,
+    ) -> Result<Option<Kept>, Error> {
+        let is_background = fields.boolean("background")?.unwrap_or(false);
+        let is_wanted = fields.boolean("store")?.unwrap_or(true);
+        let bytes = body.bytes().len();
+        if !is_wanted || !own.is_on() || !own.could_hold(bytes) {
+            return if is_background { Err(needs_store(is_wanted, own)) } else { Ok(None) };
+        }
+        body.parts().1.grow(bytes, None)?;
+        let item = |(id, json): (Option<String>, String)| {
+            let prefix = shown::id_prefix(&json);
+            own.item(json, || id.unwrap_or_else(|| shown::new_id(prefix)))
+        };
+        let entry = own.entry(Draft {
+            id: identity.id.clone(),
+            earlier,
+            input: input(fields).into_iter().map(item).collect(),
+            is_background,
+            has_events: fields.boolean("stream")?.unwrap_or(false),
+        });
+        Ok(Some(Kept { own: own.clone(), entry, is_put: false, orphan: None }))
+    }
+
+    fn put(&mut self) {
+        if !std::mem::replace(&mut self.is_put, true) {
+            self.own.keep(&self.entry);
+        }
+    }
+
+    /// Sets the response to what is told of it.
+    fn set(&self, response: &str) {
+        let items = output(response).into_iter();
+        let output = items.map(|(id, json)| self.own.item(json, || id)).collect();
+        let is_final = !matches!(shown::status(response).as_str(), "queued" | "in_progress");
+        self.entry.set(Outcome::new(response, output, is_final));
+    }
+}
+
+impl Keeper for Kept {
+    fn is_background(&self) -> bool {
+        self.entry.is_background
+    }
+
+    fn event(&mut self, name: Option<&str>, data: &[u8]) {
+        #[derive(Deserialize)]
+        struct Told<'a> {
+            #[serde(borrow)]
+            response: &'a RawValue,
+        }
+        let name = name.unwrap_or_default();
+        self.entry.tell(name, data);
+        if matches!(
+            name,
+            "response.created" | "response.completed" | "response.incomplete" | "response.failed"
+        ) {
+            if let Ok(told) = serde_json::from_slice::<Told>(data) {
+                self.set(told.response.get());
+            }
+            self.put();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.entry.flush();
+        self.own.settle();
+    }
+
+    fn answer(&self) -> String {
+        self.entry.outcome().answer()
+    }
+
+    fn whole(&mut self, answer: &str) -> bool {
+        self.set(answer);
+        self.put();
+        self.own.find(&self.entry.id).is_some()
+    }
+
+    fn aborted(&self) -> Receiver<Infallible> {
+        self.entry.aborted()
+    }
+
+    fn adopt(&mut self) -> bool {
+        if self.orphan.is_none() && !self.entry.is_background {
+            self.orphan = self.own.adopt();
+        }
+        self.orphan.is_some() || self.entry.is_background
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if !self.is_put {
+            return;
+        }
+        let outcome = self.entry.outcome();
+        if !outcome.is_final {
+            // Whoever asks for it must not wait for ever.
+            let failed = shown::with_status(&outcome.answer(), "failed");
+            self.entry.set(Outcome::new(&failed, outcome.output, true));
+        }
+        self.own.close(&self.entry);
+    }
+}
+
+fn needs_store(is_wanted: bool, own: &OwnStore) -> Error {
+    let why = match (is_wanted, own.is_on()) {
+        (false, _) => "it needs `store: true`, to be asked for later",
+        (true, false) => "nothing is stored here (--store-responses 0) to be asked for later",
+        (true, true) => "its input is larger than all that may be stored here (--store-responses)",
+    };
+    Error::unsupported("background", format!("`background` must be false: {why}"))
+}
+
+/// The items of a request's own input, each with its id if it brings one.
+fn input(fields: &Fields) -> Vec<(Option<String>, String)> {
+    let items = match fields.get("input") {
+        Some(Value::String(text)) => vec![stored_form(&json!({"role": "user", "content": text}))],
+        Some(Value::Array(items)) => items.iter().map(stored_form).collect(),
+        _ => Vec::new(),
+    };
+    items.into_iter().map(|item| (shown::id_of(&item), to_json(&item))).collect()
+}
+
+/// An item as OpenAI shows it: with its type, its status, and a message's content as parts.
+fn stored_form(item: &Value) -> Value {
+    let mut item = item.clone();
+    let Some(fields) = item.as_object_mut() else { return item };
+    let is_message = fields.contains_key("role");
+    if is_message {
+        fields.insert("type".to_owned(), json!("message"));
+    }
+    if fields.get("status").is_none_or(Value::is_null) && fields.contains_key("type") {
+        fields.insert("status".to_owned(), json!("completed"));
+    }
+    let is_answer = fields.get("role").is_some_and(|role| role == "assistant");
+    if let (true, Some(Value::String(text))) = (is_message, fields.get_mut("content")) {
+        let text = std::mem::take(text);
+        let part = match is_answer {
+            true => json!({"type": "output_text", "text": text, "annotations": []}),
+            false => json!({"type": "input_text", "text": text}),
+        };
+        fields.insert("content".to_owned(), json!([part]));
+    }
+    item
+}
+
+/// The items of a response's output, with their ids.
+fn output(response: &str) -> Vec<(String, String)> {
+    #[derive(Deserialize)]
+    struct Told<'a> {
+        #[serde(borrow)]
+        output: Vec<&'a RawValue>,
+    }
+    let told: Option<Told> = serde_json::from_str(response).ok();
+    let items = told.into_iter().flat_map(|told| told.output);
+    items.map(|item| (shown::id_in(item.get()), item.get().to_owned())).collect()
+}

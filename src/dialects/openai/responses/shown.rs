@@ -1,0 +1,181 @@
+//! What is said of a stored response: itself, its input, and that it has been deleted or cancelled.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::NOT_STORED;
+use crate::dialects::openai::response::to_json;
+use crate::error::Error;
+use crate::stored::Item;
+
+/// Most items of a page, and the usual number.
+const MOST: usize = 100;
+const USUAL: usize = 20;
+
+/// What a stored item and a response say of themselves.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Known {
+    id: String,
+    r#type: String,
+    status: String,
+}
+
+fn known(json: &str) -> Known {
+    serde_json::from_str(json).unwrap_or_default()
+}
+
+/// The status of a response.
+pub(super) fn status(response: &str) -> String {
+    known(response).status
+}
+
+/// The id of an output's item.
+pub(super) fn id_in(item: &str) -> String {
+    known(item).id
+}
+
+/// The id that an item brings.
+pub(super) fn id_of(item: &Value) -> Option<String> {
+    let id = item.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
+    id.map(str::to_owned)
+}
+
+/// A new id in OpenAI's form.
+pub(super) fn new_id(prefix: &str) -> String {
+    format!("{prefix}_{}", uuid::Uuid::new_v4().simple())
+}
+
+/// How the id of an item begins.
+pub(super) fn id_prefix(item: &str) -> &'static str {
+    match known(item).r#type.as_str() {
+        "function_call" => "fc",
+        "function_call_output" => "fco",
+        "custom_tool_call" => "ctc",
+        "custom_tool_call_output" => "ctco",
+        "message" => "msg",
+        "reasoning" => "rs",
+        _ => "item",
+    }
+}
+
+/// A response with another status.
+pub(super) fn with_status(response: &str, status: &str) -> String {
+    let mut response: Value = serde_json::from_str(response).unwrap_or_default();
+    if let Some(fields) = response.as_object_mut() {
+        fields.insert("status".to_owned(), json!(status));
+    }
+    to_json(&response)
+}
+
+/// A response that has been cancelled.
+pub fn cancelled(response: &str) -> String {
+    with_status(response, "cancelled")
+}
+
+/// What is said of a response that has been deleted.
+pub fn deleted(id: &str) -> String {
+    to_json(&json!({"id": id, "object": "response", "deleted": true}))
+}
+
+/// The error for a response that is not stored.
+pub fn not_stored(id: &str) -> Error {
+    Error::NotStored(format!("Response with id '{id}' not found: {NOT_STORED}"))
+}
+
+/// The error for one that cannot be cancelled.
+pub fn not_in_background() -> Error {
+    let message = "Only a response that was created with `background: true` can be cancelled; the \
+                   others end when their client leaves";
+    Error::invalid("response_id", message)
+}
+
+/// The error for one whose events are not kept.
+pub fn no_events() -> Error {
+    let message = "`stream`: this response was not created with `stream: true`, or its events were let go \
+                   to make room; get it without `stream`";
+    Error::invalid("stream", message)
+}
+
+/// The part of a list that is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page<'a> {
+    /// Most items.
+    limit: usize,
+    /// The oldest first.
+    ascends: bool,
+    /// Only what comes behind the item of this id.
+    after: Option<&'a str>,
+}
+
+impl<'a> Page<'a> {
+    /// Reads a query, whose fields `query` returns.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the field.
+    pub fn read(query: impl Fn(&str) -> Option<&'a str>) -> Result<Page<'a>, Error> {
+        let limit = match query("limit").map(str::parse) {
+            None => USUAL,
+            Some(Ok(limit @ 1..=MOST)) => limit,
+            Some(_) => {
+                let message = format!("`limit` must be a number from 1 to {MOST}");
+                return Err(Error::invalid("limit", message));
+            }
+        };
+        let ascends = match query("order") {
+            None | Some("desc") => false,
+            Some("asc") => true,
+            Some(_) => return Err(Error::invalid("order", "`order` must be `asc` or `desc`")),
+        };
+        Ok(Page { limit, ascends, after: query("after").filter(|after| !after.is_empty()) })
+    }
+
+    /// The page of these items, which are in the order of their coming.
+    ///
+    /// # Errors
+    /// None of them has the id that the page begins behind.
+    pub fn of(&self, items: &[Arc<Item>]) -> Result<String, Error> {
+        let mut items: Vec<&Item> = items.iter().map(|item| &**item).collect();
+        if !self.ascends {
+            items.reverse();
+        }
+        let begin = match self.after {
+            None => 0,
+            Some(after) => match items.iter().position(|item| item.id == after) {
+                Some(at) => at + 1,
+                None => return Err(Error::invalid("after", "`after`: no item has this id")),
+            },
+        };
+        let rest = &items[begin..];
+        let page = &rest[..rest.len().min(self.limit)];
+        let data: Vec<Box<RawValue>> = page.iter().filter_map(|item| with_id(item)).collect();
+        Ok(to_json(&ItemList {
+            object: "list",
+            data,
+            first_id: page.first().map(|item| &*item.id),
+            last_id: page.last().map(|item| &*item.id),
+            has_more: page.len() < rest.len(),
+        }))
+    }
+}
+
+#[derive(serde::Serialize)]
+struct ItemList<'a> {
+    object: &'static str,
+    data: Vec<Box<RawValue>>,
+    first_id: Option<&'a str>,
+    last_id: Option<&'a str>,
+    has_more: bool,
+}
+
+/// An item with its id, which its JSON need not hold.
+fn with_id(item: &Item) -> Option<Box<RawValue>> {
+    let json = match (id_in(&item.json).is_empty(), item.json.strip_prefix('{')) {
+        (true, Some(rest)) => format!(r#"{{"id":{},{rest}"#, to_json(&item.id)),
+        _ => item.json.to_string(),
+    };
+    RawValue::from_string(json).ok()
+}

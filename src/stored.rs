@@ -1,0 +1,265 @@
+//! Answers that are kept in memory, to be asked for again and to be continued: bounded in bytes and in
+//! age, and seen by their owner only.
+//!
+//! Enters: an answer's id, its input and its output as JSON, and the events of its stream. Leaves: the same,
+//! until it is deleted, too old, or in the way of newer ones. It may know no dialect, no run and no route,
+//! and nothing of it may reach the log.
+//!
+//! - `entry`: one answer, under way or ended
+//! - `events`: the events of a stream, in little room
+//! - `item`: the parts of conversations, which answers share
+
+mod entry;
+mod events;
+mod item;
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasher;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+
+pub use entry::{Draft, Entry, Outcome};
+pub use events::{Cursor, Event};
+pub use item::Item;
+
+use item::Cost;
+
+/// Most answers at the same time that are completed though their clients have gone. Each holds a thread and
+/// one of the requests that may be under way.
+const ORPHANS: usize = 32;
+/// Entries of the index of items that are looked through for dead ones at the earliest.
+const LEAST_SWEPT: usize = 64;
+
+/// Whose answers: the number of the API key, from 1; 0 where no keys are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Owner(pub usize);
+
+/// The answers that are kept.
+pub struct Store {
+    /// Most bytes; 0 if nothing is kept.
+    limit: usize,
+    /// Time after which an answer is let go, from its request on.
+    age: Duration,
+    bytes: Arc<AtomicUsize>,
+    orphans: Arc<AtomicUsize>,
+    hasher: RandomState,
+    shelf: Mutex<Shelf>,
+}
+
+/// What the store holds. The lock on it is taken before that of an entry, never after.
+#[derive(Default)]
+struct Shelf {
+    /// By the order of their coming.
+    entries: BTreeMap<u64, Arc<Entry>>,
+    numbers: HashMap<String, u64>,
+    last: u64,
+    /// Those that have ended and whose events are kept.
+    replayable: BTreeSet<u64>,
+    /// Items by their owner and a hash of their text.
+    texts: HashMap<(Owner, u64), Weak<Item>>,
+    /// Items by their owner and id.
+    items: HashMap<(Owner, String), Weak<Item>>,
+    /// The size of `items` at which dead ones are removed.
+    sweep_at: usize,
+}
+
+/// What one owner has in the store.
+#[derive(Clone)]
+pub struct OwnStore {
+    store: Arc<Store>,
+    owner: Owner,
+}
+
+/// The right to complete an answer whose client has gone; dropping it gives the place back.
+pub struct Orphan(Arc<AtomicUsize>);
+
+impl Store {
+    /// Creates a store of at most `limit` bytes, 0 for none, whose answers are let go at this age.
+    pub fn new(limit: usize, age: Duration) -> Arc<Store> {
+        Arc::new(Store {
+            limit,
+            age,
+            bytes: Arc::default(),
+            orphans: Arc::default(),
+            hasher: RandomState::new(),
+            shelf: Mutex::default(),
+        })
+    }
+
+    /// What `owner` has in the store.
+    pub fn of(self: &Arc<Store>, owner: Owner) -> OwnStore {
+        OwnStore { store: self.clone(), owner }
+    }
+
+    /// Whether anything is kept at all.
+    pub fn is_on(&self) -> bool {
+        self.limit > 0
+    }
+
+    /// The number of answers that are kept, under way or ended.
+    pub fn count(&self) -> usize {
+        self.shelf().entries.len()
+    }
+
+    /// The bytes that are taken, some of them by requests that are not kept yet.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The shelf without what is too old. Nobody else looks for that, so that no thread wakes for it.
+    fn swept_shelf(&self) -> MutexGuard<'_, Shelf> {
+        let mut shelf = self.shelf();
+        let now = Instant::now();
+        let is_old = |entry: &Entry| now.duration_since(entry.created) >= self.age;
+        let old = shelf.entries.iter().take_while(|(_, entry)| is_old(entry));
+        let old: Vec<u64> =
+            old.filter(|(_, entry)| entry.is_closed()).map(|(number, _)| *number).collect();
+        old.into_iter().for_each(|number| shelf.let_go(number));
+        shelf
+    }
+
+    /// Lets go of the oldest until the rest is within the limit: first of events, without which an answer
+    /// can still be continued, then of answers. One that is under way is the last to go.
+    fn make_room(&self, shelf: &mut Shelf) {
+        while self.bytes() > self.limit {
+            if let Some(number) = shelf.replayable.pop_first() {
+                if let Some(entry) = shelf.entries.get(&number) {
+                    entry.forget_events();
+                }
+                continue;
+            }
+            let ended = shelf.entries.iter().find(|(_, entry)| entry.is_closed());
+            let Some((&number, entry)) = ended.or_else(|| shelf.entries.first_key_value()) else {
+                return;
+            };
+            if !entry.is_closed() {
+                log::warn!(
+                    "a stored response under way was let go: the store's {} MiB are full",
+                    self.limit >> 20
+                );
+            }
+            entry.lose();
+            shelf.let_go(number);
+        }
+    }
+}
+
+impl Shelf {
+    fn let_go(&mut self, number: u64) {
+        self.replayable.remove(&number);
+        if let Some(entry) = self.entries.remove(&number) {
+            self.numbers.remove(&entry.id);
+        }
+    }
+
+    /// Removes what refers to items that are gone, each time that there may be as many of them as of others.
+    fn sweep_items(&mut self) {
+        if self.items.len() < self.sweep_at.max(LEAST_SWEPT) {
+            return;
+        }
+        self.items.retain(|_, item| item.strong_count() > 0);
+        self.texts.retain(|_, item| item.strong_count() > 0);
+        self.sweep_at = 2 * self.items.len();
+    }
+}
+
+impl OwnStore {
+    /// Whether anything is kept at all.
+    pub fn is_on(&self) -> bool {
+        self.store.is_on()
+    }
+
+    /// Whether this many bytes could be kept, if everything else made room.
+    pub fn could_hold(&self, bytes: usize) -> bool {
+        bytes <= self.store.limit
+    }
+
+    /// An answer that is to be kept: see [`OwnStore::keep`].
+    pub fn entry(&self, draft: Draft) -> Arc<Entry> {
+        Arc::new(Entry::new(draft, self.owner, &self.store.bytes))
+    }
+
+    /// Makes an answer one that can be asked for.
+    pub fn keep(&self, entry: &Arc<Entry>) {
+        let mut shelf = self.store.swept_shelf();
+        shelf.last += 1;
+        let number = shelf.last;
+        shelf.numbers.insert(entry.id.clone(), number);
+        shelf.entries.insert(number, entry.clone());
+        self.store.make_room(&mut shelf);
+    }
+
+    /// Keeps the store within its limit after an answer has grown.
+    pub fn settle(&self) {
+        if self.store.bytes() > self.store.limit {
+            self.store.make_room(&mut self.store.shelf());
+        }
+    }
+
+    /// Ends the writing of an answer.
+    pub fn close(&self, entry: &Entry) {
+        let mut shelf = self.store.shelf();
+        entry.close();
+        if let (true, Some(&number)) = (entry.has_events(), shelf.numbers.get(&entry.id)) {
+            shelf.replayable.insert(number);
+        }
+        self.store.make_room(&mut shelf);
+    }
+
+    /// The answer of this id.
+    pub fn find(&self, id: &str) -> Option<Arc<Entry>> {
+        let shelf = self.store.swept_shelf();
+        let entry = shelf.entries.get(shelf.numbers.get(id)?)?;
+        (entry.owner == self.owner).then(|| entry.clone())
+    }
+
+    /// Lets go of the answer of this id, and returns it.
+    pub fn remove(&self, id: &str) -> Option<Arc<Entry>> {
+        let entry = self.find(id)?;
+        let mut shelf = self.store.shelf();
+        let number = *shelf.numbers.get(id)?;
+        shelf.let_go(number);
+        Some(entry)
+    }
+
+    /// The item of this text; one that is there already is not stored twice. `id` makes the id of a new one.
+    pub fn item(&self, json: String, id: impl FnOnce() -> String) -> Arc<Item> {
+        let hash = self.store.hasher.hash_one(&json);
+        let mut shelf = self.store.shelf();
+        let known = shelf.texts.get(&(self.owner, hash)).and_then(Weak::upgrade);
+        if let Some(item) = known.filter(|item| *item.json == *json) {
+            return item;
+        }
+        let item = Arc::new(Item::new(id(), json, Cost::of(&self.store.bytes)));
+        shelf.sweep_items();
+        shelf.texts.insert((self.owner, hash), Arc::downgrade(&item));
+        shelf.items.insert((self.owner, item.id.clone()), Arc::downgrade(&item));
+        item
+    }
+
+    /// The item of this id, as long as an answer that is kept holds it.
+    pub fn find_item(&self, id: &str) -> Option<Arc<Item>> {
+        let shelf = self.store.swept_shelf();
+        shelf.items.get(&(self.owner, id.to_owned()))?.upgrade()
+    }
+
+    /// Takes one of the places for answers whose clients have gone.
+    pub fn adopt(&self) -> Option<Orphan> {
+        let orphans = Orphan(self.store.orphans.clone());
+        (orphans.0.fetch_add(1, Ordering::Relaxed) < ORPHANS).then_some(orphans)
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,229 @@
+//! One answer that is kept, under way or ended.
+
+use std::convert::Infallible;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use crossbeam_channel::TrySendError::Disconnected;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::Owner;
+use super::events::{Cursor, Event, EventLog};
+use super::item::{Cost, Item};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+
+/// Bytes of an answer besides its texts.
+const ENTRY: usize = 800;
+
+/// What is known of an answer before it begins.
+pub struct Draft {
+    /// Its id, which nobody can guess.
+    pub id: String,
+    /// The conversation before its input.
+    pub earlier: Vec<Arc<Item>>,
+    /// Its input.
+    pub input: Vec<Arc<Item>>,
+    /// Whether its run goes on without a client from the beginning.
+    pub is_background: bool,
+    /// Whether the events of its stream are kept.
+    pub has_events: bool,
+}
+
+/// An answer as it is at one time.
+#[derive(Clone, Default)]
+pub struct Outcome {
+    /// The answer as JSON, without what follows where its output begins; empty before it begins.
+    head: Arc<str>,
+    /// Whether the output and its end belong behind `head`.
+    is_cut: bool,
+    /// The items of its output.
+    pub output: Vec<Arc<Item>>,
+    /// Whether it has ended, in whatever way, so that it stays as it is.
+    pub is_final: bool,
+}
+
+impl Outcome {
+    /// An answer with this output, which is not stored twice if the answer's JSON ends with it.
+    pub fn new(answer: &str, output: Vec<Arc<Item>>, is_final: bool) -> Outcome {
+        let head = answer.strip_suffix(&*tail(&output));
+        let is_cut = head.is_some();
+        Outcome { head: head.unwrap_or(answer).into(), is_cut, output, is_final }
+    }
+
+    /// The answer as JSON; empty before it begins.
+    pub fn answer(&self) -> String {
+        let tail = if self.is_cut { tail(&self.output) } else { String::new() };
+        format!("{}{tail}", self.head)
+    }
+}
+
+/// The end of an answer with this output.
+fn tail(output: &[Arc<Item>]) -> String {
+    let items: Vec<&str> = output.iter().map(|item| &*item.json).collect();
+    format!("{}]}}", items.join(","))
+}
+
+/// One answer that is kept.
+pub struct Entry {
+    /// Its id.
+    pub id: String,
+    /// When its request came.
+    pub created: Instant,
+    /// The conversation before its input.
+    pub earlier: Vec<Arc<Item>>,
+    /// Its input.
+    pub input: Vec<Arc<Item>>,
+    /// Whether its run goes on without a client from the beginning.
+    pub is_background: bool,
+    pub(super) owner: Owner,
+    /// Whether nothing more is written.
+    closed: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    outcome: Outcome,
+    /// `None` if no events are kept, or not any more.
+    events: Option<EventLog>,
+    /// Woken when there is something to read.
+    followers: Vec<Sender<()>>,
+    /// Dropped to end the run.
+    abort: Option<Sender<Infallible>>,
+    cost: Cost,
+}
+
+impl State {
+    /// Wakes those who follow, and forgets those who have gone.
+    fn wake(&mut self) {
+        // One whose channel is full has not read yet what woke it before.
+        self.followers.retain(|follower| follower.try_send(()) != Err(Disconnected(())));
+    }
+}
+
+impl Entry {
+    pub(super) fn new(draft: Draft, owner: Owner, bytes: &Arc<AtomicUsize>) -> Entry {
+        let state = State {
+            outcome: Outcome::default(),
+            events: draft.has_events.then(EventLog::default),
+            followers: Vec::new(),
+            abort: None,
+            cost: Cost::of(bytes),
+        };
+        Entry {
+            id: draft.id,
+            created: Instant::now(),
+            earlier: draft.earlier,
+            input: draft.input,
+            is_background: draft.is_background,
+            owner,
+            closed: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer as it is now.
+    pub fn outcome(&self) -> Outcome {
+        self.state().outcome.clone()
+    }
+
+    /// The conversation with this answer, and thus before the next one.
+    pub fn conversation(&self) -> Vec<Arc<Item>> {
+        let output = self.outcome().output;
+        [&self.earlier, &self.input, &output].into_iter().flatten().cloned().collect()
+    }
+
+    /// Sets what the answer is now, unless it has ended before; false then.
+    pub fn set(&self, outcome: Outcome) -> bool {
+        let mut state = self.state();
+        let changes = !state.outcome.is_final;
+        if changes {
+            state.outcome = outcome;
+            self.count(&mut state);
+        }
+        changes
+    }
+
+    /// Adds an event.
+    pub fn tell(&self, name: &str, data: &[u8]) {
+        if let Some(events) = &mut self.state().events {
+            events.push(name, data);
+        }
+    }
+
+    /// Counts what has been told, and wakes those who follow.
+    pub fn flush(&self) {
+        let mut state = self.state();
+        self.count(&mut state);
+        state.wake();
+    }
+
+    fn count(&self, state: &mut State) {
+        let pointers = self.earlier.len() + self.input.len() + state.outcome.output.len();
+        let events = state.events.as_ref().map_or(0, EventLog::size);
+        let bytes = ENTRY + size_of::<Arc<Item>>() * pointers + state.outcome.head.len() + events;
+        state.cost.set(bytes);
+    }
+
+    /// Whether nothing more is written.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether the events of its stream can be read.
+    pub fn has_events(&self) -> bool {
+        self.state().events.is_some()
+    }
+
+    /// The next event; `None` if there is none yet, or none at all.
+    pub fn next_event(&self, cursor: &mut Cursor) -> Option<Event> {
+        self.state().events.as_ref()?.next(cursor)
+    }
+
+    /// A channel that is written to when there is more to read, and at the end.
+    pub fn follow(&self) -> Receiver<()> {
+        let (wake, woken) = bounded(1);
+        let mut state = self.state();
+        // Waking the others for nothing finds out which of them have gone.
+        state.wake();
+        state.followers.push(wake);
+        woken
+    }
+
+    /// A channel that is disconnected when the run has to end: see [`Entry::abort`].
+    pub fn aborted(&self) -> Receiver<Infallible> {
+        let (abort, aborted) = bounded(0);
+        self.state().abort = Some(abort);
+        aborted
+    }
+
+    /// Ends the run, if there is one that goes on without a client.
+    pub fn abort(&self) {
+        self.state().abort = None;
+    }
+
+    pub(super) fn close(&self) {
+        if let Some(events) = &mut self.state().events {
+            events.end();
+        }
+        self.closed.store(true, Ordering::Release);
+        self.flush();
+    }
+
+    pub(super) fn forget_events(&self) {
+        let mut state = self.state();
+        state.events = None;
+        self.count(&mut state);
+    }
+
+    /// Keeps nothing more of an answer under way; who follows it hears of an end.
+    pub(super) fn lose(&self) {
+        self.forget_events();
+        self.closed.store(true, Ordering::Release);
+        self.flush();
+    }
+}

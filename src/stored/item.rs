@@ -1,0 +1,56 @@
+//! The parts of conversations, which the answers of one conversation share, and what all of it costs.
+
+use std::sync::Arc;
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes of an item besides its text: itself, and its places in the indexes.
+const ITEM: usize = 250;
+
+/// A part of a conversation: a message, a call, or a call's output.
+pub struct Item {
+    /// Its id.
+    pub id: String,
+    /// It as JSON, an object.
+    pub json: Box<str>,
+    _cost: Cost,
+}
+
+impl Item {
+    pub(super) fn new(id: String, json: String, mut cost: Cost) -> Item {
+        cost.add(ITEM + json.len() + 2 * id.len());
+        Item { id, json: json.into(), _cost: cost }
+    }
+}
+
+/// Bytes of the store, which dropping this gives back.
+pub(super) struct Cost {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Cost {
+    /// Nothing yet, of this sum.
+    pub fn of(all: &Arc<AtomicUsize>) -> Cost {
+        Cost { all: all.clone(), bytes: 0 }
+    }
+
+    /// Adds bytes.
+    pub fn add(&mut self, more: usize) {
+        self.all.fetch_add(more, Ordering::Relaxed);
+        self.bytes += more;
+    }
+
+    /// Sets the bytes.
+    pub fn set(&mut self, bytes: usize) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = 0;
+        self.add(bytes);
+    }
+}
+
+impl Drop for Cost {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
