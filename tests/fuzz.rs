@@ -19,6 +19,7 @@ use langfast2api::http::{Head, Limits};
 use langfast2api::langfast::run::{Manners, Notice, Progress, RunEvent, with_object};
 use langfast2api::langfast::socketio::{self, EnginePacket, SocketPacket};
 use langfast2api::langfast::transcript::{Transcript, unescape};
+use langfast2api::stored::{Owner, Store};
 
 /// Runs `target` on one random input after another for the time given.
 fn fuzz(target: impl Fn(&mut Rng)) {
@@ -402,6 +403,7 @@ fn bodies_are_read_or_refused() {
 const RESPONSES: &[&[u8]] = &[
     br#"{"model":"m","input":[{"type":"function_call","call_id":"1","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"1","output":[{"type":"input_image","image_url":"data:image/jpeg;base64,/9j/4AAQSkZJRgABAQAAAQABAAD/wAALCAABAAEBAREA"}]},{"role":"user","content":[{"type":"input_image","file_id":"f"},{"type":"input_file","file_url":"https://x"}]}]}"#,
     br#"{"model":"m","input":"hi","instructions":"a","text":{"format":{"type":"json_object"}},"stream":true}"#,
+    br#"{"model":"m","input":[{"id":"msg_1","role":"user","content":"a"},{"type":"item_reference","id":"msg_1"},{"id":"msg_1"}],"background":true}"#,
     br#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"a"}]},{"type":"reasoning"}],"reasoning":{"effort":"low"}}"#,
     br#"{"model":"m","input":[{"type":"function_call","call_id":"1","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"1","output":"x"}]}"#,
     br#"{"model":"m","input":"a","tools":[{"type":"function","name":"f"},{"type":"custom","name":"g"},{"type":"namespace","name":"n","tools":[{"type":"function","name":"f"}]}],"tool_choice":{"type":"allowed_tools","tools":[{"name":"f"}]}}"#,
@@ -409,11 +411,18 @@ const RESPONSES: &[&[u8]] = &[
 
 #[test]
 fn bodies_of_responses_are_read_or_refused() {
+    let store = Store::new(64 << 10, Duration::from_secs(60));
+    let own = store.of(Owner::default());
     fuzz(|rng| {
         let body = mutated(rng, RESPONSES, JSON_WORDS);
-        if let Ok(mut request) = responses::parse(&mut body.clone().into(), images(rng)) {
+        if let Ok(mut request) = responses::parse(&mut body.clone().into(), images(rng), &own) {
             assert!(!request.chats[0].turns.is_empty());
             check_media(&mut request.chats[0]);
+            if let Some(keeper) = &mut request.keeper {
+                keeper.whole(r#"{"id":"resp_1","status":"completed","output":[]}"#);
+            }
+            drop(request);
+            assert!(store.bytes() <= 64 << 10, "{} bytes", store.bytes());
         }
     });
 }

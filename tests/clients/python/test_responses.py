@@ -36,7 +36,7 @@ def create(client, **options):
 
 
 # OpenAI's servers send these, though its types do not know them.
-UNPUBLISHED = {"store": False, "frequency_penalty": 0, "presence_penalty": 0}
+UNPUBLISHED = {"store": True, "frequency_penalty": 0, "presence_penalty": 0}
 # Nothing is known of these here, and they may not be null.
 LEFT_OUT = {
     "image", "input_transformations", "prompt_cache_diagnostics", "prompt_cache_options", "tool_usage"
