@@ -122,8 +122,57 @@ describe('openai', () => {
   }
 });
 
+describe('stored responses', () => {
+  const slow = sim({ say: 'It rains in Oslo.', first: 300, delay: 30, events: 8 });
+
+  test('a conversation goes on behind a response', async () => {
+    const first = await client.responses.create({ model, input: sim({ say: 'One.' }) });
+    const input = sim({ say: 'Two.' });
+    const second = await client.responses.create({ model, input, previous_response_id: first.id });
+    assert.equal(second.output_text, 'Two.');
+    assert((await told()).includes('One.'));
+    const items = await Array.fromAsync(client.responses.inputItems.list(second.id, { order: 'asc' }));
+    assert.deepEqual(items.map(({ content }) => content[0].text), [sim({ say: 'One.' }), 'One.', input]);
+  });
+
+  test('one is fetched, cancelled and deleted', async () => {
+    let response = await client.responses.create({ model, input: slow, background: true });
+    while (response.status === 'in_progress') response = await client.responses.retrieve(response.id);
+    assert.equal(response.output_text, 'It rains in Oslo.');
+    await client.responses.delete(response.id);
+    await assert.rejects(client.responses.retrieve(response.id), NotFoundError);
+    const input = sim({ say: 'x', first: 60000 });
+    const { id } = await client.responses.create({ model, input, background: true });
+    assert.equal((await client.responses.cancel(id)).status, 'cancelled');
+  });
+
+  test('a stream that was lost is taken up again', async () => {
+    const events = [];
+    for await (const event of await client.responses.create({ model, input: slow, stream: true })) {
+      events.push(event);
+      if (event.type === 'response.output_text.delta') break;
+    }
+    const { id } = events[0].response;
+    const starting_after = events.at(-1).sequence_number;
+    const rest = await client.responses.retrieve(id, { stream: true, starting_after });
+    for await (const event of rest) events.push(event);
+    assert.deepEqual(events.map(({ sequence_number }) => sequence_number), [...events.keys()]);
+    assert.equal(events.at(-1).type, 'response.completed');
+    const runner = client.responses.stream({ response_id: id, starting_after });
+    assert.equal((await runner.finalResponse()).output_text, 'It rains in Oslo.');
+  });
+
+  test('@openai/agents continues one', async () => {
+    setTracingDisabled(true);
+    const agent = new Agent({ name: 'a', model: new OpenAIResponsesModel(client, model) });
+    const { lastResponseId } = await run(agent, sim({ say: 'One.' }));
+    const options = { previousResponseId: lastResponseId };
+    assert.equal((await run(agent, sim({ say: 'Two.' }), options)).finalOutput, 'Two.');
+    assert((await told()).includes('One.'));
+  });
+});
+
 describe('AI SDK', () => {
-  // Without it, what a model without reasoning has said is referred to as if it were stored here.
   const providerOptions = { openai: { store: false } };
   const openai = (name = model) => createOpenAI({ baseURL, apiKey: 'any' })(name);
   const tools = { weather: tool({ description: 'The weather.', inputSchema: schema, execute: weather }) };
@@ -155,11 +204,22 @@ describe('AI SDK', () => {
     assert.deepEqual(output, IN_OSLO.arguments);
   });
 
-  test('without store: false it is told what to do', async () => {
-    await loop();
-    const options = { ...question(), model: openai('gpt-4o'), providerOptions: {} };
-    await assert.rejects(generateText(options), /store: false/);
-  });
+  // As it comes, it refers to what has been said and called by the ids of stored items.
+  for (const name of ['gpt-4o', model]) {
+    test(`its default refers to what is stored: ${name}`, async () => {
+      const options = { ...question(), model: openai(name), providerOptions: {} };
+      await loop();
+      const { text, steps } = await generateText(options);
+      assert.deepEqual([text, steps.length], ['Rain in both.', 3]);
+      const [, , answer, results] = await told();
+      assert(answer.includes('Let me look.') && answer.includes('Rome'), answer);
+      assert(results.includes(weather(IN_OSLO.arguments)), results);
+      await loop();
+      const result = streamText(options);
+      for await (const part of result.fullStream) assert.notEqual(part.type, 'error', JSON.stringify(part));
+      assert.equal(await result.text, 'Rain in both.');
+    });
+  }
 
   test('a failure within a stream is an error', async () => {
     const errors = [];
