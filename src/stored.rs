@@ -102,7 +102,7 @@ impl Store {
 
     /// The number of answers that are kept, under way or ended.
     pub fn count(&self) -> usize {
-        self.shelf().entries.len()
+        self.swept_shelf().entries.len()
     }
 
     /// The bytes that are taken, some of them by requests that are not kept yet.
@@ -141,14 +141,17 @@ impl Store {
                 return;
             };
             if !entry.is_closed() {
-                log::warn!(
-                    "a stored response under way was let go: the store's {} MiB are full",
-                    self.limit >> 20
-                );
+                self.lose(entry);
             }
-            entry.lose();
             shelf.let_go(number);
         }
+    }
+
+    /// Keeps nothing more of an answer that is under way.
+    fn lose(&self, entry: &Entry) {
+        let limit = self.limit >> 20;
+        log::warn!("a response under way is not stored: there is no room in the {limit} MiB");
+        entry.lose();
     }
 }
 
@@ -187,9 +190,12 @@ impl OwnStore {
         Arc::new(Entry::new(draft, self.owner, &self.store.bytes))
     }
 
-    /// Makes an answer one that can be asked for.
+    /// Makes an answer one that can be asked for, unless it is larger than the whole store.
     pub fn keep(&self, entry: &Arc<Entry>) {
         let mut shelf = self.store.swept_shelf();
+        if entry.size() > self.store.limit {
+            return self.store.lose(entry);
+        }
         shelf.last += 1;
         let number = shelf.last;
         shelf.numbers.insert(entry.id.clone(), number);
@@ -197,11 +203,19 @@ impl OwnStore {
         self.store.make_room(&mut shelf);
     }
 
-    /// Keeps the store within its limit after an answer has grown.
-    pub fn settle(&self) {
-        if self.store.bytes() > self.store.limit {
-            self.store.make_room(&mut self.store.shelf());
+    /// Keeps the store within its limit after an answer has grown. One that has become larger than all of it
+    /// is let go itself.
+    pub fn settle(&self, entry: &Entry) {
+        if self.store.bytes() <= self.store.limit {
+            return;
         }
+        let mut shelf = self.store.shelf();
+        let number = shelf.numbers.get(&entry.id).copied();
+        if let (Some(number), true) = (number, entry.size() > self.store.limit) {
+            self.store.lose(entry);
+            shelf.let_go(number);
+        }
+        self.store.make_room(&mut shelf);
     }
 
     /// Ends the writing of an answer.
@@ -261,5 +275,130 @@ impl OwnStore {
 impl Drop for Orphan {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const ONE: Owner = Owner(1);
+
+    fn own(limit: usize, age: Duration) -> OwnStore {
+        Store::new(limit, age).of(ONE)
+    }
+
+    /// An answer with this input and with events, begun and kept.
+    fn begun(own: &OwnStore, id: &str, input: &str) -> Arc<Entry> {
+        let input = own.item(format!("{{\"text\":\"{input}\"}}"), || format!("msg_{id}"));
+        let entry = own.entry(Draft {
+            id: id.to_owned(),
+            earlier: Vec::new(),
+            input: vec![input],
+            is_background: false,
+            has_events: true,
+        });
+        entry.set(Outcome::new("{\"output\":[]}", Vec::new(), false));
+        own.keep(&entry);
+        entry
+    }
+
+    fn ended(own: &OwnStore, id: &str, input: &str) {
+        let entry = begun(own, id, input);
+        entry.tell("done", &[b'x'; 1000]);
+        entry.set(Outcome::new("{\"output\":[]}", Vec::new(), true));
+        entry.flush();
+        own.close(&entry);
+    }
+
+    #[test]
+    fn what_is_too_old_is_let_go_when_somebody_looks_unless_it_is_under_way() {
+        let own = own(1 << 20, Duration::ZERO);
+        let entry = begun(&own, "resp_1", "a");
+        assert!(own.find("resp_1").is_some() && own.find_item("msg_resp_1").is_some());
+        own.close(&entry);
+        drop(entry);
+        assert!(own.find("resp_1").is_none() && own.find_item("msg_resp_1").is_none());
+        assert_eq!((own.store.count(), own.store.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn events_are_let_go_before_answers_and_the_oldest_first() {
+        let own = own(20_000, HOUR);
+        let replayable = |id: &str| own.find(id).is_some_and(|entry| entry.has_events());
+        let ids: Vec<String> = (0..12).map(|at| format!("resp_{at}")).collect();
+        for id in &ids {
+            ended(&own, id, id);
+            assert!(own.store.bytes() <= 20_000);
+        }
+        assert!(
+            ids.iter().all(|id| own.find(id).is_some()),
+            "without events there is room for all"
+        );
+        assert!(!replayable("resp_0") && replayable("resp_11"));
+        ids.iter().for_each(|id| ended(&own, &format!("{id}_more"), id));
+        assert!(own.find("resp_0").is_none() && own.find("resp_11_more").is_some());
+    }
+
+    #[test]
+    fn one_that_grows_larger_than_the_store_goes_itself() {
+        let own = own(20_000, HOUR);
+        ended(&own, "resp_1", "a");
+        let entry = begun(&own, "resp_2", "b");
+        let woken = entry.follow();
+        entry.tell("delta", &[b'x'; 30_000]);
+        entry.flush();
+        own.settle(&entry);
+        assert!(own.find("resp_2").is_none() && own.find("resp_1").is_some());
+        assert!(entry.is_closed() && !entry.has_events() && woken.try_recv().is_ok());
+        let large = begun(&own, "resp_3", &"x".repeat(30_000));
+        assert!(own.find("resp_3").is_none() && large.is_closed());
+        assert!(own.find("resp_1").is_some(), "nothing is let go for it");
+        own.close(&large);
+    }
+
+    #[test]
+    fn items_are_shared_by_one_owner_and_forgotten_with_their_last_answer() {
+        let own = own(1 << 20, HOUR);
+        let other = own.store.of(Owner(2));
+        for at in 0..500 {
+            let id = format!("resp_{at}");
+            ended(&own, &id, &format!("question {at}"));
+            let again =
+                own.item(format!("{{\"text\":\"question {at}\"}}"), || panic!("it is known"));
+            assert_eq!(again.id, format!("msg_{id}"));
+            assert!(other.find(&id).is_none() && other.find_item(&again.id).is_none());
+            assert!(other.remove(&id).is_none() && own.remove(&id).is_some());
+        }
+        let shelf = own.store.shelf();
+        assert!(shelf.items.len() <= 2 * LEAST_SWEPT, "{} items", shelf.items.len());
+        assert!(shelf.texts.len() <= 2 * LEAST_SWEPT && shelf.replayable.is_empty());
+        assert_eq!(own.store.bytes(), 0);
+    }
+
+    #[test]
+    fn only_so_many_answers_are_completed_without_their_clients() {
+        let own = own(1 << 20, HOUR);
+        let orphans: Vec<Orphan> = std::iter::from_fn(|| own.adopt()).collect();
+        assert_eq!(orphans.len(), ORPHANS);
+        drop(orphans);
+        assert!(own.adopt().is_some());
+    }
+
+    #[test]
+    fn an_answer_that_ends_with_its_output_is_read_as_it_was_written() {
+        let own = own(1 << 20, HOUR);
+        let item = |json: &str| own.item(json.to_owned(), || "i".to_owned());
+        let items = vec![item("{\"a\":1}"), item("{\"b\":2}")];
+        for (answer, output) in [
+            (r#"{"id":1,"output":[{"a":1},{"b":2}]}"#, items),
+            (r#"{"id":1,"output":[]}"#, Vec::new()),
+            (r#"{"output":[],"id":1}"#, Vec::new()),
+            ("", Vec::new()),
+        ] {
+            assert_eq!(Outcome::new(answer, output, true).answer(), answer);
+        }
+        assert_eq!(Outcome::default().answer(), "");
     }
 }

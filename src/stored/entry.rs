@@ -169,6 +169,13 @@ impl Entry {
         state.cost.set(bytes);
     }
 
+    /// The bytes that no other answer shares with it, or that it was the first to bring.
+    pub(super) fn size(&self) -> usize {
+        let state = self.state();
+        let items = self.input.iter().chain(&state.outcome.output);
+        state.cost.bytes() + items.map(|item| item.json.len()).sum::<usize>()
+    }
+
     /// Whether nothing more is written.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)

@@ -41,6 +41,11 @@ impl Cost {
         self.bytes += more;
     }
 
+    /// The bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Sets the bytes.
     pub fn set(&mut self, bytes: usize) {
         self.all.fetch_sub(self.bytes, Ordering::Relaxed);

@@ -101,7 +101,7 @@ impl Keeper for Kept {
 
     fn flush(&mut self) {
         self.entry.flush();
-        self.own.settle();
+        self.own.settle(&self.entry);
     }
 
     fn answer(&self) -> String {
