@@ -28,7 +28,8 @@ impl<'a> Told<'a> {
         Told { client: None, keeper: Some(keeper), event: Vec::new() }
     }
 
-    /// Sends what has been told; false if there was nothing, or no client.
+    /// Sends what has been told; false if there was nothing to send. Without a client it is as if that had
+    /// been sent.
     ///
     /// # Errors
     /// The client has gone.
@@ -36,7 +37,7 @@ impl<'a> Told<'a> {
         if let Some(keeper) = &mut self.keeper {
             keeper.flush();
         }
-        self.client.as_mut().map_or(Ok(false), EventStream::flush)
+        self.client.as_mut().map_or(Ok(true), EventStream::flush)
     }
 
     /// Sends what has been told and ends a complete answer.

@@ -369,6 +369,27 @@ fn a_client_that_loses_its_stream_can_fetch_what_it_has_paid_for() {
 }
 
 #[test]
+fn a_stream_without_a_client_ends_by_its_deadline_and_takes_no_processor_time_until_then() {
+    let simulator = Simulator::builder().literal_socket().start();
+    let start = Start::new(&simulator.url()).args(["--keep-alive", "0.1"]);
+    let program = start.args(["--silence-timeout", "3"]).start();
+    let mut connection = open(&program, &json!({"input": SILENT, "stream": true}));
+    Stepped::only(&simulator).says("one ");
+    connection.head();
+    let response = events(&read_until(&mut connection, "one "))[0]["response"].clone();
+    drop(connection);
+    let before = program.processor_ticks();
+    wait_until("its line in the log", || program.log().contains("error=client_gone"));
+    let taken = program.processor_ticks() - before;
+    assert!(taken < 60, "{taken} hundredths of a second in three seconds");
+    let ended = get(&program, &response, "").json();
+    assert_eq!(
+        (&ended["status"], &ended["error"]["code"]),
+        (&json!("failed"), &json!("server_error"))
+    );
+}
+
+#[test]
 fn a_client_that_leaves_before_it_knows_an_id_gives_its_run_up() {
     for fields in [json!({"stream": true}), json!({}), json!({"stream": true, "store": false})] {
         let (simulator, program) = start_stepped();

@@ -28,10 +28,10 @@ pub struct Kept {
 
 impl Kept {
     /// Prepares to store the response to the request in `body`, which continues `earlier` items; `None` if
-    /// it is not to be stored, or has no room. Memory to copy its input is taken from the body's share.
+    /// it is not to be stored, or there is no room for it or its copy, which is taken from the body's share.
     ///
     /// # Errors
-    /// It is asked for in the background, which needs a store; or there is no memory to copy its input.
+    /// It is asked for in the background, which needs a store.
     pub fn new(
         fields: &Fields,
         body: &mut Body,
@@ -42,10 +42,11 @@ impl Kept {
         let is_background = fields.boolean("background")?.unwrap_or(false);
         let is_wanted = fields.boolean("store")?.unwrap_or(true);
         let bytes = body.bytes().len();
-        if !is_wanted || !own.is_on() || !own.could_hold(bytes) {
+        let has_room =
+            is_wanted && own.could_hold(bytes) && body.parts().1.grow(bytes, None).is_ok();
+        if !has_room || !own.is_on() {
             return if is_background { Err(needs_store(is_wanted, own)) } else { Ok(None) };
         }
-        body.parts().1.grow(bytes, None)?;
         let item = |(id, json): (Option<String>, String)| {
             let prefix = shown::id_prefix(&json);
             own.item(json, || id.unwrap_or_else(|| shown::new_id(prefix)))
@@ -145,7 +146,7 @@ fn needs_store(is_wanted: bool, own: &OwnStore) -> Error {
     let why = match (is_wanted, own.is_on()) {
         (false, _) => "it needs `store: true`, to be asked for later",
         (true, false) => "nothing is stored here (--store-responses 0) to be asked for later",
-        (true, true) => "its input is larger than all that may be stored here (--store-responses)",
+        (true, true) => "there is no memory to store its input (--store-responses, --body-memory)",
     };
     Error::unsupported("background", format!("`background` must be false: {why}"))
 }
