@@ -90,7 +90,8 @@ fn serve(settings: &Settings) -> Result<()> {
     // Before anything else, so that a signal at any time is one that is heard.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let descriptors = raise_descriptor_limit();
-    let Checked { models, list, mut access, langfast, body_memory, .. } = check::check(settings)?;
+    let Checked { models, list, mut access, langfast, body_memory, peers, .. } =
+        check::check(settings)?;
     settings.given.warnings().iter().for_each(|warning| log::warn!("{warning}"));
     list.log("serving", &models);
     let limits = limits(&settings.limits, body_memory, descriptors);
@@ -123,7 +124,9 @@ fn serve(settings: &Settings) -> Result<()> {
         stored: Store::new(
             usize::from(settings.limits.store_responses) << 20,
             settings.limits.store_age,
+            peers.own_name(),
         ),
+        peers,
         open_metrics: settings.clients.metrics_open,
     });
     let server = Server::start(listeners, service.clone(), limits)?;

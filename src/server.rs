@@ -18,6 +18,7 @@ pub mod listen;
 mod metrics;
 mod models_in_use;
 mod page;
+pub mod peers;
 mod permits;
 mod pool;
 pub mod probe;
@@ -150,7 +151,8 @@ mod tests {
             completions,
             access: Access::default(),
             vitals: Arc::default(),
-            stored: Store::new(0, minute),
+            stored: Store::new(0, minute, None),
+            peers: Default::default(),
             open_metrics: false,
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -42,6 +42,8 @@ pub struct Owner(pub usize);
 pub struct Store {
     /// Most bytes; 0 if nothing is kept.
     limit: usize,
+    /// The name of the instance, which stands in ids.
+    instance: Option<String>,
     /// Time after which an answer is let go, from its request on.
     age: Duration,
     bytes: Arc<AtomicUsize>,
@@ -78,9 +80,11 @@ pub struct OwnStore {
 pub struct Orphan(Arc<AtomicUsize>);
 
 impl Store {
-    /// Creates a store of at most `limit` bytes, 0 for none, whose answers are let go at this age.
-    pub fn new(limit: usize, age: Duration) -> Arc<Store> {
+    /// Creates a store of at most `limit` bytes, 0 for none, whose answers are let go at this age. `instance`
+    /// names the one among several that it belongs to.
+    pub fn new(limit: usize, age: Duration, instance: Option<&str>) -> Arc<Store> {
         Arc::new(Store {
+            instance: instance.map(str::to_owned),
             limit,
             age,
             bytes: Arc::default(),
@@ -178,6 +182,11 @@ impl OwnStore {
     /// Whether anything is kept at all.
     pub fn is_on(&self) -> bool {
         self.store.is_on()
+    }
+
+    /// The name of the instance among several, which stands in ids.
+    pub fn instance(&self) -> Option<&str> {
+        self.store.instance.as_deref()
     }
 
     /// Whether this many bytes could be kept, if everything else made room.
@@ -286,7 +295,7 @@ mod tests {
     const ONE: Owner = Owner(1);
 
     fn own(limit: usize, age: Duration) -> OwnStore {
-        Store::new(limit, age).of(ONE)
+        Store::new(limit, age, None).of(ONE)
     }
 
     /// An answer with this input and with events, begun and kept.

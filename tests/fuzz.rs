@@ -411,7 +411,7 @@ const RESPONSES: &[&[u8]] = &[
 
 #[test]
 fn bodies_of_responses_are_read_or_refused() {
-    let store = Store::new(64 << 10, Duration::from_secs(60));
+    let store = Store::new(64 << 10, Duration::from_secs(60), None);
     let own = store.of(Owner::default());
     fuzz(|rng| {
         let body = mutated(rng, RESPONSES, JSON_WORDS);

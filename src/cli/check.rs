@@ -12,6 +12,7 @@ use crate::config::{BadSetting, Settings};
 use crate::langfast::LangFast;
 use crate::server::access::Access;
 use crate::server::listen;
+use crate::server::peers::Peers;
 
 /// What stands in place of a value that is nobody's business.
 const MASK: &str = "********";
@@ -28,6 +29,8 @@ pub struct Checked {
     pub access: Access,
     /// The way to LangFast, on which nothing has been asked yet.
     pub langfast: LangFast,
+    /// The other instances behind the same proxy.
+    pub peers: Peers,
     /// Bytes that the bodies of all requests may take together.
     pub body_memory: usize,
     listen: Vec<String>,
@@ -44,6 +47,7 @@ pub fn check(settings: &Settings) -> Result<Checked, BadSetting> {
     let LoadedModels { models, list } = settings.model_source().read()?;
     let access = Access::of(&settings.clients)?;
     listen::check(&settings.serving, &access)?;
+    let peers = Peers::of(&settings.serving)?;
     let body_memory = settings.limits.body_memory()?;
     let langfast = LangFast::new(&settings.langfast)?;
     let secrets = [
@@ -54,7 +58,7 @@ pub fn check(settings: &Settings) -> Result<Checked, BadSetting> {
     let place = |(name, secret): (_, Option<Secret>)| Some((name, secret?.source));
     let secrets = secrets.into_iter().filter_map(place).collect();
     let (listen, given) = (settings.serving.listen.clone(), settings.given.clone());
-    Ok(Checked { models, list, access, langfast, body_memory, listen, given, secrets })
+    Ok(Checked { models, list, access, langfast, peers, body_memory, listen, given, secrets })
 }
 
 impl Checked {

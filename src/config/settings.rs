@@ -66,6 +66,15 @@ pub struct ServingSettings {
     #[arg(long, default_value = "127.0.0.1:8000", value_name = "ADDRESS", value_delimiter = ',')]
     pub listen: Vec<String>,
 
+    /// Name of this instance, if there are several behind one proxy: up to 16 letters and digits. It stands in
+    /// the ids of its stored responses.
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
+
+    /// All instances: NAME=http://HOST:PORT,… A request for what another one has stored is handed to it.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub instances: Vec<String>,
+
     /// Another models.json than the one built in, and than an imported one.
     #[arg(long, value_name = "FILE")]
     pub models: Option<PathBuf>,

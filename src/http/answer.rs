@@ -137,6 +137,32 @@ impl Answer {
         Stream { answer: self, chunked, head, buffer }
     }
 
+    /// Passes on bytes of an answer that somebody else has made, head and all. They begin with a whole status
+    /// line.
+    ///
+    /// # Errors
+    /// The client has gone.
+    pub fn pass_on(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.status.is_none() {
+            let digits = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
+            self.status = digits.and_then(|digits| digits.parse().ok());
+        }
+        self.bytes += bytes.len() as u64;
+        self.exchange.write(bytes)
+    }
+
+    /// Ends an answer that has been passed on whole.
+    ///
+    /// # Errors
+    /// Nothing was passed on.
+    pub fn passed_on(&mut self) -> io::Result<()> {
+        if self.status.is_none() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.exchange.finish();
+        Ok(())
+    }
+
     fn head(&mut self, status: u16) -> Vec<u8> {
         self.status = Some(status);
         let took = self.exchange.accepted.elapsed().as_millis();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::admission::envelope;
 use super::models_in_use::ModelsInUse;
+use super::peers::{Peers, Relay};
 use super::permits::Permit;
 use super::route::{Route, speaks_anthropic};
 use super::stored_responses::{self, Replay};
@@ -38,6 +39,8 @@ pub struct Service {
     pub vitals: Arc<Vitals>,
     /// The responses that are stored.
     pub stored: Arc<Store>,
+    /// The other instances, which have stored others.
+    pub peers: Peers,
     /// True if `/metrics` needs no key.
     pub open_metrics: bool,
 }
@@ -48,6 +51,8 @@ pub enum Rest {
     Reply(Box<Reply>, UnderWay),
     /// A stored response, streamed again.
     Replay(Replay),
+    /// An answer of another instance.
+    Relay(Relay),
 }
 
 impl Rest {
@@ -56,6 +61,7 @@ impl Rest {
         match self {
             Rest::Reply(reply, _under_way) => reply.write(answer),
             Rest::Replay(replay) => (CompletionRecord::default(), replay.write(answer)),
+            Rest::Relay(relay) => (CompletionRecord::default(), relay.write(answer)),
         }
     }
 }
@@ -79,6 +85,9 @@ impl Service {
         {
             let written = preflight(answer, &exchange.head, &route);
             return written.map(|()| None).map_err(|_| Error::ClientGone);
+        }
+        if let Some(relay) = self.peers.hand_over(&route, &exchange.head, &mut body) {
+            return Ok(Some(Rest::Relay(relay)));
         }
         let models = self.models.current();
         let written = match route {

@@ -613,3 +613,97 @@ fn nothing_of_a_stored_response_is_logged() {
     create(&program, &json!({"previous_response_id": id(&response)}));
     assert!(!program.log().contains("mysecret"), "{}", program.log());
 }
+
+// Several instances.
+
+/// Two instances that know each other, each with a LangFast of its own.
+fn two() -> [(Simulator, Program); 2] {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let held = [free(), free()];
+    let addresses = held.map(|listener| listener.local_addr().unwrap());
+    let instances =
+        format!("one=http://{},two=http://{}", addresses[0].to_string(), addresses[1].to_string());
+    let start = |name: &str, at: usize| {
+        let simulator = Simulator::start();
+        let flags = ["--listen", &addresses[at].to_string(), "--instance", name];
+        let start = Start::new(&simulator.url()).args(flags).args(["--instances", &instances]);
+        let keys = "sk-one-0123456789,sk-two-0123456789";
+        (simulator, start.env("LANGFAST2API_API_KEYS", keys).start())
+    };
+    [start("one", 0), start("two", 1)]
+}
+
+#[test]
+fn the_instance_that_has_a_response_is_found_from_any_other() {
+    let [(simulator, one), (other_simulator, other)] = two();
+    let ask = |program: &Program, method: &str, path: &str, fields: &Value| {
+        let headers = format!("{JSON}Authorization: Bearer sk-one-0123456789\r\n");
+        program.request(method, path, &headers, &body(fields))
+    };
+    for stream in [false, true] {
+        simulator.turn(json!({"text": "Let me look.", "calls": [in_oslo()]}));
+        let fields = json!({"input": "Weather?", "tools": [weather()], "stream": stream});
+        let told = ask(&one, "POST", "/v1/responses", &fields);
+        let response = match stream {
+            true => events(told.text()).pop().unwrap()["response"].clone(),
+            false => told.json(),
+        };
+        assert!(id(&response).starts_with("resp_one_"), "{response}");
+        let path = format!("/v1/responses/{}", id(&response));
+        assert_eq!(ask(&other, "GET", &path, &json!({})).json(), response);
+        if stream {
+            let again = ask(&other, "GET", &format!("{path}?stream=true"), &json!({}));
+            assert_eq!((again.status, again.text()), (200, told.text()));
+        }
+        let call = &response["output"][1];
+        let output =
+            json!({"type": "function_call_output", "call_id": call["call_id"], "output": "rain"});
+        for fields in [
+            json!({"previous_response_id": id(&response), "input": [output]}),
+            json!({"input": [{"role": "user", "content": "?"}, {"id": call["id"]}, output]}),
+        ] {
+            let fields = with(fields, json!({"tools": [weather()], "stream": stream}));
+            let answer = ask(&other, "POST", "/v1/responses", &fields);
+            assert_eq!((answer.status, answer.complete), (200, true), "{}", answer.text());
+            assert!(sent(&simulator).iter().any(|(_, text)| text.contains("rain")));
+        }
+        let items = ask(&other, "GET", &format!("{path}/input_items"), &json!({})).json();
+        assert!(items["data"][0]["id"].as_str().unwrap().starts_with("msg_one_"), "{items}");
+        let foreign = "Authorization: Bearer sk-two-0123456789\r\n";
+        assert_eq!(other.request("GET", &path, foreign, b"").status, 404);
+        assert_eq!(ask(&other, "DELETE", &path, &json!({})).json()["deleted"], true);
+        assert_eq!(ask(&one, "GET", &path, &json!({})).status, 404);
+    }
+    assert_eq!((simulator.stats().runs, other_simulator.stats().runs), (6, 0));
+}
+
+#[test]
+fn an_instance_that_is_gone_is_a_response_that_is_not_stored() {
+    let [(_simulator, mut one), (_other_simulator, other)] = two();
+    let headers = format!("{JSON}Authorization: Bearer sk-one-0123456789\r\n");
+    let post = |program: &Program, fields: &Value| {
+        program.request("POST", "/v1/responses", &headers, &body(fields))
+    };
+    let response = post(&one, &json!({})).json();
+    one.signal(rustix::process::Signal::KILL);
+    one.wait();
+    let answer = post(&other, &json!({"previous_response_id": id(&response)}));
+    assert_eq!(answer.error()["code"], "previous_response_not_found");
+    let path = format!("/v1/responses/{}", id(&response));
+    assert_eq!(other.request("GET", &path, &headers, b"").status, 404);
+    assert!(other.log().contains("the instance one cannot be reached"));
+}
+
+#[test]
+fn instances_need_names_that_can_stand_in_ids() {
+    for (flags, words) in [
+        (&["--instances", "one=http://127.0.0.1:1"][..], "name this instance"),
+        (&["--instance", "a_b"], "letters and digits"),
+        (&["--instance", "a", "--instances", "b=https://127.0.0.1:1"], "NAME=http://HOST:PORT"),
+        (&["--instance", "a", "--instances", "b=http://127.0.0.1"], "NAME=http://HOST:PORT"),
+        (&["--instance", "a", "--instances", "127.0.0.1:1"], "NAME=http://HOST:PORT"),
+    ] {
+        let (status, _, log) = Start::new("http://127.0.0.1:1").args(flags).run();
+        assert!(!status.success() && log.contains(words), "{flags:?}: {log}");
+    }
+}

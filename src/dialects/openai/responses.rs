@@ -1,6 +1,7 @@
 //! `POST /v1/responses`, OpenAI's responses, and the URLs of those that are stored.
 //!
 //! - `earlier`: finds what a request refers to among what is stored
+//! - `ids`: what the ids of responses and items say
 //! - `input`: reads items as turns
 //! - `tools`: reads functions, custom tools and namespaces as tools for the model
 //! - `echo`: the fields of a response that its request decides
@@ -11,6 +12,7 @@
 mod answer;
 mod earlier;
 mod echo;
+mod ids;
 mod input;
 mod kept;
 pub mod shown;
@@ -30,6 +32,9 @@ use crate::error::Error;
 use crate::stored::OwnStore;
 use answer::ResponseAnswer;
 use kept::Kept;
+
+pub use earlier::referred_in as referred;
+pub use ids::instance_of;
 
 /// Advice for a client that refers to something that is not stored.
 const NOT_STORED: &str = "it is not stored here, or not any more; send the whole conversation as `input` \
@@ -91,7 +96,7 @@ pub fn parse(body: &mut Body, images: Images, own: &OwnStore) -> Result<Completi
         ..Sampling::default()
     };
     without_effect(&fields, &reasoning, &mut ignored);
-    let identity = Identity::new("resp_", &model);
+    let identity = Identity::new(&ids::prefix("resp", own.instance()), &model);
     let keeper = Kept::new(&fields, body, &identity, earlier.items, own)?;
     if keeper.is_none() && fields.get("store") == Some(&Value::Bool(true)) {
         ignored.push("store");

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use super::ids;
 use super::tools::{self, Origin};
 use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::openai::response::{Identity, put, put_string, to_json};
@@ -112,17 +113,12 @@ impl<'a> ContentPart<'a> {
     }
 }
 
-/// A new id in OpenAI's form.
-fn new_id(prefix: &str) -> String {
-    format!("{prefix}_{}", uuid::Uuid::new_v4().simple())
-}
-
 impl Item {
-    fn message() -> Item {
-        Item { id: new_id("msg"), call: None, text: String::new() }
+    fn message(instance: Option<&str>) -> Item {
+        Item { id: ids::new("msg", instance), call: None, text: String::new() }
     }
 
-    fn call(call: &ToolCall, origins: &[Origin]) -> Item {
+    fn call(call: &ToolCall, origins: &[Origin], instance: Option<&str>) -> Item {
         let known = origins.iter().find(|origin| origin.called == call.name).cloned();
         let origin = known.unwrap_or_else(|| Origin {
             called: call.name.clone(),
@@ -130,7 +126,7 @@ impl Item {
             namespace: None,
             is_custom: false,
         });
-        let id = new_id(if origin.is_custom { "ctc" } else { "fc" });
+        let id = ids::new(if origin.is_custom { "ctc" } else { "fc" }, instance);
         let call_id = call.id.clone();
         Item { id, call: Some(CalledTool { id: call_id, origin }), text: call.arguments.clone() }
     }
@@ -308,6 +304,11 @@ impl ResponseAnswer {
         }
     }
 
+    /// The instance that the response's id names, and so those of its items.
+    fn instance(&self) -> Option<&str> {
+        ids::instance_of(&self.identity.id)
+    }
+
     /// The whole response, with these items as its output.
     fn response(&self, stage: &ResponseStage<'_>, output: &str) -> String {
         let status = stage.status();
@@ -457,14 +458,14 @@ impl Dialect for ResponseAnswer {
 
     fn text(&mut self, events: &mut dyn Events, _: usize, text: &str) {
         if self.open.is_none() {
-            self.begin_item(events, Item::message());
+            self.begin_item(events, Item::message(self.instance()));
         }
         self.delta(events, text);
     }
 
     fn call_begin(&mut self, events: &mut dyn Events, _: usize, _: usize, call: &ToolCall) {
         self.end_item(events, FinishReason::ToolCalls);
-        let item = Item::call(call, &self.origins);
+        let item = Item::call(call, &self.origins, self.instance());
         self.begin_item(events, item);
     }
 
@@ -475,7 +476,7 @@ impl Dialect for ResponseAnswer {
 
     fn finish(&mut self, events: &mut dyn Events, _: usize, ending: &Ending) {
         if self.open.is_none() && self.count == 0 {
-            self.begin_item(events, Item::message());
+            self.begin_item(events, Item::message(self.instance()));
         }
         self.end_item(events, ending.reason);
         self.ending = Some(ending.reason);
@@ -495,9 +496,10 @@ impl Dialect for ResponseAnswer {
         let Some(Choice { text, calls, ending }) = choices.first() else { return String::new() };
         let mut items = Vec::new();
         if !text.is_empty() || calls.is_empty() {
-            items.push(Item { text: text.clone(), ..Item::message() });
+            items.push(Item { text: text.clone(), ..Item::message(self.instance()) });
         }
-        items.extend(calls.iter().map(|call| Item::call(call, &self.origins)));
+        let call = |call| Item::call(call, &self.origins, self.instance());
+        items.extend(calls.iter().map(call));
         let last = items.len() - 1;
         let json = |(at, item): (usize, &Item)| {
             let reason = if at == last { ending.reason } else { FinishReason::ToolCalls };

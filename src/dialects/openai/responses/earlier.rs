@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::NOT_STORED;
-use crate::budget::Share;
+use crate::budget::{Body, Share};
 use crate::dialects::fields::Fields;
 use crate::dialects::json;
 use crate::error::Error;
@@ -61,6 +61,15 @@ fn continued(id: &str, own: &OwnStore) -> Result<Vec<Arc<Item>>, Error> {
         return Err(Error::invalid(PREVIOUS, message));
     }
     Ok(entry.conversation())
+}
+
+/// The id of something stored that the request in `body` refers to: the response that it continues, or the
+/// first item. `None` if there is none, or the body is not understood.
+pub fn referred_in(body: &mut Body) -> Option<String> {
+    let fields = Fields::parse(body, &[PREVIOUS, "input"]).ok()?;
+    let previous = fields.get(PREVIOUS).and_then(Value::as_str);
+    let items = fields.get("input").and_then(Value::as_array).into_iter().flatten();
+    previous.or_else(|| items.into_iter().find_map(referred)).map(str::to_owned)
 }
 
 /// The id that an item refers to, if it does no more than that. Source: the SDKs' types, in which the type of

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::shown;
+use super::{ids, shown};
 use crate::budget::Body;
 use crate::dialects::Keeper;
 use crate::dialects::fields::Fields;
@@ -49,7 +49,7 @@ impl Kept {
         }
         let item = |(id, json): (Option<String>, String)| {
             let prefix = shown::id_prefix(&json);
-            own.item(json, || id.unwrap_or_else(|| shown::new_id(prefix)))
+            own.item(json, || id.unwrap_or_else(|| ids::new(prefix, own.instance())))
         };
         let entry = own.entry(Draft {
             id: identity.id.clone(),

@@ -44,11 +44,6 @@ pub(super) fn id_of(item: &Value) -> Option<String> {
     id.map(str::to_owned)
 }
 
-/// A new id in OpenAI's form.
-pub(super) fn new_id(prefix: &str) -> String {
-    format!("{prefix}_{}", uuid::Uuid::new_v4().simple())
-}
-
 /// How the id of an item begins.
 pub(super) fn id_prefix(item: &str) -> &'static str {
     match known(item).r#type.as_str() {

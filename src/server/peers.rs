@@ -1,0 +1,186 @@
+//! The other instances behind the same proxy: a request for what one of them has stored is handed to it, and
+//! its answer is passed on as it comes.
+//!
+//! The id of a stored response names its instance, so that nobody has to be asked who has it.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::budget::Body;
+
+use crate::config::{BadSetting, ServingSettings};
+use crate::dialects::openai::responses;
+use crate::error::Error;
+use crate::http::Head;
+use crate::http::answer::Answer;
+use crate::server::route::Route;
+
+/// Longest time for a connection to another instance, and to hand a request to it.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How often it is looked whether the client is still there, while the other instance is silent.
+const LOOK: Duration = Duration::from_millis(500);
+/// Longest name of an instance.
+const LONGEST_NAME: usize = 16;
+/// Says that a request is from another instance and must not be handed on.
+const MARK: &str = "x-langfast2api-instance";
+/// The client's header fields that are handed on: who it is, and what it wants.
+const FIELDS: [&str; 7] =
+    ["authorization", "x-api-key", "api-key", "origin", "content-type", "accept", "user-agent"];
+
+/// The instances behind the same proxy.
+#[derive(Default)]
+pub struct Peers {
+    own: Option<String>,
+    others: Vec<Peer>,
+}
+
+/// Another instance.
+struct Peer {
+    name: String,
+    /// Its address, as HOST:PORT.
+    address: String,
+}
+
+impl Peers {
+    /// Reads who the others are.
+    ///
+    /// # Errors
+    /// A name cannot stand in an id, an address is no URL of HTTP, or this instance has no name.
+    pub fn of(settings: &ServingSettings) -> Result<Peers, BadSetting> {
+        let bad = |setting, why: String| settings.given.bad(setting, why);
+        let own = settings.instance.clone();
+        if let Some(name) = own.as_ref().filter(|name| !is_name(name)) {
+            return Err(bad("instance", name_fault(name)));
+        }
+        let others: Result<Vec<Peer>, String> =
+            settings.instances.iter().map(|text| Peer::read(text)).collect();
+        let mut others = others.map_err(|why| bad("instances", why))?;
+        if own.is_none() && !others.is_empty() {
+            let why = "name this instance too (--instance)".to_owned();
+            return Err(bad("instances", why));
+        }
+        others.retain(|peer| own.as_ref() != Some(&peer.name));
+        Ok(Peers { own, others })
+    }
+
+    /// The name of this instance.
+    pub fn own_name(&self) -> Option<&str> {
+        self.own.as_deref()
+    }
+
+    /// Hands a request to the instance that has stored what it refers to; `None` if that is this one, or
+    /// cannot be reached: then it is answered here, where it says what is not stored.
+    pub fn hand_over(&self, route: &Route, head: &Head, body: &mut Body) -> Option<Relay> {
+        if self.others.is_empty() || head.header(MARK).is_some() {
+            return None;
+        }
+        let id = match route {
+            Route::Response(id) | Route::ResponseInput(id) | Route::ResponseCancel(id) => {
+                id.clone()
+            }
+            Route::Responses => responses::referred(body)?,
+            _ => return None,
+        };
+        let name = responses::instance_of(&id)?;
+        let peer = self.others.iter().find(|peer| peer.name == name)?;
+        match peer.send(head, body.bytes()) {
+            Ok(connection) => Some(Relay(connection)),
+            Err(error) => {
+                log::warn!("the instance {name} cannot be reached at {}: {error}", peer.address);
+                None
+            }
+        }
+    }
+}
+
+impl Peer {
+    fn read(text: &str) -> Result<Peer, String> {
+        let form = || format!("`{text}` is not of the form NAME=http://HOST:PORT");
+        let (name, url) = text.trim().split_once('=').ok_or_else(form)?;
+        if !is_name(name) {
+            return Err(name_fault(name));
+        }
+        let address = url.strip_prefix("http://").ok_or_else(form)?.trim_end_matches('/');
+        let has_port = address.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+        });
+        if !has_port {
+            return Err(form());
+        }
+        Ok(Peer { name: name.to_owned(), address: address.to_owned() })
+    }
+
+    /// Sends a request, and returns the connection on which the answer comes.
+    fn send(&self, head: &Head, body: &[u8]) -> io::Result<TcpStream> {
+        let no_address = || io::Error::from(ErrorKind::AddrNotAvailable);
+        let address = self.address.to_socket_addrs()?.next().ok_or_else(no_address)?;
+        let mut connection = TcpStream::connect_timeout(&address, CONNECT)?;
+        connection.set_nodelay(true)?;
+        connection.set_write_timeout(Some(CONNECT))?;
+        connection.set_read_timeout(Some(LOOK))?;
+        let mut request = format!(
+            "{} {} HTTP/1.{}\r\nHost: {}\r\nConnection: close\r\n{MARK}: 1\r\nContent-Length: {}\r\n",
+            head.method,
+            head.target,
+            head.minor_version,
+            self.address,
+            body.len()
+        );
+        for name in FIELDS {
+            for value in head.headers(name) {
+                request += &format!("{name}: {value}\r\n");
+            }
+        }
+        request += "\r\n";
+        connection.write_all(request.as_bytes())?;
+        connection.write_all(body)?;
+        Ok(connection)
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+fn name_fault(name: &str) -> String {
+    format!("`{name}` is no name of an instance: it takes up to {LONGEST_NAME} letters and digits")
+}
+
+/// An answer that another instance gives.
+pub struct Relay(TcpStream);
+
+impl Relay {
+    /// Passes the answer on. The client's connection ends with it, as the other instance's does.
+    ///
+    /// # Errors
+    /// The client has gone, or the other instance has broken off: the client's answer is cut then.
+    pub fn write(mut self, answer: &mut Answer) -> Result<(), Error> {
+        let exchange = answer.exchange().clone();
+        exchange.end_connection();
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match self.0.read(&mut buffer) {
+                Ok(0) => {
+                    return answer.passed_on().map_err(|_| broken("it ended without an answer"));
+                }
+                Ok(length) => {
+                    answer.pass_on(&buffer[..length]).map_err(|_| Error::ClientGone)?;
+                }
+                Err(error)
+                    if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) =>
+                {
+                    if exchange.client_has_gone() {
+                        return Err(Error::ClientGone);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken(&error.to_string())),
+            }
+        }
+    }
+}
+
+fn broken(why: &str) -> Error {
+    Error::Overloaded(format!("the instance that has the stored response does not answer ({why})"))
+}
