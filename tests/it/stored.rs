@@ -374,10 +374,17 @@ fn a_stream_without_a_client_ends_by_its_deadline_and_takes_no_processor_time_un
     let start = Start::new(&simulator.url()).args(["--keep-alive", "0.1"]);
     let program = start.args(["--silence-timeout", "3"]).start();
     let mut connection = open(&program, &json!({"input": SILENT, "stream": true}));
-    Stepped::only(&simulator).says("one ");
+    let run = Stepped::only(&simulator);
+    run.says("one ");
     connection.head();
     let response = events(&read_until(&mut connection, "one "))[0]["response"].clone();
     drop(connection);
+    wait_until("the server to notice", || program.get("/metrics").text().contains("connections 1"));
+    run.says("one two ");
+    let path = format!("/v1/responses/{}?stream=true", id(&response));
+    let mut again = program.send("GET", &path, "", b"");
+    again.head();
+    read_until(&mut again, "two ");
     let before = program.processor_ticks();
     wait_until("its line in the log", || program.log().contains("error=client_gone"));
     let taken = program.processor_ticks() - before;
@@ -621,8 +628,7 @@ fn two() -> [(Simulator, Program); 2] {
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let held = [free(), free()];
     let addresses = held.map(|listener| listener.local_addr().unwrap());
-    let instances =
-        format!("one=http://{},two=http://{}", addresses[0].to_string(), addresses[1].to_string());
+    let instances = format!("one=http://{},two=http://{}", addresses[0], addresses[1]);
     let start = |name: &str, at: usize| {
         let simulator = Simulator::start();
         let flags = ["--listen", &addresses[at].to_string(), "--instance", name];
