@@ -15,6 +15,8 @@ pub mod stop;
 pub mod tools;
 pub mod usage;
 
+use std::hash::{Hash, Hasher};
+
 use serde_json::Value;
 
 pub use content::{Content, Part};
@@ -22,7 +24,7 @@ pub use content::{Content, Part};
 use crate::error::Error;
 
 /// The author of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Instructions, for models up to gpt-4.1.
     System,
@@ -47,7 +49,7 @@ impl Role {
 }
 
 /// What somebody says; LangFast knows no other kind of message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// The author.
     pub role: Role,
@@ -57,7 +59,7 @@ pub struct Message {
 
 /// One turn of a conversation as clients send it. LangFast knows no tools: [`crate::chat::tools`]
 /// turns calls and results into messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Turn {
     /// A message from any role.
     Message(Message),
@@ -95,7 +97,7 @@ impl Turn {
 }
 
 /// The model's call of a tool.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ToolCall {
     /// The id by which the result refers to the call.
     pub id: String,
@@ -115,7 +117,7 @@ impl ToolCall {
 }
 
 /// A tool's result for one call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ToolResult {
     /// The id of the call.
     pub call_id: String,
@@ -136,7 +138,7 @@ pub fn find_call<'a>(turns: &'a [Turn], id: &str) -> Option<&'a ToolCall> {
 }
 
 /// A tool that the model may call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Tool {
     /// The tool's name, unique within a request.
     pub name: String,
@@ -149,7 +151,7 @@ pub struct Tool {
 }
 
 /// The client's demand on whether the model calls a tool.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ToolChoice {
     /// The model decides.
     #[default]
@@ -163,7 +165,7 @@ pub enum ToolChoice {
 }
 
 /// The tools of a request and the rules for calling them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Tools {
     /// The tools that the model may call; mostly empty.
     pub list: Vec<Tool>,
@@ -233,7 +235,7 @@ impl Tools {
 }
 
 /// The form that an answer must have.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum ResponseFormat {
     /// Any text.
     Text,
@@ -277,6 +279,19 @@ pub struct Sampling {
     pub response_format: Option<ResponseFormat>,
 }
 
+impl Hash for Sampling {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Sampling { temperature, top_p, presence_penalty, frequency_penalty, .. } = self;
+        for number in [temperature, top_p, presence_penalty, frequency_penalty] {
+            number.map(f64::to_bits).hash(state);
+        }
+        let Sampling {
+            max_completion_tokens, reasoning_effort, verbosity, response_format, ..
+        } = self;
+        (max_completion_tokens, reasoning_effort, verbosity, response_format).hash(state);
+    }
+}
+
 /// One chat request, independent of the dialect it came in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatRequest {
@@ -295,6 +310,14 @@ pub struct ChatRequest {
     pub n: usize,
     /// Names of fields that the client set and that have no effect.
     pub ignored: Vec<&'static str>,
+}
+
+/// What a run is made of; not what has no effect.
+impl Hash for ChatRequest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ChatRequest { model, turns, tools, sampling, stop, n, ignored: _ } = self;
+        (model, turns, tools, sampling, stop, n).hash(state);
+    }
 }
 
 /// The input of one run.

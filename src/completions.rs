@@ -6,6 +6,7 @@
 pub mod choices;
 mod ignored;
 pub mod reader;
+mod repeats;
 pub mod starter;
 mod tally;
 mod told;
@@ -26,6 +27,7 @@ use crate::chat::{ChatRequest, FinishReason, Prompt, ResponseFormat, Usage};
 use crate::completions::choices::{ChoiceEvent, ChoiceNews, Choices, FailedRun, Never};
 use crate::completions::ignored::Ignored;
 use crate::completions::reader::{Part, Reader, add_part};
+pub use crate::completions::repeats::{Asked, Repeats};
 use crate::completions::starter::{Fitted, KeptPrompt, SecondTries, StartedRun, Starter};
 use crate::completions::tally::Tally;
 use crate::completions::told::Told;
@@ -57,13 +59,17 @@ pub struct Completions {
     pub tool_repair: bool,
     /// Disconnected when the server no longer waits for its answers to end.
     pub stopping: Receiver<Never>,
+    /// The requests that have just failed.
+    pub repeats: Arc<Repeats>,
     /// Where the pace of streams is noted.
     pub vitals: Arc<Vitals>,
 }
 
-/// The facts of a completion that are logged.
+/// The facts of a completion that are logged, and the request as it is known again.
 #[derive(Debug, Default)]
 pub struct CompletionRecord {
+    /// The request, if its failure is to be remembered.
+    pub asked: Option<Asked>,
     /// The model.
     pub model: Option<Arc<Model>>,
     /// Time from the request to the first text.
@@ -80,7 +86,8 @@ impl Completions {
     /// Starts the runs of a request, whose answer is then written by [`Reply::write`].
     ///
     /// # Errors
-    /// The step that failed, and how.
+    /// The step that failed, and how. [`Error::Remembered`]: nothing was started, since the quota is spent
+    /// or the same request has just failed.
     pub fn create(
         &self,
         models: &Models,
@@ -93,6 +100,7 @@ impl Completions {
         };
         let model = models.serve(&first.model)?;
         record.model = Some(model.clone());
+        record.asked.as_ref().map_or(Ok(()), Asked::check)?;
         let (stops, format) = (first.stop.clone(), first.sampling.response_format.clone());
         let mut left_out = Vec::new();
         for chat in &mut request.chats {
@@ -102,15 +110,18 @@ impl Completions {
         let plans: Vec<Plan> =
             request.chats.iter_mut().map(|chat| tools::plan(chat, &model)).collect();
         let goes_on = Arc::new(AtomicBool::new(false));
+        let unwanted = self.unwanted(answer, &goes_on);
         let starter = Starter {
             langfast: self.langfast.clone(),
+            admission: Arc::new(self.langfast.admit(&model.slug, &unwanted)?),
             model: model.clone(),
             second_tries: self.second_tries.clone().filter(|_| !self.strict),
-            unwanted: self.unwanted(answer, &goes_on),
+            unwanted,
             request_id: answer.exchange().request_id.clone(),
         };
         let mut ignored = Ignored::at(left_out);
-        let runs = self.start(&request.chats, &plans, &starter, &mut ignored, answer)?;
+        let runs = self.start(&request.chats, &plans, &starter, &mut ignored, answer);
+        let runs = runs.inspect_err(|error| note_failure(&starter, record, error))?;
         let prompts = plans.iter().map(|plan| prompt_tokens(&plan.prompt, &model.slug));
         let tally = Tally::new(prompts.zip(request.chats.iter().map(|chat| chat.n)));
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
@@ -139,6 +150,12 @@ impl Completions {
             began: answer.exchange().accepted,
             dialect: request.dialect,
         })
+    }
+
+    /// Has the next requests try everything again: the session that is kept may be another one.
+    pub fn reload(&self) {
+        self.langfast.reload();
+        self.repeats.forget();
     }
 
     /// Estimates the tokens of a request's prompt, its tools included; starts no run.
@@ -232,6 +249,14 @@ impl Completions {
     }
 }
 
+/// Remembers a failure where asking again would cost, and help nobody.
+fn note_failure(starter: &Starter, record: &CompletionRecord, error: &Error) {
+    starter.admission.note_failure(error);
+    if let Some(asked) = &record.asked {
+        asked.note_failure(error);
+    }
+}
+
 /// The prompts of all choices, as far as they are kept for second tries.
 fn kept_prompts(
     requests: &[ChatRequest],
@@ -296,6 +321,10 @@ impl Reply {
         if result.is_err() && !self.head_is_out {
             // Whatever has failed, runs have been started: trying again would start them twice.
             answer.replace_field("x-should-retry", "false");
+        }
+        // Before anybody is told of it, and may ask again.
+        if let Err(error) = &result {
+            note_failure(&self.starter, &self.record, error);
         }
         self.record.usage = Some(self.usage());
         (self.record, result)
@@ -496,7 +525,10 @@ impl Reply {
             }
             ChoiceEvent::Text(text) => {
                 self.kept[at] = None;
-                self.record.first_text.get_or_insert_with(|| self.began.elapsed());
+                if self.record.first_text.is_none() {
+                    self.record.first_text = Some(self.began.elapsed());
+                    self.starter.admission.note_answer();
+                }
                 reader.push(text, parts);
                 if !reader.is_done() {
                     return Ok(None);
@@ -505,6 +537,7 @@ impl Reply {
                 FinishReason::Stop
             }
             ChoiceEvent::Ended { reason, revised: None } => {
+                self.starter.admission.note_answer();
                 reader.finish(parts);
                 reason
             }
@@ -575,6 +608,7 @@ impl Reply {
     /// Ends a stream that has begun with an error event.
     fn fail(&mut self, mut told: Told<'_>, error: Error) -> Result<(), Error> {
         log::warn!("a stream ends with an error: {}", error.cause());
+        note_failure(&self.starter, &self.record, &error);
         self.dialect.fail(&mut told, &error);
         self.record.broken = Some(error);
         sent(told.break_off())

@@ -94,6 +94,15 @@ pub enum Failure {
     },
 }
 
+/// Why an error is given again without LangFast being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// The user's quota is spent.
+    SpentQuota,
+    /// The same request of the same client has just failed.
+    SameRequest,
+}
+
 /// Every reason that a client may not get its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
@@ -134,6 +143,17 @@ pub enum Error {
         step: Step,
         /// How it failed.
         failure: Failure,
+    },
+    /// LangFast was not asked, because of what it has answered before; see [`Error::remembered`].
+    Remembered {
+        /// That answer.
+        error: Box<Error>,
+        /// Why it counts again.
+        memory: Memory,
+        /// Seconds since LangFast has given it.
+        ago: u64,
+        /// Seconds until LangFast is asked again; `None` while another request finds out.
+        left: Option<u64>,
     },
     /// More work is under way than the settings or the machine allow; the text says which limit.
     Overloaded(String),
@@ -205,6 +225,19 @@ impl Error {
         Error::Upstream { step, failure }
     }
 
+    /// Returns an error that was given this long ago, to be given again for so long as is `left`, or, with
+    /// `None`, while another request finds out.
+    pub fn remembered(
+        error: &Error,
+        memory: Memory,
+        ago: Duration,
+        left: Option<Duration>,
+    ) -> Error {
+        // A part of a second is a second that is left.
+        let left = left.map(|left| left.as_secs() + u64::from(left.subsec_nanos() > 0));
+        Error::Remembered { error: Box::new(error.clone()), memory, ago: ago.as_secs(), left }
+    }
+
     /// Returns the cause as one word for logs and metrics, without any text of a client or of
     /// LangFast.
     pub fn cause(&self) -> &'static str {
@@ -217,6 +250,8 @@ impl Error {
             Error::WrongMethod { .. } => "wrong_method",
             Error::BadHttp { .. } => "bad_http",
             Error::Upstream { failure, .. } => failure.cause(),
+            Error::Remembered { memory: Memory::SpentQuota, .. } => "remembered_quota",
+            Error::Remembered { memory: Memory::SameRequest, .. } => "remembered_failure",
             Error::Overloaded(_) => "overloaded",
             Error::ShuttingDown | Error::CutShort => "shutting_down",
             Error::ClientGone => "client_gone",
@@ -230,6 +265,7 @@ impl Error {
     pub fn step(&self) -> Option<Step> {
         match self {
             Error::Upstream { step, .. } => Some(*step),
+            Error::Remembered { error, .. } => error.step(),
             _ => None,
         }
     }
@@ -238,6 +274,7 @@ impl Error {
     pub fn meaning(&self) -> Option<Meaning> {
         match self {
             Error::Upstream { step, failure } => failure.meaning(*step),
+            Error::Remembered { error, .. } => error.meaning(),
             _ => None,
         }
     }
@@ -247,6 +284,7 @@ impl Error {
         match self {
             Error::Upstream { failure: Failure::Status { message, .. }, .. } => message.as_deref(),
             Error::Upstream { failure: Failure::Refused(words), .. } => Some(words),
+            Error::Remembered { error, .. } => error.words(),
             _ => None,
         }
     }
@@ -266,6 +304,7 @@ impl Error {
                 "LangFast may have changed: look for a newer version of langfast2api; `langfast2api doctor \
                  --run --capture FILE` records what it says",
             ),
+            Error::Remembered { error, .. } => error.remedy(),
             _ => self.meaning().and_then(remedy_of),
         }
     }
@@ -288,6 +327,9 @@ impl Error {
             Error::WrongMethod { .. } => invalid(405, Some("method_not_allowed")),
             Error::BadHttp { status, .. } => invalid(*status, None),
             Error::Upstream { step, failure } => failure.report(*step),
+            Error::Remembered { error, .. } => {
+                ErrorReport { should_retry: Some(false), ..error.report() }
+            }
             Error::Overloaded(_) | Error::ShuttingDown => ErrorReport {
                 kind: "server_error",
                 retry_after: Some(1),
@@ -485,7 +527,38 @@ impl fmt::Display for Error {
             }
             Some(remedy) => write!(f, "{headline}. {remedy}"),
             None => f.write_str(&headline),
+        }?;
+        match self {
+            Error::Remembered { memory, ago, left, .. } => write_memory(f, *memory, *ago, *left),
+            _ => Ok(()),
         }
+    }
+}
+
+/// Says that an error is from memory, since when, and until when.
+fn write_memory(
+    f: &mut fmt::Formatter<'_>,
+    memory: Memory,
+    ago: u64,
+    left: Option<u64>,
+) -> fmt::Result {
+    let span = |seconds| humantime::format_duration(Duration::from_secs(seconds));
+    let ago = span(ago);
+    let what = match memory {
+        Memory::SpentQuota => format!("LangFast said so {ago} ago; it is asked again"),
+        Memory::SameRequest => {
+            format!("this very request failed {ago} ago; it will be tried again")
+        }
+    };
+    write!(f, " (answered from memory: {what} ")?;
+    match left {
+        None => f.write_str("by a request that is under way, which finds out for all"),
+        Some(0) => f.write_str("with the next request"),
+        Some(left) => write!(f, "in {}", span(left)),
+    }?;
+    match memory {
+        Memory::SpentQuota => f.write_str(", or at once after a login, SIGHUP or a restart)"),
+        Memory::SameRequest => f.write_str(")"),
     }
 }
 
@@ -510,6 +583,7 @@ impl fmt::Display for Headline<'_> {
             }
             Error::BadHttp { message, .. } => f.write_str(message),
             Error::Upstream { step, failure } => write_failure(f, *step, failure),
+            Error::Remembered { error, .. } => Headline(error).fmt(f),
             Error::Overloaded(message) => write!(f, "The server is busy: {message}"),
             Error::ShuttingDown => {
                 f.write_str("The server is shutting down; try again in a moment")

@@ -34,6 +34,7 @@ mod runner;
 mod session;
 pub mod socketio;
 mod spare;
+mod spent_quota;
 mod store;
 mod texts;
 pub mod transcript;
@@ -56,12 +57,14 @@ pub use remedies::BrowserPlace;
 pub use run::RunEvent;
 pub use runner::{Runner, RunnerConfig};
 pub use session::{Grant, Session};
+pub use spent_quota::Admission;
 pub use store::{LockError, Locked, Saved, SavedSession, Store, UsedToken};
 pub use transcript::Revised;
 pub use unwanted::{Unwanted, wanted_always};
 
 use capture::Tape;
 use not_yet::once_valid;
+use spent_quota::SpentQuotas;
 use unwanted::wanted_by_others;
 
 use crate::config::{Account, BadSetting, LangFastSettings};
@@ -83,6 +86,7 @@ pub struct LangFast {
     session: Arc<Session>,
     runner: Runner,
     vitals: Arc<Upstream>,
+    quotas: Arc<SpentQuotas>,
     /// Held while a prompt is created, so that concurrent requests create only one. Holds the time and
     /// the error of the last attempt, if that failed.
     creating_prompt: Mutex<Option<(Instant, Error)>>,
@@ -130,13 +134,42 @@ impl LangFast {
         let when_idle = Box::new(move || idle_api.close_idle());
         let runner =
             Runner::new(config, dialer.clone(), session.clone(), when_idle, vitals.clone());
-        Ok(LangFast { dialer, api, session, runner, vitals, creating_prompt: Mutex::default() })
+        let (quotas, creating_prompt) = (Arc::default(), Mutex::default());
+        Ok(LangFast { dialer, api, session, runner, vitals, quotas, creating_prompt })
     }
 
     /// Why requests fail until somebody acts or LangFast changes its mind: signing in has failed, or the
     /// public key was refused at any step.
     pub fn failure(&self) -> Option<Error> {
         self.session.failure().or_else(|| self.api.key_refused())
+    }
+
+    /// What requests are told while the quota is spent, as far as is known; LangFast is not asked.
+    pub fn spent_quota(&self) -> Option<Error> {
+        self.quotas.answer(Instant::now())
+    }
+
+    /// Reads the session file again with the next request, and asks LangFast again whatever it has refused.
+    pub fn reload(&self) {
+        self.session.reload();
+        self.quotas.forget();
+    }
+
+    /// Lets a request for this model start runs, unless LangFast has said that the quota of the signed-in
+    /// user is spent; then one request now and then finds out whether it still is. A login of another
+    /// process ends it.
+    ///
+    /// # Errors
+    /// [`Error::Remembered`]. While a quota is spent: the error of signing in.
+    pub fn admit(&self, model: &str, unwanted: &Unwanted) -> Result<Admission, Error> {
+        if self.quotas.is_empty() {
+            return Ok(Admission::free(&self.quotas, model));
+        }
+        if self.session.is_superseded() {
+            self.reload();
+        }
+        let grant = self.session.grant(&wanted_by_others(unwanted))?;
+        SpentQuotas::admit(&self.quotas, &grant.user_id, model, Instant::now())
     }
 
     /// Has all HTTP calls, and the sockets that are connected from now on, recorded; once a client.
@@ -210,7 +243,8 @@ impl LangFast {
         self.runner.heartbeat()
     }
 
-    /// Starts a run of `prompt_meta` and returns its events. An access token that LangFast rejects
+    /// Starts a run of `prompt_meta` for a request that was let through ([`LangFast::admit`]), and returns
+    /// its events. An access token that LangFast rejects
     /// (401) is renewed once. The start is given up once `unwanted` returns an error; but the sign-in
     /// and the prompt, which other requests use too, only when the server ends.
     ///
@@ -220,9 +254,13 @@ impl LangFast {
         &self,
         model: &str,
         prompt_meta: &Value,
+        admission: &Admission,
         unwanted: &Unwanted,
     ) -> Result<Subscription, Error> {
-        let start = |grant: &Grant| self.start_as(grant, model, prompt_meta, unwanted);
+        let start = |grant: &Grant| {
+            admission.note_user(&grant.user_id);
+            self.start_as(grant, model, prompt_meta, unwanted)
+        };
         self.as_user(&wanted_by_others(unwanted), start)
     }
 

@@ -12,8 +12,8 @@ use crossbeam_channel::Sender;
 use langfast2api::chat::models::shutdowns::Day;
 use langfast2api::cli::check::{self, Checked};
 use langfast2api::cli::{commands, doctor, import, manual};
-use langfast2api::completions::Completions;
 use langfast2api::completions::choices::Never;
+use langfast2api::completions::{Completions, Repeats};
 use langfast2api::config::{BadSetting, Cli, Command, LimitSettings, RefusedParameters, Settings};
 use langfast2api::http::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::{Deadlines, LangFast, Outlook};
@@ -107,6 +107,7 @@ fn serve(settings: &Settings) -> Result<()> {
         images: settings.answers.images,
         tool_repair: settings.answers.tool_repair,
         stopping,
+        repeats: Repeats::new(settings.answers.remember_failures),
         vitals: vitals.clone(),
     };
     let Outlook { who, warnings, .. } = completions.langfast.session().outlook();
@@ -144,7 +145,7 @@ fn serve(settings: &Settings) -> Result<()> {
         }
         manager::reloading();
         service.models.reload();
-        service.completions.langfast.session().reload();
+        service.completions.reload();
         manager::ready();
     }
     let to_spare = Duration::from_secs(5);

@@ -118,7 +118,7 @@ impl Health for ServerHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::completions::Completions;
+    use crate::completions::{Completions, Repeats};
     use crate::config::Settings;
     use crate::config::model_list::LoadedModels;
     use crate::langfast::{Deadlines, LangFast};
@@ -141,6 +141,7 @@ mod tests {
             images: Default::default(),
             tool_repair: false,
             stopping: crossbeam_channel::never(),
+            repeats: Repeats::new(Duration::ZERO),
             vitals: Arc::default(),
         };
         let source = settings.model_source();

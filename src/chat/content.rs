@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use super::media::Media;
 
 /// The parts of a message, in the client's order. Two texts never stand side by side: they are one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Content {
     parts: Vec<Part>,
 }
 
 /// A part of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// Text, never empty.
     Text(String),

@@ -30,7 +30,7 @@ pub enum Images {
 }
 
 /// A kind of content that is no text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaKind {
     /// A picture.
     Image,
@@ -52,7 +52,7 @@ impl MediaKind {
 }
 
 /// A part of a message that is no text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Media {
     /// What it is.
     pub kind: MediaKind,
@@ -69,7 +69,7 @@ pub struct Media {
 }
 
 /// Why something cannot be passed on, whatever the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unfit {
     /// The setting is [`Images::Refuse`].
     Refused,

@@ -10,7 +10,7 @@ use crate::budget::{Budget, Share};
 use crate::chat::Prompt;
 use crate::chat::models::Model;
 use crate::error::Error;
-use crate::langfast::{LangFast, Refusals, Sent, Subscription, Unwanted, prompt_meta};
+use crate::langfast::{Admission, LangFast, Refusals, Sent, Subscription, Unwanted, prompt_meta};
 use crate::observe::logger;
 
 /// Most runs for one choice because of what the model refuses: a model that refuses one parameter may
@@ -65,6 +65,8 @@ pub struct Starter {
     pub langfast: Arc<LangFast>,
     /// The request's model.
     pub model: Arc<Model>,
+    /// The request's leave to start runs.
+    pub admission: Arc<Admission>,
     /// `None` if a refused parameter is an error.
     pub second_tries: Option<Arc<SecondTries>>,
     /// When the request's answer is not wanted any more.
@@ -101,7 +103,8 @@ impl Starter {
             let (meta, left_out) = fitted;
             tries += 1;
             let sent = Sent::of(&meta);
-            match self.langfast.start(&self.model.slug, &meta, &self.unwanted) {
+            let (slug, admission) = (&self.model.slug, &self.admission);
+            match self.langfast.start(slug, &meta, admission, &self.unwanted) {
                 Ok(subscription) => {
                     return Ok(StartedRun { subscription, sent, left_out, tries });
                 }
@@ -163,8 +166,10 @@ mod tests {
     #[test]
     fn prompts_are_kept_as_far_as_there_is_memory_for_them() {
         let settings = Settings::of_flags(&["--state-dir", "/nowhere"]);
+        let langfast = Arc::new(LangFast::new(&settings.langfast).unwrap());
         let starter = Starter {
-            langfast: Arc::new(LangFast::new(&settings.langfast).unwrap()),
+            admission: Arc::new(langfast.admit("gpt-4o", &wanted_always()).unwrap()),
+            langfast,
             model: settings.model_source().read().unwrap().models.serve("gpt-4o").unwrap(),
             second_tries: Some(Arc::default()),
             unwanted: wanted_always(),

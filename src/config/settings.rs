@@ -130,6 +130,12 @@ pub struct AnswerSettings {
     #[arg(long, value_parser = BoolishValueParser::new())]
     pub tool_repair: bool,
 
+    /// How long the same request of the same client gets the same error from memory after its run has failed,
+    /// and up to four times as long when it fails again: agents ask again by themselves, and each run costs
+    /// a request of your quota; 0 is not at all. What another try is known to mend is not remembered.
+    #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = values::seconds_or_never)]
+    pub remember_failures: Duration,
+
     /// Seconds of silence after which a streamed answer gets a comment line that keeps proxies from
     /// closing it; 0 is never.
     #[arg(long, default_value = "15", value_name = "SECONDS", value_parser = values::seconds_or_never)]

@@ -199,6 +199,17 @@ impl Session {
         self.renewals.reload();
     }
 
+    /// Whether the session file holds another sign-in than the present grant: somebody has logged in, or
+    /// another process has renewed the session.
+    pub fn is_superseded(&self) -> bool {
+        let Some(grant) = self.present() else { return false };
+        if self.memory().unsaved.is_some() {
+            return false;
+        }
+        let kept = self.store.load().ok().and_then(|saved| saved.session);
+        kept.is_some_and(|kept| kept.access_token != grant.access_token)
+    }
+
     /// Whether an anonymous user may be signed up: the settings name no account.
     pub fn may_sign_up(&self) -> bool {
         self.account.login.is_none() && self.account.refresh_token.is_none()

@@ -230,6 +230,11 @@ impl Access {
         if any.into() { Ok(()) } else { Err(Error::Unauthorized("Incorrect API key provided")) }
     }
 
+    /// Returns the keys that a request brings, valid or not: what tells one client of ours from another.
+    pub fn keys_given(head: &Head) -> Vec<&str> {
+        given_keys(head).collect()
+    }
+
     /// True if the request comes from a page of an allowed origin.
     pub fn comes_from_allowed_page(&self, head: &Head) -> bool {
         head.header("origin").is_some_and(|origin| self.allows(origin))

@@ -108,6 +108,11 @@ fn register_langfast(langfast: &LangFast, registry: &mut Registry) {
          needed it for a while",
         ConstGauge::new(i64::from(is_connected)),
     );
+    registry.register(
+        "langfast2api_quota_spent",
+        "Whether LangFast has said that the quota is spent (1), so that it is not asked for runs for a while",
+        ConstGauge::new(i64::from(langfast.spent_quota().is_some())),
+    );
     let session = langfast.session();
     registry.register(
         "langfast2api_session_failing",

@@ -52,12 +52,15 @@ pub fn status(vitals: &Vitals, langfast: &LangFast) -> String {
     };
     let (answers, recent) = vitals.first_tokens();
     let recent: Vec<u128> = recent.iter().map(|took| took.as_millis()).collect();
+    let spent_quota = langfast.spent_quota();
+    let problem = langfast.failure().or_else(|| spent_quota.clone());
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": vitals.uptime().as_secs(),
         "session": session,
-        // Requests would fail the same way.
-        "problem": langfast.failure().map(|error| error.to_string()),
+        // Why requests fail: the last sign-in has failed, the public key is refused, or the quota is spent.
+        "problem": problem.map(|error| error.to_string()),
+        "spent_quota": spent_quota.is_some(),
         "socket": if langfast.runner().is_connected() { "connected" } else { "closed" },
         "under_way": vitals.under_way(),
         "answers": answers,

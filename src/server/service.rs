@@ -14,7 +14,7 @@ use super::{metrics, page, probe, unknown_url};
 use crate::budget::Body;
 use crate::chat::models::shutdowns::Day;
 use crate::chat::models::{Model, Models, no_such_model};
-use crate::completions::{CompletionRecord, Completions, Reply};
+use crate::completions::{CompletionRecord, Completions, Repeats, Reply};
 use crate::dialects::CompletionRequest;
 use crate::dialects::anthropic;
 use crate::dialects::openai::{legacy, request, response, responses};
@@ -195,6 +195,9 @@ impl Service {
     ) -> Result<Rest, Error> {
         // The bytes are freed, and the values parsed from them count in their place.
         let _share = body.into_share();
+        let head = &answer.exchange().head;
+        let client = (Access::keys_given(head), Route::find(head.path()).map(|route| route.name()));
+        record.asked = Repeats::asked(&self.completions.repeats, client, &request.chats);
         let under_way = self.vitals.begin_answer(request.stream);
         let reply = self.completions.create(models, request, answer, record)?;
         Ok(Rest::Reply(Box::new(reply), under_way))

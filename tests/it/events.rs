@@ -43,16 +43,20 @@ fn message(error: &Value) -> &str {
 #[test]
 fn a_run_that_fails_before_its_first_event_is_an_honest_status() {
     let (_simulator, program) = start();
+    let response = program.ask_stream("/sim error=boom");
+    assert_eq!(response.header("x-should-retry"), Some("false"), "the run was started");
+    assert!(message(&response.error()).contains("run the prompt: boom"));
     for (words, status, kind, code) in [
         ("boom", 502, "upstream_error", "upstream_error"),
         ("Rate%20limit%20reached", 429, "requests", "rate_limit_exceeded"),
-        ("Monthly%20quota%20exceeded", 429, "insufficient_quota", "insufficient_quota"),
         (
             "maximum%20context%20length%20is%208192",
             400,
             "invalid_request_error",
             "context_length_exceeded",
         ),
+        // Last, since it is remembered.
+        ("Monthly%20quota%20exceeded", 429, "insufficient_quota", "insufficient_quota"),
     ] {
         let content = format!("/sim error={words}");
         for response in [program.ask(&content), program.ask_stream(&content)] {
@@ -62,9 +66,6 @@ fn a_run_that_fails_before_its_first_event_is_an_honest_status() {
             assert_eq!((&error["type"], &error["code"]), (&json!(kind), &json!(code)));
         }
     }
-    let response = program.ask_stream("/sim error=boom");
-    assert_eq!(response.header("x-should-retry"), Some("false"), "the run was started");
-    assert!(message(&response.error()).contains("run the prompt: boom"));
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod proxies;
 mod readme;
 mod refusals;
 mod refused;
+mod repeats;
 mod responses;
 mod revised;
 mod rooms;

@@ -430,8 +430,9 @@ fn errors_are_anthropics_wherever_they_come_from() {
         (405, "invalid_request_error")
     );
     for (line, status, kind) in [
-        ("/sim error=Daily%20limit%20reached", 429, "rate_limit_error"),
         ("/sim error=no%20luck", 502, "api_error"),
+        // Last, since it is remembered.
+        ("/sim error=Daily%20limit%20reached", 429, "rate_limit_error"),
     ] {
         let answer = post(messages, key, &body(said(line)));
         assert_eq!(answer, expected(status, kind));

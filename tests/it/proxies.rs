@@ -195,7 +195,7 @@ fn errors_keep_their_status_headers_and_body() {
             (400, CHAT, HEADERS, b"{".to_vec()),
             (429, CHAT, HEADERS, body("/sim error=Rate%20limit%20reached", false)),
             (429, CHAT, HEADERS, body("/sim error=Rate%20limit%20reached", true)),
-            (429, CHAT, HEADERS, body("/sim error=Monthly%20quota%20exceeded", true)),
+            (400, CHAT, HEADERS, body("/sim error=maximum%20context%20length", true)),
             (502, CHAT, HEADERS, body("/sim error=boom", false)),
             (502, CHAT, HEADERS, body("/sim error=boom", true)),
         ] {

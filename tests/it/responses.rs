@@ -425,6 +425,9 @@ fn an_answer_without_a_word_is_an_empty_message() {
 #[test]
 fn a_failure_within_a_stream_is_an_error_event_then_told_in_full_and_ends_the_connection() {
     let (simulator, program) = start();
+    simulator.turn(json!({"text": "a", "sim": "error=it%20broke"}));
+    let answer = ask(&program, json!({"stream": true}));
+    assert_eq!((answer.status, answer.error()["code"].as_str()), (502, Some("upstream_error")));
     for (error, code) in [
         ("it%20broke", "server_error"),
         ("maximum%20context%20length", "context_length_exceeded"),
@@ -452,9 +455,6 @@ fn a_failure_within_a_stream_is_an_error_event_then_told_in_full_and_ends_the_co
         assert_eq!(told["error"]["type"], response["error"]["type"]);
         assert!(answer.complete);
     }
-    simulator.turn(json!({"text": "a", "sim": "error=it%20broke"}));
-    let answer = ask(&program, json!({"stream": true}));
-    assert_eq!((answer.status, answer.error()["code"].as_str()), (502, Some("upstream_error")));
 }
 
 #[test]

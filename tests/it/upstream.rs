@@ -32,7 +32,12 @@ fn refused(step: Step, fault: &Fault) -> (Response, Simulator, Program) {
     let streamed = program.ask_stream("Hi");
     if response.header("retry-after").is_none() {
         assert_eq!(streamed.status, response.status, "{}", streamed.text());
-        assert_eq!(streamed.error(), response.error());
+        let kind = |response: &Response| {
+            ["type", "param", "code"].map(|name| response.error()[name].clone())
+        };
+        assert_eq!(kind(&streamed), kind(&response));
+        // A spent quota is remembered, and that is added.
+        assert!(message(&streamed).starts_with(&message(&response)), "{}", streamed.text());
     }
     assert_ne!(streamed.status, 200);
     assert_eq!(simulator.stats().runs, 0, "nothing was started");

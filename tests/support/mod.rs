@@ -68,6 +68,8 @@ impl Start {
         command
             .args(["--listen", "127.0.0.1:0", "--log", "debug"])
             .args(["--supabase-url", upstream, "--runner-url", upstream])
+            // A test that has the same request fail again means another run, unless it is about that.
+            .args(["--remember-failures", "0"])
             .arg("--state-dir")
             .arg(state)
             .env_remove("SSL_CERT_FILE")
@@ -106,6 +108,11 @@ impl Start {
     pub fn lasting(mut self) -> Start {
         self.command.args(["--model-aliases", "lasting=a-model-that-lasts"]);
         self
+    }
+
+    /// With failures remembered as by default.
+    pub fn remembering(self) -> Start {
+        self.args(["--remember-failures", "30"])
     }
 
     /// With a state directory that outlives it.

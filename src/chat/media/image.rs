@@ -20,7 +20,7 @@ const CUT: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// An image that can be passed on. Copies share its data.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Image {
     /// A data: URL with the image, or a link to it. (To make an `Arc<str>` of a text copies it.)
     pub url: Arc<String>,
@@ -39,7 +39,7 @@ impl fmt::Debug for Image {
 }
 
 /// How closely a model has to look at an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Detail {
     /// The model chooses.
     Auto,

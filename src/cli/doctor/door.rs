@@ -3,11 +3,14 @@
 
 use std::io;
 
+use serde_json::Value;
+
 use super::outside::{Outside, Seen};
 use super::report::{Outcome, Report};
 use super::way::{advice_for, after, connection};
 use crate::cli::check::Checked;
 use crate::config::Settings;
+use crate::error::clean;
 use crate::net::dial::Endpoint;
 use crate::net::transport::Timeouts;
 use crate::server::probe;
@@ -43,6 +46,7 @@ pub fn examine(
     })?;
     let answers = after(connected, "public URL: models", report, || models(&server, key))?;
     after(answers, "public URL: stream", report, || stream(&server, key))?;
+    after(answers, "public URL: requests", report, || requests(&server, key))?;
     Ok(())
 }
 
@@ -113,6 +117,23 @@ fn stream(server: &Outside, key: Option<&str>) -> Outcome {
             "nginx: `proxy_buffering off;` (and no `proxy_ignore_headers X-Accel-Buffering`), and \
              `gzip off;`. Caddy: `flush_interval -1`. A CDN: switch its buffering off",
         ),
+    }
+}
+
+/// Whether the running server is asked for text in vain: it remembers what LangFast has refused.
+fn requests(server: &Outside, key: Option<&str>) -> Outcome {
+    let seen = match server.get("/status", key) {
+        Ok(seen) => seen,
+        Err(why) => return no_answer(&why),
+    };
+    let status: Option<Value> = serde_json::from_slice(&seen.body).ok();
+    let Some(status) = status.filter(|status| status.get("uptime_s").is_some()) else {
+        return Outcome::warning("the server there does not say how it is")
+            .advise("A proxy that passes on /v1 alone keeps /status from being seen here");
+    };
+    match status["problem"].as_str() {
+        None => Outcome::ok("nothing keeps them from being answered"),
+        Some(problem) => Outcome::failed(format_args!("they fail: {}", clean(problem))),
     }
 }
 

@@ -292,7 +292,8 @@ fn try_run(
     };
     let (meta, _) = prompt_meta(&prompt, model, &Refused::default())?;
     let began = Instant::now();
-    let run = langfast.start(&model.slug, &meta, &wanted_always())?;
+    let admission = langfast.admit(&model.slug, &wanted_always())?;
+    let run = langfast.start(&model.slug, &meta, &admission, &wanted_always())?;
     let mut clock = RunClock::start(Deadlines::of(&settings.deadlines));
     let (mut first, mut pieces) = (None, 0);
     loop {

@@ -103,7 +103,7 @@ async function look() {
   $('first').textContent = plot(status.first_token_ms);
   $('problem').hidden = !status.problem;
   $('problem').textContent = status.problem ?? '';
-  if (status.problem) show('bad', 'Requests fail');
+  if (status.problem) show('bad', status.spent_quota ? 'The quota is spent' : 'Requests fail');
   else if (status.session === 'none') show('', 'Ready: it signs in with the first request');
   else show('good', 'It works');
 }

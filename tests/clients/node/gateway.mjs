@@ -106,6 +106,8 @@ export async function startLogged(simulator, ...settings) {
     ...['--supabase-url', simulator.url, '--runner-url', simulator.url],
     // What is listed must not depend on the day.
     '--all-models',
+    // A test that has the same request fail again means another run.
+    ...['--remember-failures', '0'],
     ...settings,
   ];
   return start(process.env.GATEWAY, args);

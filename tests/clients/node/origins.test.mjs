@@ -427,8 +427,10 @@ describe('a page', { skip }, () => {
       assert.deepEqual(wrong.slice(0, 2), [401, 'invalid_api_key']);
       assert.equal(wrong[2]['www-authenticate'], 'Bearer');
 
-      await simulator.fault('run', { status: 429, body: { error: 'daily quota exceeded' } });
-      const spent = await there(look, { body, names });
+      // It is remembered, for a model that no other test uses.
+      const said = { error: 'daily quota exceeded for this model' };
+      await simulator.fault('run', { status: 429, body: said });
+      const spent = await there(look, { body: ask({ model: 'o1', messages: user('hi') }), names });
       assert.deepEqual(spent.slice(0, 2), [429, 'insufficient_quota']);
       assert.equal(spent[2]['x-should-retry'], 'false');
       assert.match(spent[2]['x-request-id'], /^req_/);
@@ -444,7 +446,7 @@ describe('a page', { skip }, () => {
       const openai = async ({ url, key, home }) => {
         const { default: OpenAI } = await import(`${home}/node_modules/openai/index.mjs`);
         const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: key, dangerouslyAllowBrowser: true });
-        const ask = { model: 'gpt-4o', messages: [{ role: 'user', content: 'hi' }] };
+        const ask = { model: 'o3', messages: [{ role: 'user', content: 'hi' }] };
         return client.chat.completions.create(ask).then(
           (answer) => ({ text: answer.choices[0].message.content, id: answer._request_id }),
           ({ status, message, requestID: id }) => ({ status, message, id }),
@@ -453,7 +455,7 @@ describe('a page', { skip }, () => {
       const anthropic = async ({ url, key, home }) => {
         const { default: Anthropic } = await import(`${home}/node_modules/@anthropic-ai/sdk/index.mjs`);
         const client = new Anthropic({ baseURL: url, apiKey: key, dangerouslyAllowBrowser: true });
-        const ask = { model: 'gpt-4o', max_tokens: 9, messages: [{ role: 'user', content: 'hi' }] };
+        const ask = { model: 'o3-mini', max_tokens: 9, messages: [{ role: 'user', content: 'hi' }] };
         return client.messages.create(ask).then(
           (answer) => ({ text: answer.content[0].text, id: answer._request_id }),
           ({ status, message, requestID: id }) => ({ status, message, id }),
@@ -465,7 +467,8 @@ describe('a page', { skip }, () => {
         assert.equal(answer.text, 'hi');
         assert.match(answer.id, /^req_/);
 
-        const spent = { status: 429, body: { error: 'daily quota exceeded' }, times: 9 };
+        const said = { error: 'daily quota exceeded for this model' };
+        const spent = { status: 429, body: said, times: 9 };
         await simulator.fault('run', spent);
         let refused;
         const counts = await simulator.count(async () => (refused = await there(sdk, { home })));

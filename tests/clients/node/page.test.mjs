@@ -119,9 +119,9 @@ describe('the page', { skip }, () => {
 
   test('says in words what went wrong, and gives the question back', async () => {
     await visit();
-    await simulator.fault('run', { status: 429, body: { error: 'daily limit reached' } });
+    await simulator.fault('run', { status: 403, body: { error: 'not today' } });
     await say('hello');
-    await shown(/daily limit reached/);
+    await shown(/not today/);
     assert.equal(await page.getByLabel('Message').inputValue(), 'hello');
     await page.keyboard.press('Enter');
     await page.waitForFunction(() => document.querySelectorAll('.turn.assistant').length === 2);

@@ -125,6 +125,8 @@ class Gateway(Process):
         command += ["--supabase-url", simulator.url, "--runner-url", simulator.url]
         # What is listed must not depend on the day.
         command += ["--all-models"]
+        # A test that has the same request fail again means another run.
+        command += ["--remember-failures", "0"]
         command += ["--state-dir", str(self.state), *map(str, arguments)]
         super().__init__(command)
         self.api = f"{self.url}/v1"

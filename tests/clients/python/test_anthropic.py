@@ -267,16 +267,25 @@ def test_what_was_not_started_is_tried_again(client, simulator, counts, stream):
     assert (counts["http_requests"], counts["runs"]) == (3, 1)
 
 
+@both
+def test_a_spent_quota_is_not_tried_again(client, simulator, counts, stream):
+    # It is remembered, for a model that no other test uses.
+    fault = {"status": 429, "body": {"message": "Daily limit reached for this model"}}
+    simulator.fault("run", times=3, **fault)
+    with pytest.raises(anthropic.RateLimitError, match="rate_limit_error"):
+        ask(client, "hi", stream=stream, model="o3" if stream else "o1")
+    assert counts["http_requests"] == 1
+
+
 @pytest.mark.parametrize(
     ("fault", "raised", "kind"),
     [
-        ({"status": 429, "body": {"message": "Daily limit reached"}}, anthropic.RateLimitError, "rate_limit_error"),
         ({"status": 500}, anthropic.InternalServerError, "api_error"),
         ({"kind": "reset"}, anthropic.InternalServerError, "api_error"),
     ],
 )
 @both
-def test_what_may_have_been_started_or_cannot_be_is_not(
+def test_what_may_have_been_started_is_not(
     client, simulator, counts, fault, raised, kind, stream
 ):
     simulator.fault("run", times=3, **fault)
