@@ -93,7 +93,9 @@ impl SpentQuotas {
 
     fn note(&self, user_id: &str, model: &str, error: &Error, was_probe: bool, now: Instant) {
         let words = error.words().unwrap_or_default().to_ascii_lowercase();
-        let model = words.contains("model").then(|| model.to_owned());
+        // OpenAI's words of LangFast's own account with it: other makers' models go on.
+        let is_makers = words.contains("billing details");
+        let model = (is_makers || words.contains("model")).then(|| model.to_owned());
         let mut all = self.lock();
         let known = all.iter().position(|spent| spent.user_id == user_id && spent.model == model);
         // What was said while another request finds out, or before the pause is over, is no further refusal.
@@ -287,8 +289,11 @@ mod tests {
     #[test]
     fn it_is_of_one_user_and_of_one_model_where_that_is_said() {
         let (quotas, now) = (quotas(), Instant::now());
-        quotas.note("me", "o1", &spent("You exceeded your quota for this model"), false, now);
-        assert!(admit(&quotas, "me", now).is_ok());
+        let makers = "You exceeded your current quota, please check your plan and billing details.";
+        for words in ["You exceeded your quota for this model", makers] {
+            quotas.note("me", "o1", &spent(words), false, now);
+            assert!(admit(&quotas, "me", now).is_ok(), "{words}");
+        }
         assert!(SpentQuotas::admit(&quotas, "me", "o1", now).is_err());
         quotas.note("me", "m", &spent("quota"), false, now);
         assert!(SpentQuotas::admit(&quotas, "me", "other", now).is_err());

@@ -28,7 +28,9 @@ def simulator():
 
 @pytest.fixture(scope="session")
 def gateway(simulator):
-    gateway = Gateway(simulator, "--model-aliases", "mine=gpt-6-luna")
+    # As agents meet it: failures are remembered.
+    settings = ["--model-aliases", "mine=gpt-6-luna", "--remember-failures", "30"]
+    gateway = Gateway(simulator, *settings)
     yield gateway
     gateway.stop()
 

@@ -28,7 +28,8 @@ def program(clients):
 
 @pytest.fixture(scope="module")
 def gateway(simulator):
-    gateway = Gateway(simulator, "--model-aliases", "claude-*=gpt-6-luna")
+    settings = ["--model-aliases", "claude-*=gpt-6-luna", "--remember-failures", "30"]
+    gateway = Gateway(simulator, *settings)
     yield gateway
     gateway.stop()
 

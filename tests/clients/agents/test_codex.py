@@ -15,8 +15,8 @@ model_provider = "langfast"
 name = "langfast2api"
 base_url = "{api}"
 wire_api = "responses"
-request_max_retries = 0
-stream_max_retries = 0
+request_max_retries = {retries}
+stream_max_retries = {retries}
 """
 PATCH = '*** Begin Patch\n*** Add File: hello.txt\n+Hello "you" 🙂\n*** End Patch\n'
 
@@ -37,9 +37,9 @@ class Codex:
     def run(self, *arguments):
         return self.place.run(self.program, *arguments, CODEX_HOME=str(self.home))
 
-    def do(self, task, more="", options=()):
+    def do(self, task, more="", options=(), retries=0):
         """Has a task done; gives the exit code and the items of what Codex tells."""
-        (self.home / "config.toml").write_text(CONFIG.format(api=self.api, more=more))
+        (self.home / "config.toml").write_text(CONFIG.format(api=self.api, more=more, retries=retries))
         always = ["--skip-git-repo-check", "--sandbox", "danger-full-access", "--json"]
         code, out, err = self.run("exec", *always, *options, task)
         events = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
@@ -127,4 +127,13 @@ def test_a_failure_is_told_and_nothing_is_started_twice(codex, simulator):
     code, events = codex.do("Create hello.txt.")
     assert code != 0 and events[-1]["type"] == "turn.failed"
     assert "it broke" in events[-1]["error"]["message"]
+    assert counts["runs"] == 1
+
+
+def test_what_it_asks_again_by_itself_starts_no_other_run(codex, simulator):
+    counts = Counts(simulator)
+    simulator.turns(*[turn(error="it broke")] * 9)
+    code, events = codex.do("Create hello.txt.", retries=1)
+    message = events[-1]["error"]["message"]
+    assert code != 0 and "it broke" in message and "answered from memory" in message
     assert counts["runs"] == 1
