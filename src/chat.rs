@@ -279,16 +279,15 @@ pub struct Sampling {
     pub response_format: Option<ResponseFormat>,
 }
 
+/// All but the limit of tokens: see [`ChatRequest`]'s.
 impl Hash for Sampling {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Sampling { temperature, top_p, presence_penalty, frequency_penalty, .. } = self;
         for number in [temperature, top_p, presence_penalty, frequency_penalty] {
             number.map(f64::to_bits).hash(state);
         }
-        let Sampling {
-            max_completion_tokens, reasoning_effort, verbosity, response_format, ..
-        } = self;
-        (max_completion_tokens, reasoning_effort, verbosity, response_format).hash(state);
+        let Sampling { reasoning_effort, verbosity, response_format, .. } = self;
+        (reasoning_effort, verbosity, response_format).hash(state);
     }
 }
 
@@ -312,7 +311,8 @@ pub struct ChatRequest {
     pub ignored: Vec<&'static str>,
 }
 
-/// What a run is made of; not what has no effect.
+/// What a run is made of; not what has no effect, nor the limit of tokens: Claude Code halves it when a stream
+/// has broken off and it asks once more without one.
 impl Hash for ChatRequest {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let ChatRequest { model, turns, tools, sampling, stop, n, ignored: _ } = self;

@@ -194,7 +194,7 @@ pub struct Examination {
     #[arg(long, value_name = "NAME", requires = "run")]
     pub model: Option<String>,
     /// Also go to the running server as its clients do, at this public URL: whether it asks for the
-    /// key, and whether events arrive one by one through the proxy in front of it.
+    /// key, whether events arrive one by one through the proxy in front of it, and whether its requests fail.
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
     /// Record all that goes between this program and LangFast, as JSON lines in this new file, to be shown

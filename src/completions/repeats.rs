@@ -135,8 +135,8 @@ fn costs_again(error: &Error) -> bool {
             Some(
                 // Nothing was started, and a moment later it may be.
                 Meaning::IssuedInFuture | Meaning::NotBooted | Meaning::Rate
-                // The next run goes without.
-                | Meaning::Parameter | Meaning::Value
+                // The next run goes without, or asks for fewer tokens.
+                | Meaning::Parameter | Meaning::Value | Meaning::ContextLength
                 // `langfast` has a memory for that.
                 | Meaning::Quota
             )
@@ -214,6 +214,9 @@ mod tests {
         };
         let own = hash("a", chat("b"));
         assert_eq!(hash("a", ChatRequest { ignored: vec!["seed"], ..chat("b") }), own);
+        let mut shorter = chat("b");
+        shorter.sampling.max_completion_tokens = Some(9);
+        assert_eq!(hash("a", shorter), own);
         assert_ne!(hash("ab", chat("")), own);
         assert_ne!(hash("c", chat("b")), own);
         let mut others = vec![chat("c"), chat("b"), chat("b"), chat("b"), chat("b"), chat("b")];
@@ -277,6 +280,7 @@ mod tests {
             (Step::StartRun, status(429, "Too many requests", None), false),
             (Step::Run, refused("Daily limit reached"), false),
             (Step::Run, refused("Unsupported parameter: 'top_p'"), false),
+            (Step::Run, refused("maximum context length is 8192 tokens"), false),
             (Step::StartRun, status(401, "JWT issued at future", None), false),
             (Step::StartRun, Failure::Unreachable("no".to_owned()), false),
             (Step::Run, Failure::Revised, false),

@@ -157,6 +157,14 @@ def test_a_conversation_goes_on(claude, simulator):
     assert "My fish is a tench." in told(simulator) and "Noted." in told(simulator)
 
 
+def test_a_stream_that_breaks_off_is_asked_for_once_more_and_starts_no_other_run(claude, simulator):
+    simulator.turns(*[turn("I will see", fail=2, error="it broke")] * 9)
+    counts = Counts(simulator)
+    result, status = claude("Do it.")
+    assert (status, result["is_error"]) == (1, True)
+    assert counts["runs"] == 1
+
+
 def test_a_spent_quota_is_said_and_costs_no_more(claude, simulator):
     simulator.fault("run", status=429, body={"message": "Daily limit reached"}, times=9)
     counts = Counts(simulator)

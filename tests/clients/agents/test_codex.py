@@ -15,8 +15,8 @@ model_provider = "langfast"
 name = "langfast2api"
 base_url = "{api}"
 wire_api = "responses"
-request_max_retries = {retries}
-stream_max_retries = {retries}
+request_max_retries = 0
+stream_max_retries = 0
 """
 PATCH = '*** Begin Patch\n*** Add File: hello.txt\n+Hello "you" 🙂\n*** End Patch\n'
 
@@ -39,7 +39,9 @@ class Codex:
 
     def do(self, task, more="", options=(), retries=0):
         """Has a task done; gives the exit code and the items of what Codex tells."""
-        (self.home / "config.toml").write_text(CONFIG.format(api=self.api, more=more, retries=retries))
+        config = CONFIG.format(api=self.api, more=more)
+        config = config.replace("max_retries = 0", f"max_retries = {retries}")
+        (self.home / "config.toml").write_text(config)
         always = ["--skip-git-repo-check", "--sandbox", "danger-full-access", "--json"]
         code, out, err = self.run("exec", *always, *options, task)
         events = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
