@@ -90,6 +90,16 @@ impl Turn {
         }
     }
 
+    /// True if the turn is a message of this role.
+    pub fn is_of(&self, role: Role) -> bool {
+        matches!(self, Turn::Message(message) if message.role == role)
+    }
+
+    /// True if the turn is a message of which nothing is there.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Turn::Message(message) if message.content.is_empty())
+    }
+
     /// Returns the message; `None` if the turn is calls or a result.
     pub fn into_message(self) -> Option<Message> {
         if let Turn::Message(message) = self { Some(message) } else { None }
@@ -198,6 +208,20 @@ pub struct ToolFields {
 }
 
 impl Tools {
+    /// Lets the model decide, if it can call nothing that it has to: no tool is there, or the one that it
+    /// has to call is among those that are `gone`. Returns true if so.
+    pub fn drop_vain_choice(&mut self, gone: &[String]) -> bool {
+        let is_vain = match &self.choice {
+            ToolChoice::Required => self.list.is_empty(),
+            ToolChoice::Named(name) => gone.contains(name),
+            ToolChoice::Auto | ToolChoice::None => false,
+        };
+        if is_vain {
+            self.choice = ToolChoice::Auto;
+        }
+        is_vain
+    }
+
     /// Checks the rules that all dialects share: the number of tools, their names, and that the
     /// chosen tool exists.
     ///
@@ -291,6 +315,37 @@ impl Hash for Sampling {
     }
 }
 
+/// Something in a request of which nothing can be made here: it is left out, and named by its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its path in the request, such as `messages[2].content[1]`.
+    pub place: String,
+    /// Who can take it back.
+    pub standing: Standing,
+}
+
+/// Where something stands that is left out: whether whoever asks can take it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In the request's own fields, such as its tools: a new request can do without it.
+    Request,
+    /// In the user's turn of this index: it can be taken back while that turn is the newest question.
+    Turn(usize),
+    /// In what a model or a tool has said: clients send it again with every request.
+    History,
+}
+
+impl LeftOut {
+    /// True if whoever asks can take it back, where the newest question is the turn `question`.
+    pub fn is_of_this_request(&self, question: Option<usize>) -> bool {
+        match self.standing {
+            Standing::Request => true,
+            Standing::Turn(at) => question == Some(at),
+            Standing::History => false,
+        }
+    }
+}
+
 /// One chat request, independent of the dialect it came in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatRequest {
@@ -305,17 +360,20 @@ pub struct ChatRequest {
     /// Texts that end the answer. They are applied here, because LangFast is not known to take
     /// them.
     pub stop: Vec<String>,
-    /// Number of answers, 1 to 8; each is a run of its own.
+    /// Number of answers, up to 8; each is a run of its own. 0 if the client only prepares a later
+    /// request and wants no answer.
     pub n: usize,
     /// Names of fields that the client set and that have no effect.
     pub ignored: Vec<&'static str>,
+    /// What the dialect could make nothing of.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// What a run is made of; not what has no effect, nor the limit of tokens: Claude Code halves it when a stream
 /// has broken off and it asks once more without one.
 impl Hash for ChatRequest {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let ChatRequest { model, turns, tools, sampling, stop, n, ignored: _ } = self;
+        let ChatRequest { model, turns, tools, sampling, stop, n, ignored: _, left_out: _ } = self;
         (model, turns, tools, sampling, stop, n).hash(state);
     }
 }

@@ -23,7 +23,7 @@ use crate::chat::media::{self, Images, vision};
 use crate::chat::models::{Model, Models};
 use crate::chat::tools::{self, Plan};
 use crate::chat::usage::estimate_prompt;
-use crate::chat::{ChatRequest, FinishReason, Prompt, ResponseFormat, Usage};
+use crate::chat::{ChatRequest, FinishReason, LeftOut, Prompt, ResponseFormat, Usage};
 use crate::completions::choices::{ChoiceEvent, ChoiceNews, Choices, FailedRun, Never};
 use crate::completions::ignored::Ignored;
 use crate::completions::reader::{Part, Reader, add_part};
@@ -105,6 +105,10 @@ impl Completions {
         let mut left_out = Vec::new();
         for chat in &mut request.chats {
             let question = media::newest_question(&chat.turns);
+            if self.strict {
+                refuse_left_out(chat, question)?;
+            }
+            left_out.extend(chat.left_out.drain(..).map(|left| left.place));
             left_out.extend(media::settle(&mut chat.turns, &model.slug, question)?);
         }
         let plans: Vec<Plan> =
@@ -120,8 +124,11 @@ impl Completions {
             request_id: answer.exchange().request_id.clone(),
         };
         let mut ignored = Ignored::at(left_out);
-        let runs = self.start(&request.chats, &plans, &starter, &mut ignored, answer);
+        let runs = self.start(&request, &plans, &starter, &mut ignored, answer);
         let runs = runs.inspect_err(|error| note_failure(&starter, record, error))?;
+        if let Some(run) = runs.first() {
+            request.dialect.note_done(&run.sent.sampling());
+        }
         let prompts = plans.iter().map(|plan| prompt_tokens(&plan.prompt, &model.slug));
         let tally = Tally::new(prompts.zip(request.chats.iter().map(|chat| chat.n)));
         let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
@@ -190,27 +197,29 @@ impl Completions {
     /// Starts the runs, several at the same time, and names what is `ignored` in the answer's head.
     fn start(
         &self,
-        requests: &[ChatRequest],
+        request: &CompletionRequest,
         plans: &[Plan],
         starter: &Starter,
         ignored: &mut Ignored,
         answer: &mut Answer,
     ) -> Result<Vec<StartedRun>, Error> {
+        let own_name = |name: &&'static str| request.dialect.own_name(name);
         let mut runs: Vec<(&Prompt, Fitted)> = Vec::new();
-        for (request, plan) in requests.iter().zip(plans) {
+        for (request, plan) in request.chats.iter().zip(plans) {
             let fitted = starter.fit(&plan.prompt)?;
-            ignored.extend(request.ignored.iter().chain(&fitted.1));
+            ignored.extend(request.ignored.iter().copied().chain(fitted.1.iter().map(own_name)));
             runs.extend(std::iter::repeat_n((&*plan.prompt, fitted), request.n));
         }
         if let (true, Some(first)) = (self.strict, ignored.first_field()) {
             let model = &starter.model.slug;
-            let message = format!("`{first}` would have no effect with the model `{model}`");
+            let message = format!("`{first}` would not do what it says with the model `{model}`");
             return Err(Error::unsupported(first, message));
         }
         ignored.name_in(answer);
         let start = |(prompt, fitted)| starter.run(prompt, fitted, 0);
         let mut runs = runs.into_iter();
-        let first = runs.next().ok_or_else(|| Error::Internal("no run to start".to_owned()))?;
+        // None is wanted of a request that only prepares a later one.
+        let Some(first) = runs.next() else { return Ok(Vec::new()) };
         let runs: Result<Vec<StartedRun>, Error> = std::thread::scope(|scope| {
             // The first run is started by this thread.
             let spawn = |run| std::thread::Builder::new().spawn_scoped(scope, move || start(run));
@@ -228,7 +237,7 @@ impl Completions {
             runs.into_iter().collect()
         });
         let runs = runs?;
-        ignored.extend(runs.iter().flat_map(|run| &run.left_out));
+        ignored.extend(runs.iter().flat_map(|run| run.left_out.iter().map(own_name)));
         ignored.name_in(answer);
         Ok(runs)
     }
@@ -403,7 +412,8 @@ impl Reply {
         answer: &mut Answer,
         mut keeper: Option<Box<dyn Keeper>>,
     ) -> Result<(), Error> {
-        let first = self.await_first_event()?;
+        // A request that wants no answer has no choices.
+        let first = (!self.choices.is_empty()).then(|| self.await_first_event()).transpose()?;
         self.ignored.name_in(answer);
         self.head_is_out = true;
         self.calls = vec![0; self.choices.len()];
@@ -411,7 +421,14 @@ impl Reply {
         let start = self.start();
         let mut told = Told::to_client(answer, keeper.as_deref_mut());
         self.dialect.begin(&mut told, &start);
-        match self.tell_all(&mut told, Ok(first)) {
+        let all = match first {
+            Some(first) => self.tell_all(&mut told, Ok(first)),
+            None => {
+                self.dialect.end(&mut told, &self.tally.usage([].into_iter()));
+                Ok(())
+            }
+        };
+        match all {
             Ok(()) => sent(told.finish()),
             Err(Error::ClientGone) => {
                 drop(told);
@@ -576,7 +593,7 @@ impl Reply {
 
     /// Notes the fields that a further run was started without.
     fn note_left_out(&mut self, left_out: &[&'static str]) {
-        for name in left_out {
+        for name in left_out.iter().map(|name| self.dialect.own_name(name)) {
             if self.ignored.insert(name) && self.head_is_out {
                 log::info!("left out by a second try, too late for {}: {name}", ignored::HEADER);
             }
@@ -634,6 +651,17 @@ impl Reply {
                 first => return Ok(first),
             }
         }
+    }
+}
+
+/// Refuses what the dialect has left out, unless whoever asks cannot take it back.
+fn refuse_left_out(chat: &ChatRequest, question: Option<usize>) -> Result<(), Error> {
+    match chat.left_out.iter().find(|left| left.is_of_this_request(question)) {
+        Some(LeftOut { place, .. }) => {
+            let message = format!("`{place}` cannot be had here, and would be left out");
+            Err(Error::unsupported(place, message))
+        }
+        None => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod anthropic;
 pub mod fields;
 pub mod json;
+pub mod kinds;
 pub mod media;
 pub mod openai;
 #[cfg(test)]
@@ -17,7 +18,7 @@ use std::convert::Infallible;
 
 use crossbeam_channel::Receiver;
 
-use crate::chat::{ChatRequest, FinishReason, ToolCall, Usage};
+use crate::chat::{ChatRequest, FinishReason, Sampling, ToolCall, Usage};
 use crate::error::Error;
 
 /// A request for text, in neutral words, whichever dialect the client speaks.
@@ -107,11 +108,20 @@ pub trait Events {
 /// choice, interleaved with the others, any number of [`text`](Dialect::text); then, call by call,
 /// [`call_begin`](Dialect::call_begin), any number of [`call_arguments`](Dialect::call_arguments),
 /// [`call_end`](Dialect::call_end); then [`finish`](Dialect::finish); and after the last choice's end,
-/// [`end`](Dialect::end). Text never follows a call of the same choice. At any point
+/// [`end`](Dialect::end). A request that wants no answer (`n` of 0) has no choices. Text never follows a call of the same choice. At any point
 /// [`fail`](Dialect::fail) may come instead, and nothing after it.
 ///
 /// A dialect that numbers its events, or repeats earlier ones at the end, keeps track of them itself.
 pub trait Dialect: Send {
+    /// The client's name for a field of [`crate::chat::Sampling`]; mostly the same.
+    fn own_name(&self, field: &'static str) -> &'static str {
+        field
+    }
+
+    /// Tells what of the request's settings the run was started with, before anything is written: a
+    /// dialect that repeats its request repeats no more than that.
+    fn note_done(&mut self, _done: &Sampling) {}
+
     /// Adds the events that a stream begins with.
     fn begin(&mut self, events: &mut dyn Events, start: &Start);
 

@@ -23,7 +23,7 @@ impl Ignored {
     }
 
     /// Adds fields.
-    pub fn extend<'a>(&mut self, names: impl IntoIterator<Item = &'a &'static str>) {
+    pub fn extend(&mut self, names: impl IntoIterator<Item = &'static str>) {
         self.fields.extend(names);
     }
 

@@ -427,6 +427,7 @@ mod tests {
             stop: Vec::new(),
             n: 1,
             ignored: Vec::new(),
+            left_out: Vec::new(),
         };
         let models = Models::parse(BUILT_IN, &[], Unknown::Refuse).unwrap();
         Arc::new(tools::plan(&mut request, models.find("gpt-3.5-turbo").unwrap()))

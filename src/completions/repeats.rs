@@ -194,6 +194,7 @@ mod tests {
             stop: Vec::new(),
             n: 1,
             ignored: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Source: the types of Anthropic's own SDKs, <https://github.com/anthropics/anthropic-sdk-python>.
 
+pub mod kinds;
 pub mod request;
 pub mod response;
 mod tools;

@@ -1,4 +1,4 @@
-//! Reads parts of messages that are no text, for every dialect: each has a table of its types.
+//! Reads parts of messages that are no text, for every dialect, and notes what is left out.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use serde_json::Value;
 use crate::budget::{Body, Share};
 use crate::chat::media::image::{Detail, Image, recognise};
 use crate::chat::media::{Images, Media, MediaKind, Unfit};
+use crate::chat::{LeftOut, Role, Standing, Turn};
 use crate::error::Error;
 
 /// Longest name of a format, such as `image/png`.
 const LONGEST_FORMAT: usize = 40;
 
 /// A type of part that is no text, in a dialect's words.
+#[derive(Clone, Copy)]
 pub struct MediaType {
-    /// The part's `type`.
-    pub name: &'static str,
     /// What it is.
     pub kind: MediaKind,
     /// See [`Media::refusal`].
@@ -47,17 +47,60 @@ pub enum Data<'a> {
     Elsewhere,
 }
 
-/// Reads what is no text. Data is copied only where images are passed on, and counts against the share
-/// of the body that holds it.
+/// Reads what is no text, and notes the places of what nothing can be made of. Data is copied only where
+/// images are passed on, and counts against the share of the body that holds it.
 pub struct MediaReader<'a> {
     images: Images,
     share: &'a mut Share,
+    left_out: Vec<LeftOut>,
+    /// The number of them that stand in messages which have been read to their ends.
+    settled: usize,
 }
 
 impl MediaReader<'_> {
     /// Creates a reader for the messages of this body.
     pub fn new(images: Images, body: &mut Body) -> MediaReader<'_> {
-        MediaReader { images, share: body.parts().1 }
+        MediaReader { images, share: body.parts().1, left_out: Vec::new(), settled: 0 }
+    }
+
+    /// Notes that what is at `place` is left out.
+    pub fn leave_out(&mut self, place: impl Into<String>) {
+        self.left_out.push(LeftOut { place: place.into(), standing: Standing::History });
+    }
+
+    /// True if something of the message that is being read was left out.
+    pub fn has_left_out(&self) -> bool {
+        self.left_out.len() > self.settled
+    }
+
+    /// Ends a message, whose turns are the last of these.
+    pub fn end_message(&mut self, turns: &[Turn]) {
+        if turns.last().is_some_and(|turn| turn.is_of(Role::User)) {
+            let standing = Standing::Turn(turns.len() - 1);
+            self.left_out[self.settled..].iter_mut().for_each(|left| left.standing = standing);
+        }
+        self.settled = self.left_out.len();
+    }
+
+    /// Returns what was left out of `turns`, which the request's `field` holds.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if nothing else was there: there is nothing to answer.
+    pub fn finish(self, field: &str, turns: &[Turn]) -> Result<Vec<LeftOut>, Error> {
+        let is_instruction = |turn: &&Turn| turn.is_of(Role::System) || turn.is_of(Role::Developer);
+        match self.left_out.first() {
+            Some(first)
+                if turns.iter().filter(|turn| !is_instruction(turn)).all(Turn::is_empty) =>
+            {
+                let first = &first.place;
+                let message = format!(
+                    "`{field}` holds nothing that can be answered here: `{first}` and whatever else \
+                     it has cannot be read without a server of OpenAI's or Anthropic's. Send a text"
+                );
+                Err(Error::unsupported(first, message))
+            }
+            _ => Ok(self.left_out),
+        }
     }
 
     /// Reads a part, which is at `place`.

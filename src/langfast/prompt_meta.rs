@@ -9,7 +9,8 @@ use crate::chat::{Content, Message, Part, Prompt, ResponseFormat, Role};
 use crate::error::Error;
 
 /// Returns the `prompt_meta` of a run, and the names of the fields that are left out because the
-/// model's record does not list them, or because the model has `refused` them.
+/// model's record does not list them, or because the model has `refused` them. A level that it does not
+/// take is named too, though the nearest one is sent in its place.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a `response_format` that the model does not support: without it the answer
@@ -48,13 +49,16 @@ pub fn prompt_meta(
     for (name, value) in
         [("reasoning_effort", &sampling.reasoning_effort), ("verbosity", &sampling.verbosity)]
     {
-        match value {
-            Some(value) if model.accepts_value(name, value) && refused.allows_word(name, value) => {
-                meta.insert(name.to_owned(), json!(value));
-            }
-            Some(_) => left_out.push(name),
-            None => {}
-        }
+        let Some(asked) = value else { continue };
+        let is_taken =
+            |word: &str| model.accepts_value(name, word) && refused.allows_word(name, word);
+        let word = if is_taken(asked) {
+            Some(asked.as_str())
+        } else {
+            left_out.push(name);
+            nearest(asked, model.values(name).filter(|word| is_taken(word)))
+        };
+        meta.extend(word.map(|word| (name.to_owned(), json!(word))));
     }
     let format = response_format(sampling.response_format.as_ref(), model)?;
     // Without it comes text, so it is not named.
@@ -65,6 +69,18 @@ pub fn prompt_meta(
         meta.insert("response_format".to_owned(), format);
     }
     Ok((Value::Object(meta), left_out))
+}
+
+/// OpenAI's levels of effort and verbosity, from the least to the most.
+const LEVELS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+
+/// The level among `taken` that is nearest to the one that is asked for, the lower one of two; `None` if
+/// that is no level.
+fn nearest<'a>(asked: &str, taken: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let level = |word: &str| LEVELS.iter().position(|level| *level == word);
+    let asked = level(asked)?;
+    let known = taken.filter_map(|word| Some((level(word)?, word)));
+    known.min_by_key(|(at, _)| (at.abs_diff(asked), *at)).map(|(_, word)| word)
 }
 
 /// The `response_format` of a run, if the model accepts one. Known: a string for text. Inferred: a
@@ -189,6 +205,29 @@ mod tests {
         let alone =
             fit_messages("o1-mini", Sampling::default(), &[(Role::Developer, "Be brief.")]).0;
         assert_eq!(alone["messages"], json!([{"role": "user", "content": "Be brief."}]));
+    }
+
+    #[test]
+    fn a_level_that_the_model_does_not_take_becomes_the_nearest_one() {
+        let sent = |model, effort: &str| {
+            let reasoning_effort = Some(effort.to_owned());
+            let (meta, left_out) = fit(model, Sampling { reasoning_effort, ..Sampling::default() });
+            (meta["reasoning_effort"].as_str().map(str::to_owned), left_out.is_empty())
+        };
+        let word = |word: &str| Some(word.to_owned());
+        for (model, asked, expected) in [
+            ("gpt-5", "none", (word("minimal"), false)),
+            ("gpt-5", "minimal", (word("minimal"), true)),
+            ("gpt-5", "max", (word("high"), false)),
+            ("o3", "minimal", (word("low"), false)),
+            ("o3", "xhigh", (word("high"), false)),
+            ("o3", "medium", (word("medium"), true)),
+            ("o3", "turbo", (None, false)),
+            ("gpt-4o", "low", (None, false)),
+        ] {
+            assert_eq!(sent(model, asked), expected, "{model} {asked}");
+        }
+        assert_eq!(nearest("medium", ["high", "low"].into_iter()), Some("low"));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::chat::Role;
 use crate::chat::models::Model;
+use crate::chat::{Role, Sampling};
 use crate::error::meaning::Meaning;
 use crate::error::{Error, clean};
 
@@ -118,6 +118,23 @@ impl Sent {
         Sent {
             parameters: parameters.filter(|parameter| !is_form(parameter)).collect(),
             role: messages.filter_map(role).next(),
+        }
+    }
+
+    /// The settings among them, in neutral words.
+    pub fn sampling(&self) -> Sampling {
+        let value = |name| self.parameters.iter().find(|(sent, _)| *sent == name).map(|(_, v)| v);
+        let number = |name| value(name).and_then(Value::as_f64);
+        let word = |name| value(name).and_then(Value::as_str).map(str::to_owned);
+        Sampling {
+            max_completion_tokens: value("max_completion_tokens").and_then(Value::as_u64),
+            temperature: number("temperature"),
+            top_p: number("top_p"),
+            presence_penalty: number("presence_penalty"),
+            frequency_penalty: number("frequency_penalty"),
+            reasoning_effort: word("reasoning_effort"),
+            verbosity: word("verbosity"),
+            response_format: None,
         }
     }
 

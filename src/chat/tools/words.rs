@@ -3,7 +3,7 @@
 //! Untrusted text stands between markers with a nonce that is new in each request: a tool's result
 //! can neither end its own block nor contain a call.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
 
 use super::forced::Form;
@@ -20,9 +20,11 @@ pub struct Words {
     has_history: bool,
 }
 
-/// For each call's id, the tool's name and the call's number within its message, from 1; 0 if it is
-/// the only one.
-type Called = HashMap<String, (String, usize)>;
+/// For each call's id, the calls of the latest turn that has it and that no result belongs to yet: the
+/// tool's name, and the call's number within its message, from 1; 0 if it is the only one. Some clients
+/// give all calls of a turn one id: the n-th result belongs to the n-th of them. The last one stays for
+/// whatever else comes.
+type Called = HashMap<String, VecDeque<(String, usize)>>;
 
 impl Words {
     /// Chooses a nonce that does not occur in the texts of the conversation.
@@ -53,13 +55,10 @@ impl Words {
                 Turn::Calls { content, calls } => {
                     let content = self.calls(content.into_text(), &calls).into();
                     messages.push(Message { role: Role::Assistant, content });
-                    let several = calls.len() > 1;
-                    called.extend(calls.into_iter().enumerate().map(|(at, call)| {
-                        (call.id, (call.name, if several { at + 1 } else { 0 }))
-                    }));
+                    note_calls(&mut called, calls);
                 }
                 Turn::Result(result) => {
-                    let content = self.result(result, &called);
+                    let content = self.result(result, &mut called);
                     match messages.last_mut().filter(|_| behind_result) {
                         Some(message) => {
                             message.content.push_text("\n");
@@ -89,11 +88,9 @@ impl Words {
     }
 
     /// A result between its markers. Images of it stay where they are, so between them too.
-    fn result(&self, result: ToolResult, called: &Called) -> Content {
-        let call = called.get(&result.call_id);
-        let name = result.name.as_ref().or(call.map(|(name, _)| name));
-        let name = attribute(name.map_or("", String::as_str));
-        let number = call.map_or(0, |(_, number)| *number);
+    fn result(&self, result: ToolResult, called: &mut Called) -> Content {
+        let (called_name, number) = next_call(called, &result.call_id).unwrap_or_default();
+        let name = attribute(&result.name.unwrap_or(called_name));
         let number = if number > 0 { format!(" call=\"{number}\"") } else { String::new() };
         let error = if result.is_error { " error=\"true\"" } else { "" };
         let nonce = &self.nonce;
@@ -218,6 +215,24 @@ fn about_format(format: Option<&ResponseFormat>) -> String {
 fn attribute(name: &str) -> String {
     let allowed = |c: char| c.is_alphanumeric() || "_-.:/".contains(c);
     name.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
+}
+
+/// Notes the calls of a turn. Those of earlier turns that have the same ids are done with.
+fn note_calls(called: &mut Called, calls: Vec<ToolCall>) {
+    let several = calls.len() > 1;
+    for call in &calls {
+        called.remove(&call.id);
+    }
+    for (at, call) in calls.into_iter().enumerate() {
+        let number = if several { at + 1 } else { 0 };
+        called.entry(call.id).or_default().push_back((call.name, number));
+    }
+}
+
+/// The call that the next result of this id belongs to.
+fn next_call(called: &mut Called, id: &str) -> Option<(String, usize)> {
+    let calls = called.get_mut(id)?;
+    if calls.len() > 1 { calls.pop_front() } else { calls.front().cloned() }
 }
 
 fn mentions(turn: &Turn, nonce: &str) -> bool {

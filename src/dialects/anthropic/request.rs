@@ -2,17 +2,19 @@
 
 use serde_json::{Value, json};
 
+use super::kinds::{BLOCKS, BlockReading};
 use super::response::MessageAnswer;
 use super::tools;
 use crate::budget::Body;
-use crate::chat::media::{Images, Media, MediaKind};
+use crate::chat::media::Images;
 use crate::chat::{
     ChatRequest, Content, Part, ResponseFormat, Role, Sampling, ToolCall, ToolResult, Turn,
     find_call,
 };
 use crate::dialects::CompletionRequest;
 use crate::dialects::fields::{Fields, wrong_type};
-use crate::dialects::media::{Data, MediaReader, MediaType};
+use crate::dialects::kinds::find;
+use crate::dialects::media::MediaReader;
 use crate::error::Error;
 
 /// Anthropic's error code for a conversation that the server cannot keep. The SDKs' tool runners first
@@ -41,35 +43,19 @@ const FIELDS: &[&str] = &[
     "top_p",
 ];
 
-/// The types of blocks that are no text. The words of refusal are those by which Claude Code knows that
-/// it has to take the block out of its conversation (seen in version 2.1.331). Without them it sends the
-/// block for ever.
-const MEDIA: &[MediaType] = &[
-    MediaType {
-        name: "image",
-        kind: MediaKind::Image,
-        refusal: "Could not process image",
-        data: source,
-    },
-    MediaType {
-        name: "document",
-        kind: MediaKind::File,
-        refusal: "capability_rejected: document_block",
-        data: source,
-    },
-    MediaType { name: "container_upload", kind: MediaKind::File, refusal: "", data: source },
-];
-
 /// Reads a body. Fields that Anthropic does not have are ignored, and so are null ones.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
 pub fn parse(body: &mut Body, images: Images) -> Result<CompletionRequest, Error> {
     let fields = Fields::parse(body, FIELDS)?;
-    let mut request = conversation(&fields, &mut MediaReader::new(images, body))?;
+    let mut request = conversation(&fields, MediaReader::new(images, body))?;
+    let limit = token_limit(&fields)?;
+    // Known: with no tokens to write, only the cache of prompts is filled.
+    request.n = usize::from(limit > 0);
     request.sampling = Sampling {
-        max_completion_tokens: Some(token_limit(&fields)?),
-        reasoning_effort: effort(&fields)?.map(str::to_owned),
+        max_completion_tokens: Some(limit),
+        reasoning_effort: effort(&fields)?,
         temperature: fields.number("temperature", 0.0, 1.0)?,
         top_p: fields.number("top_p", 0.0, 1.0)?,
         ..request.sampling
@@ -87,34 +73,33 @@ pub fn parse(body: &mut Body, images: Images) -> Result<CompletionRequest, Error
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
 pub fn parse_to_count(body: &mut Body, images: Images) -> Result<ChatRequest, Error> {
     let fields = Fields::parse(body, FIELDS)?;
-    conversation(&fields, &mut MediaReader::new(images, body))
+    conversation(&fields, MediaReader::new(images, body))
 }
 
 /// Reads all fields that become part of the prompt.
-fn conversation(fields: &Fields, media: &mut MediaReader) -> Result<ChatRequest, Error> {
+fn conversation(fields: &Fields, mut media: MediaReader) -> Result<ChatRequest, Error> {
     let model = fields.required_string("model")?;
     if model.is_empty() {
         return Err(fields.missing("model"));
     }
     refuse_what_servers_keep(fields)?;
+    let turns = turns(fields, &mut media)?;
+    let mut left_out = media.finish("messages", &turns)?;
     Ok(ChatRequest {
         model: model.to_owned(),
-        turns: turns(fields, media)?,
-        tools: tools::parse(fields)?,
+        turns,
+        tools: tools::parse(fields, &mut left_out)?,
         sampling: Sampling { response_format: response_format(fields)?, ..Sampling::default() },
         stop: Vec::new(),
         n: 1,
         ignored: Vec::new(),
+        left_out,
     })
 }
 
-/// Refuses references to what only Anthropic's servers have: without it, the model would lack part of
-/// the conversation.
+/// Refuses a reference to a conversation that only Anthropic's servers have: without it, the model would
+/// lack part of what was said.
 fn refuse_what_servers_keep(fields: &Fields) -> Result<(), Error> {
-    if !fields.list("mcp_servers")?.is_empty() {
-        let message = "`mcp_servers` cannot be reached from here: give their tools as `tools`";
-        return Err(Error::unsupported("mcp_servers", message));
-    }
     if fields.get("thread").is_some_and(|thread| *thread != false) {
         return Err(Error::Invalid {
             message: "`thread`: no conversation is kept here; send all of it".to_owned(),
@@ -128,24 +113,13 @@ fn refuse_what_servers_keep(fields: &Fields) -> Result<(), Error> {
 fn token_limit(fields: &Fields) -> Result<u64, Error> {
     let limit = fields.integer("max_tokens")?.ok_or_else(|| fields.missing("max_tokens"))?;
     let too_low =
-        || Error::invalid("max_tokens", format!("`max_tokens` must be at least 1, not {limit}"));
-    u64::try_from(limit).ok().filter(|limit| *limit > 0).ok_or_else(too_low)
+        || Error::invalid("max_tokens", format!("`max_tokens` must be at least 0, not {limit}"));
+    u64::try_from(limit).map_err(|_| too_low())
 }
 
-/// Reads the effort and maps it to the nearest that OpenAI's models know.
-fn effort(fields: &Fields) -> Result<Option<&'static str>, Error> {
+fn effort(fields: &Fields) -> Result<Option<String>, Error> {
     let Some(config) = fields.object("output_config")? else { return Ok(None) };
-    let Some(effort) = config.string("effort")? else { return Ok(None) };
-    match effort {
-        "low" => Ok(Some("low")),
-        "medium" => Ok(Some("medium")),
-        "high" | "xhigh" | "max" => Ok(Some("high")),
-        _ => {
-            let path = config.path("effort");
-            let message = format!("`{path}` must be low, medium, high, xhigh or max");
-            Err(Error::invalid(path, message))
-        }
-    }
+    Ok(config.string("effort")?.map(str::to_owned))
 }
 
 /// The form of the answer: `output_config.format`, or `output_format`, its name in the beta.
@@ -194,10 +168,11 @@ fn without_effect(fields: &Fields, turns: &[Turn]) -> Result<Vec<&'static str>, 
 
 fn turns(fields: &Fields, media: &mut MediaReader) -> Result<Vec<Turn>, Error> {
     let mut turns = Vec::new();
-    let system = fields.get("system").map(|system| system_text("system", system, media));
+    let system = fields.get("system").map(|system| said("system", system, media));
     if let Some(system) = system.transpose()?.filter(|system| !system.is_empty()) {
         turns.push(Turn::message(Role::System, system));
     }
+    media.end_message(&turns);
     let list = match fields.get("messages") {
         None => return Err(fields.missing("messages")),
         Some(Value::Array(list)) => list,
@@ -208,6 +183,7 @@ fn turns(fields: &Fields, media: &mut MediaReader) -> Result<Vec<Turn>, Error> {
     }
     for (at, value) in list.iter().enumerate() {
         add_turns(&Fields::of(value, &format!("messages[{at}]"))?, &mut turns, media)?;
+        media.end_message(&turns);
     }
     Ok(turns)
 }
@@ -223,8 +199,8 @@ fn add_turns(
     let content = message.get("content").ok_or_else(|| message.missing("content"))?;
     match role {
         "user" => return add_user(&path, content, turns, media),
-        "assistant" => turns.push(assistant(&path, content, media)?),
-        "system" => turns.push(Turn::message(Role::System, system_text(&path, content, media)?)),
+        "assistant" => turns.extend(assistant(&path, content, media)?),
+        "system" => turns.push(Turn::message(Role::System, said(&path, content, media)?)),
         _ => {
             let path = message.path("role");
             let message = format!("`{path}` must be user, assistant or system");
@@ -250,10 +226,10 @@ fn add_user(
                 check_result(&path, &result, turns)?;
                 results.push(Turn::Result(result));
             }
-            Block::Call(_) | Block::Thinking => return Err(misplaced(&path, "assistant")),
+            Block::Call(_) => return Err(misplaced(&path, "assistant")),
         }
     }
-    let has_only_results = said.is_empty() && !results.is_empty();
+    let has_only_results = said.iter().all(Content::is_empty) && !results.is_empty();
     turns.append(&mut results);
     if !has_only_results {
         turns.push(Turn::message(Role::User, lines(said)));
@@ -261,7 +237,8 @@ fn add_user(
     Ok(())
 }
 
-fn assistant(path: &str, content: &Value, media: &mut MediaReader) -> Result<Turn, Error> {
+/// Reads a message of the assistant's; `None` if nothing can be read of it.
+fn assistant(path: &str, content: &Value, media: &mut MediaReader) -> Result<Option<Turn>, Error> {
     let mut whole = Content::default();
     let mut calls = Vec::new();
     for (path, block) in blocks(path, content, media)? {
@@ -269,15 +246,14 @@ fn assistant(path: &str, content: &Value, media: &mut MediaReader) -> Result<Tur
             // An answer may be cut into blocks anywhere, for instance at a citation.
             Block::Said(piece) => whole.append(piece),
             Block::Call(call) => calls.push(call),
-            // Another model's thoughts are of no use to this one, and mostly encrypted.
-            Block::Thinking => {}
             Block::Result(_) => return Err(misplaced(&path, "user")),
         }
     }
-    Ok(match calls.is_empty() {
+    let is_gone = whole.is_empty() && calls.is_empty() && !content.is_string();
+    Ok((!is_gone).then(|| match calls.is_empty() {
         true => Turn::message(Role::Assistant, whole),
         false => Turn::Calls { content: whole, calls },
-    })
+    }))
 }
 
 fn misplaced(path: &str, role: &str) -> Error {
@@ -304,10 +280,9 @@ enum Block {
     Said(Content),
     Call(ToolCall),
     Result(ToolResult),
-    Thinking,
 }
 
-/// The blocks of a content, with their paths; a string is one text block.
+/// The blocks of a content that can be read, with their paths; a string is one text block.
 fn blocks(
     path: &str,
     content: &Value,
@@ -319,37 +294,58 @@ fn blocks(
             let blocks = list.iter().enumerate().map(|(at, value)| {
                 let path = format!("{path}[{at}]");
                 let block = block(&path, value, media)?;
-                Ok((path, block))
+                Ok(block.map(|block| (path, block)))
             });
-            blocks.collect()
+            blocks.filter_map(Result::transpose).collect()
         }
         _ => Err(wrong_type(path, "a string or a list of blocks")),
     }
 }
 
-fn block(path: &str, value: &Value, media: &mut MediaReader) -> Result<Block, Error> {
+/// Reads a block; `None` if it is left out or passed over.
+fn block(path: &str, value: &Value, media: &mut MediaReader) -> Result<Option<Block>, Error> {
     let fields = Fields::of(value, path)?;
-    match fields.required_string("type")? {
-        "text" => Ok(Block::Said(fields.required_string("text")?.into())),
-        "tool_use" => Ok(Block::Call(call(&fields)?)),
-        "tool_result" => Ok(Block::Result(result(&fields, media)?)),
-        "thinking" | "redacted_thinking" => Ok(Block::Thinking),
-        "document" if has_text(value) => Ok(Block::Said(document(path, value, media)?)),
-        kind => {
-            let Some(of) = MEDIA.iter().find(|of| of.name == kind) else {
-                return Err(not_readable(path, kind));
-            };
-            Ok(Block::Said(Part::Media(media.read(of, path, value)?).into()))
+    let kind = fields.required_string("type")?;
+    let reading = find(BLOCKS, kind).map_or(&BlockReading::LeftOut, |(_, how)| how);
+    Ok(Some(match reading {
+        BlockReading::Text => Block::Said(fields.required_string("text")?.into()),
+        BlockReading::SearchResult => Block::Said(search_result(&fields, media)?),
+        BlockReading::ToolReference => {
+            Block::Said(format!("The tool {}", fields.required_string("tool_name")?).into())
         }
-    }
+        BlockReading::Compaction => {
+            Block::Said(fields.string("content")?.unwrap_or_default().into())
+        }
+        BlockReading::Call => Block::Call(call(&fields)?),
+        BlockReading::Result => Block::Result(result(&fields, media)?),
+        BlockReading::Document(_) if has_text(value) => {
+            Block::Said(document(&fields, value, media)?)
+        }
+        BlockReading::Document(of) | BlockReading::Media(of) => {
+            Block::Said(Part::Media(media.read(of, path, value)?).into())
+        }
+        BlockReading::PassedOver => return Ok(None),
+        BlockReading::LeftOut => {
+            media.leave_out(path);
+            return Ok(None);
+        }
+    }))
 }
 
-fn not_readable(path: &str, kind: &str) -> Error {
-    let message = format!(
-        "`{path}` is of type {kind}: only text, tool_use, tool_result, thinking, image and document can \
-         be read here"
-    );
-    Error::unsupported(path, message)
+/// A text that a search has found, below its title and its source.
+fn search_result(block: &Fields, media: &mut MediaReader) -> Result<Content, Error> {
+    let text = block.get("content").map(|text| said(&block.path("content"), text, media));
+    let known = [block.string("title")?, block.string("source")?];
+    Ok(below(known, text.transpose()?.unwrap_or_default()))
+}
+
+/// A content below lines that say what it is.
+fn below(known: [Option<&str>; 2], mut content: Content) -> Content {
+    let lines: String = known.into_iter().flatten().map(|line| format!("{line}\n")).collect();
+    if !lines.is_empty() {
+        content.prepend(lines);
+    }
+    content
 }
 
 /// True for a document that is a text, or a list of blocks.
@@ -359,24 +355,14 @@ fn has_text(document: &Value) -> bool {
         || source["type"] == "content" && !source["content"].is_null()
 }
 
-fn document(path: &str, value: &Value, media: &mut MediaReader) -> Result<Content, Error> {
+/// A document's text, below its title and what is said about it.
+fn document(block: &Fields, value: &Value, media: &mut MediaReader) -> Result<Content, Error> {
     let source = &value["source"];
-    match source["data"].as_str() {
-        Some(text) => Ok(text.into()),
-        None => said(&format!("{path}.source.content"), &source["content"], media),
-    }
-}
-
-/// The data of an image or a document.
-fn source(block: &Value) -> Data<'_> {
-    let source = &block["source"];
-    match (source["data"].as_str(), source["url"].as_str()) {
-        (Some(base64), _) => {
-            Data::Base64 { format: source["media_type"].as_str(), base64, detail: None }
-        }
-        (None, Some(url)) => Data::Url { url, detail: None },
-        (None, None) => Data::Elsewhere,
-    }
+    let text = match source["data"].as_str() {
+        Some(text) => text.into(),
+        None => said(&block.path("source.content"), &source["content"], media)?,
+    };
+    Ok(below([block.string("title")?, block.string("context")?], text))
 }
 
 fn call(block: &Fields) -> Result<ToolCall, Error> {
@@ -406,15 +392,6 @@ fn said(path: &str, content: &Value, media: &mut MediaReader) -> Result<Content,
         _ => Err(Error::invalid(&path, format!("`{path}` must be of type text"))),
     });
     Ok(lines(said.collect::<Result<Vec<_>, _>>()?))
-}
-
-/// The text of instructions, in which nothing else is allowed.
-fn system_text(path: &str, content: &Value, media: &mut MediaReader) -> Result<String, Error> {
-    let content = said(path, content, media)?;
-    if let Some(Media { place, .. }) = content.media().next() {
-        return Err(Error::invalid(place, format!("`{place}` must be of type text")));
-    }
-    Ok(content.into_text())
 }
 
 /// Several blocks' contents as one: texts side by side are joined by a line break.

@@ -76,7 +76,18 @@ impl MessageAnswer {
     }
 }
 
+/// The end of a message that no tokens were asked of.
+const NO_ANSWER: Ending = Ending { reason: FinishReason::Length, stop: None };
+
 impl Dialect for MessageAnswer {
+    fn own_name(&self, field: &'static str) -> &'static str {
+        match field {
+            "max_completion_tokens" => "max_tokens",
+            "reasoning_effort" => "output_config.effort",
+            other => other,
+        }
+    }
+
     fn begin(&mut self, events: &mut dyn Events, start: &Start) {
         let usage = Usage { prompt_tokens: start.prompt_tokens, ..Usage::default() };
         put(events, &Event::MessageStart { message: self.object(&[], None, &usage) });
@@ -113,7 +124,7 @@ impl Dialect for MessageAnswer {
     }
 
     fn end(&mut self, events: &mut dyn Events, usage: &Usage) {
-        let delta = self.ending.as_ref().into();
+        let delta = Some(self.ending.as_ref().unwrap_or(&NO_ANSWER)).into();
         put(events, &Event::MessageDelta { delta, usage: usage.into() });
         put(events, &Event::MessageStop);
     }
@@ -127,7 +138,9 @@ impl Dialect for MessageAnswer {
     }
 
     fn whole(&self, choices: &[Choice], usage: &Usage) -> String {
-        let [choice] = choices else { unreachable!("a message is asked for once") };
+        let Some(choice) = choices.first() else {
+            return to_json(&self.object(&[], Some(&NO_ANSWER), usage));
+        };
         let text = Some(&choice.text).filter(|text| !text.is_empty());
         let calls = choice.calls.iter().map(|call| Block::ToolUse {
             id: tool_use_id(call),

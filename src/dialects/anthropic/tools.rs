@@ -4,22 +4,45 @@
 
 use serde_json::{Value, json};
 
-use crate::chat::{Tool, ToolChoice, ToolFields, Tools};
+use super::kinds::{TOOLS, ToolReading};
+use crate::chat::{LeftOut, Standing, Tool, ToolChoice, ToolFields, Tools};
 use crate::dialects::fields::Fields;
+use crate::dialects::kinds::{LeftOutTools, find};
 use crate::error::Error;
 
 const FIELDS: ToolFields =
     ToolFields { list: "tools", name: "name", choice: "tool_choice", longest_name: 128 };
 
-/// Reads the offered tools, and which of them the model may or has to call.
-pub fn parse(fields: &Fields) -> Result<Tools, Error> {
+/// Reads the offered tools, and which of them the model may or has to call. Adds to `left_out` what cannot
+/// be had here.
+///
+/// # Errors
+/// [`Error::Invalid`] with the path of what is wrong.
+pub fn parse(fields: &Fields, left_out: &mut Vec<LeftOut>) -> Result<Tools, Error> {
     let (choice, parallel) = choice(fields)?;
     let mut tools = Tools { list: Vec::new(), choice, parallel };
+    let left_out = &mut LeftOutTools::new(left_out);
+    if !fields.list("mcp_servers")?.is_empty() {
+        left_out.add_field("mcp_servers");
+    }
     if tools.choice == ToolChoice::None {
         return Ok(tools);
     }
-    let list = fields.list("tools")?.iter().enumerate();
-    tools.list = list.map(|(at, value)| tool(at, value)).collect::<Result<_, _>>()?;
+    let mut gone = Vec::new();
+    for (at, value) in fields.list("tools")?.iter().enumerate() {
+        let path = format!("tools[{at}]");
+        let offered = Fields::of(value, &path)?;
+        match tool(&offered)? {
+            Ok(tool) => tools.list.push(tool),
+            Err(kind) => {
+                left_out.add(kind, &path, Standing::Request);
+                gone.extend(offered.string("name")?.map(str::to_owned));
+            }
+        }
+    }
+    if !left_out.is_empty() && tools.drop_vain_choice(&gone) {
+        left_out.add_field(FIELDS.choice);
+    }
     tools.check(&FIELDS)?;
     Ok(tools)
 }
@@ -41,20 +64,21 @@ fn choice(fields: &Fields) -> Result<(ToolChoice, bool), Error> {
     Ok((wanted, parallel))
 }
 
-fn tool(at: usize, value: &Value) -> Result<Tool, Error> {
-    let tool = Fields::of(value, &format!("tools[{at}]"))?;
-    let kind = tool.string("type")?.unwrap_or("custom");
-    let (description, parameters) = match known(kind) {
-        Some((description, parameters)) => (Some(description), parameters),
-        None if kind == "custom" => (tool.string("description")?, schema(&tool)?),
-        None => return Err(foreign(&tool, kind)),
+/// Reads a tool. One that cannot be had here is an `Err` with the name of its kind, if that is known.
+fn tool(tool: &Fields) -> Result<Result<Tool, Option<&'static str>>, Error> {
+    let row = find(TOOLS, tool.string("type")?.unwrap_or("custom"));
+    let (description, parameters) = match row {
+        Some((_, ToolReading::Own)) => (tool.string("description")?, schema(tool)?),
+        Some((_, ToolReading::Known(known))) => (Some(known.description), known.parameters()),
+        Some((kind, ToolReading::LeftOut)) => return Ok(Err(Some(*kind))),
+        None => return Ok(Err(None)),
     };
-    Ok(Tool {
+    Ok(Ok(Tool {
         name: tool.required_string("name")?.to_owned(),
         description: description.map(str::to_owned),
         parameters: Some(parameters),
         strict: tool.boolean("strict")?.unwrap_or(false),
-    })
+    }))
 }
 
 fn schema(tool: &Fields) -> Result<Value, Error> {
@@ -65,57 +89,58 @@ fn schema(tool: &Fields) -> Result<Value, Error> {
     }
 }
 
-/// The error for a tool that runs on Anthropic's servers, or needs more than text.
-fn foreign(tool: &Fields, kind: &str) -> Error {
-    let path = tool.path("type");
-    let message = format!(
-        "`{path}` is `{kind}`, which cannot be had here: tools are the client's own, of type \
-         `custom`, or Anthropic's bash, text_editor and memory tools"
-    );
-    Error::unsupported(path, message)
+/// A tool that Anthropic's models know by heart: its purpose and its commands. Source: the SDKs' types of
+/// these tools.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownTool {
+    description: &'static str,
+    /// The commands of an editor; none if it is a shell.
+    commands: &'static [&'static str],
 }
 
-/// The purpose and the arguments' schema of a tool that Anthropic's models know and the client runs.
-/// Source: the SDKs' types of these tools.
-fn known(kind: &str) -> Option<(&'static str, Value)> {
-    match kind {
-        "bash_20241022" | "bash_20250124" => Some((BASH, bash())),
-        "text_editor_20241022" | "text_editor_20250124" => {
-            Some((EDITOR, editor(&["view", "create", "str_replace", "insert", "undo_edit"])))
+/// `bash`: a shell that lasts from call to call.
+pub const BASH: KnownTool = KnownTool {
+    description: "Runs a command in a bash session that lasts from call to call. With `restart` a new \
+                  session is begun, and no command is needed.",
+    commands: &[],
+};
+
+/// `text_editor`, in its versions since April 2025.
+pub const EDITOR: KnownTool = KnownTool {
+    description: "Views and edits text files. `view` shows a file, or lists a directory; `create` \
+                  writes a file; `str_replace` replaces a text that stands in it exactly once; `insert` \
+                  puts a text behind a line, 0 for the beginning.",
+    commands: &["view", "create", "str_replace", "insert"],
+};
+
+/// `text_editor`, in its first versions.
+pub const OLD_EDITOR: KnownTool =
+    KnownTool { commands: &["view", "create", "str_replace", "insert", "undo_edit"], ..EDITOR };
+
+/// `memory`: files that are kept from one conversation to the next.
+pub const MEMORY: KnownTool = KnownTool {
+    description: "Files under /memories, which are kept from one conversation to the next: look there \
+                  first, and write down what will matter later. `view`, `create`, `str_replace` and \
+                  `insert` are those of an editor; `delete` removes a path; `rename` moves `old_path` \
+                  to `new_path`.",
+    commands: &["view", "create", "str_replace", "insert", "delete", "rename"],
+};
+
+impl KnownTool {
+    /// The JSON Schema of its arguments.
+    fn parameters(&self) -> Value {
+        if self.commands.is_empty() {
+            let properties = json!({"command": {"type": "string"}, "restart": {"type": "boolean"}});
+            return object(properties, &[]);
         }
-        "text_editor_20250429" | "text_editor_20250728" => {
-            Some((EDITOR, editor(&["view", "create", "str_replace", "insert"])))
+        let mut properties = edits(self.commands);
+        if !self.commands.contains(&"rename") {
+            return object(properties, &["command", "path"]);
         }
-        "memory_20250818" => Some((MEMORY, memory())),
-        _ => None,
+        properties["old_path"] = json!({"type": "string"});
+        properties["new_path"] = json!({"type": "string"});
+        object(properties, &["command"])
     }
-}
-
-const BASH: &str = "Runs a command in a bash session that lasts from call to call. With `restart` a \
-                    new session is begun, and no command is needed.";
-
-const EDITOR: &str = "Views and edits text files. `view` shows a file, or lists a directory; \
-                      `create` writes a file; `str_replace` replaces a text that stands in it exactly \
-                      once; `insert` puts a text behind a line, 0 for the beginning.";
-
-const MEMORY: &str = "Files under /memories, which are kept from one conversation to the next: look \
-                      there first, and write down what will matter later. `view`, `create`, \
-                      `str_replace` and `insert` are those of an editor; `delete` removes a path; \
-                      `rename` moves `old_path` to `new_path`.";
-
-fn bash() -> Value {
-    object(json!({"command": {"type": "string"}, "restart": {"type": "boolean"}}), &[])
-}
-
-fn editor(commands: &[&str]) -> Value {
-    object(edits(commands), &["command", "path"])
-}
-
-fn memory() -> Value {
-    let mut properties = edits(&["view", "create", "str_replace", "insert", "delete", "rename"]);
-    properties["old_path"] = json!({"type": "string"});
-    properties["new_path"] = json!({"type": "string"});
-    object(properties, &["command"])
 }
 
 fn edits(commands: &[&str]) -> Value {

@@ -78,6 +78,7 @@ pub fn parse(body: &mut Body, deployment: Option<String>) -> Result<CompletionRe
             stop: stop.clone(),
             n,
             ignored: ignored.clone(),
+            left_out: Vec::new(),
         })
         .collect();
     let stream = fields.boolean("stream")?.unwrap_or(false);

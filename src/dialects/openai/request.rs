@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
+use super::kinds::SPOKEN;
 use super::parts::content;
 use super::response::{ChatAnswer, Identity};
 use super::tools;
 use crate::budget::Body;
 use crate::chat::media::Images;
-use crate::chat::{ChatRequest, Content, ResponseFormat, Role, Sampling, Turn};
+use crate::chat::{ChatRequest, Content, Part, ResponseFormat, Role, Sampling, Turn};
 use crate::dialects::CompletionRequest;
 use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::dialects::media::MediaReader;
@@ -15,6 +16,8 @@ use crate::error::Error;
 
 /// Most answers that one request may ask for.
 pub(super) const MOST_CHOICES: u64 = 8;
+/// Longest name of a message's author, in characters; OpenAI's limit.
+const LONGEST_NAME: usize = 64;
 /// Most stop texts of a request, OpenAI's limit.
 const MOST_STOPS: usize = 4;
 
@@ -64,8 +67,10 @@ pub fn parse(
     let mut ignored = Vec::new();
 
     let model = model_of(deployment, &fields, &mut ignored)?;
-    let turns = turns(&fields, &mut MediaReader::new(images, body))?;
-    let (tools, calls) = tools::parse(&fields)?;
+    let mut media = MediaReader::new(images, body);
+    let turns = turns(&fields, &mut media)?;
+    let mut left_out = media.finish("messages", &turns)?;
+    let offered = tools::parse(&fields, &mut left_out)?;
 
     let sampling = Sampling {
         max_completion_tokens: token_limit(&fields, &mut ignored)?,
@@ -76,18 +81,20 @@ pub fn parse(
     };
     ignored.extend(without_effect(&fields)?);
     let identity = Identity::new("chatcmpl-", &model);
-    let dialect = ChatAnswer::new(identity, include_usage(&fields)?, calls);
+    let dialect = ChatAnswer::new(identity, include_usage(&fields)?, offered.calls);
     let request = ChatRequest {
         model,
         turns,
-        tools,
+        tools: offered.tools,
         sampling,
         stop: stop(&fields)?,
         n: choices(&fields)?,
         ignored,
+        left_out,
     };
     let stream = fields.boolean("stream")?.unwrap_or(false);
-    Ok(CompletionRequest { chats: vec![request], stream, dialect: Box::new(dialect), keeper: None })
+    let dialect = Box::new(dialect.with_custom(offered.custom));
+    Ok(CompletionRequest { chats: vec![request], stream, dialect, keeper: None })
 }
 
 /// The name of the model.
@@ -219,7 +226,12 @@ fn turns(fields: &Fields, media: &mut MediaReader) -> Result<Vec<Turn>, Error> {
     let mut turns = Vec::with_capacity(list.len());
     for (at, value) in list.iter().enumerate() {
         let turn = turn(&format!("messages[{at}]"), value, &turns, media)?;
-        turns.push(turn);
+        // Nothing is left of it, and whoever it is from has said it long ago.
+        let is_gone = turn.is_empty() && media.has_left_out() && !turn.is_of(Role::User);
+        if !is_gone {
+            turns.push(turn);
+        }
+        media.end_message(&turns);
     }
     Ok(turns)
 }
@@ -237,13 +249,17 @@ fn turn(
     let must_have = |said: Option<Content>| {
         said.ok_or_else(|| message.wrong("content", "a string or a list of parts"))
     };
+    let by = |role: Role, said: Option<Content>| {
+        Ok::<_, Error>(Turn::message(role, under_name(&message, must_have(said)?)?))
+    };
     Ok(match role {
-        "system" => Turn::message(Role::System, must_have(said)?),
-        "developer" => Turn::message(Role::Developer, must_have(said)?),
-        "user" => Turn::message(Role::User, must_have(said)?),
-        "assistant" => assistant(&message, said.unwrap_or_default())?,
+        "system" => by(Role::System, said)?,
+        "developer" => by(Role::Developer, said)?,
+        "user" => by(Role::User, said)?,
+        "assistant" => assistant(&message, said.unwrap_or_default(), media)?,
         "tool" => Turn::Result(tools::result(&message, said.unwrap_or_default(), before)?),
         "function" => Turn::Result(tools::function_result(&message, said.unwrap_or_default())),
+        // Whether a text is an instruction, a question or an answer, only its role says.
         _ => {
             let role_path = message.path("role");
             return Err(Error::Invalid {
@@ -258,8 +274,33 @@ fn turn(
     })
 }
 
-fn assistant(message: &Fields, content: Content) -> Result<Turn, Error> {
+/// Puts the name of whoever says it before a content. Longer names than OpenAI allows, and several lines,
+/// are none.
+fn under_name(message: &Fields, mut content: Content) -> Result<Content, Error> {
+    let name = message.string("name")?.unwrap_or_default().trim();
+    if (1..=LONGEST_NAME).contains(&name.chars().count()) && !name.contains(['\n', '\r']) {
+        content.prepend(format!("{name}: "));
+    }
+    Ok(content)
+}
+
+/// Reads a message of the assistant's. Its name is left out: a model that saw it before its earlier
+/// answers would begin the next one with it.
+fn assistant(
+    message: &Fields,
+    mut content: Content,
+    media: &mut MediaReader,
+) -> Result<Turn, Error> {
     let calls = tools::calls(message)?;
+    if content.is_empty() {
+        content.push_text(message.string("refusal")?.unwrap_or_default());
+    }
+    if let Some(audio) = message.get("audio").filter(|_| content.is_empty()) {
+        content.push(Part::Media(media.read(&SPOKEN, &message.path("audio"), audio)?));
+    }
+    if message.string("name")?.is_some_and(|name| !name.is_empty()) {
+        media.leave_out(message.path("name"));
+    }
     Ok(match calls.is_empty() {
         true => Turn::message(Role::Assistant, content),
         false => Turn::Calls { content, calls },
@@ -335,7 +376,6 @@ mod tests {
             (json!({"response_format": {"type": "xml"}}), "response_format.type"),
             (json!({"tools": 7}), "tools"),
             (json!({"tools": [{}]}), "tools[0].type"),
-            (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
             (json!({"tools": [{"type": "function"}]}), "tools[0].function"),
             (json!({"tools": [{"type": "function", "function": {}}]}), "tools[0].function.name"),
             (json!({"tools": [tool("a b")]}), "tools[0].function.name"),
@@ -345,7 +385,7 @@ mod tests {
             (json!({"tools": [tool("a")], "tool_choice": "maybe"}), "tool_choice"),
             (json!({"tools": [tool("a")], "tool_choice": chosen("b")}), "tool_choice"),
             (json!({"tool_choice": "required"}), "tool_choice"),
-            (json!({"tools": [tool("a")], "functions": [{"name": "a"}]}), "functions"),
+            (json!({"tools": [{"type": "custom", "custom": {}}]}), "tools[0].custom.name"),
             (json!({"functions": [{"name": 7}]}), "functions[0].name"),
             (
                 json!({"functions": [{"name": "a"}], "function_call": {"name": "b"}}),

@@ -1,9 +1,11 @@
 //! Writes OpenAI's answers: chat completions, their chunks, and models, as lines of JSON.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use serde::Serialize;
 
+use super::custom;
 use crate::chat::models::Listed;
 use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
@@ -52,10 +54,16 @@ struct MessageObject<'a> {
 }
 
 #[derive(Serialize)]
-struct ToolCallObject<'a> {
-    id: &'a str,
-    r#type: &'static str,
-    function: FunctionObject<'a>,
+#[serde(untagged)]
+enum ToolCallObject<'a> {
+    Function { id: &'a str, r#type: &'static str, function: FunctionObject<'a> },
+    Custom { id: &'a str, r#type: &'static str, custom: CustomObject<'a> },
+}
+
+#[derive(Serialize)]
+struct CustomObject<'a> {
+    name: &'a str,
+    input: String,
 }
 
 #[derive(Serialize)]
@@ -67,12 +75,6 @@ struct FunctionObject<'a> {
 impl<'a> From<&'a ToolCall> for FunctionObject<'a> {
     fn from(call: &'a ToolCall) -> FunctionObject<'a> {
         FunctionObject { name: &call.name, arguments: &call.arguments }
-    }
-}
-
-impl<'a> From<&'a ToolCall> for ToolCallObject<'a> {
-    fn from(call: &'a ToolCall) -> ToolCallObject<'a> {
-        ToolCallObject { id: &call.id, r#type: "function", function: call.into() }
     }
 }
 
@@ -123,9 +125,10 @@ pub(super) fn to_json(value: &impl Serialize) -> String {
 }
 
 /// The form in which calls of tools are written, if there can be any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Calls {
     /// No tool was offered.
+    #[default]
     None,
     /// As `tool_calls`.
     Tools,
@@ -141,6 +144,11 @@ pub struct ChatAnswer {
     head: String,
     include_usage: bool,
     calls: Calls,
+    /// The names of tools that take one text.
+    custom: Vec<String>,
+    /// The calls of such tools that have begun and not ended, by their choices: the index, and the
+    /// arguments so far. The text is sent at the end, because the model writes JSON that contains it.
+    open_custom: BTreeMap<usize, (usize, String)>,
 }
 
 impl ChatAnswer {
@@ -149,7 +157,42 @@ impl ChatAnswer {
     pub fn new(identity: Identity, include_usage: bool, calls: Calls) -> ChatAnswer {
         let head = chunk_head(&identity, "chat.completion.chunk");
         let head = head + r#""service_tier":"default","choices":["#;
-        ChatAnswer { identity, head, include_usage, calls }
+        let (custom, open_custom) = (Vec::new(), BTreeMap::new());
+        ChatAnswer { identity, head, include_usage, calls, custom, open_custom }
+    }
+
+    /// The same, with calls of the tools of these names told as calls that pass one text.
+    pub fn with_custom(self, custom: Vec<String>) -> ChatAnswer {
+        ChatAnswer { custom, ..self }
+    }
+
+    fn call_object<'a>(&self, call: &'a ToolCall) -> ToolCallObject<'a> {
+        let (id, name) = (&call.id, &call.name);
+        match self.custom.contains(name) {
+            true => {
+                let input = custom::input_of(&call.arguments);
+                ToolCallObject::Custom {
+                    id,
+                    r#type: "custom",
+                    custom: CustomObject { name, input },
+                }
+            }
+            false => ToolCallObject::Function { id, r#type: "function", function: call.into() },
+        }
+    }
+
+    /// Adds the text of a choice's open call, if that is one of a custom tool.
+    fn end_custom(&mut self, events: &mut dyn Events, choice: usize) {
+        let Some((index, arguments)) = self.open_custom.remove(&choice) else { return };
+        let input = to_json(&custom::input_of(&arguments));
+        self.chunk(events, choice, None, |out| {
+            put(
+                out,
+                format_args!(
+                    r#"{{"tool_calls":[{{"index":{index},"custom":{{"input":{input}}}}}]}}"#
+                ),
+            );
+        });
     }
 
     fn chunk(
@@ -184,7 +227,7 @@ impl ChatAnswer {
             annotations: [],
             tool_calls: calls
                 .filter(|_| !is_function)
-                .map(|calls| calls.iter().map(ToolCallObject::from).collect()),
+                .map(|calls| calls.iter().map(|call| self.call_object(call)).collect()),
             function_call: calls
                 .filter(|_| is_function)
                 .and_then(|calls| calls.first().map(FunctionObject::from)),
@@ -223,8 +266,12 @@ impl Dialect for ChatAnswer {
     ) {
         let json = if self.calls == Calls::Function {
             to_json(&FunctionObject::from(call))
+        } else if self.custom.contains(&call.name) {
+            self.open_custom.insert(choice, (index, String::new()));
+            let custom = CustomObject { name: &call.name, input: String::new() };
+            to_json(&ToolCallObject::Custom { id: &call.id, r#type: "custom", custom })
         } else {
-            to_json(&ToolCallObject::from(call))
+            to_json(&self.call_object(call))
         };
         self.chunk(events, choice, None, |out| match self.calls {
             Calls::Function => put(out, format_args!(r#"{{"function_call":{json}}}"#)),
@@ -242,6 +289,10 @@ impl Dialect for ChatAnswer {
         index: usize,
         piece: &str,
     ) {
+        if let Some((_, arguments)) = self.open_custom.get_mut(&choice) {
+            arguments.push_str(piece);
+            return;
+        }
         self.chunk(events, choice, None, |out| match self.calls {
             Calls::Function => {
                 out.extend_from_slice(br#"{"function_call":{"arguments":"#);
@@ -259,7 +310,12 @@ impl Dialect for ChatAnswer {
         });
     }
 
+    fn call_end(&mut self, events: &mut dyn Events, choice: usize, _: usize) {
+        self.end_custom(events, choice);
+    }
+
     fn finish(&mut self, events: &mut dyn Events, choice: usize, ending: &Ending) {
+        self.end_custom(events, choice);
         self.chunk(events, choice, Some(ending.reason), |out| out.extend_from_slice(b"{}"));
     }
 

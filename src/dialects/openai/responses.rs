@@ -4,12 +4,14 @@
 //! - `ids`: what the ids of responses and items say
 //! - `input`: reads items as turns
 //! - `tools`: reads functions, custom tools and namespaces as tools for the model
+//! - `client`: OpenAI's own tools that the client runs
 //! - `echo`: the fields of a response that its request decides
 //! - `answer`: writes the response and its events
 //! - `kept`: stores it meanwhile
 //! - `shown`: what is said of a stored one
 
 mod answer;
+mod client;
 mod earlier;
 mod echo;
 mod ids;
@@ -31,6 +33,7 @@ use crate::dialects::{CompletionRequest, Keeper};
 use crate::error::Error;
 use crate::stored::OwnStore;
 use answer::ResponseAnswer;
+pub use client::ClientTool;
 use kept::Kept;
 
 pub use earlier::referred_in as referred;
@@ -45,6 +48,7 @@ const FIELDS: &[&str] = &[
     "background",
     "context_management",
     "conversation",
+    "generate",
     "include",
     "input",
     "instructions",
@@ -57,6 +61,7 @@ const FIELDS: &[&str] = &[
     "previous_response_id",
     "prompt",
     "prompt_cache_key",
+    "prompt_cache_options",
     "prompt_cache_retention",
     "reasoning",
     "safety_identifier",
@@ -82,8 +87,9 @@ pub fn parse(body: &mut Body, images: Images, own: &OwnStore) -> Result<Completi
     let mut ignored = Vec::new();
     let model = request::model(&fields)?;
     let earlier = earlier::find(&mut fields, own, body.parts().1)?;
-    let turns = input::turns(&fields, &earlier.values, &mut MediaReader::new(images, body))?;
-    let (tools, origins) = tools::parse(&fields, &mut ignored)?;
+    let (turns, mut left_out) =
+        input::turns(&fields, &earlier.values, MediaReader::new(images, body))?;
+    let (tools, origins) = tools::parse(&fields, &mut left_out)?;
     let text = fields.object("text")?.unwrap_or_default();
     let reasoning = fields.object("reasoning")?.unwrap_or_default();
     let sampling = Sampling {
@@ -103,9 +109,19 @@ pub fn parse(body: &mut Body, images: Images, own: &OwnStore) -> Result<Completi
     }
     let dialect = ResponseAnswer::new(identity, echo::of(&fields, keeper.is_some()), origins);
     let stream = fields.boolean("stream")?.unwrap_or(false);
-    let request = ChatRequest { model, turns, tools, sampling, stop: Vec::new(), n: 1, ignored };
+    let n = usize::from(wants_answer(&fields)?);
+    let stop = Vec::new();
+    let request = ChatRequest { model, turns, tools, sampling, stop, n, ignored, left_out };
     let keeper = keeper.map(|kept| Box::new(kept) as Box<dyn Keeper>);
     Ok(CompletionRequest { chats: vec![request], stream, dialect: Box::new(dialect), keeper })
+}
+
+/// False if the client only has the prompt prepared for a later request. Known of OpenAI's SDKs: both
+/// fields, of which `generate` belongs to the WebSocket's requests.
+fn wants_answer(fields: &Fields) -> Result<bool, Error> {
+    let options = fields.object("prompt_cache_options")?.unwrap_or_default();
+    let prewarm = options.boolean("prewarm")?.unwrap_or(false);
+    Ok(!prewarm && fields.boolean("generate")? != Some(false))
 }
 
 fn refuse_what_is_elsewhere(fields: &Fields) -> Result<(), Error> {

@@ -3,11 +3,15 @@
 
 use serde_json::Value;
 
+use super::custom;
+use super::kinds::{CHAT_TOOLS, ChatToolReading, TOOLS as RESPONSE_TOOLS};
 use super::response::Calls;
 use crate::chat::{
-    Content, Tool, ToolCall, ToolChoice, ToolFields, ToolResult, Tools, Turn, find_call,
+    Content, LeftOut, Standing, Tool, ToolCall, ToolChoice, ToolFields, ToolResult, Tools, Turn,
+    find_call,
 };
 use crate::dialects::fields::{Fields, missing, wrong_type};
+use crate::dialects::kinds::{LeftOutTools, find};
 use crate::error::Error;
 
 const TOOLS: ToolFields =
@@ -15,65 +19,90 @@ const TOOLS: ToolFields =
 const FUNCTIONS: ToolFields =
     ToolFields { list: "functions", name: "name", choice: "function_call", longest_name: 64 };
 
-/// Reads the offered tools, and in which form the client expects calls of them.
-pub fn parse(fields: &Fields) -> Result<(Tools, Calls), Error> {
-    let (tools, functions) = (fields.list(TOOLS.list)?, fields.list(FUNCTIONS.list)?);
-    if !tools.is_empty() && !functions.is_empty() {
-        let message = "`functions` is the old name of `tools`: send one of them";
-        return Err(Error::invalid("functions", message));
-    }
-    if !functions.is_empty() {
-        return old_functions(fields, functions);
-    }
-    let mut offered = Tools {
-        list: Vec::new(),
-        choice: choice(fields)?,
-        parallel: fields.boolean("parallel_tool_calls")?.unwrap_or(true),
-    };
-    if offered.choice == ToolChoice::None {
-        return Ok((offered, Calls::None));
-    }
-    offered.list =
-        tools.iter().enumerate().map(|(at, value)| tool(at, value)).collect::<Result<_, _>>()?;
-    offered.check(&TOOLS)?;
-    narrow(fields, &mut offered)?;
-    let calls = if offered.list.is_empty() { Calls::None } else { Calls::Tools };
-    Ok((offered, calls))
+/// The tools that a request offers.
+#[derive(Debug, Default)]
+pub struct Offered {
+    /// The tools as the model gets them.
+    pub tools: Tools,
+    /// The names of those that take one text.
+    pub custom: Vec<String>,
+    /// The form in which the client expects calls.
+    pub calls: Calls,
 }
 
-fn old_functions(fields: &Fields, functions: &[Value]) -> Result<(Tools, Calls), Error> {
+/// Reads the offered tools. Adds to `left_out` what cannot be had here.
+pub fn parse(fields: &Fields, left_out: &mut Vec<LeftOut>) -> Result<Offered, Error> {
+    let (tools, functions) = (fields.list(TOOLS.list)?, fields.list(FUNCTIONS.list)?);
+    let left_out = &mut LeftOutTools::new(left_out);
+    if tools.is_empty() && !functions.is_empty() {
+        return old_functions(fields, functions);
+    }
+    if !functions.is_empty() {
+        left_out.add_field(FUNCTIONS.list);
+    }
+    let wanted = choice(fields)?;
+    let mut offered = Offered::default();
+    offered.tools.choice = wanted.clone().unwrap_or_default();
+    offered.tools.parallel = fields.boolean("parallel_tool_calls")?.unwrap_or(true);
+    if offered.tools.choice == ToolChoice::None {
+        return Ok(offered);
+    }
+    for (at, value) in tools.iter().enumerate() {
+        offered.add(at, value, left_out)?;
+    }
+    let tools = &mut offered.tools;
+    let mut is_vain = wanted.is_none() || (!left_out.is_empty() && tools.drop_vain_choice(&[]));
+    tools.check(&TOOLS)?;
+    narrow(fields, tools)?;
+    is_vain |= tools.drop_vain_choice(&[]);
+    if is_vain {
+        left_out.add_field(TOOLS.choice);
+    }
+    offered.calls = if tools.list.is_empty() { Calls::None } else { Calls::Tools };
+    Ok(offered)
+}
+
+fn old_functions(fields: &Fields, functions: &[Value]) -> Result<Offered, Error> {
     let choice = match fields.get(FUNCTIONS.choice) {
         None => ToolChoice::Auto,
         Some(Value::String(word)) => plain_choice(FUNCTIONS.choice, word)?,
         Some(value) => ToolChoice::Named(name_in(FUNCTIONS.choice, value)?),
     };
-    let mut offered = Tools { list: Vec::new(), choice, parallel: false };
-    if offered.choice == ToolChoice::None {
-        return Ok((offered, Calls::None));
+    let tools = Tools { list: Vec::new(), choice, parallel: false };
+    let mut offered = Offered { tools, ..Offered::default() };
+    if offered.tools.choice == ToolChoice::None {
+        return Ok(offered);
     }
     let function = |(at, value)| self::function(&format!("functions[{at}]"), value);
-    offered.list = functions.iter().enumerate().map(function).collect::<Result<_, _>>()?;
-    offered.check(&FUNCTIONS)?;
-    Ok((offered, Calls::Function))
+    offered.tools.list = functions.iter().enumerate().map(function).collect::<Result<_, _>>()?;
+    offered.tools.check(&FUNCTIONS)?;
+    offered.calls = Calls::Function;
+    Ok(offered)
 }
 
-/// Reads a tool. OpenAI's own tools (search, code) and custom ones are refused, because they take more
-/// than text.
-fn tool(at: usize, value: &Value) -> Result<Tool, Error> {
-    let path = format!("tools[{at}]");
-    let kind = value.get("type").and_then(Value::as_str);
-    match kind {
-        Some("function") => {}
-        Some(kind) => {
-            let path = format!("{path}.type");
-            let message =
-                format!("`{path}` is `{kind}`: tools of type `function` are the only ones here");
-            return Err(Error::unsupported(path, message));
-        }
-        None => return Err(missing(&format!("{path}.type"))),
+impl Offered {
+    fn add(&mut self, at: usize, value: &Value, left_out: &mut LeftOutTools) -> Result<(), Error> {
+        let path = format!("tools[{at}]");
+        let kind = value.get("type").and_then(Value::as_str);
+        let kind = kind.ok_or_else(|| missing(&format!("{path}.type")))?;
+        let inner_path = format!("{path}.{kind}");
+        let inner = || value.get(kind).ok_or_else(|| missing(&inner_path));
+        let tool = match find(CHAT_TOOLS, kind) {
+            Some((_, ChatToolReading::Function)) => function(&inner_path, inner()?)?,
+            Some((_, ChatToolReading::Custom)) => {
+                let tool = custom::tool(&inner_path, inner()?)?;
+                self.custom.push(tool.name.clone());
+                tool
+            }
+            None => {
+                let known = find(RESPONSE_TOOLS, kind).map(|(name, _)| *name);
+                left_out.add(known, &path, Standing::Request);
+                return Ok(());
+            }
+        };
+        self.tools.list.push(tool);
+        Ok(())
     }
-    let path = format!("{path}.function");
-    function(&path, value.get("function").ok_or_else(|| missing(&path))?)
 }
 
 pub(super) fn function(path: &str, value: &Value) -> Result<Tool, Error> {
@@ -89,29 +118,25 @@ pub(super) fn function(path: &str, value: &Value) -> Result<Tool, Error> {
     Ok(Tool { name, description, parameters, strict })
 }
 
-fn choice(fields: &Fields) -> Result<ToolChoice, Error> {
-    let value = match fields.get("tool_choice") {
-        None => return Ok(ToolChoice::Auto),
-        Some(Value::String(word)) => return plain_choice("tool_choice", word),
+/// The demand on whether a tool is called; `None` if it is for one that cannot be had here.
+fn choice(fields: &Fields) -> Result<Option<ToolChoice>, Error> {
+    let value = match fields.get(TOOLS.choice) {
+        None => return Ok(Some(ToolChoice::Auto)),
+        Some(Value::String(word)) => return plain_choice(TOOLS.choice, word).map(Some),
         Some(value) => value,
     };
     match value.get("type").and_then(Value::as_str) {
-        Some("function") => {
-            let path = "tool_choice.function";
-            let function = value.get("function").ok_or_else(|| missing(path))?;
-            Ok(ToolChoice::Named(name_in(path, function)?))
-        }
         Some("allowed_tools") => {
             let mode = value.pointer("/allowed_tools/mode").and_then(Value::as_str);
-            plain_choice("tool_choice.allowed_tools.mode", mode.unwrap_or("auto"))
+            plain_choice("tool_choice.allowed_tools.mode", mode.unwrap_or("auto")).map(Some)
         }
-        Some(kind) => {
-            let message = format!(
-                "`tool_choice.type` is `{kind}`: it must be `function` or `allowed_tools` here"
-            );
-            Err(Error::unsupported("tool_choice.type", message))
+        Some(kind) if find(CHAT_TOOLS, kind).is_some() => {
+            let path = format!("tool_choice.{kind}");
+            let inner = value.get(kind).ok_or_else(|| missing(&path))?;
+            Ok(Some(ToolChoice::Named(name_in(&path, inner)?)))
         }
-        None => Err(wrong_type("tool_choice", "a string or an object with a `type`")),
+        Some(_) => Ok(None),
+        None => Err(wrong_type(TOOLS.choice, "a string or an object with a `type`")),
     }
 }
 
@@ -142,7 +167,11 @@ fn narrow(fields: &Fields, offered: &mut Tools) -> Result<(), Error> {
     let list = allowed.get("tools").and_then(Value::as_array).ok_or_else(|| missing(path))?;
     let mut names = Vec::new();
     for tool in list {
-        let name = name_in(path, tool.get("function").unwrap_or(tool))?;
+        let kind = tool["type"].as_str().unwrap_or("function");
+        if find(CHAT_TOOLS, kind).is_none() {
+            continue;
+        }
+        let name = name_in(path, tool.get(kind).unwrap_or(tool))?;
         if !offered.list.iter().any(|tool| tool.name == name) {
             let message = format!("`{path}`: `tools` holds no tool `{name}`");
             return Err(Error::invalid(path, message));
@@ -163,15 +192,30 @@ pub fn calls(message: &Fields) -> Result<Vec<ToolCall>, Error> {
         return Ok(vec![ToolCall { id: name.clone(), name, arguments }]);
     }
     let path = message.path("tool_calls");
-    let call = |(at, value): (usize, &Value)| {
-        let path = format!("{path}[{at}]");
-        let id = value.get("id").and_then(Value::as_str);
-        let id = id.ok_or_else(|| missing(&format!("{path}.id")))?.to_owned();
-        let path = format!("{path}.function");
-        let function = value.get("function").ok_or_else(|| missing(&path))?;
-        Ok(ToolCall { id, name: name_in(&path, function)?, arguments: arguments(&path, function)? })
+    let list = message.list("tool_calls")?.iter().enumerate();
+    list.map(|(at, value)| call(&format!("{path}[{at}]"), value)).collect()
+}
+
+/// Reads a call. One of a kind that is unknown is told as it is, under the name of its kind: what it gave
+/// back refers to it.
+fn call(path: &str, value: &Value) -> Result<ToolCall, Error> {
+    let id = value.get("id").and_then(Value::as_str);
+    let id = id.ok_or_else(|| missing(&format!("{path}.id")))?.to_owned();
+    let kind = value.get("type").and_then(Value::as_str).unwrap_or("function");
+    let path = format!("{path}.{kind}");
+    let inner = || value.get(kind).ok_or_else(|| missing(&path));
+    let (name, arguments) = match find(CHAT_TOOLS, kind) {
+        Some((_, ChatToolReading::Function)) => {
+            (name_in(&path, inner()?)?, arguments(&path, inner()?)?)
+        }
+        Some((_, ChatToolReading::Custom)) => {
+            let input = inner()?["input"].as_str();
+            let input = input.ok_or_else(|| missing(&format!("{path}.input")))?;
+            (name_in(&path, inner()?)?, custom::arguments_of(input))
+        }
+        None => (kind.to_owned(), value.get(kind).map_or("{}".to_owned(), Value::to_string)),
     };
-    message.list("tool_calls")?.iter().enumerate().map(call).collect()
+    Ok(ToolCall { id, name, arguments })
 }
 
 fn arguments(path: &str, function: &Value) -> Result<String, Error> {

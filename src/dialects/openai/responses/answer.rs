@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use super::ids;
-use super::tools::{self, Origin};
-use crate::chat::{FinishReason, ToolCall, Usage};
+use super::tools::{self, Form, Origin};
+use super::{echo, ids};
+use crate::chat::{FinishReason, Sampling, ToolCall, Usage};
 use crate::dialects::openai::response::{Identity, put, put_string, to_json};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::{Error, ErrorObject};
@@ -24,7 +24,9 @@ const INPUT_DONE: &str = "response.custom_tool_call_input.done";
 /// Writes a response, whole or as a stream of events.
 pub struct ResponseAnswer {
     identity: Identity,
-    /// The fields of the request that the response repeats: JSON, a comma before each.
+    /// The fields of the request that the response repeats.
+    asked: Map<String, Value>,
+    /// The same as JSON, a comma before each.
     echo: String,
     origins: Vec<Origin>,
     /// The number of the stream's next event.
@@ -96,6 +98,19 @@ enum ItemObject<'a> {
         namespace: Option<&'a str>,
         input: String,
     },
+    #[serde(untagged)]
+    Client(ClientCall<'a>),
+}
+
+/// A call of a tool of OpenAI's that the client runs.
+#[derive(Serialize)]
+struct ClientCall<'a> {
+    r#type: &'static str,
+    id: &'a str,
+    status: Status,
+    call_id: &'a str,
+    #[serde(flatten)]
+    fields: Map<String, Value>,
 }
 
 /// The content part of a message, which has exactly one.
@@ -113,6 +128,12 @@ impl<'a> ContentPart<'a> {
     }
 }
 
+/// Fields as JSON, a comma before each.
+fn fields_of(map: &Map<String, Value>) -> String {
+    let json = to_json(map);
+    format!(",{}", &json[1..json.len() - 1])
+}
+
 impl Item {
     fn message(instance: Option<&str>) -> Item {
         Item { id: ids::new("msg", instance), call: None, text: String::new() }
@@ -124,15 +145,21 @@ impl Item {
             called: call.name.clone(),
             name: call.name.clone(),
             namespace: None,
-            is_custom: false,
+            form: Form::Function,
         });
-        let id = ids::new(if origin.is_custom { "ctc" } else { "fc" }, instance);
+        let kind = match origin.form {
+            Form::Function => "fc",
+            Form::Custom => "ctc",
+            Form::Client(tool) => tool.id_prefix(),
+        };
+        let id = ids::new(kind, instance);
         let call_id = call.id.clone();
         Item { id, call: Some(CalledTool { id: call_id, origin }), text: call.arguments.clone() }
     }
 
-    fn is_custom(&self) -> bool {
-        self.call.as_ref().is_some_and(|call| call.origin.is_custom)
+    /// True if the item's text is told at its end, because the model writes JSON that contains it.
+    fn is_told_at_end(&self) -> bool {
+        self.call.as_ref().is_some_and(|call| call.origin.form != Form::Function)
     }
 
     /// The item's status if the answer ended for `reason`. A complete call may be carried out, however
@@ -157,13 +184,24 @@ impl Item {
                 role: "assistant",
                 content: is_begun.then(|| ContentPart::new(&self.text)).into_iter().collect(),
             },
-            Some(CalledTool { id, origin }) if origin.is_custom => ItemObject::CustomToolCall {
-                id: &self.id,
-                call_id: id,
-                name: &origin.name,
-                namespace: origin.namespace.as_deref(),
-                input: if is_begun { tools::input_of(&self.text) } else { String::new() },
-            },
+            Some(CalledTool { id, origin: Origin { form: Form::Client(tool), .. } }) => {
+                ItemObject::Client(ClientCall {
+                    r#type: tool.call_type(),
+                    id: &self.id,
+                    status,
+                    call_id: id,
+                    fields: tool.call_fields(&self.text),
+                })
+            }
+            Some(CalledTool { id, origin }) if origin.form == Form::Custom => {
+                ItemObject::CustomToolCall {
+                    id: &self.id,
+                    call_id: id,
+                    name: &origin.name,
+                    namespace: origin.namespace.as_deref(),
+                    input: if is_begun { tools::input_of(&self.text) } else { String::new() },
+                }
+            }
             Some(CalledTool { id, origin }) => ItemObject::FunctionCall {
                 id: &self.id,
                 status,
@@ -291,10 +329,10 @@ impl ResponseAnswer {
         echo: Map<String, Value>,
         origins: Vec<Origin>,
     ) -> ResponseAnswer {
-        let echo = to_json(&echo);
         ResponseAnswer {
             identity,
-            echo: format!(",{}", &echo[1..echo.len() - 1]),
+            echo: fields_of(&echo),
+            asked: echo,
             origins,
             sequence: 0,
             open: None,
@@ -391,8 +429,7 @@ impl ResponseAnswer {
     fn delta(&mut self, events: &mut dyn Events, piece: &str) {
         let Some(OpenItem { item, delta }) = &mut self.open else { return };
         item.text.push_str(piece);
-        if item.is_custom() {
-            // Sent at the item's end, because the model writes JSON that contains the text.
+        if item.is_told_at_end() {
             return;
         }
         let name = if item.call.is_some() { ARGUMENTS_DELTA } else { TEXT_DELTA };
@@ -421,7 +458,9 @@ impl ResponseAnswer {
                     put(out, format_args!(r#"{place},"part":{part}"#));
                 });
             }
-            Some(call) if call.origin.is_custom => {
+            // OpenAI's own events for parts of these are optional: the whole item follows.
+            Some(CalledTool { origin: Origin { form: Form::Client(_), .. }, .. }) => {}
+            Some(call) if call.origin.form == Form::Custom => {
                 let input = to_json(&tools::input_of(&item.text));
                 for (name, field) in [(INPUT_DELTA, "delta"), (INPUT_DONE, "input")] {
                     self.event(events, name, |out| {
@@ -450,6 +489,20 @@ impl ResponseAnswer {
 
 /// A response has exactly one choice.
 impl Dialect for ResponseAnswer {
+    fn own_name(&self, field: &'static str) -> &'static str {
+        match field {
+            "max_completion_tokens" => "max_output_tokens",
+            "reasoning_effort" => "reasoning.effort",
+            "verbosity" => "text.verbosity",
+            other => other,
+        }
+    }
+
+    fn note_done(&mut self, done: &Sampling) {
+        echo::note_done(&mut self.asked, done);
+        self.echo = fields_of(&self.asked);
+    }
+
     fn begin(&mut self, events: &mut dyn Events, _: &Start) {
         for name in ["response.created", "response.in_progress"] {
             self.response_event(events, name, &ResponseStage::InProgress);
@@ -493,7 +546,9 @@ impl Dialect for ResponseAnswer {
     }
 
     fn whole(&self, choices: &[Choice], usage: &Usage) -> String {
-        let Some(Choice { text, calls, ending }) = choices.first() else { return String::new() };
+        let Some(Choice { text, calls, ending }) = choices.first() else {
+            return self.response(&ResponseStage::Ended(FinishReason::Stop, usage), "");
+        };
         let mut items = Vec::new();
         if !text.is_empty() || calls.is_empty() {
             items.push(Item { text: text.clone(), ..Item::message(self.instance()) });
@@ -528,7 +583,7 @@ mod tests {
             called: "time".to_owned(),
             name: "clock".to_owned(),
             namespace: Some("space".to_owned()),
-            is_custom: true,
+            form: Form::Custom,
         };
         ResponseAnswer::new(identity("resp_1"), echo, vec![custom])
     }

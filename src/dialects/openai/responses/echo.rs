@@ -8,6 +8,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::chat::Sampling;
 use crate::dialects::fields::Fields;
 
 /// Says whether a value has the type that OpenAI gives it.
@@ -64,6 +65,26 @@ pub fn of(fields: &Fields, is_stored: bool) -> Map<String, Value> {
         (*name, value.unwrap_or_default())
     });
     own.into_iter().chain(repeated).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Takes back what the run was started without, and says the level of effort that it was started with.
+pub fn note_done(echo: &mut Map<String, Value>, done: &Sampling) {
+    for (name, is_done) in [
+        ("max_output_tokens", done.max_completion_tokens.is_some()),
+        ("temperature", done.temperature.is_some()),
+        ("top_p", done.top_p.is_some()),
+    ] {
+        if let (Some(value), false) = (echo.get_mut(name), is_done) {
+            *value = Value::Null;
+        }
+    }
+    if let Some(reasoning) = echo.get_mut("reasoning") {
+        reasoning["effort"] = json!(done.reasoning_effort);
+    }
+    if let Some(Value::Object(text)) = echo.get_mut("text") {
+        text.remove("verbosity");
+        text.extend(done.verbosity.as_ref().map(|word| ("verbosity".to_owned(), json!(word))));
+    }
 }
 
 /// The pairs of texts that belong to the request; what else stands there is left out.

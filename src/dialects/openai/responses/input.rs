@@ -4,24 +4,30 @@ use serde_json::{Map, Value};
 
 use super::NOT_STORED;
 use super::tools;
-use crate::chat::{Content, Role, ToolCall, ToolResult, Turn, find_call};
+use crate::chat::{Content, LeftOut, Role, ToolCall, ToolResult, Turn, find_call};
 use crate::dialects::fields::{Fields, missing, wrong_type};
+use crate::dialects::kinds::find;
 use crate::dialects::media::MediaReader;
+use crate::dialects::openai::kinds::{ITEMS, ItemReading};
 use crate::dialects::openai::parts::content;
 use crate::error::Error;
 
-/// Reads the conversation, instructions first, then the `earlier` items.
+/// Reads the conversation, instructions first, then the `earlier` items, and what is left out of it.
 pub fn turns(
     fields: &Fields,
     earlier: &[Value],
-    media: &mut MediaReader,
-) -> Result<Vec<Turn>, Error> {
+    mut media: MediaReader,
+) -> Result<(Vec<Turn>, Vec<LeftOut>), Error> {
     let instructions = fields.string("instructions")?.filter(|text| !text.is_empty());
     let mut turns: Vec<Turn> =
         instructions.into_iter().map(|text| Turn::message(Role::System, text)).collect();
-    for item in earlier {
-        add(&mut turns, "previous_response_id", item, media)?;
-    }
+    let mut take = |path: &str, item: &Value| {
+        let before = turns.len();
+        add(&mut turns, path, item, &mut media)?;
+        media.end_message(if turns.len() > before { &turns } else { &[] });
+        Ok::<(), Error>(())
+    };
+    earlier.iter().try_for_each(|item| take("previous_response_id", item))?;
     match fields.get("input") {
         None => return Err(missing("input")),
         Some(Value::String(text)) => turns.push(Turn::message(Role::User, text.as_str())),
@@ -30,15 +36,16 @@ pub fn turns(
         }
         Some(Value::Array(items)) => {
             for (at, item) in items.iter().enumerate() {
-                add(&mut turns, &format!("input[{at}]"), item, media)?;
+                take(&format!("input[{at}]"), item)?;
             }
         }
         Some(_) => return Err(wrong_type("input", "a string or a list of items")),
     }
+    let left_out = media.finish("input", &turns)?;
     if turns.is_empty() {
         return Err(Error::invalid("input", "`input` must hold something besides reasoning"));
     }
-    Ok(turns)
+    Ok((turns, left_out))
 }
 
 /// Adds an item to the turns of those before it.
@@ -53,19 +60,28 @@ fn add(
         let text = item.get(name).and_then(Value::as_str);
         text.map(str::to_owned).ok_or_else(|| missing(&format!("{path}.{name}")))
     };
-    match item.get("type").and_then(Value::as_str) {
-        Some("message") => turns.push(message(path, item, media)?),
-        None if item.contains_key("role") => turns.push(message(path, item, media)?),
-        Some("function_call") => {
+    let reading = match item.get("type").and_then(Value::as_str) {
+        Some(kind) => find(ITEMS, kind).map_or(&ItemReading::LeftOut, |(_, how)| how),
+        None if item.contains_key("role") => &ItemReading::Message,
+        None if item.contains_key("id") => &ItemReading::Reference,
+        None => return Err(missing(&format!("{path}.type"))),
+    };
+    match reading {
+        ItemReading::Message => {
+            let message = message(path, item, media)?;
+            let is_gone = message.is_empty() && media.has_left_out() && !message.is_of(Role::User);
+            turns.extend((!is_gone).then_some(message));
+        }
+        ItemReading::FunctionCall => {
             let (id, name) = (text("call_id")?, tools::called_in(path, value)?);
             add_call(turns, ToolCall { id, name, arguments: text("arguments")? });
         }
-        Some("custom_tool_call") => {
+        ItemReading::CustomCall => {
             let (id, name) = (text("call_id")?, tools::called_in(path, value)?);
             let arguments = tools::arguments_of(&text("input")?);
             add_call(turns, ToolCall { id, name, arguments });
         }
-        Some("function_call_output" | "custom_tool_call_output") => {
+        ItemReading::Output => {
             let call_id = text("call_id")?;
             check_call(path, &call_id, turns)?;
             let path = format!("{path}.output");
@@ -73,17 +89,43 @@ fn add(
                 content(&path, item.get("output"), media)?.ok_or_else(|| missing(&path))?;
             turns.push(Turn::Result(ToolResult { call_id, name: None, content, is_error: false }));
         }
-        // Notes of another server for itself, which a model here cannot read.
-        Some("reasoning") => {}
-        Some("item_reference") => return Err(reference(path)),
-        None if item.contains_key("id") => return Err(reference(path)),
-        None => return Err(missing(&format!("{path}.type"))),
-        Some(kind) => {
-            let message = format!("`{path}` is of type `{kind}`, which is not supported here");
+        ItemReading::ClientCall(tool) => match client_id(item) {
+            Some(id) => {
+                let (name, arguments) = (tool.name().to_owned(), tool.arguments(item));
+                add_call(turns, ToolCall { id, name, arguments });
+            }
+            None => media.leave_out(path),
+        },
+        ItemReading::ClientOutput(tool) => {
+            match client_id(item).filter(|id| find_call(turns, id).is_some()) {
+                Some(call_id) => {
+                    let content = tool.output(item).into();
+                    let (name, is_error) = (None, false);
+                    turns.push(Turn::Result(ToolResult { call_id, name, content, is_error }));
+                }
+                None => media.leave_out(path),
+            }
+        }
+        // Read as tools, not as a turn.
+        ItemReading::Tools | ItemReading::PassedOver => {}
+        ItemReading::Reference => return Err(reference(path)),
+        ItemReading::LeftOut => media.leave_out(path),
+        ItemReading::Refused => {
+            let message = format!(
+                "`{path}` asks for the conversation in a compacted form, which is not made here: have \
+                 the client make its own summary"
+            );
             return Err(Error::unsupported(path, message));
         }
     }
     Ok(())
+}
+
+/// The id by which the call of a client's tool and its output refer to each other. Known: the output of
+/// `local_shell` has it as its own `id`, a `tool_search` of OpenAI's has none.
+fn client_id(item: &Map<String, Value>) -> Option<String> {
+    let id = |name: &str| item.get(name).and_then(Value::as_str).map(str::to_owned);
+    id("call_id").or_else(|| id("id"))
 }
 
 fn reference(path: &str) -> Error {

@@ -1,17 +1,21 @@
-//! Reads the tools of a response: `tools` and `tool_choice`. The model gets all of them as functions;
-//! the client's own names and kinds are remembered, so that calls come back as the client expects them.
+//! Reads the tools of a response: `tools`, those that items of its input bring, and `tool_choice`. The
+//! model gets all of them as functions; the client's own names and kinds are remembered, so that calls
+//! come back as the client expects them.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::chat::{Tool, ToolChoice, ToolFields, Tools};
+use super::client::ClientTool;
+use crate::chat::{LeftOut, MOST_TOOLS, Standing, Tool, ToolChoice, ToolFields, Tools};
 use crate::dialects::fields::{Fields, missing, wrong_type};
+use crate::dialects::kinds::{LeftOutTools, find};
+use crate::dialects::openai::custom;
+pub use crate::dialects::openai::custom::{arguments_of, input_of};
+use crate::dialects::openai::kinds::{ITEMS, ItemReading, TOOLS, ToolReading};
 use crate::dialects::openai::tools::{function, name_in, plain_choice};
 use crate::error::Error;
 
 const FIELDS: ToolFields =
     ToolFields { list: "tools", name: "name", choice: "tool_choice", longest_name: 128 };
-/// The only argument of a custom tool.
-const INPUT: &str = "input";
 
 /// A tool as the client knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +26,19 @@ pub struct Origin {
     pub name: String,
     /// The namespace that the tool belongs to.
     pub namespace: Option<String>,
-    /// Whether the tool takes one text of any form, instead of arguments.
-    pub is_custom: bool,
+    /// The form in which the client expects calls.
+    pub form: Form,
+}
+
+/// The form of a tool's calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Arguments.
+    Function,
+    /// One text of any form, instead of arguments.
+    Custom,
+    /// An item of the tool's own type.
+    Client(ClientTool),
 }
 
 /// The name under which the model gets a tool: the namespace is a part of it.
@@ -35,84 +50,110 @@ pub fn called(namespace: Option<&str>, name: &str) -> String {
     }
 }
 
-/// The arguments of a call that passes this text to a custom tool.
-pub fn arguments_of(input: &str) -> String {
-    json!({ INPUT: input }).to_string()
-}
-
-/// The text that a call passes to a custom tool: all that the model wrote, if that does not have the
-/// expected form.
-pub fn input_of(arguments: &str) -> String {
-    let read: Option<Value> = serde_json::from_str(arguments).ok();
-    let input = read.as_ref().and_then(|read| read.get(INPUT)).and_then(Value::as_str);
-    input.unwrap_or(arguments).to_owned()
-}
-
-/// Reads the offered tools, and how the client knows each of them.
-pub fn parse(
-    fields: &Fields,
-    ignored: &mut Vec<&'static str>,
-) -> Result<(Tools, Vec<Origin>), Error> {
+/// Reads the offered tools, and how the client knows each of them. Adds to `left_out` what cannot be had
+/// here.
+pub fn parse(fields: &Fields, left_out: &mut Vec<LeftOut>) -> Result<(Tools, Vec<Origin>), Error> {
+    let wanted = choice(fields)?;
     let mut tools = Tools {
         list: Vec::new(),
-        choice: choice(fields)?,
+        choice: wanted.clone().unwrap_or_default(),
         parallel: fields.boolean("parallel_tool_calls")?.unwrap_or(true),
     };
     if tools.choice == ToolChoice::None {
         return Ok((tools, Vec::new()));
     }
-    let mut offer = Offer::default();
+    let left_out = &mut LeftOutTools::new(left_out);
+    let mut offer =
+        Offer { list: Vec::new(), origins: Vec::new(), standing: Standing::Request, left_out };
     for (at, value) in fields.list(FIELDS.list)?.iter().enumerate() {
         offer.add(&format!("tools[{at}]"), value, None)?;
     }
-    if offer.searches {
-        ignored.push("tools.web_search");
-    }
-    tools.list = offer.list;
+    offer.add_later(fields.get("input"));
+    let Offer { list, origins, left_out, .. } = offer;
+    tools.list = list;
+    let mut is_vain = wanted.is_none() || (!left_out.is_empty() && tools.drop_vain_choice(&[]));
     tools.check(&FIELDS)?;
     narrow(fields, &mut tools)?;
-    Ok((tools, offer.origins))
+    is_vain |= tools.drop_vain_choice(&[]);
+    if is_vain {
+        left_out.add_field(FIELDS.choice);
+    }
+    Ok((tools, origins))
 }
 
 /// The tools that have been read so far.
-#[derive(Default)]
-struct Offer {
+struct Offer<'a, 'b> {
     list: Vec<Tool>,
     origins: Vec<Origin>,
-    /// Whether the client offers a search of the web.
-    searches: bool,
+    /// Where the tools stand that are being read. Nobody can take back those of a history: one that is
+    /// wrong is left out.
+    standing: Standing,
+    left_out: &'a mut LeftOutTools<'b>,
 }
 
-impl Offer {
+impl Offer<'_, '_> {
     fn add(&mut self, path: &str, value: &Value, namespace: Option<&str>) -> Result<(), Error> {
-        let kind_path = format!("{path}.type");
         let kind = value.get("type").and_then(Value::as_str);
-        let tool = match (kind.ok_or_else(|| missing(&kind_path))?, namespace) {
-            ("function", _) => strict_function(path, value)?,
-            ("custom", _) => custom(path, value)?,
-            ("namespace", None) => return self.add_namespace(path, value),
-            // OpenAI itself would search if the model asked for it: no client expects a call.
-            (kind, None) if kind.starts_with("web_search") => {
-                self.searches = true;
-                return Ok(());
+        let kind = kind.ok_or_else(|| missing(&format!("{path}.type")))?;
+        let row = find(TOOLS, kind);
+        let (tool, form) = match (row.map(|(_, how)| how), namespace) {
+            (Some(ToolReading::Function), _) => (strict_function(path, value)?, Form::Function),
+            (Some(ToolReading::Custom), _) => (custom::tool(path, value)?, Form::Custom),
+            (Some(ToolReading::Namespace), None) => return self.add_namespace(path, value),
+            (Some(ToolReading::Client(client)), None) if client.is_run_by_client(value) => {
+                (client.tool(value), Form::Client(*client))
             }
-            (kind, _) => {
-                let message = format!(
-                    "`{kind_path}` is `{kind}`: tools of type `function`, `custom` and `namespace` \
-                     are the only ones here, besides `web_search`, which is left out"
-                );
-                return Err(Error::unsupported(kind_path, message));
+            _ => {
+                self.left_out.add(row.map(|(name, _)| *name), path, self.standing);
+                return Ok(());
             }
         };
         let origin = Origin {
             called: called(namespace, &tool.name),
             name: tool.name.clone(),
             namespace: namespace.map(str::to_owned),
-            is_custom: kind == Some("custom"),
+            form,
         };
-        self.list.push(Tool { name: origin.called.clone(), ..tool });
+        let tool = Tool { name: origin.called.clone(), ..tool };
+        if self.standing == Standing::History && !self.makes_room_for(&tool) {
+            self.left_out.add(None, path, self.standing);
+            return Ok(());
+        }
+        self.list.push(tool);
         self.origins.push(origin);
         Ok(())
+    }
+
+    /// Removes an earlier tool that this one takes the place of; false if it cannot be taken.
+    fn makes_room_for(&mut self, tool: &Tool) -> bool {
+        let alone = Tools { list: vec![tool.clone()], ..Tools::default() };
+        if self.list.len() > MOST_TOOLS || alone.check(&FIELDS).is_err() {
+            return false;
+        }
+        if let Some(at) = self.list.iter().position(|known| known.name == tool.name) {
+            self.list.remove(at);
+            self.origins.remove(at);
+        }
+        self.list.len() < MOST_TOOLS
+    }
+
+    /// Adds the tools that items of the input bring: Codex offers all of its tools so.
+    fn add_later(&mut self, input: Option<&Value>) {
+        self.standing = Standing::History;
+        for (at, item) in input.and_then(Value::as_array).into_iter().flatten().enumerate() {
+            let how = item["type"].as_str().and_then(|kind| find(ITEMS, kind));
+            let brings_tools = matches!(
+                how,
+                Some((_, ItemReading::Tools | ItemReading::ClientOutput(ClientTool::ToolSearch)))
+            );
+            let tools = item["tools"].as_array().filter(|_| brings_tools);
+            for (number, tool) in tools.into_iter().flatten().enumerate() {
+                let path = format!("input[{at}].tools[{number}]");
+                if self.add(&path, tool, None).is_err() {
+                    self.left_out.add(None, &path, self.standing);
+                }
+            }
+        }
     }
 
     /// Adds the tools of a namespace. The description of all of them is put before that of the first
@@ -143,62 +184,30 @@ fn strict_function(path: &str, value: &Value) -> Result<Tool, Error> {
     Ok(Tool { strict: strict || tool.strict, ..tool })
 }
 
-/// Reads a custom tool as a function that takes a text. The description says so, because clients
-/// describe it as one that takes no JSON.
-fn custom(path: &str, value: &Value) -> Result<Tool, Error> {
-    let name = name_in(path, value)?;
-    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
-    let own = text("/description").unwrap_or_default();
-    let mut description =
-        format!("{own}\nIts text goes here as the argument `{INPUT}`, a JSON string.");
-    match text("/format/type") {
-        None | Some("text") => {}
-        Some("grammar") => {
-            let part = |name: &str| {
-                let path = format!("{path}.format.{name}");
-                text(&format!("/format/{name}")).ok_or_else(|| missing(&path))
-            };
-            let (syntax, definition) = (part("syntax")?, part("definition")?);
-            let grammar = format!(" It has to fit this grammar ({syntax}):\n{definition}");
-            description.push_str(&grammar);
-        }
-        Some(_) => {
-            let path = format!("{path}.format.type");
-            let message = format!("`{path}` must be text or grammar");
-            return Err(Error::invalid(path, message));
-        }
-    }
-    let parameters = json!({
-        "type": "object",
-        "properties": {INPUT: {"type": "string"}},
-        "required": [INPUT],
-        "additionalProperties": false,
-    });
-    let description = Some(description.trim_start().to_owned());
-    Ok(Tool { name, description, parameters: Some(parameters), strict: true })
-}
-
-fn choice(fields: &Fields) -> Result<ToolChoice, Error> {
+/// The demand on whether a tool is called; `None` if it is for one that cannot be had here.
+fn choice(fields: &Fields) -> Result<Option<ToolChoice>, Error> {
     let value = match fields.get(FIELDS.choice) {
-        None => return Ok(ToolChoice::Auto),
-        Some(Value::String(word)) => return plain_choice(FIELDS.choice, word),
+        None => return Ok(Some(ToolChoice::Auto)),
+        Some(Value::String(word)) => return plain_choice(FIELDS.choice, word).map(Some),
         Some(value) => value,
     };
     match value.get("type").and_then(Value::as_str) {
-        Some("function" | "custom") => Ok(ToolChoice::Named(called_in(FIELDS.choice, value)?)),
         Some("allowed_tools") => {
             let mode = value.get("mode").and_then(Value::as_str);
-            plain_choice("tool_choice.mode", mode.unwrap_or("auto"))
+            plain_choice("tool_choice.mode", mode.unwrap_or("auto")).map(Some)
         }
-        Some(kind) => {
-            let message = format!(
-                "`tool_choice.type` is `{kind}`: it must be `function`, `custom` or `allowed_tools` \
-                 here"
-            );
-            Err(Error::unsupported("tool_choice.type", message))
-        }
+        Some(kind) => Ok(named(FIELDS.choice, kind, value)?.map(ToolChoice::Named)),
         None => Err(wrong_type(FIELDS.choice, "a string or an object with a `type`")),
     }
+}
+
+/// The model's name for the tool of type `kind` that an object names; `None` if it cannot be had here.
+fn named(path: &str, kind: &str, value: &Value) -> Result<Option<String>, Error> {
+    Ok(match find(TOOLS, kind).map(|(_, how)| how) {
+        Some(ToolReading::Function | ToolReading::Custom) => Some(called_in(path, value)?),
+        Some(ToolReading::Client(client)) => Some(client.name().to_owned()),
+        Some(ToolReading::Namespace | ToolReading::LeftOut) | None => None,
+    })
 }
 
 /// The model's name for the tool that an object names.
@@ -214,8 +223,9 @@ fn narrow(fields: &Fields, tools: &mut Tools) -> Result<(), Error> {
     let Some(choice) = choice else { return Ok(()) };
     let path = "tool_choice.tools";
     let list = choice.get("tools").and_then(Value::as_array).ok_or_else(|| missing(path))?;
+    let name = |tool: &Value| named(path, tool["type"].as_str().unwrap_or("function"), tool);
     let names: Vec<String> =
-        list.iter().map(|tool| called_in(path, tool)).collect::<Result<_, _>>()?;
+        list.iter().filter_map(|tool| name(tool).transpose()).collect::<Result<_, _>>()?;
     if let Some(name) = names.iter().find(|name| tools.list.iter().all(|t| t.name != **name)) {
         return Err(Error::invalid(path, format!("`{path}`: `tools` holds no tool `{name}`")));
     }

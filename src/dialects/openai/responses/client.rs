@@ -1,0 +1,187 @@
+//! Tools of OpenAI's that the client runs and its models know by heart. Models here get a description;
+//! calls of them are items of their own types, in a history and in answers.
+//!
+//! Source: the types of OpenAI's own SDKs.
+
+use serde_json::{Map, Value, json};
+
+use crate::chat::Tool;
+
+/// A tool that the client runs, though OpenAI defines it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientTool {
+    /// `local_shell`: one command.
+    LocalShell,
+    /// `shell`: several commands.
+    Shell,
+    /// `apply_patch`: one file is created, changed or deleted.
+    ApplyPatch,
+    /// `tool_search`: the client looks up tools that it has not offered yet.
+    ToolSearch,
+}
+
+const DIFF: &str = "Not for delete_file. In create_file each line of the file behind a `+`. In \
+                    update_file one or more sections, each begun by a line `@@` or `@@ ` and a line of \
+                    the file above it, such as a function's head; then lines of the file as they are \
+                    behind a blank, lines to remove behind `-`, lines to add behind `+`, three lines of \
+                    context around each change; without line numbers.";
+
+impl ClientTool {
+    /// The name under which the model gets it, and its `type` among the tools.
+    pub fn name(self) -> &'static str {
+        match self {
+            ClientTool::LocalShell => "local_shell",
+            ClientTool::Shell => "shell",
+            ClientTool::ApplyPatch => "apply_patch",
+            ClientTool::ToolSearch => "tool_search",
+        }
+    }
+
+    /// The `type` of an item that calls it.
+    pub fn call_type(self) -> &'static str {
+        match self {
+            ClientTool::LocalShell => "local_shell_call",
+            ClientTool::Shell => "shell_call",
+            ClientTool::ApplyPatch => "apply_patch_call",
+            ClientTool::ToolSearch => "tool_search_call",
+        }
+    }
+
+    /// What the ids of such items begin with.
+    pub fn id_prefix(self) -> &'static str {
+        match self {
+            ClientTool::LocalShell => "lsh",
+            ClientTool::Shell => "sh",
+            ClientTool::ApplyPatch => "apc",
+            ClientTool::ToolSearch => "tsc",
+        }
+    }
+
+    /// The field of a call's item that holds its arguments.
+    fn field(self) -> &'static str {
+        match self {
+            ClientTool::LocalShell | ClientTool::Shell => "action",
+            ClientTool::ApplyPatch => "operation",
+            ClientTool::ToolSearch => "arguments",
+        }
+    }
+
+    /// True if the client offers to run the tool itself. Known: `shell` can be asked for in a container of
+    /// OpenAI's, and `tool_search` is OpenAI's own unless it says otherwise.
+    pub fn is_run_by_client(self, offered: &Value) -> bool {
+        match self {
+            ClientTool::LocalShell | ClientTool::ApplyPatch => true,
+            ClientTool::Shell => {
+                matches!(offered["environment"]["type"].as_str(), None | Some("local"))
+            }
+            ClientTool::ToolSearch => offered["execution"] == "client",
+        }
+    }
+
+    /// The tool as the model gets it.
+    pub fn tool(self, offered: &Value) -> Tool {
+        let texts = json!({"type": "array", "items": {"type": "string"}});
+        let (description, parameters) = match self {
+            ClientTool::LocalShell => (
+                "Runs a command on the user's machine: a program and its arguments, without a shell.",
+                object(
+                    json!({
+                        "command": texts,
+                        "working_directory": {"type": "string"},
+                        "timeout_ms": {"type": "integer"},
+                    }),
+                    &["command"],
+                ),
+            ),
+            ClientTool::Shell => (
+                "Runs shell commands on the user's machine, one after the other.",
+                object(
+                    json!({"commands": texts, "timeout_ms": {"type": "integer"}}),
+                    &["commands"],
+                ),
+            ),
+            ClientTool::ApplyPatch => (
+                "Creates, updates or deletes one file.",
+                object(
+                    json!({
+                        "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
+                        "path": {"type": "string", "description": "relative to the workspace's root"},
+                        "diff": {"type": "string", "description": DIFF},
+                    }),
+                    &["type", "path"],
+                ),
+            ),
+            ClientTool::ToolSearch => {
+                let given = Some(&offered["parameters"]).filter(|schema| schema.is_object());
+                let any = object(json!({"query": {"type": "string"}}), &["query"]);
+                (
+                    offered["description"].as_str().unwrap_or("Looks for further tools."),
+                    given.cloned().unwrap_or(any),
+                )
+            }
+        };
+        Tool {
+            name: self.name().to_owned(),
+            description: Some(description.to_owned()),
+            parameters: Some(parameters),
+            strict: false,
+        }
+    }
+
+    /// The arguments of a call in a history.
+    pub fn arguments(self, call: &Map<String, Value>) -> String {
+        call.get(self.field()).unwrap_or(&json!({})).to_string()
+    }
+
+    /// What a call gave back, as a text.
+    pub fn output(self, output: &Map<String, Value>) -> String {
+        if self == ClientTool::ToolSearch {
+            let tools = output.get("tools").and_then(Value::as_array).into_iter().flatten();
+            let names: Vec<&str> = tools.filter_map(|tool| tool["name"].as_str()).collect();
+            return format!("Found: {}", names.join(", "));
+        }
+        let failed = output.get("status").is_some_and(|status| status == "failed");
+        match output.get("output") {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Array(pieces)) => pieces.iter().map(piece).collect::<Vec<_>>().join("\n"),
+            _ if failed => "failed".to_owned(),
+            _ => "done".to_owned(),
+        }
+    }
+
+    /// The fields of an item that calls it, besides its ids and its status.
+    pub fn call_fields(self, arguments: &str) -> Map<String, Value> {
+        let read = serde_json::from_str(arguments).unwrap_or_default();
+        let arguments = if let Value::Object(arguments) = read { arguments } else { Map::new() };
+        let defaults = match self {
+            ClientTool::LocalShell => json!({"type": "exec", "command": [], "env": {}}),
+            ClientTool::Shell => {
+                json!({"commands": [], "timeout_ms": null, "max_output_length": null})
+            }
+            ClientTool::ApplyPatch | ClientTool::ToolSearch => json!({}),
+        };
+        let mut whole = if let Value::Object(defaults) = defaults { defaults } else { Map::new() };
+        whole.extend(arguments);
+        let mut fields = Map::from_iter([(self.field().to_owned(), Value::Object(whole))]);
+        if self == ClientTool::ToolSearch {
+            fields.insert("execution".to_owned(), json!("client"));
+        }
+        fields
+    }
+}
+
+/// A piece of a shell's output: what it printed, what it complained of, and how it ended.
+fn piece(piece: &Value) -> String {
+    let text = |name: &str| piece[name].as_str().filter(|text| !text.is_empty());
+    let outcome = match piece["outcome"]["exit_code"].as_i64() {
+        Some(code) => Some(format!("exit code {code}")),
+        None => piece["outcome"]["type"].as_str().map(str::to_owned),
+    };
+    let complaint = text("stderr").map(|text| format!("stderr: {text}"));
+    let printed = text("stdout").map(str::to_owned);
+    [printed, complaint, outcome].into_iter().flatten().collect::<Vec<_>>().join("\n")
+}
+
+fn object(properties: Value, required: &[&str]) -> Value {
+    json!({"type": "object", "properties": properties, "required": required})
+}
