@@ -52,13 +52,15 @@ pub fn prompt_meta(
         let Some(asked) = value else { continue };
         let is_taken =
             |word: &str| model.accepts_value(name, word) && refused.allows_word(name, word);
-        let word = if is_taken(asked) {
-            Some(asked.as_str())
-        } else {
-            left_out.push(name);
-            nearest(asked, model.values(name).filter(|word| is_taken(word)))
-        };
-        meta.extend(word.map(|word| (name.to_owned(), json!(word))));
+        if is_taken(asked) {
+            meta.insert(name.to_owned(), json!(asked));
+            continue;
+        }
+        left_out.push(name);
+        // A model that refuses what its record lists may refuse the next level too, at a run each.
+        let is_refused = model.accepts_value(name, asked);
+        let level = nearest(asked, model.values(name).filter(|word| !is_refused && is_taken(word)));
+        meta.extend(level.map(|word| (name.to_owned(), json!(word))));
     }
     let format = response_format(sampling.response_format.as_ref(), model)?;
     // Without it comes text, so it is not named.

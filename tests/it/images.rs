@@ -247,7 +247,7 @@ fn a_document_that_is_text_is_read_as_text() {
     let one = document(json!({"type": "content", "content": "there was"}));
     let parts = json!([plain, blocks, one, text("Go on.")]);
     assert_eq!(named(&anthropic(&program, json!([message("user", parts)]))), "");
-    assert_eq!(texts(&simulator), ["Once\nupon\na time\nthere was\nGo on."]);
+    assert_eq!(texts(&simulator), ["t\nOnce\nt\nupon\na time\nt\nthere was\nGo on."]);
     let image = document(json!({"type": "content", "content": [anthropic_image()]}));
     let error = anthropic(&program, json!([message("user", json!([image]))])).error();
     let place = "messages[0].content[0].source.content[0]";

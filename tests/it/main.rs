@@ -16,6 +16,7 @@ mod events;
 mod front;
 mod images;
 mod import;
+mod kinds;
 mod leaving;
 mod legacy;
 mod logs;
