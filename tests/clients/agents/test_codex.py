@@ -8,7 +8,7 @@ from gateway import Counts, call, png, turn
 
 # As tests/README.md has it.
 CONFIG = """
-model = "mine"
+model = "gpt-6-luna"
 model_provider = "langfast"
 {more}
 [model_providers.langfast]
@@ -18,6 +18,8 @@ wire_api = "responses"
 request_max_retries = 0
 stream_max_retries = 0
 """
+# A name that Codex does not know: it then offers each tool by itself.
+PLAIN = ["-m", "mine"]
 PATCH = '*** Begin Patch\n*** Add File: hello.txt\n+Hello "you" 🙂\n*** End Patch\n'
 
 
@@ -37,9 +39,9 @@ class Codex:
     def run(self, *arguments):
         return self.place.run(self.program, *arguments, CODEX_HOME=str(self.home))
 
-    def do(self, task, more="", options=(), retries=0):
+    def do(self, task, more="", options=PLAIN, config=CONFIG, retries=0):
         """Has a task done; gives the exit code and the items of what Codex tells."""
-        config = CONFIG.format(api=self.api, more=more)
+        config = config.format(api=self.api, more=more)
         config = config.replace("max_retries = 0", f"max_retries = {retries}")
         (self.home / "config.toml").write_text(config)
         always = ["--skip-git-repo-check", "--sandbox", "danger-full-access", "--json"]
@@ -48,14 +50,31 @@ class Codex:
         assert events, f"{out}\n{err}"
         return code, events
 
-    def done(self, task, more=""):
-        code, events = self.do(task, more)
+    def done(self, task, more="", **how):
+        code, events = self.do(task, more, **how)
         assert code == 0, events
         return [event["item"] for event in events if event["type"] == "item.completed"]
 
 
 def told(simulator):
     return [one["content"] for one in simulator.last_run()["prompt_meta"]["messages"]]
+
+
+@pytest.mark.parametrize("config", [CONFIG, CONFIG.replace('model = "gpt-6-luna"\n', "")])
+def test_it_has_code_run_for_models_that_it_knows_and_without_a_model_set(codex, simulator, config):
+    # It offers its tools in an item of the input, and all but a few in one that runs JavaScript.
+    command = """text((await tools.exec_command({cmd: "printf Hello > hello.txt; ls"})).output)"""
+    patch = f"text(await tools.apply_patch({json.dumps(PATCH.replace('hello', 'patched'))}))"
+    simulator.turns(
+        turn("I write it.", call("functions__exec", input=command), events=20),
+        turn("", call("functions__exec", input=patch)),
+        turn("Done."),
+    )
+    items = codex.done("Create hello.txt and show it.", options=(), config=config)
+    assert (codex.place.work / "hello.txt").read_text() == "Hello"
+    assert (codex.place.work / "patched.txt").read_text() == 'Hello "you" 🙂\n'
+    assert [item["text"] for item in items if item["type"] == "agent_message"] == ["I write it.", "Done."]
+    assert any("hello.txt" in text and "<result-" in text for text in told(simulator))
 
 
 def test_it_creates_a_file_and_runs_a_command(codex, simulator):
@@ -106,9 +125,9 @@ def test_it_goes_on_after_it_has_viewed_an_image(codex, simulator):
 def test_it_goes_on_after_a_message_with_an_image_was_refused(codex, simulator):
     (codex.place.work / "dot.png").write_bytes(png())
     simulator.turns(turn("Gladly."))
-    code, events = codex.do("What is it?", options=["-i", "dot.png", "--"])
+    code, events = codex.do("What is it?", options=[*PLAIN, "-i", "dot.png", "--"])
     assert code != 0 and "--images pass" in events[-1]["error"]["message"]
-    code, events = codex.do("Never mind.", options=["resume", "--last"])
+    code, events = codex.do("Never mind.", options=[*PLAIN, "resume", "--last"])
     assert code == 0, events
     texts = [event["item"]["text"] for event in events if "text" in event.get("item", {})]
     assert texts == ["Gladly."]
