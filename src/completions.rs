@@ -532,9 +532,10 @@ impl Reply {
                 self.tally.note(at, &usage);
                 return Ok(None);
             }
-            ChoiceEvent::Restarted(left_out) => {
+            ChoiceEvent::Restarted(further) => {
                 self.tally.begin_further(at);
-                self.note_left_out(&left_out);
+                self.note_left_out(&further.left_out);
+                self.dialect.note_done(&further.done);
                 return Ok(None);
             }
             ChoiceEvent::Failed(failed) => {

@@ -118,8 +118,8 @@ pub trait Dialect: Send {
         field
     }
 
-    /// Tells what of the request's settings the run was started with, before anything is written: a
-    /// dialect that repeats its request repeats no more than that.
+    /// Tells what of the request's settings a run was started with: a dialect that repeats its request
+    /// repeats no more than that. Comes again if another run takes that one's place.
     fn note_done(&mut self, _done: &Sampling) {}
 
     /// Adds the events that a stream begins with.

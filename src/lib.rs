@@ -46,8 +46,10 @@
 //! - A request field of chat completions: `FIELDS` and `parse` in [`dialects::openai::request`],
 //!   [`chat::Sampling`], the table in `langfast::prompt_meta`, `NUMBERS` in [`chat::models`], and, if runs can
 //!   do without it, `DISPENSABLE` in `langfast::refusals`.
-//! - A type of part or block that is no text: the dialect's table `MEDIA`; [`chat::media`] for what is
-//!   neither image, audio nor file, and `FAMILIES` in [`chat::media::vision`] for a model that sees.
+//! - A kind of content, item or tool: the tables in [`dialects::openai::kinds`] and
+//!   [`dialects::anthropic::kinds`], from which the table in `src/README.md` is made
+//!   (`UPDATE=1 cargo test --test it -- kinds::`); [`chat::media`] for what is neither text, image, audio nor
+//!   file, and `FAMILIES` in [`chat::media::vision`] for a model that sees.
 //! - What LangFast means by a refusal: [`error::meaning`]; status, code, cause and remedy in [`error`].
 //! - An event of LangFast: `langfast::notice`, which reads it in the known form, `langfast::unfamiliar` in any
 //!   other, and [`langfast::run`], which says what it means for an answer;

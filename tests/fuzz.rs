@@ -380,6 +380,7 @@ fn check_media(chat: &mut ChatRequest) {
 }
 
 const BODIES: &[&[u8]] = &[
+    br#"{"model":"m","messages":[{"role":"assistant","name":"n","refusal":"r","audio":{"id":"a"},"tool_calls":[{"id":"1","type":"custom","custom":{"name":"f","input":"x"}}]},{"role":"user","name":"n","content":[{"type":"odd"}]}],"tools":[{"type":"custom","custom":{"name":"f","format":{"type":"grammar","grammar":{"syntax":"lark","definition":"x"}}}},{"type":"odd"}],"functions":[{"name":"g"}],"tool_choice":{"type":"custom","custom":{"name":"f"}}}"#,
     br#"{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAAB","detail":"low"}},{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}},{"type":"file","file":{"file_data":"data:application/pdf;base64,JVBE"}}]}]}"#,
     br#"{"model":"gpt-5","messages":[{"role":"user","content":"hi"}],"stream":true,"n":2}"#,
     br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a"}]}],"stop":["x"]}"#,
@@ -401,6 +402,7 @@ fn bodies_are_read_or_refused() {
 }
 
 const RESPONSES: &[&[u8]] = &[
+    br#"{"model":"m","input":[{"type":"additional_tools","role":"developer","tools":[{"type":"namespace","name":"n","tools":[{"type":"custom","name":"g"}]},{"type":"function","name":"f"}]},{"type":"shell_call","call_id":"1","action":{"commands":["a"]}},{"type":"shell_call_output","call_id":"1","output":[{"stdout":"a","outcome":{"type":"exit","exit_code":1}}]},{"type":"tool_search_output","call_id":"2","tools":[{"type":"function","name":"f"}]},{"type":"mcp_call","id":"1"},{"role":"user","content":[{"type":"odd"}]}],"tools":[{"type":"shell"},{"type":"mcp"}],"tool_choice":{"type":"mcp"},"prompt_cache_options":{"prewarm":true}}"#,
     br#"{"model":"m","input":[{"type":"function_call","call_id":"1","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"1","output":[{"type":"input_image","image_url":"data:image/jpeg;base64,/9j/4AAQSkZJRgABAQAAAQABAAD/wAALCAABAAEBAREA"}]},{"role":"user","content":[{"type":"input_image","file_id":"f"},{"type":"input_file","file_url":"https://x"}]}]}"#,
     br#"{"model":"m","input":"hi","instructions":"a","text":{"format":{"type":"json_object"}},"stream":true}"#,
     br#"{"model":"m","input":[{"id":"msg_1","role":"user","content":"a"},{"type":"item_reference","id":"msg_1"},{"id":"msg_1"}],"background":true}"#,
@@ -514,6 +516,7 @@ fn calls_are_told_from_text_alike_whatever_pieces_they_come_in() {
 }
 
 const MESSAGES: &[&[u8]] = &[
+    br#"{"model":"m","max_tokens":0,"system":[{"type":"odd"}],"messages":[{"role":"assistant","content":[{"type":"server_tool_use","id":"1","name":"f","input":{}},{"type":"compaction","content":"x"}]},{"role":"user","content":[{"type":"search_result","title":"t","source":"s","content":[{"type":"text","text":"a"}]},{"type":"tool_reference","tool_name":"t"}]}],"tools":[{"type":"web_search_20250305","name":"w"}],"tool_choice":{"type":"tool","name":"w"},"mcp_servers":[{}]}"#,
     br#"{"model":"m","max_tokens":5,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":[{"type":"image","source":{"type":"base64","media_type":"image/webp","data":"UklGRhYAAABXRUJQVlA4TAkAAAAvAAAAAAAAAAA="}}]},{"type":"document","source":{"type":"text","data":"x"}},{"type":"document","source":{"type":"url","url":"https://x"}}]}]}"#,
     br#"{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hi"}],"stream":true}"#,
     br#"{"model":"m","max_tokens":5,"system":[{"type":"text","text":"a"}],"messages":[{"role":"user","content":[{"type":"text","text":"a"}]}],"stop_sequences":["x"]}"#,
@@ -528,7 +531,8 @@ fn messages_of_anthropics_are_read_or_refused() {
         let body = mutated(rng, MESSAGES, JSON_WORDS);
         if let Ok(mut request) = anthropic::request::parse(&mut body.clone().into(), images(rng)) {
             let chat = &mut request.chats[0];
-            assert!(!chat.turns.is_empty() && chat.sampling.max_completion_tokens > Some(0));
+            let wants_answer = chat.sampling.max_completion_tokens > Some(0);
+            assert!(!chat.turns.is_empty() && chat.n == usize::from(wants_answer));
             check_media(chat);
             let counted = anthropic::request::parse_to_count(&mut body.clone().into(), images(rng));
             assert!(counted.is_ok());

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Select, TryRecvError, never};
 
-use crate::chat::{FinishReason, ReportedUsage};
+use crate::chat::{FinishReason, ReportedUsage, Sampling};
 use crate::completions::starter::{StartedRun, Starting};
 use crate::error::Error;
 use crate::http::{ClientNews, Exchange};
@@ -22,8 +22,8 @@ pub enum ChoiceEvent {
     Alive,
     /// The tokens that LangFast has counted for the choice's run.
     Usage(ReportedUsage),
-    /// A further run for the choice has been started, without these fields.
-    Restarted(Vec<&'static str>),
+    /// A further run for the choice has been started.
+    Restarted(Box<FurtherRun>),
     /// The choice's run has failed before any text: another one may take its place
     /// ([`Choices::replace`]), or the request fails.
     Failed(Box<FailedRun>),
@@ -34,6 +34,15 @@ pub enum ChoiceEvent {
         /// The final text, if it differs from what the texts add up to.
         revised: Option<Box<Revised>>,
     },
+}
+
+/// A run in the place of another one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FurtherRun {
+    /// The fields that it was started without.
+    pub left_out: Vec<&'static str>,
+    /// The settings that it was started with.
+    pub done: Sampling,
 }
 
 /// A run that has failed before any text.
@@ -233,9 +242,10 @@ impl RunningChoice {
                 Ok(Ok(run)) => {
                     let may_fail = self.may_fail;
                     let (clock, left_out) = (self.clock.restart(), run.left_out.clone());
+                    let further = FurtherRun { left_out, done: run.sent.sampling() };
                     *self =
                         RunningChoice { may_fail, ..RunningChoice::new(Run::UnderWay(run), clock) };
-                    Some(Ok(ChoiceEvent::Restarted(left_out)))
+                    Some(Ok(ChoiceEvent::Restarted(further.into())))
                 }
                 Ok(Err(error)) => Some(self.fail(error)),
                 Err(TryRecvError::Empty) => None,

@@ -162,6 +162,12 @@ impl ClientTool {
         };
         let mut whole = if let Value::Object(defaults) = defaults { defaults } else { Map::new() };
         whole.extend(arguments);
+        // Some models write a command as one text.
+        for (name, shell) in [("command", &["sh", "-c"][..]), ("commands", &[])] {
+            if let Some(Value::String(line)) = whole.get(name) {
+                whole[name] = shell.iter().copied().chain([line.as_str()]).collect();
+            }
+        }
         let mut fields = Map::from_iter([(self.field().to_owned(), Value::Object(whole))]);
         if self == ClientTool::ToolSearch {
             fields.insert("execution".to_owned(), json!("client"));
