@@ -343,7 +343,7 @@ fn what_a_clients_shell_and_patches_have_done_is_told_to_the_model() {
     let (simulator, program) = start();
     let input = json!([
         user(json!("Go.")),
-        {"type": "shell_call", "call_id": "1", "action": {"commands": ["ls"]}},
+        {"type": "shell_call", "call_id": "1", "action": {"commands": ["ls"], "timeout_ms": null}},
         {"type": "shell_call_output", "call_id": "1", "output": [
             {"stdout": "a.txt", "stderr": "oh", "outcome": {"type": "exit", "exit_code": 2}}
         ]},
@@ -360,7 +360,7 @@ fn what_a_clients_shell_and_patches_have_done_is_told_to_the_model() {
     for (at, expected) in [
         (1, r#"name="shell">{"commands":["ls"]}"#),
         (2, "a.txt\nstderr: oh\nexit code 2"),
-        (3, r#"name="local_shell">{"type":"exec","command":["pwd"]}"#),
+        (3, r#"name="local_shell">{"command":["pwd"]}"#),
         (4, "/home"),
         (5, r#""path":"b""#),
         (6, "failed"),
@@ -599,6 +599,16 @@ fn a_request_that_wants_no_answer_starts_no_run_and_gets_an_empty_one() {
     assert_eq!(simulator.stats().runs, 0);
     let asked = json!({"input": "Hi", "prompt_cache_options": {"prewarm": false, "ttl": "30m"}});
     assert_eq!(respond(&program, asked).json()["output"][0]["content"][0]["text"], "Hi");
+}
+
+#[test]
+fn a_response_does_not_repeat_the_effort_that_a_further_run_was_started_without() {
+    let (simulator, program) = start();
+    let error = "error=Invalid%20value:%20'minimal'.%20Supported%20values%20are:%20'low'.";
+    let input = format!("/sim say=Hi refuse=reasoning_effort {error}");
+    let answer = respond(&program, json!({"input": input, "reasoning": {"effort": "minimal"}}));
+    assert_eq!((named(&answer), simulator.stats().runs), ("reasoning.effort", 2));
+    assert_eq!(answer.json()["reasoning"]["effort"], Value::Null);
 }
 
 /// What becomes of kinds, in the order of the table's columns.

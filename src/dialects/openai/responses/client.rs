@@ -128,9 +128,17 @@ impl ClientTool {
         }
     }
 
-    /// The arguments of a call in a history.
+    /// The arguments of a call in a history, as the model writes them: without what only the item has.
     pub fn arguments(self, call: &Map<String, Value>) -> String {
-        call.get(self.field()).unwrap_or(&json!({})).to_string()
+        let Some(Value::Object(arguments)) = call.get(self.field()) else {
+            return "{}".to_owned();
+        };
+        let mut arguments = arguments.clone();
+        if self == ClientTool::LocalShell {
+            arguments.remove("type");
+        }
+        arguments.retain(|_, value| !value.is_null() && *value != json!({}));
+        Value::Object(arguments).to_string()
     }
 
     /// What a call gave back, as a text.
