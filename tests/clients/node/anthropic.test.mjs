@@ -83,7 +83,7 @@ describe('@anthropic-ai/sdk', () => {
   });
 
   test('errors are of the SDK’s classes, and no run is started twice', async () => {
-    await assert.rejects(client.messages.create(hello('hi', { max_tokens: 0 })), (error) => {
+    await assert.rejects(client.messages.create(hello('hi', { max_tokens: -1 })), (error) => {
       assert(error instanceof Anthropic.BadRequestError);
       assert.equal(error.error.error.type, 'invalid_request_error');
       return error.requestID.startsWith('req_');

@@ -230,7 +230,7 @@ describe('errors', () => {
         [{ temperature: 3 }, 'temperature'],
         [{ messages: [] }, 'messages'],
         [{ messages: [{ role: 'nobody', content: '' }] }, 'messages[0].role'],
-        [{ tools: [{ type: 'web_search' }] }, 'tools[0].type'],
+        [{ tools: [{ type: 'custom', custom: {} }] }, 'tools[0].custom.name'],
       ]) {
         await assert.rejects(ask('hi', field), (error) => {
           assert(error instanceof OpenAI.BadRequestError);

@@ -216,9 +216,8 @@ def test_models_are_listed(client):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"extra_body": {"temperature": 2}}, "temperature"),
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "web_search_20250305"),
         (
             {"messages": user([{"type": "image", "source": {"type": "url", "url": "http://x"}}])},
             "messages[0].content[0]",
@@ -231,6 +230,24 @@ def test_a_bad_request_names_the_field_and_starts_nothing(client, counts, option
     assert f"`{named}`" in caught.value.message
     assert caught.value.request_id.startswith("req_")
     assert counts["http_requests"] == 0
+
+
+def test_what_anthropics_servers_would_do_is_left_out(client, counts):
+    hosted = [{"type": "web_search_20250305", "name": "web_search"}]
+    answer = client.messages.with_raw_response.create(
+        model="gpt-4o", max_tokens=100, messages=user("hi"), tools=hosted
+    )
+    assert answer.headers["x-langfast2api-ignored"] == "tools.web_search"
+    assert answer.parse().content[0].text == "hi"
+    assert counts["runs"] == 1
+
+
+def test_with_no_tokens_the_message_is_empty_and_nothing_is_started(client, counts):
+    message = ask(client, "hi", max_tokens=0)
+    assert (message.content, message.stop_reason) == ([], "max_tokens")
+    with client.messages.stream(model="gpt-4o", max_tokens=0, messages=user("hi")) as stream:
+        assert stream.get_final_message().stop_reason == "max_tokens"
+    assert counts["runs"] == 0
 
 
 def test_an_unknown_model_and_an_unknown_url(client):

@@ -152,10 +152,40 @@ def test_an_agent_runs_its_tools_until_the_answer_is_there(client, simulator, st
     assert "noted" in told[5]["content"] and "rain in x" in told[5]["content"]
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments", "kind", "field"),
+    [
+        ({"type": "shell", "environment": {"type": "local"}}, {"commands": ["ls"]}, "shell_call", "action"),
+        ({"type": "local_shell"}, {"command": ["ls"]}, "local_shell_call", "action"),
+        (
+            {"type": "apply_patch"},
+            {"type": "create_file", "path": "a", "diff": "+b"},
+            "apply_patch_call",
+            "operation",
+        ),
+    ],
+)
+def test_openais_own_tools_that_the_client_runs(client, simulator, tool, arguments, kind, field):
+    hosted = {"type": "code_interpreter", "container": {"type": "auto"}}
+    for _ in range(2):
+        simulator.turns(turn("", call(tool["type"], **arguments)))
+    whole = create(client, tools=[tool, hosted])
+    with client.responses.stream(model="gpt-5", input="hi", tools=[tool, hosted]) as stream:
+        streamed = stream.get_final_response()
+    for item in [whole.output[0], streamed.output[0]]:
+        assert item.type == kind
+        assert arguments.items() <= getattr(item, field).to_dict().items()
+
+
+def test_a_prompt_that_is_only_warmed_starts_no_run(client, counts):
+    response = create(client, prompt_cache_options={"prewarm": True})
+    assert (response.status, response.output, response.output_text) == ("completed", [], "")
+    assert counts["runs"] == 0
+
+
 def test_a_failure_before_the_answer_is_an_error(client, counts):
     for options, param in [
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]}, "tools[0].type"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
     ]:
         with pytest.raises(openai.BadRequestError) as caught:

@@ -161,6 +161,17 @@ def test_no_call_is_made_where_none_may_be(client, simulator):
     assert len(simulator.last_run()["prompt_meta"]["messages"]) == 1
 
 
+def test_a_custom_tool_takes_one_text(client, simulator):
+    simulator.turns(turn("", call("run", input='print("hi")')))
+    tools = [{"type": "custom", "custom": {"name": "run"}}]
+    answer = client.chat.completions.create(model="gpt-4o", messages=user("Hi"), tools=tools)
+    made = answer.choices[0].message.tool_calls[0]
+    assert (made.type, made.custom.name, made.custom.input) == ("custom", "run", 'print("hi")')
+    messages = [*user("Hi"), answer.choices[0].message, tool_message(made.id, "hi")]
+    again = client.chat.completions.create(model="gpt-4o", messages=messages, tools=tools)
+    assert "hi" in again.choices[0].message.content
+
+
 def test_the_functions_of_2023(client, simulator):
     functions = [tool["function"] for tool in TOOLS]
     simulator.turns(turn("", IN_OSLO), turn("Rain."))
@@ -177,7 +188,7 @@ def test_the_functions_of_2023(client, simulator):
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+        ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].custom.name"),
         ({"tools": TOOLS * 2}, "tools[2].function.name"),
         ({"tools": TOOLS, "tool_choice": named("x")}, "tool_choice"),
         ({"messages": [tool_message("x")]}, "messages[0].tool_call_id"),
