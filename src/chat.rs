@@ -388,7 +388,7 @@ pub struct Prompt {
 }
 
 /// The reason that an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FinishReason {
     /// The model was done, or a stop text was reached.
     Stop,

@@ -234,13 +234,17 @@ impl Stream<'_> {
     ///
     /// The end is sent because Node.js may throw away what it has not handed on yet of a body that breaks
     /// off: the event that says what went wrong would be lost with it, and agents take a broken connection
-    /// for a reason to ask again.
+    /// for a reason to ask again. The connection's end follows at once: a client that keeps connections
+    /// would send its next request into one that is about to close.
     ///
     /// # Errors
     /// The client has gone.
     pub fn finish_connection(self) -> io::Result<()> {
-        self.answer.exchange.end_connection();
-        self.finish()
+        let exchange = self.answer.exchange.clone();
+        exchange.end_connection();
+        self.finish()?;
+        exchange.end_writing();
+        Ok(())
     }
 
     fn send(&mut self, end: &[u8]) -> io::Result<()> {

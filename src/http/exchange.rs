@@ -121,6 +121,11 @@ impl Exchange {
         self.last.store(true, Ordering::Release);
     }
 
+    /// Has the client read the end of the connection behind what was written.
+    pub fn end_writing(&self) {
+        self.client.end_writing();
+    }
+
     /// Declares the answer complete. Call it after the last byte has been written and before the
     /// turn is dropped; an answer that ends without it is cut.
     pub fn finish(&self) {

@@ -1,5 +1,6 @@
 //! The state of a run: turns what its events say into the parts of an answer.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 pub use super::notice::{Notice, range_within, with_object};
@@ -18,11 +19,11 @@ pub enum RunEvent {
     /// An event that brought no new text; the run is alive.
     Alive,
     /// The tokens that LangFast has counted, as far as it reports them; the last report counts. Comes
-    /// before the text of the same event. Boxed, as everything long, to keep events small: a channel has
+    /// before an end. Boxed, as everything long, to keep events small: a channel has
     /// room for 31 of them from the start.
     Usage(Box<ReportedUsage>),
     /// The run has said that it is done, but without its final text, which may be on its way. Repeated
-    /// with every later notice; a text that is not followed by it takes it back.
+    /// whenever that changes; a text that is not followed by it takes it back.
     Ending {
         /// Why, as far as is known.
         reason: FinishReason,
@@ -55,6 +56,9 @@ impl RunEvent {
     }
 }
 
+/// Most bytes of revised texts behind an end, as a multiple of the longest answer.
+const MOST_REVISED: usize = 4;
+
 fn failed(failure: Failure) -> RunEvent {
     RunEvent::Failed(Error::upstream(Step::Run, failure).into())
 }
@@ -76,6 +80,12 @@ pub struct Progress {
     ending: Option<FinishReason>,
     /// Whether it has certainly said so.
     is_surely_ending: bool,
+    /// A hash of the [`RunEvent::Ending`] that was told last.
+    told_ending: Option<u64>,
+    /// Bytes of all revised texts that were told.
+    revised_bytes: usize,
+    /// Tokens that are reported and not told yet.
+    usage: Option<Box<ReportedUsage>>,
     ended: bool,
     limit: usize,
 }
@@ -97,6 +107,9 @@ impl Progress {
             is_text_told: false,
             ending: None,
             is_surely_ending: false,
+            told_ending: None,
+            revised_bytes: 0,
+            usage: None,
             ended: false,
             limit,
         }
@@ -151,7 +164,7 @@ impl Progress {
             return vec![failed];
         }
         let mut events = Vec::with_capacity(2);
-        events.extend(notice.usage.map(|usage| RunEvent::Usage(Box::new(usage))));
+        self.usage = notice.usage.map(Box::new).or(self.usage.take());
         let has_text = !delta.is_empty();
         if has_text {
             events.push(RunEvent::Text(delta));
@@ -163,14 +176,39 @@ impl Progress {
             _ => None,
         };
         if let Some(end) = end {
+            if matches!(end, RunEvent::Finished { .. }) {
+                events.extend(self.usage.take().map(RunEvent::Usage));
+            }
             self.end();
             events.push(end);
         } else if let Some(reason) = self.ending {
-            events.push(RunEvent::Ending { reason, revised: self.revised() });
-        } else if events.is_empty() {
+            self.tell_ending(reason, has_text, &mut events);
+        }
+        if events.is_empty() {
             events.push(RunEvent::Alive);
         }
         events
+    }
+
+    /// Tells that the run has said it is done, unless that was told already and nothing has changed since:
+    /// events wait for a client that reads slowly, and each may hold the whole text.
+    fn tell_ending(&mut self, reason: FinishReason, has_text: bool, events: &mut Vec<RunEvent>) {
+        let revised = self.revised();
+        let mut mark = DefaultHasher::new();
+        (reason, revised.as_ref().map(|revised| (&revised.text, &revised.shown))).hash(&mut mark);
+        let mark = Some(mark.finish());
+        if self.told_ending == mark && !has_text && self.usage.is_none() {
+            return;
+        }
+        self.told_ending = mark;
+        self.revised_bytes += revised.as_ref().map_or(0, |revised| revised.text.len());
+        if self.revised_bytes > MOST_REVISED * self.limit {
+            self.end();
+            let why = "its text was revised again and again after its end".to_owned();
+            return events.push(failed(Failure::OverLimit(why)));
+        }
+        events.extend(self.usage.take().map(RunEvent::Usage));
+        events.push(RunEvent::Ending { reason, revised });
     }
 
     /// Takes the text of a notice, and its end as far as it concerns the text; returns what is new.
@@ -434,6 +472,24 @@ mod tests {
             ENDING,
         ];
         assert_eq!(events, expected);
+    }
+
+    #[test]
+    fn an_end_is_told_again_only_when_something_has_changed_and_revisions_have_an_end() {
+        let name = "execution:chunk";
+        let event = |content: &str| format!(r#"{{"executionId":"j","content":"{content}"}}"#);
+        let (uno, dos) = (event("uno"), event("dos dos"));
+        let mut progress = Progress::new(8);
+        let mut take = |name: &str, payload: &str| {
+            progress.take(payload, &Notice::read(name, payload).unwrap())
+        };
+        assert_eq!(take(name, &event("one two")), [text("one two")]);
+        assert_eq!(take("completion_finished", r#"{"executionId":"j"}"#), [ENDING]);
+        assert!(matches!(&take(name, &uno)[..], [RunEvent::Ending { revised: Some(_), .. }]));
+        assert_eq!(take(name, &uno), [RunEvent::Alive], "it is as it was");
+        let mut changed = (0..20).flat_map(|at| take(name, if at % 2 == 0 { &dos } else { &uno }));
+        let failed = changed.find(|event| matches!(event, RunEvent::Failed(_)));
+        assert!(matches!(failed, Some(RunEvent::Failed(why)) if why.cause() == "over_limit"));
     }
 
     #[test]
