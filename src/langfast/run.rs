@@ -18,9 +18,9 @@ pub enum RunEvent {
     Text(String),
     /// An event that brought no new text; the run is alive.
     Alive,
-    /// The tokens that LangFast has counted, as far as it reports them; the last report counts. Comes
-    /// before an end. Boxed, as everything long, to keep events small: a channel has
-    /// room for 31 of them from the start.
+    /// The tokens that LangFast has counted, as far as it reports them; the last report counts. Comes with
+    /// an end, before the text of the same event. Boxed, as everything long, to keep events small: a
+    /// channel has room for 31 of them from the start.
     Usage(Box<ReportedUsage>),
     /// The run has said that it is done, but without its final text, which may be on its way. Repeated
     /// whenever that changes; a text that is not followed by it takes it back.
@@ -176,9 +176,7 @@ impl Progress {
             _ => None,
         };
         if let Some(end) = end {
-            if matches!(end, RunEvent::Finished { .. }) {
-                events.extend(self.usage.take().map(RunEvent::Usage));
-            }
+            self.tell_usage(&mut events);
             self.end();
             events.push(end);
         } else if let Some(reason) = self.ending {
@@ -207,8 +205,15 @@ impl Progress {
             let why = "its text was revised again and again after its end".to_owned();
             return events.push(failed(Failure::OverLimit(why)));
         }
-        events.extend(self.usage.take().map(RunEvent::Usage));
+        self.tell_usage(events);
         events.push(RunEvent::Ending { reason, revised });
+    }
+
+    /// Tells what is reported of tokens, before a text of the same event: that may be all that is wanted.
+    fn tell_usage(&mut self, events: &mut Vec<RunEvent>) {
+        if let Some(usage) = self.usage.take() {
+            events.insert(0, RunEvent::Usage(usage));
+        }
     }
 
     /// Takes the text of a notice, and its end as far as it concerns the text; returns what is new.
