@@ -35,10 +35,10 @@
 //! 5. [`dialects::json`], [`dialects::fields`]: the fields that are known become values;
 //! 6. [`dialects::openai::request`] and its like: values become the neutral words of [`chat`];
 //! 7. [`completions`]: what has just failed (`completions::repeats`), and a spent quota
-//!    (`langfast::spent_quota`), is answered from memory; [`chat::models`] says what the model takes, or what stands in for a name that is not
-//!    listed; [`chat::media`] settles what becomes of images and files, [`chat::tools`] writes tools as
-//!    text, and `langfast::prompt_meta` leaves out what the model does not take, or has refused
-//!    (`langfast::refusals`);
+//!    (`langfast::spent_quota`), is answered from memory; [`chat::models`] says what the model takes, or
+//!    what stands in for a name that is not listed; [`chat::media`] settles what becomes of images and
+//!    files, [`chat::tools`] writes tools as text, and `langfast::prompt_meta` leaves out what the model
+//!    does not take, or has refused (`langfast::refusals`);
 //! 8. [`langfast`]: signed in, with a prompt and a connected socket, the run is started by one call.
 //!
 //! # Where to add
