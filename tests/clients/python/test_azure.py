@@ -103,9 +103,10 @@ def test_errors_are_raised_as_their_kinds(azure, simulator):
     assert caught.value.code == "model_not_found"
     with pytest.raises(openai.NotFoundError, match="Embeddings are not served here"):
         client.embeddings.create(model="my-chat", input="Hello")
-    simulator.fault("run", status=429, body='{"error":"daily quota exceeded"}')
+    # It is remembered, for a model that no other test uses.
+    simulator.fault("run", status=429, body='{"error":"Daily limit reached for this model"}')
     with pytest.raises(openai.RateLimitError) as caught:
-        client.chat.completions.create(model="my-chat", messages=user("Hello"))
+        client.chat.completions.create(model="o1", messages=user("Hello"))
     assert caught.value.code == "insufficient_quota"
     with pytest.raises(openai.APIError):
         failing = user(sim(text="lorem", fail=3))

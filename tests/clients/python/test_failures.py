@@ -46,7 +46,7 @@ class TestRefusedRequests:
             ("messages", [{"role": "nobody", "content": ""}], "messages[0].role"),
             ("messages", [{"role": "user", "content": 7}], "messages[0].content"),
             ("response_format", {"type": "xml"}, "response_format.type"),
-            ("tools", [{"type": "web_search"}], "tools[0].type"),
+            ("tools", [{"type": "function"}], "tools[0].function"),
         ],
     )
     @both
