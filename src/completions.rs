@@ -372,6 +372,7 @@ impl Reply {
             Ok((whole, _)) => drop(keeper.whole(&whole)),
             Err(error) => {
                 log::warn!("a response in the background has failed: {}", error.cause());
+                note_failure(&self.starter, &self.record, &error);
                 self.dialect.fail(&mut Told::to_keeper(&mut *keeper), &error);
                 self.record.broken = Some(error);
             }
@@ -453,6 +454,7 @@ impl Reply {
             false => Err(Error::ClientGone),
         };
         if let Err(error) = end {
+            note_failure(&self.starter, &self.record, &error);
             self.dialect.fail(&mut told, &error);
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::simulator::{Fault, Simulator, Step};
+use crate::support::stepped::{SILENT, Stepped};
 use crate::support::{Directory, Program, Response, Start, chat_body, streamed, user, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -426,4 +427,44 @@ fn neither_the_log_nor_the_error_of_a_remembered_request_tells_what_was_asked() 
     }
     let log = program.stop();
     assert!(!log.contains("Staatsgeheimnis") && !log.contains("my-own-key"), "{log}");
+}
+
+// Runs that go on without a client.
+
+#[test]
+fn what_fails_in_the_background_is_remembered_too() {
+    let background = |text: &str| chat_body(json!({"input": text, "background": true}));
+    for (error, code) in
+        [("Daily%20quota%20exceeded", "insufficient_quota"), ("boom", "upstream_error")]
+    {
+        let (simulator, program) = start();
+        let question = background(&format!("/sim text=lorem fail=3 error={error}"));
+        let response = post(&program, "/v1/responses", "", &question);
+        assert_eq!(response.status, 200, "{}", response.text());
+        let path = format!("/v1/responses/{}", response.json()["id"].as_str().unwrap());
+        wait_until("the failure", || program.get(&path).json()["status"] == "failed");
+        let answer = post(&program, "/v1/responses", "", &question);
+        assert_eq!(answer.error()["code"], code, "{}", answer.text());
+        is_from_memory(&answer);
+        assert_eq!(simulator.stats().runs, 1);
+    }
+}
+
+#[test]
+fn what_fails_behind_a_client_that_has_left_is_remembered_too() {
+    let simulator = Simulator::builder().literal_socket().start();
+    let program = Start::new(&simulator.url()).remembering().start();
+    let fields = json!({"input": SILENT, "stream": true});
+    let body = chat_body(fields).to_string();
+    let headers = "Content-Type: application/json\r\n";
+    let mut connection = program.send("POST", "/v1/responses", headers, body.as_bytes());
+    let run = Stepped::only(&simulator);
+    run.says("one ");
+    connection.head();
+    connection.chunk();
+    drop(connection);
+    wait_until("the server to notice", || program.get("/metrics").text().contains("connections 1"));
+    run.emits(json!({"error": "Daily quota exceeded"}));
+    wait_until("the failure", || status(&program)["spent_quota"] == true);
+    assert_eq!(program.ask("Hi").error()["code"], "insufficient_quota");
 }
