@@ -65,7 +65,7 @@ struct Shelf {
     texts: HashMap<(Owner, u64), Weak<Item>>,
     /// Items by their owner and id.
     items: HashMap<(Owner, String), Weak<Item>>,
-    /// The size of `items` at which dead ones are removed.
+    /// The size of `items` or `texts` at which dead ones are removed.
     sweep_at: usize,
 }
 
@@ -168,13 +168,14 @@ impl Shelf {
     }
 
     /// Removes what refers to items that are gone, each time that there may be as many of them as of others.
+    /// Clients may give one id to many texts.
     fn sweep_items(&mut self) {
-        if self.items.len() < self.sweep_at.max(LEAST_SWEPT) {
+        if self.items.len().max(self.texts.len()) < self.sweep_at.max(LEAST_SWEPT) {
             return;
         }
         self.items.retain(|_, item| item.strong_count() > 0);
         self.texts.retain(|_, item| item.strong_count() > 0);
-        self.sweep_at = 2 * self.items.len();
+        self.sweep_at = 2 * self.items.len().max(self.texts.len());
     }
 }
 
@@ -384,6 +385,20 @@ mod tests {
         assert!(shelf.items.len() <= 2 * LEAST_SWEPT, "{} items", shelf.items.len());
         assert!(shelf.texts.len() <= 2 * LEAST_SWEPT && shelf.replayable.is_empty());
         assert_eq!(own.store.bytes(), 0);
+    }
+
+    #[test]
+    fn the_indexes_stay_small_where_all_items_bring_the_same_id() {
+        let own = own(1 << 20, HOUR);
+        for at in 0..500 {
+            drop(own.item(format!("{{\"id\":\"msg_1\",\"text\":{at}}}"), || "msg_1".to_owned()));
+        }
+        let shelf = own.store.shelf();
+        assert!(
+            shelf.items.len() <= 1 && shelf.texts.len() <= LEAST_SWEPT,
+            "{}",
+            shelf.texts.len()
+        );
     }
 
     #[test]
