@@ -60,6 +60,9 @@ pub fn cancel(answer: &mut Answer, entry: &Entry) -> Result<io::Result<()>, Erro
     Ok(answer.json(200, &entry.outcome().answer()))
 }
 
+/// Bytes of events after which they are sent, since much less memory holds them in the store.
+const AT_ONCE: usize = 64 * 1024;
+
 /// A stored response that is streamed again.
 pub struct Replay {
     entry: Arc<Entry>,
@@ -106,14 +109,21 @@ impl Replay {
         let woken = self.entry.follow();
         let mut events = EventStream::begin(answer);
         let (mut cursor, mut number) = (Cursor::default(), 0);
+        let mut added = 0;
         loop {
             // Asked first, because nothing is added behind the end.
             let has_ended = self.entry.is_closed();
             while let Some((name, data)) = self.entry.next_event(&mut cursor) {
-                if number >= self.first {
-                    events.event(Some(&name), |out| out.extend_from_slice(&data));
-                }
                 number += 1;
+                if number <= self.first {
+                    continue;
+                }
+                events.event(Some(&name), |out| out.extend_from_slice(&data));
+                added += data.len();
+                if added >= AT_ONCE {
+                    events.flush().map_err(|_| Error::ClientGone)?;
+                    added = 0;
+                }
             }
             if !self.entry.has_events() {
                 // Nothing that looks like an end may be sent.

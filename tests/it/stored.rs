@@ -342,6 +342,22 @@ fn a_stream_is_told_again_from_any_of_its_events() {
 }
 
 #[test]
+fn a_long_stream_is_told_again_in_pieces() {
+    let (_simulator, program) = start();
+    let fields = json!({"input": "/sim text=lorem events=2000", "stream": true});
+    let response = create(&program, &fields);
+    let path = format!("/v1/responses/{}?stream=true", id(&response));
+    let mut connection = program.send("GET", &path, "", b"");
+    connection.head();
+    let mut pieces: Vec<usize> = Vec::new();
+    while let Some(piece) = connection.chunk() {
+        pieces.push(piece.len());
+    }
+    let all: usize = pieces.iter().sum();
+    assert!(all > 300_000 && pieces.len() > 3, "{pieces:?}");
+}
+
+#[test]
 fn a_client_that_loses_its_stream_can_fetch_what_it_has_paid_for() {
     let (simulator, program) = start_stepped();
     let mut connection = open(&program, &json!({"input": SILENT, "stream": true}));
