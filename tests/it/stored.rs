@@ -132,6 +132,20 @@ fn outputs_of_tools_continue_the_response_that_calls_them() {
 }
 
 #[test]
+fn tools_that_items_brought_stay_with_the_conversation_and_places_in_it_are_told_from_the_field() {
+    let (simulator, program) = start();
+    let tools = json!({"type": "additional_tools", "role": "developer", "tools": [weather()]});
+    let search = json!({"type": "web_search_call", "id": "ws_1", "status": "completed"});
+    let question = json!({"role": "user", "content": "Weather?"});
+    let first = create(&program, &json!({"input": [tools, search, question]}));
+    simulator.turn(json!({"calls": [in_oslo()]}));
+    let fields = json!({"previous_response_id": id(&first), "input": "And now?"});
+    let answer = post(&program, &fields);
+    assert_eq!(answer.json()["output"][0]["name"], "weather", "{}", answer.text());
+    assert_eq!(answer.header("x-langfast2api-ignored"), Some("previous_response_id[1]"));
+}
+
+#[test]
 fn an_item_may_be_referred_to_by_its_id() {
     let (simulator, program) = start();
     for stream in [false, true] {

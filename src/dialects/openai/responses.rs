@@ -89,7 +89,7 @@ pub fn parse(body: &mut Body, images: Images, own: &OwnStore) -> Result<Completi
     let earlier = earlier::find(&mut fields, own, body.parts().1)?;
     let (turns, mut left_out) =
         input::turns(&fields, &earlier.values, MediaReader::new(images, body))?;
-    let (tools, origins) = tools::parse(&fields, &mut left_out)?;
+    let (tools, origins) = tools::parse(&fields, &earlier.values, &mut left_out)?;
     let text = fields.object("text")?.unwrap_or_default();
     let reasoning = fields.object("reasoning")?.unwrap_or_default();
     let sampling = Sampling {

@@ -11,7 +11,8 @@ use crate::dialects::json;
 use crate::error::Error;
 use crate::stored::{Item, OwnStore};
 
-const PREVIOUS: &str = "previous_response_id";
+/// The field that names the response which is continued.
+pub const PREVIOUS: &str = "previous_response_id";
 
 /// The conversation before a request's own input, twice: as it is stored, and as it is read.
 #[derive(Default)]

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::NOT_STORED;
+use super::earlier::PREVIOUS;
 use super::tools;
 use crate::chat::{Content, LeftOut, Role, ToolCall, ToolResult, Turn, find_call};
 use crate::dialects::fields::{Fields, missing, wrong_type};
@@ -27,7 +28,9 @@ pub fn turns(
         media.end_message(if turns.len() > before { &turns } else { &[] });
         Ok::<(), Error>(())
     };
-    earlier.iter().try_for_each(|item| take("previous_response_id", item))?;
+    for (at, item) in earlier.iter().enumerate() {
+        take(&format!("{PREVIOUS}[{at}]"), item)?;
+    }
     match fields.get("input") {
         None => return Err(missing("input")),
         Some(Value::String(text)) => turns.push(Turn::message(Role::User, text.as_str())),

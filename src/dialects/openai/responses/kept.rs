@@ -164,8 +164,17 @@ fn input(fields: &Fields) -> Vec<(Option<String>, String)> {
 /// An item as OpenAI shows it: with its type, its status, and a message's content as parts.
 fn stored_form(item: &Value) -> Value {
     let mut item = item.clone();
+    let has_id = shown::id_of(&item).is_some();
     let Some(fields) = item.as_object_mut() else { return item };
-    let is_message = fields.contains_key("role");
+    if !has_id {
+        // Many clients write `null`; whoever lists the items gets a new one.
+        fields.remove("id");
+    }
+    // Tools that an item brings have a role too.
+    let is_message = match fields.get("type") {
+        None | Some(Value::Null) => fields.contains_key("role"),
+        Some(kind) => kind == "message",
+    };
     if is_message {
         fields.insert("type".to_owned(), json!("message"));
     }

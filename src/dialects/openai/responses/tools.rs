@@ -1,10 +1,11 @@
-//! Reads the tools of a response: `tools`, those that items of its input bring, and `tool_choice`. The
+//! Reads the tools of a response: `tools`, those that items of its conversation bring, and `tool_choice`. The
 //! model gets all of them as functions; the client's own names and kinds are remembered, so that calls
 //! come back as the client expects them.
 
 use serde_json::Value;
 
 use super::client::ClientTool;
+use super::earlier::PREVIOUS;
 use crate::chat::{LeftOut, MOST_TOOLS, Standing, Tool, ToolChoice, ToolFields, Tools};
 use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::dialects::kinds::{LeftOutTools, find};
@@ -50,9 +51,13 @@ pub fn called(namespace: Option<&str>, name: &str) -> String {
     }
 }
 
-/// Reads the offered tools, and how the client knows each of them. Adds to `left_out` what cannot be had
-/// here.
-pub fn parse(fields: &Fields, left_out: &mut Vec<LeftOut>) -> Result<(Tools, Vec<Origin>), Error> {
+/// Reads the offered tools, those that `earlier` items bring among them, and how the client knows each of
+/// them. Adds to `left_out` what cannot be had here.
+pub fn parse(
+    fields: &Fields,
+    earlier: &[Value],
+    left_out: &mut Vec<LeftOut>,
+) -> Result<(Tools, Vec<Origin>), Error> {
     let wanted = choice(fields)?;
     let mut tools = Tools {
         list: Vec::new(),
@@ -68,7 +73,9 @@ pub fn parse(fields: &Fields, left_out: &mut Vec<LeftOut>) -> Result<(Tools, Vec
     for (at, value) in fields.list(FIELDS.list)?.iter().enumerate() {
         offer.add(&format!("tools[{at}]"), value, None)?;
     }
-    offer.add_later(fields.get("input"));
+    offer.add_later(PREVIOUS, earlier);
+    let input = fields.get("input").and_then(Value::as_array);
+    offer.add_later("input", input.map_or(&[], Vec::as_slice));
     let Offer { list, origins, left_out, .. } = offer;
     tools.list = list;
     let mut is_vain = wanted.is_none() || (!left_out.is_empty() && tools.drop_vain_choice(&[]));
@@ -137,10 +144,10 @@ impl Offer<'_, '_> {
         self.list.len() < MOST_TOOLS
     }
 
-    /// Adds the tools that items of the input bring: Codex offers all of its tools so.
-    fn add_later(&mut self, input: Option<&Value>) {
+    /// Adds the tools that the items of a list bring: Codex offers all of its tools so.
+    fn add_later(&mut self, list: &str, items: &[Value]) {
         self.standing = Standing::History;
-        for (at, item) in input.and_then(Value::as_array).into_iter().flatten().enumerate() {
+        for (at, item) in items.iter().enumerate() {
             let how = item["type"].as_str().and_then(|kind| find(ITEMS, kind));
             let brings_tools = matches!(
                 how,
@@ -148,7 +155,7 @@ impl Offer<'_, '_> {
             );
             let tools = item["tools"].as_array().filter(|_| brings_tools);
             for (number, tool) in tools.into_iter().flatten().enumerate() {
-                let path = format!("input[{at}].tools[{number}]");
+                let path = format!("{list}[{at}].tools[{number}]");
                 if self.add(&path, tool, None).is_err() {
                     self.left_out.add(None, &path, self.standing);
                 }
