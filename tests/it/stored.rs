@@ -277,6 +277,35 @@ fn the_input_of_a_response_is_listed_in_pages() {
 }
 
 #[test]
+fn whoever_reads_page_behind_page_comes_to_the_end_whatever_is_said_twice() {
+    let (simulator, program) = start();
+    let said = |text: &str| json!({"id": null, "role": "user", "content": text, "status": null});
+    let call = json!({"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f", "arguments": "{}"});
+    let mut other = call.clone();
+    other["call_id"] = json!("call_2");
+    let input = json!([said("a"), call, said("a"), said("b"), other, said("a"), said("c")]);
+    let response = create(&program, &json!({ "input": input }));
+    let mut ids: Vec<String> = Vec::new();
+    let mut after = String::new();
+    loop {
+        let list =
+            get(&program, &response, &format!("/input_items?order=asc&limit=1{after}")).json();
+        let id = list["data"][0]["id"].as_str().expect("an id").to_owned();
+        assert_eq!(list["last_id"], id.as_str());
+        assert!(!ids.contains(&id), "{id} behind {ids:?}");
+        after = format!("&after={id}");
+        ids.push(id);
+        if list["has_more"] == false {
+            break;
+        }
+    }
+    assert_eq!(ids.len(), 7);
+    assert_eq!((&*ids[1], &*ids[4]), ("fc_1", "fc_1-2"));
+    create(&program, &json!({"input": [{"id": ids[5]}]}));
+    assert_eq!(sent(&simulator), [("user".to_owned(), "a".to_owned())]);
+}
+
+#[test]
 fn the_urls_of_stored_responses_say_which_methods_they_know() {
     let simulator = Simulator::start();
     let origin = "https://app.example";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::NOT_STORED;
+use super::{NOT_STORED, shown};
 use crate::budget::{Body, Share};
 use crate::dialects::fields::Fields;
 use crate::dialects::json;
@@ -37,8 +37,8 @@ pub fn find(fields: &mut Fields, own: &OwnStore, share: &mut Share) -> Result<Ea
     let values = values.collect::<Result<_, _>>()?;
     if let (true, Some(Value::Array(input))) = (own.is_on(), fields.get_mut("input")) {
         for value in input.iter_mut() {
-            let item = referred(value).and_then(|id| own.find_item(id));
-            if let Some(item) = item {
+            let stored = |id| own.find_item(id).or_else(|| own.find_item(shown::stored_id(id)));
+            if let Some(item) = referred(value).and_then(stored) {
                 *value = json::read_own(&item.json, share)?;
             }
         }

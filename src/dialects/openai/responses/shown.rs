@@ -1,5 +1,7 @@
 //! What is said of a stored response: itself, its input, and that it has been deleted or cancelled.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -14,6 +16,9 @@ use crate::stored::Item;
 /// Most items of a page, and the usual number.
 const MOST: usize = 100;
 const USUAL: usize = 20;
+
+/// Stands in ids of lists before the number of an item that the conversation holds several times.
+const AGAIN: char = '-';
 
 /// What a stored item and a response say of themselves.
 #[derive(Default, Deserialize)]
@@ -133,25 +138,26 @@ impl<'a> Page<'a> {
     /// # Errors
     /// None of them has the id that the page begins behind.
     pub fn of(&self, items: &[Arc<Item>]) -> Result<String, Error> {
-        let mut items: Vec<&Item> = items.iter().map(|item| &**item).collect();
+        let mut items = numbered(items);
         if !self.ascends {
             items.reverse();
         }
         let begin = match self.after {
             None => 0,
-            Some(after) => match items.iter().position(|item| item.id == after) {
+            Some(after) => match items.iter().position(|(id, _)| *id == after) {
                 Some(at) => at + 1,
                 None => return Err(Error::invalid("after", "`after`: no item has this id")),
             },
         };
         let rest = &items[begin..];
         let page = &rest[..rest.len().min(self.limit)];
-        let data: Vec<Box<RawValue>> = page.iter().filter_map(|item| with_id(item)).collect();
+        let data: Vec<Box<RawValue>> =
+            page.iter().filter_map(|(id, item)| with_id(id, item)).collect();
         Ok(to_json(&ItemList {
             object: "list",
             data,
-            first_id: page.first().map(|item| &*item.id),
-            last_id: page.last().map(|item| &*item.id),
+            first_id: page.first().map(|(id, _)| &**id),
+            last_id: page.last().map(|(id, _)| &**id),
             has_more: page.len() < rest.len(),
         }))
     }
@@ -166,11 +172,40 @@ struct ItemList<'a> {
     has_more: bool,
 }
 
+/// Each item of a conversation with an id that no other one has. What stands in it twice is stored once, and
+/// nobody who reads page behind page may come back to where the first of them stands.
+fn numbered(items: &[Arc<Item>]) -> Vec<(Cow<'_, str>, &Item)> {
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    let mut numbered = Vec::with_capacity(items.len());
+    for item in items {
+        let times = times.entry(&item.id).or_default();
+        *times += 1;
+        let id = match *times {
+            1 => Cow::Borrowed(&*item.id),
+            times => format!("{}{AGAIN}{times}", item.id).into(),
+        };
+        numbered.push((id, &**item));
+    }
+    numbered
+}
+
+/// The id by which an item is stored that has been listed as this one.
+pub(super) fn stored_id(id: &str) -> &str {
+    let again = id.rsplit_once(AGAIN).filter(|(_, times)| times.parse::<usize>().is_ok());
+    again.map_or(id, |(id, _)| id)
+}
+
 /// An item with its id, which its JSON need not hold.
-fn with_id(item: &Item) -> Option<Box<RawValue>> {
-    let json = match (id_in(&item.json).is_empty(), item.json.strip_prefix('{')) {
-        (true, Some(rest)) => format!(r#"{{"id":{},{rest}"#, to_json(&item.id)),
-        _ => item.json.to_string(),
+fn with_id(id: &str, item: &Item) -> Option<Box<RawValue>> {
+    let own = id_in(&item.json);
+    let json = match item.json.strip_prefix('{') {
+        Some(rest) if own.is_empty() => format!(r#"{{"id":{},{rest}"#, to_json(&id)),
+        _ if own == id => item.json.to_string(),
+        _ => {
+            let mut value: Value = serde_json::from_str(&item.json).ok()?;
+            value.as_object_mut()?.insert("id".to_owned(), json!(id));
+            to_json(&value)
+        }
     };
     RawValue::from_string(json).ok()
 }
