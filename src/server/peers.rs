@@ -12,7 +12,7 @@ use crate::budget::Body;
 use crate::config::{BadSetting, ServingSettings};
 use crate::dialects::openai::responses;
 use crate::error::Error;
-use crate::http::Head;
+use crate::http::Exchange;
 use crate::http::answer::Answer;
 use crate::server::route::Route;
 
@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const LONGEST_NAME: usize = 16;
 /// Says that a request is from another instance and must not be handed on.
 const MARK: &str = "x-langfast2api-instance";
+/// Says that the request's origin has been let in: the other instance has another `Host` to compare it with.
+const LET_IN: &str = "sec-fetch-site: same-origin";
 /// The client's header fields that are handed on: who it is, and what it wants.
 const FIELDS: [&str; 7] =
     ["authorization", "x-api-key", "api-key", "origin", "content-type", "accept", "user-agent"];
@@ -71,7 +73,8 @@ impl Peers {
 
     /// Hands a request to the instance that has stored what it refers to; `None` if that is this one, or
     /// cannot be reached: then it is answered here, where it says what is not stored.
-    pub fn hand_over(&self, route: &Route, head: &Head, body: &mut Body) -> Option<Relay> {
+    pub fn hand_over(&self, route: &Route, exchange: &Exchange, body: &mut Body) -> Option<Relay> {
+        let head = &exchange.head;
         if self.others.is_empty() || head.header(MARK).is_some() {
             return None;
         }
@@ -84,7 +87,7 @@ impl Peers {
         };
         let name = responses::instance_of(&id)?;
         let peer = self.others.iter().find(|peer| peer.name == name)?;
-        match peer.send(head, body.bytes()) {
+        match peer.send(exchange, body.bytes()) {
             Ok(connection) => Some(Relay(connection)),
             Err(error) => {
                 log::warn!("the instance {name} cannot be reached at {}: {error}", peer.address);
@@ -112,15 +115,17 @@ impl Peer {
     }
 
     /// Sends a request, and returns the connection on which the answer comes.
-    fn send(&self, head: &Head, body: &[u8]) -> io::Result<TcpStream> {
+    fn send(&self, exchange: &Exchange, body: &[u8]) -> io::Result<TcpStream> {
         let no_address = || io::Error::from(ErrorKind::AddrNotAvailable);
         let address = self.address.to_socket_addrs()?.next().ok_or_else(no_address)?;
         let mut connection = TcpStream::connect_timeout(&address, CONNECT)?;
         connection.set_nodelay(true)?;
         connection.set_write_timeout(Some(CONNECT))?;
         connection.set_read_timeout(Some(LOOK))?;
+        let (head, id) = (&exchange.head, &exchange.request_id);
         let mut request = format!(
-            "{} {} HTTP/1.{}\r\nHost: {}\r\nConnection: close\r\n{MARK}: 1\r\nContent-Length: {}\r\n",
+            "{} {} HTTP/1.{}\r\nHost: {}\r\nConnection: close\r\n{MARK}: 1\r\n{LET_IN}\r\n\
+             x-request-id: {id}\r\nContent-Length: {}\r\n",
             head.method,
             head.target,
             head.minor_version,

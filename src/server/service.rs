@@ -86,7 +86,7 @@ impl Service {
             let written = preflight(answer, &exchange.head, &route);
             return written.map(|()| None).map_err(|_| Error::ClientGone);
         }
-        if let Some(relay) = self.peers.hand_over(&route, &exchange.head, &mut body) {
+        if let Some(relay) = self.peers.hand_over(&route, &exchange, &mut body) {
             return Ok(Some(Rest::Relay(relay)));
         }
         let models = self.models.current();

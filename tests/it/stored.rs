@@ -743,6 +743,22 @@ fn the_instance_that_has_a_response_is_found_from_any_other() {
 }
 
 #[test]
+fn a_page_of_the_proxys_origin_is_let_in_by_both_and_a_request_has_one_id() {
+    let [(_simulator, one), (_other_simulator, other)] = two();
+    let key = "Authorization: Bearer sk-one-0123456789\r\n";
+    let response = one.request("POST", "/v1/responses", &format!("{JSON}{key}"), &body(&json!({})));
+    let path = format!("/v1/responses/{}", id(&response.json()));
+    let page = format!("{key}Origin: http://localhost\r\nX-Request-Id: mine\r\n");
+    let answer = other.request("GET", &path, &page, b"");
+    assert_eq!((answer.status, answer.header("x-request-id")), (200, Some("mine")));
+    for program in [&one, &other] {
+        wait_until("the log", || program.log().contains("id=mine"));
+    }
+    let foreign = format!("{key}Origin: http://evil.example\r\n");
+    assert_eq!(other.request("GET", &path, &foreign, b"").status, 403);
+}
+
+#[test]
 fn an_instance_that_is_gone_is_a_response_that_is_not_stored() {
     let [(_simulator, mut one), (_other_simulator, other)] = two();
     let headers = format!("{JSON}Authorization: Bearer sk-one-0123456789\r\n");
