@@ -5,10 +5,12 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, TryRecvError};
 
 use crate::budget::Body;
-
+use crate::completions::choices::Never;
 use crate::config::{BadSetting, ServingSettings};
 use crate::dialects::openai::responses;
 use crate::error::Error;
@@ -18,7 +20,10 @@ use crate::server::route::Route;
 
 /// Longest time for a connection to another instance, and to hand a request to it.
 const CONNECT: Duration = Duration::from_secs(3);
-/// How often it is looked whether the client is still there, while the other instance is silent.
+/// Longest time until another instance begins to answer with what it has stored, which takes it no time. A
+/// request for text may take it as long as a run, and its client's patience decides.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How often it is looked whether the answer is still wanted, while the other instance is silent.
 const LOOK: Duration = Duration::from_millis(500);
 /// Longest name of an instance.
 const LONGEST_NAME: usize = 16;
@@ -73,7 +78,15 @@ impl Peers {
 
     /// Hands a request to the instance that has stored what it refers to; `None` if that is this one, or
     /// cannot be reached: then it is answered here, where it says what is not stored.
-    pub fn hand_over(&self, route: &Route, exchange: &Exchange, body: &mut Body) -> Option<Relay> {
+    ///
+    /// The relay ends when `stopping` is disconnected.
+    pub fn hand_over(
+        &self,
+        route: &Route,
+        exchange: &Exchange,
+        body: &mut Body,
+        stopping: &Receiver<Never>,
+    ) -> Option<Relay> {
         let head = &exchange.head;
         if self.others.is_empty() || head.header(MARK).is_some() {
             return None;
@@ -88,7 +101,11 @@ impl Peers {
         let name = responses::instance_of(&id)?;
         let peer = self.others.iter().find(|peer| peer.name == name)?;
         match peer.send(exchange, body.bytes()) {
-            Ok(connection) => Some(Relay(connection)),
+            Ok(connection) => {
+                let starts_run = *route == Route::Responses;
+                let begun_by = (!starts_run).then(|| Instant::now() + ANSWER);
+                Some(Relay { connection, begun_by, stopping: stopping.clone() })
+            }
             Err(error) => {
                 log::warn!("the instance {name} cannot be reached at {}: {error}", peer.address);
                 None
@@ -153,19 +170,34 @@ fn name_fault(name: &str) -> String {
 }
 
 /// An answer that another instance gives.
-pub struct Relay(TcpStream);
+pub struct Relay {
+    connection: TcpStream,
+    /// When some of it must have come.
+    begun_by: Option<Instant>,
+    /// Disconnected when the server no longer waits for its answers to end.
+    stopping: Receiver<Never>,
+}
 
 impl Relay {
     /// Passes the answer on. The client's connection ends with it, as the other instance's does.
     ///
     /// # Errors
-    /// The client has gone, or the other instance has broken off: the client's answer is cut then.
+    /// The client has gone, the server stops, or the other instance has broken off or does not answer: what
+    /// the client has of an answer is cut then.
     pub fn write(mut self, answer: &mut Answer) -> Result<(), Error> {
-        let exchange = answer.exchange().clone();
-        exchange.end_connection();
+        let written = self.pass_on(answer);
+        if written.is_err() && answer.status().is_none() && self.begun_by.is_none() {
+            // The other instance may have started a run: trying again would start another one.
+            answer.replace_field("x-should-retry", "false");
+        }
+        written
+    }
+
+    fn pass_on(&mut self, answer: &mut Answer) -> Result<(), Error> {
+        answer.exchange().end_connection();
         let mut buffer = [0; 16 * 1024];
         loop {
-            match self.0.read(&mut buffer) {
+            match self.connection.read(&mut buffer) {
                 Ok(0) => {
                     return answer.passed_on().map_err(|_| broken("it ended without an answer"));
                 }
@@ -175,13 +207,26 @@ impl Relay {
                 Err(error)
                     if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) =>
                 {
-                    if exchange.client_has_gone() {
-                        return Err(Error::ClientGone);
-                    }
+                    self.check_wanted(answer)?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(broken(&error.to_string())),
             }
+        }
+    }
+
+    /// Checks that the answer may still be waited for.
+    fn check_wanted(&self, answer: &Answer) -> Result<(), Error> {
+        if answer.exchange().client_has_gone() {
+            return Err(Error::ClientGone);
+        }
+        if self.stopping.try_recv() == Err(TryRecvError::Disconnected) {
+            return Err(Error::CutShort);
+        }
+        let is_late = self.begun_by.is_some_and(|by| Instant::now() >= by);
+        match answer.status() {
+            None if is_late => Err(broken(&format!("not within {} s", ANSWER.as_secs()))),
+            _ => Ok(()),
         }
     }
 }

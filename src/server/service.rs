@@ -19,8 +19,8 @@ use crate::dialects::CompletionRequest;
 use crate::dialects::anthropic;
 use crate::dialects::openai::{legacy, request, response, responses};
 use crate::error::{Error, Step, clean};
-use crate::http::Head;
 use crate::http::answer::Answer;
+use crate::http::{Exchange, Head};
 use crate::observe::vitals::{AnsweredRequest, UnderWay, Vitals};
 use crate::server::access::Access;
 use crate::stored::{OwnStore, Owner, Store};
@@ -86,7 +86,7 @@ impl Service {
             let written = preflight(answer, &exchange.head, &route);
             return written.map(|()| None).map_err(|_| Error::ClientGone);
         }
-        if let Some(relay) = self.peers.hand_over(&route, &exchange, &mut body) {
+        if let Some(relay) = self.hand_over(&route, &exchange, &mut body) {
             return Ok(Some(Rest::Relay(relay)));
         }
         let models = self.models.current();
@@ -182,6 +182,11 @@ impl Service {
             Route::Health => answer.json(200, OK),
         };
         written.map(|()| None).map_err(|_| Error::ClientGone)
+    }
+
+    /// Hands a request to the instance that has what it refers to, if that is another one.
+    fn hand_over(&self, route: &Route, exchange: &Exchange, body: &mut Body) -> Option<Relay> {
+        self.peers.hand_over(route, exchange, body, &self.completions.stopping)
     }
 
     /// Starts the runs of a call that was parsed from `body`.

@@ -776,6 +776,22 @@ fn an_instance_that_is_gone_is_a_response_that_is_not_stored() {
 }
 
 #[test]
+fn an_instance_that_is_stuck_keeps_nobody_waiting_who_wants_no_text_nor_the_end() {
+    let stuck = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let instances = format!("two=http://{}", stuck.local_addr().unwrap());
+    let flags = ["--instance", "one", "--instances", &instances, "--shutdown-timeout", "1"];
+    let (_simulator, program) = start_with(&flags);
+    let answer = program.get("/v1/responses/resp_two_1");
+    assert_eq!((answer.status, &answer.error()["code"]), (503, &json!("overloaded")));
+    let mut waiting = open(&program, &json!({"previous_response_id": "resp_two_1"}));
+    let _handed = (stuck.accept().unwrap(), stuck.accept().unwrap());
+    program.signal(rustix::process::Signal::TERM);
+    let answer = waiting.response();
+    assert_eq!((answer.status, answer.header("x-should-retry")), (503, Some("false")));
+    assert!(answer.text().contains("given this answer up"), "{}", answer.text());
+}
+
+#[test]
 fn instances_need_names_that_can_stand_in_ids() {
     for (flags, words) in [
         (&["--instances", "one=http://127.0.0.1:1"][..], "name this instance"),
