@@ -485,14 +485,12 @@ fn refusal_report(
         should_retry: Some(false),
         ..report(status, kind, Some(code))
     };
-    let soon = |status, kind, code| match step {
-        // The run was started, and LangFast has counted it.
-        Step::Run => never(status, kind, code),
-        _ => ErrorReport {
-            retry_after: Some(retry_after.unwrap_or(1).max(1)),
-            should_retry: None,
-            ..report(status, kind, Some(code))
-        },
+    // A run that was started has been counted by LangFast: whether another one is worth it is for the user to
+    // say, and when it may succeed is said all the same.
+    let soon = |status, kind, code| ErrorReport {
+        retry_after: Some(retry_after.unwrap_or(1).max(1)),
+        should_retry: (step == Step::Run).then_some(false),
+        ..report(status, kind, Some(code))
     };
     match meaning {
         Meaning::PublicKey => never(503, "server_error", "upstream_key_refused"),
@@ -779,7 +777,7 @@ mod tests {
             let report = error.report();
             (report.status, report.should_retry, report.retry_after)
         };
-        assert_eq!(retry(refused(words)), (429, Some(false), None));
+        assert_eq!(retry(refused(words)), (429, Some(false), Some(1)));
         let not_started = Error::upstream(Step::StartRun, Failure::Refused(words.to_owned()));
         assert_eq!(retry(not_started), (429, None, Some(1)));
     }

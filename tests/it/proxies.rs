@@ -202,14 +202,17 @@ fn errors_keep_their_status_headers_and_body() {
             let direct = site.program.request("POST", path, headers, &body);
             let proxied = site.proxy.request("POST", path, headers, &body);
             assert_eq!((direct.status, proxied.status), (status, status), "{}", proxied.text());
-            assert_eq!(proxied.error(), direct.error());
+            // A message that gives the server's address gives the one that the client used.
+            let told =
+                proxied.error().to_string().replace("https://api.example.com", "http://localhost");
+            assert_eq!(told, direct.error().to_string());
             for name in ["content-type", "retry-after", "x-should-retry", "www-authenticate"] {
                 assert_eq!(proxied.header(name), direct.header(name), "{name}: {status}");
             }
             assert!(proxied.header("x-request-id").is_some());
         }
         let limited = site.ask("/sim error=Rate%20limit%20reached");
-        assert!(limited.header("retry-after").is_some());
+        assert!(limited.header("retry-after").is_some(), "{limited:?}");
         let wrong = site.proxy.request("DELETE", CHAT, HEADERS, b"");
         assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST")));
     }
