@@ -11,6 +11,11 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 /// limit on connections bounds them.
 const FREE: usize = 16 * 1024;
 
+/// The bytes that a body of this many counts as.
+pub fn price(bytes: usize) -> usize {
+    bytes.saturating_sub(FREE)
+}
+
 /// A limited number of bytes, of which bodies take shares and give them back.
 pub struct Budget {
     limit: usize,
@@ -102,6 +107,16 @@ impl Share {
         Ok(())
     }
 
+    /// Takes `more` further bytes. Waits until `deadline` for others, but only for the first ones: two that
+    /// both hold some could wait for each other.
+    ///
+    /// # Errors
+    /// See [`Full`].
+    pub fn cover(&mut self, more: usize, deadline: Instant) -> Result<(), Full> {
+        let deadline = (self.bytes == 0).then_some(deadline);
+        self.grow(more, deadline)
+    }
+
     fn shrink(&mut self, less: usize) {
         let Some(budget) = &self.budget else { return };
         if less == 0 {
@@ -156,9 +171,15 @@ impl Body {
         &mut self.bytes
     }
 
+    /// A body that has been read already, for which `share` holds the memory; what it holds beyond that is
+    /// given back.
+    pub fn with(bytes: Vec<u8>, mut share: Share) -> Body {
+        share.shrink(share.bytes.saturating_sub(price(bytes.len())));
+        Body { bytes, share }
+    }
+
     /// Makes room for `more` bytes in a body of this size. Waits until `deadline` for
-    /// other bodies to end, but only for the first share: two bodies that both hold one could wait
-    /// for each other.
+    /// other bodies to end, as [`Share::cover`] does.
     ///
     /// # Errors
     /// See [`Full`].
@@ -180,9 +201,7 @@ impl Body {
         if capacity <= room {
             return Ok(());
         }
-        let price = capacity.saturating_sub(FREE);
-        let deadline = (self.share.bytes == 0).then_some(deadline);
-        self.share.grow(price.saturating_sub(self.share.bytes), deadline)?;
+        self.share.cover(price(capacity).saturating_sub(self.share.bytes), deadline)?;
         self.bytes.reserve_exact(capacity - length);
         Ok(())
     }

@@ -80,6 +80,8 @@ pub struct CompletionRecord {
     pub usage: Option<Usage>,
     /// Why a stream broke off.
     pub broken: Option<Error>,
+    /// The lane of the WebSocket's message that is answered; empty if it has no name.
+    pub lane: String,
 }
 
 impl Completions {

@@ -90,7 +90,7 @@ pub struct Choice {
 }
 
 /// Receives the events of a streamed answer, one after the other, and frames them for the client: as
-/// Server-Sent Events or, some day, as WebSocket frames.
+/// Server-Sent Events, or as messages of a WebSocket.
 pub trait Events {
     /// Adds an event. `data` appends its data, one line, mostly JSON, to the buffer that is sent.
     /// `name` is for dialects whose events have a name beside their data.
@@ -99,6 +99,9 @@ pub trait Events {
     /// Adds a sign of life that is no event, such as a comment or a ping, to show proxies that the
     /// stream is alive.
     fn keep_alive(&mut self);
+
+    /// Tells the client no further event: those that follow are for whoever keeps the answer.
+    fn leave_client(&mut self) {}
 }
 
 /// Writes an answer as the clients of an API expect it. Choices are numbered through all chats of a

@@ -132,7 +132,7 @@ pub enum Error {
     },
     /// The request is malformed or too large as HTTP, and refused before its JSON is parsed.
     BadHttp {
-        /// The HTTP status: 400, 408, 413, 414, 415, 417, 431, 501 or 505.
+        /// The HTTP status: 400, 408, 413, 414, 415, 417, 426, 431, 501 or 505.
         status: u16,
         /// What is wrong with the request.
         message: String,
@@ -167,6 +167,8 @@ pub enum Error {
     Cancelled,
     /// No such answer is stored, or the client may not see it; the text says what to do.
     NotStored(String),
+    /// A WebSocket has been open as long as it may.
+    SocketTooOld(Duration),
     /// A fault of this program.
     Internal(String),
 }
@@ -257,6 +259,7 @@ impl Error {
             Error::ClientGone => "client_gone",
             Error::Cancelled => "cancelled",
             Error::NotStored(_) => "not_stored",
+            Error::SocketTooOld(_) => "socket_too_old",
             Error::Internal(_) => "internal",
         }
     }
@@ -347,6 +350,9 @@ impl Error {
                 ..invalid(400, Some("response_cancelled"))
             },
             Error::NotStored(_) => invalid(404, Some("response_not_found")),
+            // Known: OpenAI's own, after 60 minutes and in the same words. Its clients know the code, and
+            // connect anew.
+            Error::SocketTooOld(_) => invalid(400, Some("websocket_connection_limit_reached")),
             Error::Internal(_) => ErrorReport {
                 kind: "server_error",
                 // Whatever failed, a run may already have been started.
@@ -593,6 +599,12 @@ impl fmt::Display for Headline<'_> {
             Error::ClientGone => f.write_str("The client closed the connection"),
             Error::Cancelled => f.write_str("The response was cancelled at a client's request"),
             Error::NotStored(message) => f.write_str(message),
+            Error::SocketTooOld(age) => write!(
+                f,
+                "Responses websocket connection limit reached ({} minutes). Create a new websocket \
+                 connection to continue.",
+                age.as_secs() / 60
+            ),
             Error::Internal(message) => {
                 write!(
                     f,

@@ -12,6 +12,8 @@
 //!             └────────────────── next request ──────────────┘
 //! ```
 //!
+//! A connection may become a WebSocket: see [`websocket`].
+//!
 //! The connection's thread and the thread that answers share an [`Exchange`]. The answering thread
 //! holds it as a [`AnswerTurn`], writes to the client's socket with [`Exchange::write`], learns when the
 //! client has gone, and declares the answer complete with [`Exchange::finish`]. Dropping the turn
@@ -40,6 +42,7 @@ mod pace;
 mod refusal;
 mod socket;
 pub mod sse;
+pub mod websocket;
 
 use crate::budget::Budget;
 use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
@@ -74,6 +77,11 @@ pub struct Limits {
     pub idle: Duration,
     /// Longest time for a client to make room for 16 KiB of its answer (30 s).
     pub write_stall: Duration,
+    /// Silence after which the client of an idle WebSocket is pinged (15 s); it is taken for lost if `idle`
+    /// passes without a sign of it. Zero is never.
+    pub ping: Duration,
+    /// Longest time that a WebSocket is open (60 minutes, as OpenAI's); an answer under way may end.
+    pub socket_age: Duration,
 }
 
 impl Default for Limits {
@@ -88,6 +96,8 @@ impl Default for Limits {
             body_rate: 1024,
             idle: Duration::from_secs(75),
             write_stall: Duration::from_secs(30),
+            ping: Duration::from_secs(15),
+            socket_age: Duration::from_secs(60 * 60),
         }
     }
 }
@@ -115,6 +125,12 @@ pub trait Gate: Send + Sync {
     /// # Errors
     /// The request is refused; the client is sent this error.
     fn admit(&self, head: &Head) -> Result<(), Error>;
+
+    /// Returns how errors are written on the WebSocket that an admitted request asks for; `None` if it asks
+    /// for none. Each message is then handed over as a request, and its answer goes as messages.
+    fn upgrade(&self, _: &Head) -> Option<Envelope> {
+        None
+    }
 
     /// Takes over a request that has been read whole, and assigns somebody to answer it. A client
     /// that sends its body slowly occupies nobody, because nobody is assigned before this call.
@@ -144,6 +160,9 @@ pub trait Gate: Send + Sync {
 
     /// Called with the number of open connections whenever it changes.
     fn note_connections(&self, _open: usize) {}
+
+    /// Called when the WebSocket of this id opens and when it ends.
+    fn note_socket(&self, _id: u64, _is_open: bool) {}
 
     /// Called for each client that is turned away because no more connections are possible.
     fn note_turned_away(&self) {}

@@ -21,10 +21,13 @@ use langfast2api::observe::vitals::Vitals;
 use langfast2api::observe::{logger, manager};
 use langfast2api::server::listen::{Listening, listen};
 use langfast2api::server::{ModelsInUse, Server, ServerLimits, Service};
-use langfast2api::stored::Store;
+use langfast2api::stored::{Lanes, Store};
 use log::Level;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+/// Memory for what WebSockets keep for themselves, in MiB, where less or nothing is stored.
+const LEAST_LANES: u16 = 16;
 
 /// What answers get that did not end in time, to say so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -94,7 +97,7 @@ fn serve(settings: &Settings) -> Result<()> {
         check::check(settings)?;
     settings.given.warnings().iter().for_each(|warning| log::warn!("{warning}"));
     list.log("serving", &models);
-    let limits = limits(&settings.limits, body_memory, descriptors);
+    let limits = limits(settings, body_memory, descriptors);
     let (stop, stopping) = crossbeam_channel::bounded(0);
     let vitals = Arc::new(Vitals::default());
     let completions = Completions {
@@ -127,6 +130,7 @@ fn serve(settings: &Settings) -> Result<()> {
             settings.limits.store_age,
             peers.own_name(),
         ),
+        lanes: Lanes::new(lane_memory(&settings.limits), limits.front.socket_age),
         peers,
         open_metrics: settings.clients.metrics_open,
     });
@@ -171,7 +175,15 @@ fn warm_up(service: &Arc<Service>) {
     }
 }
 
-fn limits(settings: &LimitSettings, body_memory: usize, descriptors: u64) -> ServerLimits {
+/// Bytes for what WebSockets keep for themselves: as much as for stored responses, and enough where none
+/// are stored, since clients on a WebSocket rely on it.
+fn lane_memory(settings: &LimitSettings) -> usize {
+    usize::from(settings.store_responses.max(LEAST_LANES)) << 20
+}
+
+fn limits(settings: &Settings, body_memory: usize, descriptors: u64) -> ServerLimits {
+    let ping = settings.answers.keep_alive;
+    let settings = &settings.limits;
     let front = Limits {
         connections: settings.max_connections.min(connections_for(descriptors)),
         body_bytes: usize::from(settings.max_body) << 20,
@@ -179,6 +191,7 @@ fn limits(settings: &LimitSettings, body_memory: usize, descriptors: u64) -> Ser
         head_deadline: settings.head_timeout,
         idle: settings.idle_timeout,
         write_stall: settings.write_timeout,
+        ping,
         ..Limits::default()
     };
     let (requests, after_burst) = (settings.max_requests, memory::give_back);

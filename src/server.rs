@@ -123,7 +123,7 @@ mod tests {
     use crate::config::model_list::LoadedModels;
     use crate::langfast::{Deadlines, LangFast};
     use crate::server::access::Access;
-    use crate::stored::Store;
+    use crate::stored::{Lanes, Store};
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -153,6 +153,7 @@ mod tests {
             access: Access::default(),
             vitals: Arc::default(),
             stored: Store::new(0, minute, None),
+            lanes: Lanes::new(0, minute),
             peers: Default::default(),
             open_metrics: false,
         };

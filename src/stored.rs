@@ -8,10 +8,12 @@
 //! - `entry`: one answer, under way or ended
 //! - `events`: the events of a stream, in little room
 //! - `item`: the parts of conversations, which answers share
+//! - `lanes`: what a WebSocket keeps for itself
 
 mod entry;
 mod events;
 mod item;
+mod lanes;
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,6 +27,7 @@ use crate::sync::{Mutex, MutexGuard};
 pub use entry::{Draft, Entry, Outcome};
 pub use events::{Cursor, Event};
 pub use item::Item;
+pub use lanes::{Lane, Lanes, MOST as MOST_LANES};
 
 use item::Cost;
 
@@ -74,6 +77,8 @@ struct Shelf {
 pub struct OwnStore {
     store: Arc<Store>,
     owner: Owner,
+    /// The lane of the WebSocket on which the owner asks.
+    lane: Option<Lane>,
 }
 
 /// The right to complete an answer whose client has gone; dropping it gives the place back.
@@ -96,7 +101,7 @@ impl Store {
 
     /// What `owner` has in the store.
     pub fn of(self: &Arc<Store>, owner: Owner) -> OwnStore {
-        OwnStore { store: self.clone(), owner }
+        OwnStore { store: self.clone(), owner, lane: None }
     }
 
     /// Whether anything is kept at all.
@@ -180,6 +185,16 @@ impl Shelf {
 }
 
 impl OwnStore {
+    /// The same with what the WebSocket keeps for itself on which the owner asks.
+    pub fn on(self, lane: Lane) -> OwnStore {
+        OwnStore { lane: Some(lane), ..self }
+    }
+
+    /// The lane of the WebSocket on which the owner asks.
+    pub fn lane(&self) -> Option<&Lane> {
+        self.lane.as_ref()
+    }
+
     /// Whether anything is kept at all.
     pub fn is_on(&self) -> bool {
         self.store.is_on()
@@ -238,8 +253,12 @@ impl OwnStore {
         self.store.make_room(&mut shelf);
     }
 
-    /// The answer of this id.
+    /// The answer of this id, also if only the WebSocket keeps it.
     pub fn find(&self, id: &str) -> Option<Arc<Entry>> {
+        self.find_here(id).or_else(|| self.lane.as_ref()?.own().find_here(id))
+    }
+
+    fn find_here(&self, id: &str) -> Option<Arc<Entry>> {
         let shelf = self.store.swept_shelf();
         let entry = shelf.entries.get(shelf.numbers.get(id)?)?;
         (entry.owner == self.owner).then(|| entry.clone())
@@ -247,7 +266,7 @@ impl OwnStore {
 
     /// Lets go of the answer of this id, and returns it.
     pub fn remove(&self, id: &str) -> Option<Arc<Entry>> {
-        let entry = self.find(id)?;
+        let entry = self.find_here(id)?;
         let mut shelf = self.store.shelf();
         let number = *shelf.numbers.get(id)?;
         shelf.let_go(number);
@@ -271,6 +290,10 @@ impl OwnStore {
 
     /// The item of this id, as long as an answer that is kept holds it.
     pub fn find_item(&self, id: &str) -> Option<Arc<Item>> {
+        self.find_item_here(id).or_else(|| self.lane.as_ref()?.own().find_item_here(id))
+    }
+
+    fn find_item_here(&self, id: &str) -> Option<Arc<Item>> {
         let shelf = self.store.swept_shelf();
         shelf.items.get(&(self.owner, id.to_owned()))?.upgrade()
     }

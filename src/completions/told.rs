@@ -10,6 +10,8 @@ use crate::http::sse::EventStream;
 pub struct Told<'a> {
     client: Option<EventStream<'a>>,
     keeper: Option<&'a mut (dyn Keeper + 'static)>,
+    /// True if the client is told no further event.
+    client_is_left: bool,
     /// An event on its way to the keeper.
     event: Vec<u8>,
 }
@@ -20,12 +22,17 @@ impl<'a> Told<'a> {
         answer: &'a mut Answer,
         keeper: Option<&'a mut (dyn Keeper + 'static)>,
     ) -> Told<'a> {
-        Told { client: Some(EventStream::begin(answer)), keeper, event: Vec::new() }
+        Told {
+            client: Some(EventStream::begin(answer)),
+            keeper,
+            client_is_left: false,
+            event: Vec::new(),
+        }
     }
 
     /// A stream that is only kept.
     pub fn to_keeper(keeper: &'a mut (dyn Keeper + 'static)) -> Told<'a> {
-        Told { client: None, keeper: Some(keeper), event: Vec::new() }
+        Told { client: None, keeper: Some(keeper), client_is_left: true, event: Vec::new() }
     }
 
     /// Sends what has been told; false if there was nothing to send. Without a client it is as if that had
@@ -57,10 +64,10 @@ impl<'a> Told<'a> {
     }
 }
 
-/// Connects the dialects to the framing of Server-Sent Events; neither knows the other.
+/// Connects the dialects to the framing of events; neither knows the other.
 impl Events for Told<'_> {
     fn put(&mut self, name: Option<&str>, data: &dyn Fn(&mut Vec<u8>)) {
-        if let Some(client) = &mut self.client {
+        if let (Some(client), false) = (&mut self.client, self.client_is_left) {
             client.event(name, data);
         }
         if let Some(keeper) = &mut self.keeper {
@@ -74,5 +81,9 @@ impl Events for Told<'_> {
         if let Some(client) = &mut self.client {
             client.comment();
         }
+    }
+
+    fn leave_client(&mut self) {
+        self.client_is_left = true;
     }
 }

@@ -1,4 +1,5 @@
-//! Writes the answer to one request as HTTP/1.1: its head, then its body whole or as a stream.
+//! Writes the answer to one request as HTTP/1.1: its head, then its body whole or as a stream. One to a
+//! WebSocket's message is written as messages.
 //!
 //! It writes directly to the client's socket, because tiny_http's `respond` holds back 8 KiB of a
 //! stream.
@@ -7,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::error::{Envelope, Error};
+use crate::http::websocket::outgoing::put_text;
 use crate::http::{AnswerTurn, Exchange, reason_phrase};
 
 /// Largest body, in bytes, that is copied behind its head so that both go out in one write.
@@ -61,6 +63,41 @@ impl Answer {
     pub fn replace_field(&mut self, name: &'static str, value: impl Into<String>) {
         self.fields.retain(|(other, _)| *other != name);
         self.field(name, value);
+    }
+
+    /// True if the answer goes as messages of a WebSocket.
+    pub fn is_messages(&self) -> bool {
+        self.exchange.socket().is_some()
+    }
+
+    /// Answers a message of a WebSocket with one message. The status is for logs.
+    ///
+    /// # Errors
+    /// The client has gone.
+    pub fn message(&mut self, status: u16, message: &str) -> io::Result<()> {
+        let mut frame = Vec::new();
+        put_text(&mut frame, message.as_bytes());
+        self.send_frames(status, &frame, message.len())?;
+        self.exchange.finish();
+        Ok(())
+    }
+
+    /// Ends the answer to a message of a WebSocket that wants none.
+    pub fn no_message(&mut self) {
+        self.status = Some(200);
+        self.exchange.finish();
+    }
+
+    /// Sends frames whose messages have this length together.
+    pub(super) fn send_frames(
+        &mut self,
+        status: u16,
+        frames: &[u8],
+        length: usize,
+    ) -> io::Result<()> {
+        self.status = Some(status);
+        self.bytes += length as u64;
+        self.exchange.write(frames)
     }
 
     /// Writes the answer with a complete body.

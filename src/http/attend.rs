@@ -19,6 +19,21 @@ pub struct Attendance<'a> {
     pub gate: &'a dyn Gate,
     /// Ends the exchange when raised.
     pub close: &'a Signal,
+    /// Takes what the client sends meanwhile; without it nothing is read, since further bytes of the client
+    /// belong to its next request.
+    pub meanwhile: Option<&'a mut dyn Meanwhile>,
+}
+
+/// Takes what a client sends while it is answered.
+pub trait Meanwhile {
+    /// Whether more is taken now.
+    fn wants(&self) -> bool;
+
+    /// The time at which it has to look without anything having come.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// Takes what has come; false if the client has gone, or must go.
+    fn take(&mut self) -> bool;
 }
 
 /// An event that the watch waits for.
@@ -27,6 +42,8 @@ enum News {
     Lost,
     /// The client has ended its sending side.
     HalfClosed,
+    /// The client has sent something that is taken meanwhile, or has not in time.
+    Meanwhile,
     /// The answering thread has dropped its turn.
     Over,
     /// The time in which somebody should have taken the exchange has passed.
@@ -34,12 +51,11 @@ enum News {
 }
 
 impl Attendance<'_> {
-    /// Watches until the exchange is over, its client has gone, or nobody will answer it. Reads
-    /// nothing: further bytes of the client belong to its next request.
+    /// Watches until the exchange is over, its client has gone, or nobody will answer it.
     ///
     /// # Errors
     /// Nobody will answer; the client must be sent this error.
-    pub fn run(self) -> Result<ExchangeEnd, Error> {
+    pub fn run(mut self) -> Result<ExchangeEnd, Error> {
         // The loss of the client (`LOST`) is reported by the kernel without being asked for.
         let mut of_client = PollFlags::RDHUP;
         let mut tries = 0;
@@ -52,6 +68,11 @@ impl Attendance<'_> {
                     of_client = PollFlags::empty();
                     self.exchange.tell(ClientNews::HalfClosed);
                     if !self.exchange.probe() {
+                        return Ok(ExchangeEnd::Gone);
+                    }
+                }
+                News::Meanwhile => {
+                    if !self.meanwhile.as_mut().is_some_and(|meanwhile| meanwhile.take()) {
                         return Ok(ExchangeEnd::Gone);
                     }
                 }
@@ -72,12 +93,20 @@ impl Attendance<'_> {
     }
 
     fn wait(&self, of_client: PollFlags, overdue: Option<Instant>) -> News {
+        let meanwhile = self.meanwhile.as_deref();
+        let of_client = match meanwhile {
+            Some(meanwhile) if meanwhile.wants() => PollFlags::IN,
+            _ => of_client,
+        };
+        let late = meanwhile.and_then(Meanwhile::deadline);
         let mut fds = [
             PollFd::new(self.client, of_client),
             self.exchange.over().poll_fd(),
             self.close.poll_fd(),
         ];
-        let is_in_time = wait(&mut fds, overdue);
+        let is_in_time = wait(&mut fds, [overdue, late].into_iter().flatten().min());
+        let has_passed =
+            |at: Option<Instant>| !is_in_time && at.is_some_and(|at| Instant::now() >= at);
         let [client, over, close] = fds.map(|fd| fd.revents());
         // Over comes first: an answer that is complete is not cut because its client goes in the
         // same moment.
@@ -85,9 +114,11 @@ impl Attendance<'_> {
             News::Over
         } else if client.intersects(LOST) || !close.is_empty() {
             News::Lost
+        } else if client.contains(PollFlags::IN) || has_passed(late) {
+            News::Meanwhile
         } else if client.contains(PollFlags::RDHUP) {
-            News::HalfClosed
-        } else if !is_in_time && overdue.is_some_and(|at| Instant::now() >= at) {
+            if meanwhile.is_some() { News::Lost } else { News::HalfClosed }
+        } else if has_passed(overdue) {
             News::Overdue
         } else {
             // `poll` itself failed: the kernel has no memory.

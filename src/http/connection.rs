@@ -14,9 +14,10 @@ use super::head::{BodyLength, Head, Scan};
 use super::pace::Pace;
 use super::refusal::refusal;
 use super::socket::{ClientSocket, Stopped, wait};
-use super::{Look, Shared, Slot};
+use super::websocket::session::{Client, Session};
+use super::{Look, Shared, Slot, websocket};
 use crate::budget::{Body, BodySize};
-use crate::error::Error;
+use crate::error::{Envelope, Error};
 use crate::observe::logger;
 
 /// Most bytes of a refused request's body that are read and dropped to keep the connection.
@@ -123,6 +124,9 @@ impl Connection {
         if let Err(error) = self.shared.gate.admit(&head) {
             return self.turn_down(&head, error, &request_id);
         }
+        if let Some(envelope) = self.shared.gate.upgrade(&head) {
+            return self.become_websocket(head, envelope, &request_id);
+        }
         if head.expects_continue && self.buffer.is_empty() {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
@@ -137,6 +141,7 @@ impl Connection {
             peer: self.peer.clone(),
             accepted,
             client: self.socket.clone(),
+            socket: None,
         };
         let exchange = OpenExchange::new(request, &self.shared)?;
         let ended = self.have_answered(&exchange);
@@ -153,6 +158,21 @@ impl Connection {
                 Err(Error::Internal("no answer was given".to_owned()).into())
             }
         }
+    }
+
+    /// Answers the messages of a client that has asked for a WebSocket, until it ends.
+    fn become_websocket(
+        &mut self,
+        head: Head,
+        envelope: Envelope,
+        request_id: &str,
+    ) -> Result<AfterRequest, NotServed> {
+        let look = self.shared.gate.look(&head);
+        self.write(&websocket::accepted(&head, &look.fields, request_id))?;
+        let (socket, peer) = (self.socket.clone(), self.peer.clone());
+        let client = Client { socket, head, peer, envelope };
+        let session = Session::new(client, std::mem::take(&mut self.buffer), &self.shared);
+        Ok(if session.run() { AfterRequest::Close } else { AfterRequest::Drop })
     }
 
     /// Refuses a request by its head. The connection stays open if the body is short and already on
@@ -267,7 +287,7 @@ impl Connection {
         // panic, a reset keeps the client from taking that part for the whole.
         self.socket.reset_on_close(true);
         let (client, gate, close) = (&*self.socket, &*shared.gate, &shared.close);
-        let end = Attendance { client, exchange, gate, close }.run();
+        let end = Attendance { client, exchange, gate, close, meanwhile: None }.run();
         if matches!(end, Ok(ExchangeEnd::Complete | ExchangeEnd::Silent) | Err(_)) {
             self.socket.reset_on_close(false);
         }
@@ -311,7 +331,7 @@ fn stop(stopped: Stopped, message: String) -> NotServed {
 
 /// Logs one line for a refused request, as for a served one; without a head only its origin is
 /// known.
-fn log_refusal(peer: &str, head: Option<&Head>, error: &Error) {
+pub fn log_refusal(peer: &str, head: Option<&Head>, error: &Error) {
     let what =
         head.map_or_else(|| "-".to_owned(), |head| format!("{} {}", head.method, head.path()));
     info!(status = error.report().status, error = error.cause(), peer; "{what}");

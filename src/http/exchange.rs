@@ -9,6 +9,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::socket::{ClientSocket, Signal, Stopped};
+use super::websocket::outgoing::Outgoing;
 use super::{Head, Shared};
 use crate::budget::Body;
 use crate::error::Error;
@@ -53,6 +54,8 @@ pub struct Exchange {
     /// The body, until [`Exchange::take_body`] takes it.
     body: Mutex<Option<Body>>,
     client: Arc<ClientSocket>,
+    /// The WebSocket that the request came on as a message: its id, and its sending side.
+    socket: Option<(u64, Arc<Outgoing>)>,
     /// True once the answer has begun. [`OpenExchange::probe`] holds the lock while it writes, so
     /// that its bytes precede the answer.
     begun: Mutex<bool>,
@@ -91,15 +94,26 @@ impl Exchange {
         body.take().unwrap_or_else(|| Vec::new().into())
     }
 
-    /// Writes all of `bytes` to the client. Waits for a slow client, but not for one that has
+    /// The id of the WebSocket on which the request came as a message, and on which the answer goes as
+    /// messages; `None` for a request of its own. Unique within this process.
+    pub fn socket(&self) -> Option<u64> {
+        self.socket.as_ref().map(|(id, _)| *id)
+    }
+
+    /// Writes all of `bytes` to the client: on a WebSocket whole frames. Waits for a slow client, but not for one that has
     /// stopped reading.
     ///
     /// # Errors
     /// The client has gone or reads nothing, or all connections are being closed.
     pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
         *self.begun() = true;
-        let written =
-            self.client.write_paced(bytes, self.shared.limits.write_stall, &self.shared.close);
+        let written = match &self.socket {
+            Some((_, outgoing)) => outgoing.send(bytes, &self.shared),
+            None => {
+                let stall = self.shared.limits.write_stall;
+                self.client.write_paced(bytes, stall, &self.shared.close)
+            }
+        };
         written.map_err(|stopped| match stopped {
             Stopped::Late => io::ErrorKind::TimedOut.into(),
             Stopped::Gone => io::ErrorKind::BrokenPipe.into(),
@@ -158,6 +172,8 @@ pub(super) struct Request {
     pub peer: String,
     pub accepted: Instant,
     pub client: Arc<ClientSocket>,
+    /// The WebSocket that it came on as a message: its id, and its sending side.
+    pub socket: Option<(u64, Arc<Outgoing>)>,
 }
 
 /// The connection's side of an exchange. Dropping it tells the answering thread that the client has
@@ -185,6 +201,7 @@ impl OpenExchange {
             accepted: request.accepted,
             body: Mutex::new(Some(request.body)),
             client: request.client,
+            socket: request.socket,
             begun: Mutex::new(false),
             shared: shared.clone(),
             news,
@@ -210,9 +227,10 @@ impl OpenExchange {
     /// Returns how the exchange ended; meaningful only once its turn has been dropped.
     pub fn end(&self) -> ExchangeEnd {
         match (*self.exchange.begun(), self.exchange.finished.load(Ordering::Acquire)) {
-            (true, true) => ExchangeEnd::Complete,
+            // A message of a WebSocket may want no answer.
+            (_, true) => ExchangeEnd::Complete,
             (true, false) => ExchangeEnd::Cut,
-            (false, _) => ExchangeEnd::Silent,
+            (false, false) => ExchangeEnd::Silent,
         }
     }
 

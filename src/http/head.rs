@@ -106,6 +106,11 @@ impl Head {
             .map(|(_, v)| v)
     }
 
+    /// True if a body follows the head.
+    pub fn has_body(&self) -> bool {
+        self.body != BodyLength::Known(0)
+    }
+
     /// Refuses a body whose announced length exceeds the limit.
     pub fn check_size(&self, limits: &Limits) -> Result<(), Error> {
         match self.body {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ::http::StatusCode;
 
-use super::Look;
+use super::{Look, websocket};
 use crate::error::Error;
 
 /// Returns a refusal as bytes: head and error object, in the form `look`. Without `keep_alive` it
@@ -36,6 +36,10 @@ pub fn refusal(
     }
     if report.status == 401 {
         field("WWW-Authenticate", &"Bearer");
+    }
+    if report.status == 426 {
+        field("Upgrade", &"websocket");
+        field("Sec-WebSocket-Version", &websocket::VERSION);
     }
     if let Error::WrongMethod { allow, .. } = error {
         field("Allow", allow);

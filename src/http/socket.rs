@@ -85,6 +85,12 @@ impl ClientSocket {
         recv(&self.0, spare_capacity(into), RecvFlags::DONTWAIT).map(|(read, _)| read)
     }
 
+    /// Reads bytes that have arrived into `into`, which must not be empty. 0 is the end of the stream;
+    /// `AGAIN` means that nothing has arrived.
+    pub fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
+        recv(&self.0, into, RecvFlags::DONTWAIT).map(|(read, _)| read)
+    }
+
     /// Writes as many bytes as there is room for; `AGAIN` if there is none.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)

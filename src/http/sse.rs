@@ -5,32 +5,46 @@
 use std::io;
 
 use crate::http::answer::{Answer, Stream};
+use crate::http::websocket::messages::Messages;
 
 /// A comment has one line end only: after two, some clients see an empty event.
 const COMMENT: &[u8] = b": keep-alive\n";
 
-/// An answer as a stream of events. Events are collected and sent by the next flush, in one write.
-pub struct EventStream<'a> {
-    stream: Stream<'a>,
+/// An answer as a stream of events. Events are collected and sent by the next flush, in one write. On a
+/// WebSocket each event's data is a message.
+pub struct EventStream<'a>(Framing<'a>);
+
+enum Framing<'a> {
+    Sse(Stream<'a>),
+    Messages(Messages<'a>),
 }
 
 impl<'a> EventStream<'a> {
     /// Begins the answer; nothing is sent before the first flush.
     pub fn begin(answer: &'a mut Answer) -> EventStream<'a> {
+        if answer.is_messages() {
+            return EventStream(Framing::Messages(Messages::begin(answer)));
+        }
         answer.field("Cache-Control", "no-cache");
         // nginx buffers answers unless it is told not to.
         answer.field("X-Accel-Buffering", "no");
-        EventStream { stream: answer.stream("text/event-stream; charset=utf-8") }
+        EventStream(Framing::Sse(answer.stream("text/event-stream; charset=utf-8")))
     }
 
     /// Adds an event, with its name if it has one; `data` must append one line.
     pub fn event(&mut self, name: Option<&str>, data: impl FnOnce(&mut Vec<u8>)) {
-        put_event(self.stream.buffer(), name, data);
+        match &mut self.0 {
+            Framing::Sse(stream) => put_event(stream.buffer(), name, data),
+            Framing::Messages(messages) => messages.put(data),
+        }
     }
 
-    /// Adds a comment, which clients skip, to show proxies that the stream is alive.
+    /// Adds a comment, which clients skip, or a ping, to show proxies that the stream is alive.
     pub fn comment(&mut self) {
-        self.stream.buffer().extend_from_slice(COMMENT);
+        match &mut self.0 {
+            Framing::Sse(stream) => stream.buffer().extend_from_slice(COMMENT),
+            Framing::Messages(messages) => messages.ping(),
+        }
     }
 
     /// Sends what has been added; false if there was nothing.
@@ -38,7 +52,10 @@ impl<'a> EventStream<'a> {
     /// # Errors
     /// The client has gone.
     pub fn flush(&mut self) -> io::Result<bool> {
-        self.stream.flush()
+        match &mut self.0 {
+            Framing::Sse(stream) => stream.flush(),
+            Framing::Messages(messages) => messages.flush(),
+        }
     }
 
     /// Sends what has been added and ends a complete answer.
@@ -46,15 +63,22 @@ impl<'a> EventStream<'a> {
     /// # Errors
     /// The client has gone.
     pub fn finish(self) -> io::Result<()> {
-        self.stream.finish()
+        match self.0 {
+            Framing::Sse(stream) => stream.finish(),
+            Framing::Messages(messages) => messages.finish(),
+        }
     }
 
-    /// Sends what has been added and ends an answer that is not complete.
+    /// Sends what has been added and ends an answer that is not complete. A WebSocket goes on: its last
+    /// message has said so.
     ///
     /// # Errors
     /// The client has gone.
     pub fn break_off(self) -> io::Result<()> {
-        self.stream.finish_connection()
+        match self.0 {
+            Framing::Sse(stream) => stream.finish_connection(),
+            Framing::Messages(messages) => messages.finish(),
+        }
     }
 }
 

@@ -59,6 +59,7 @@ pub struct Vitals {
     received: Counter,
     sent: Counter,
     connections: Gauge,
+    sockets: Gauge,
     turned_away: Counter,
     workers: Gauge,
     busy_workers: Gauge,
@@ -126,6 +127,7 @@ impl Default for Vitals {
             received: Counter::default(),
             sent: Counter::default(),
             connections: Gauge::default(),
+            sockets: Gauge::default(),
             turned_away: Counter::default(),
             workers: Gauge::default(),
             busy_workers: Gauge::default(),
@@ -278,6 +280,15 @@ impl Vitals {
         self.received.inc_by(bytes as u64);
     }
 
+    /// Counts a WebSocket that opens or ends.
+    pub fn note_socket(&self, is_open: bool) {
+        if is_open {
+            self.sockets.inc()
+        } else {
+            self.sockets.dec()
+        };
+    }
+
     /// Sets the number of open connections.
     pub fn note_connections(&self, open: usize) {
         self.connections.set(figure(open));
@@ -366,6 +377,11 @@ impl Vitals {
             "langfast2api_connections",
             "Clients' connections that are open",
             self.connections.clone(),
+        );
+        registry.register(
+            "langfast2api_websockets",
+            "Connections that are WebSockets",
+            self.sockets.clone(),
         );
         registry.register(
             "langfast2api_connections_turned_away",

@@ -7,8 +7,9 @@ use super::tickets::Tickets;
 use super::unknown_url;
 use super::workers::Workers;
 use crate::dialects::anthropic;
+use crate::dialects::openai::responses::socket;
 use crate::error::{DEFAULT_ENVELOPE, Envelope, Error};
-use crate::http::{Exchange, Gate, Head, Look};
+use crate::http::{Exchange, Gate, Head, Look, websocket};
 
 /// Lets a request in if its host, origin, key, route and media type are right, and hands it to a
 /// worker.
@@ -31,7 +32,9 @@ impl Gate for Admission {
         }
         // A preflight carries no key; it is answered only for origins that are allowed.
         let is_preflight = head.method == "OPTIONS" && access.comes_from_allowed_page(head);
-        if !is_preflight && !route.allows(&head.method) {
+        if wants_socket(&route, head) {
+            websocket::check(head)?;
+        } else if !is_preflight && !route.allows(&head.method) {
             return Err(Error::WrongMethod { method: head.method.clone(), allow: route.methods() });
         }
         let is_open = route == Route::Metrics && self.workers.service().open_metrics;
@@ -42,6 +45,11 @@ impl Gate for Admission {
             check_media(head)?;
         }
         Ok(())
+    }
+
+    fn upgrade(&self, head: &Head) -> Option<Envelope> {
+        let is_wanted = Route::find(head.path()).is_some_and(|route| wants_socket(&route, head));
+        is_wanted.then_some(|error, request_id| socket::error_message(error, request_id, ""))
     }
 
     fn hand_over(&self, exchange: &Arc<Exchange>) -> Result<(), Error> {
@@ -69,9 +77,22 @@ impl Gate for Admission {
         self.workers.service().vitals.note_connections(open);
     }
 
+    fn note_socket(&self, id: u64, is_open: bool) {
+        let service = self.workers.service();
+        service.vitals.note_socket(is_open);
+        if !is_open {
+            service.lanes.forget(id);
+        }
+    }
+
     fn note_turned_away(&self) {
         self.workers.service().vitals.note_turned_away();
     }
+}
+
+/// True if a request asks for a WebSocket where there is one.
+fn wants_socket(route: &Route, head: &Head) -> bool {
+    *route == Route::Responses && websocket::is_wanted(head)
 }
 
 /// Returns how errors are written for the client that sent this head.

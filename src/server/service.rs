@@ -17,13 +17,14 @@ use crate::chat::models::{Model, Models, no_such_model};
 use crate::completions::{CompletionRecord, Completions, Repeats, Reply};
 use crate::dialects::CompletionRequest;
 use crate::dialects::anthropic;
+use crate::dialects::openai::responses::socket::{self, Message, Wish};
 use crate::dialects::openai::{legacy, request, response, responses};
 use crate::error::{Error, Step, clean};
 use crate::http::answer::Answer;
 use crate::http::{Exchange, Head};
 use crate::observe::vitals::{AnsweredRequest, UnderWay, Vitals};
 use crate::server::access::Access;
-use crate::stored::{OwnStore, Owner, Store};
+use crate::stored::{Lanes, MOST_LANES, OwnStore, Owner, Store};
 
 /// Everything that answers are made from.
 pub struct Service {
@@ -39,6 +40,8 @@ pub struct Service {
     pub vitals: Arc<Vitals>,
     /// The responses that are stored.
     pub stored: Arc<Store>,
+    /// The newest responses of WebSockets, for themselves.
+    pub lanes: Arc<Lanes>,
     /// The other instances, which have stored others.
     pub peers: Peers,
     /// True if `/metrics` needs no key.
@@ -76,6 +79,9 @@ impl Service {
         record: &mut CompletionRecord,
     ) -> Result<Option<Rest>, Error> {
         let exchange = answer.exchange().clone();
+        if let Some(id) = exchange.socket() {
+            return self.answer_message(id, body, answer, record);
+        }
         let path = exchange.head.path();
         let route = Route::find(path).ok_or_else(|| unknown_url::error(&exchange.head))?;
         for (name, value) in self.access.cors_fields(&exchange.head) {
@@ -184,6 +190,34 @@ impl Service {
         written.map(|()| None).map_err(|_| Error::ClientGone)
     }
 
+    /// Answers a message of a WebSocket. It is not handed to another instance: a client knows what to do where
+    /// a response is not found, and the one that it continues is mostly the WebSocket's own.
+    fn answer_message(
+        &self,
+        id: u64,
+        mut body: Body,
+        answer: &mut Answer,
+        record: &mut CompletionRecord,
+    ) -> Result<Option<Rest>, Error> {
+        let message = Message::read(&mut body)?;
+        record.lane.clone_from(&message.lane);
+        let written = match message.wish()? {
+            Wish::Create => {
+                let lane = self.lanes.enter(id, &message.lane);
+                let lane = lane.ok_or_else(|| socket::too_many_lanes(MOST_LANES))?;
+                let own = self.own(&answer.exchange().head).on(lane);
+                let request = responses::parse(&mut body, self.completions.images, &own)?;
+                return self.begin(&self.models.current(), request, body, answer, record).map(Some);
+            }
+            Wish::Steer => answer.message(200, &socket::not_steered(&mut body)?),
+            Wish::Nothing => {
+                answer.no_message();
+                Ok(())
+            }
+        };
+        written.map(|()| None).map_err(|_| Error::ClientGone)
+    }
+
     /// Hands a request to the instance that has what it refers to, if that is another one.
     fn hand_over(&self, route: &Route, exchange: &Exchange, body: &mut Body) -> Option<Relay> {
         self.peers.hand_over(route, exchange, body, &self.completions.stopping)
@@ -224,8 +258,7 @@ impl Service {
     ) {
         if let (Err(error), None) = (&result, answer.status()) {
             // This fails only if the client has gone and cannot be told.
-            let envelope = envelope(&answer.exchange().head);
-            let _ = answer.error(error, envelope);
+            let _ = write_error(&mut answer, error, &record.lane);
         }
         // The exchange ends before the request is logged, so that the client can go on at once.
         drop(permit);
@@ -233,6 +266,16 @@ impl Service {
         count_request(&self.vitals, &answer, record, result.as_ref().err());
         log_request(&answer, record, result.as_ref().err());
     }
+}
+
+/// Answers with an error: on a WebSocket with a message of this lane.
+fn write_error(answer: &mut Answer, error: &Error, lane: &str) -> io::Result<()> {
+    let exchange = answer.exchange().clone();
+    if !answer.is_messages() {
+        return answer.error(error, envelope(&exchange.head));
+    }
+    let message = socket::error_message(error, &exchange.request_id, lane);
+    answer.message(error.report().status, &message)
 }
 
 /// Answers a preflight, allowing whatever header fields the page asks for, since SDKs send many.

@@ -50,4 +50,5 @@ mod tools;
 mod upstream;
 mod usage;
 mod variants;
+mod websocket;
 mod workers;

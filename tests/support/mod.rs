@@ -10,6 +10,7 @@ pub mod relay;
 pub mod scrape;
 pub mod stepped;
 pub mod typed;
+pub mod websocket;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

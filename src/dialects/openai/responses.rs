@@ -9,6 +9,7 @@
 //! - `answer`: writes the response and its events
 //! - `kept`: stores it meanwhile
 //! - `shown`: what is said of a stored one
+//! - `socket`: the messages of a WebSocket, of which each is a request
 
 mod answer;
 mod client;
@@ -18,6 +19,7 @@ mod ids;
 mod input;
 mod kept;
 pub mod shown;
+pub mod socket;
 mod tools;
 
 use serde_json::{Map, Value, json};
@@ -31,7 +33,7 @@ use crate::dialects::fields::{Fields, missing};
 use crate::dialects::media::MediaReader;
 use crate::dialects::{CompletionRequest, Keeper};
 use crate::error::Error;
-use crate::stored::OwnStore;
+use crate::stored::{Lane, OwnStore};
 use answer::ResponseAnswer;
 pub use client::ClientTool;
 use kept::Kept;
@@ -77,18 +79,25 @@ const FIELDS: &[&str] = &[
     "user",
 ];
 
-/// Reads a body. Fields that OpenAI does not have are ignored, and so are null ones.
+/// Reads a body, or a message of a WebSocket, which is answered as a stream in its lane of what is `own`.
+/// Fields that OpenAI does not have are ignored, and so are null ones.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
 pub fn parse(body: &mut Body, images: Images, own: &OwnStore) -> Result<CompletionRequest, Error> {
     let mut fields = Fields::parse(body, FIELDS)?;
     refuse_what_is_elsewhere(&fields)?;
+    let is_message = own.lane().is_some();
+    if is_message && fields.boolean("background")? == Some(true) {
+        let message = "`background` must be false on a WebSocket";
+        return Err(Error::unsupported("background", message));
+    }
+    let n = usize::from(wants_answer(&fields)?);
     let mut ignored = Vec::new();
     let model = request::model(&fields)?;
     let earlier = earlier::find(&mut fields, own, body.parts().1)?;
     let (turns, mut left_out) =
-        input::turns(&fields, &earlier.values, MediaReader::new(images, body))?;
+        input::turns(&fields, &earlier.values, MediaReader::new(images, body), n > 0)?;
     let (tools, origins) = tools::parse(&fields, &earlier.values, &mut left_out)?;
     let text = fields.object("text")?.unwrap_or_default();
     let reasoning = fields.object("reasoning")?.unwrap_or_default();
@@ -103,13 +112,14 @@ pub fn parse(body: &mut Body, images: Images, own: &OwnStore) -> Result<Completi
     };
     without_effect(&fields, &reasoning, &mut ignored);
     let identity = Identity::new(&ids::prefix("resp", own.instance()), &model);
-    let keeper = Kept::new(&fields, body, &identity, earlier.items, own)?;
-    if keeper.is_none() && fields.get("store") == Some(&Value::Bool(true)) {
+    let stream = is_message || fields.boolean("stream")?.unwrap_or(false);
+    let keeper = Kept::new(&fields, body, &identity, earlier.items, own, stream)?;
+    let is_stored = keeper.as_ref().is_some_and(Kept::is_stored);
+    if !is_stored && fields.get("store") == Some(&Value::Bool(true)) {
         ignored.push("store");
     }
-    let dialect = ResponseAnswer::new(identity, echo::of(&fields, keeper.is_some()), origins);
-    let stream = fields.boolean("stream")?.unwrap_or(false);
-    let n = usize::from(wants_answer(&fields)?);
+    let lane = own.lane().map(Lane::name);
+    let dialect = ResponseAnswer::new(identity, echo::of(&fields, is_stored), origins, lane);
     let stop = Vec::new();
     let request = ChatRequest { model, turns, tools, sampling, stop, n, ignored, left_out };
     let keeper = keeper.map(|kept| Box::new(kept) as Box<dyn Keeper>);

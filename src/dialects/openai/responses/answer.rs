@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::tools::{self, Form, Origin};
-use super::{echo, ids};
+use super::{echo, ids, socket};
 use crate::chat::{FinishReason, Sampling, ToolCall, Usage};
 use crate::dialects::openai::response::{Identity, put, put_string, to_json};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
@@ -29,6 +29,10 @@ pub struct ResponseAnswer {
     /// The same as JSON, a comma before each.
     echo: String,
     origins: Vec<Origin>,
+    /// The lane of the WebSocket on which it is told; `None` if it is told as a stream of its own.
+    lane: Option<String>,
+    /// The end of each event: the field that names the lane, a comma before it.
+    tail: String,
     /// The number of the stream's next event.
     sequence: u64,
     /// The item that has been begun and not ended.
@@ -323,13 +327,17 @@ impl From<&Usage> for UsageObject {
 }
 
 impl ResponseAnswer {
-    /// A new response, which repeats `echo` and may call the tools of these origins.
+    /// A new response, which repeats `echo` and may call the tools of these origins, for a stream or for this
+    /// lane of a WebSocket.
     pub fn new(
         identity: Identity,
         echo: Map<String, Value>,
         origins: Vec<Origin>,
+        lane: Option<&str>,
     ) -> ResponseAnswer {
         ResponseAnswer {
+            lane: lane.map(str::to_owned),
+            tail: lane.map(socket::lane_field).unwrap_or_default(),
             identity,
             echo: fields_of(&echo),
             asked: echo,
@@ -377,12 +385,12 @@ impl ResponseAnswer {
 
     /// Adds an event; `fields` writes its own fields, a comma before each.
     fn event(&mut self, events: &mut dyn Events, name: &str, fields: impl Fn(&mut Vec<u8>)) {
-        let sequence = self.sequence;
+        let (sequence, tail) = (self.sequence, &self.tail);
         self.sequence += 1;
         events.put(Some(name), &|out| {
             put(out, format_args!(r#"{{"type":"{name}","sequence_number":{sequence}"#));
             fields(out);
-            out.push(b'}');
+            put(out, format_args!("{tail}}}"));
         });
     }
 
@@ -395,6 +403,10 @@ impl ResponseAnswer {
     /// the text so far for the answer. OpenAI's specification has the error's fields beside `type`, its
     /// servers send them in an object of their own; clients read either.
     fn error_event(&mut self, events: &mut dyn Events, error: &Error) {
+        if self.lane.is_some() {
+            let fields = socket::error_fields(error, None);
+            return self.event(events, "error", |out| out.extend_from_slice(fields.as_bytes()));
+        }
         let object = error.object();
         let nested = to_json(&object);
         let [code, param] = [object.code, object.param].map(|field| to_json(&field));
@@ -433,12 +445,12 @@ impl ResponseAnswer {
             return;
         }
         let name = if item.call.is_some() { ARGUMENTS_DELTA } else { TEXT_DELTA };
-        let sequence = self.sequence;
+        let (sequence, tail) = (self.sequence, &self.tail);
         self.sequence += 1;
         events.put(Some(name), &|out| {
             out.extend_from_slice(delta.as_bytes());
             put_string(out, piece);
-            put(out, format_args!(r#","sequence_number":{sequence}}}"#));
+            put(out, format_args!(r#","sequence_number":{sequence}{tail}}}"#));
         });
     }
 
@@ -542,6 +554,11 @@ impl Dialect for ResponseAnswer {
 
     fn fail(&mut self, events: &mut dyn Events, error: &Error) {
         self.error_event(events, error);
+        if self.lane.is_some() {
+            // Known of OpenAI's SDKs: on a WebSocket an error is the end of its response. What came behind it
+            // would be taken for the next one's.
+            events.leave_client();
+        }
         self.response_event(events, "response.failed", &ResponseStage::Failed(error));
     }
 
@@ -585,7 +602,7 @@ mod tests {
             namespace: Some("space".to_owned()),
             form: Form::Custom,
         };
-        ResponseAnswer::new(identity("resp_1"), echo, vec![custom])
+        ResponseAnswer::new(identity("resp_1"), echo, vec![custom], None)
     }
 
     /// The client's lines, with ids of items replaced by their output's index, and the time by a fixed

@@ -35,7 +35,7 @@ pub fn find(fields: &mut Fields, own: &OwnStore, share: &mut Share) -> Result<Ea
     };
     let values = items.iter().map(|item| json::read_own(&item.json, share));
     let values = values.collect::<Result<_, _>>()?;
-    if let (true, Some(Value::Array(input))) = (own.is_on(), fields.get_mut("input")) {
+    if let Some(Value::Array(input)) = fields.get_mut("input") {
         for value in input.iter_mut() {
             let stored = |id| own.find_item(id).or_else(|| own.find_item(shown::stored_id(id)));
             if let Some(item) = referred(value).and_then(stored) {

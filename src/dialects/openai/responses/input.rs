@@ -13,11 +13,13 @@ use crate::dialects::openai::kinds::{ITEMS, ItemReading};
 use crate::dialects::openai::parts::content;
 use crate::error::Error;
 
-/// Reads the conversation, instructions first, then the `earlier` items, and what is left out of it.
+/// Reads the conversation, instructions first, then the `earlier` items, and what is left out of it. Only if
+/// the request wants an answer must there be something to answer.
 pub fn turns(
     fields: &Fields,
     earlier: &[Value],
     mut media: MediaReader,
+    wants_answer: bool,
 ) -> Result<(Vec<Turn>, Vec<LeftOut>), Error> {
     let instructions = fields.string("instructions")?.filter(|text| !text.is_empty());
     let mut turns: Vec<Turn> =
@@ -32,9 +34,10 @@ pub fn turns(
         take(&format!("{PREVIOUS}[{at}]"), item)?;
     }
     match fields.get("input") {
-        None => return Err(missing("input")),
+        None if wants_answer => return Err(missing("input")),
+        None => {}
         Some(Value::String(text)) => turns.push(Turn::message(Role::User, text.as_str())),
-        Some(Value::Array(items)) if items.is_empty() => {
+        Some(Value::Array(items)) if items.is_empty() && wants_answer => {
             return Err(Error::invalid("input", "`input` must hold at least one item"));
         }
         Some(Value::Array(items)) => {
@@ -45,7 +48,7 @@ pub fn turns(
         Some(_) => return Err(wrong_type("input", "a string or a list of items")),
     }
     let left_out = media.finish("input", &turns)?;
-    if turns.is_empty() {
+    if turns.is_empty() && wants_answer {
         return Err(Error::invalid("input", "`input` must hold something besides reasoning"));
     }
     Ok((turns, left_out))

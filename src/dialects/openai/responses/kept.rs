@@ -14,11 +14,13 @@ use crate::dialects::Keeper;
 use crate::dialects::fields::Fields;
 use crate::dialects::openai::response::{Identity, to_json};
 use crate::error::Error;
-use crate::stored::{Draft, Entry, Item, Orphan, Outcome, OwnStore};
+use crate::stored::{Draft, Entry, Item, Lane, Orphan, Outcome, OwnStore};
 
 /// Stores one response.
 pub struct Kept {
     own: OwnStore,
+    /// The lane that alone keeps it, to continue it.
+    lane: Option<Lane>,
     entry: Arc<Entry>,
     /// Whether it can be asked for.
     is_put: bool,
@@ -29,6 +31,7 @@ pub struct Kept {
 impl Kept {
     /// Prepares to store the response to the request in `body`, which continues `earlier` items; `None` if
     /// it is not to be stored, or there is no room for it or its copy, which is taken from the body's share.
+    /// On a WebSocket a response that is not stored is kept for its lane.
     ///
     /// # Errors
     /// It is asked for in the background, which needs a store.
@@ -38,15 +41,19 @@ impl Kept {
         identity: &Identity,
         earlier: Vec<Arc<Item>>,
         own: &OwnStore,
+        is_streamed: bool,
     ) -> Result<Option<Kept>, Error> {
         let is_background = fields.boolean("background")?.unwrap_or(false);
         let is_wanted = fields.boolean("store")?.unwrap_or(true);
         let bytes = body.bytes().len();
+        let is_stored = is_wanted && own.is_on() && own.could_hold(bytes);
+        let lane = own.lane().filter(|_| !is_stored).cloned();
+        let place = if is_stored { Some(own.clone()) } else { lane.as_ref().map(Lane::own) };
         let has_room =
-            is_wanted && own.could_hold(bytes) && body.parts().1.grow(bytes, None).is_ok();
-        if !has_room || !own.is_on() {
+            |place: &OwnStore| place.could_hold(bytes) && body.parts().1.grow(bytes, None).is_ok();
+        let Some(own) = place.filter(has_room) else {
             return if is_background { Err(needs_store(is_wanted, own)) } else { Ok(None) };
-        }
+        };
         let item = |(id, json): (Option<String>, String)| {
             let prefix = shown::id_prefix(&json);
             own.item(json, || id.unwrap_or_else(|| ids::new(prefix, own.instance())))
@@ -56,14 +63,23 @@ impl Kept {
             earlier,
             input: input(fields).into_iter().map(item).collect(),
             is_background,
-            has_events: fields.boolean("stream")?.unwrap_or(false),
+            has_events: is_streamed && lane.is_none(),
         });
-        Ok(Some(Kept { own: own.clone(), entry, is_put: false, orphan: None }))
+        Ok(Some(Kept { own, lane, entry, is_put: false, orphan: None }))
+    }
+
+    /// Whether the response can be asked for by whoever has its id.
+    pub fn is_stored(&self) -> bool {
+        self.lane.is_none()
     }
 
     fn put(&mut self) {
-        if !std::mem::replace(&mut self.is_put, true) {
-            self.own.keep(&self.entry);
+        if std::mem::replace(&mut self.is_put, true) {
+            return;
+        }
+        match &self.lane {
+            Some(lane) => lane.keep(&self.entry),
+            None => self.own.keep(&self.entry),
         }
     }
 
@@ -72,6 +88,8 @@ impl Kept {
         let items = output(response).into_iter();
         let output = items.map(|(id, json)| self.own.item(json, || id)).collect();
         let is_final = !matches!(shown::status(response).as_str(), "queued" | "in_progress");
+        // Nobody asks for what only a lane keeps.
+        let response = if self.is_stored() { response } else { "" };
         self.entry.set(Outcome::new(response, output, is_final));
     }
 }
@@ -96,7 +114,10 @@ impl Keeper for Kept {
             if let Ok(told) = serde_json::from_slice::<Told>(data) {
                 self.set(told.response.get());
             }
-            self.put();
+            // A lane goes on with the one before until there is another that can be continued.
+            if self.is_stored() || matches!(name, "response.completed" | "response.incomplete") {
+                self.put();
+            }
         }
     }
 
@@ -120,7 +141,7 @@ impl Keeper for Kept {
     }
 
     fn adopt(&mut self) -> bool {
-        if self.orphan.is_none() && !self.entry.is_background {
+        if self.orphan.is_none() && !self.entry.is_background && self.is_stored() {
             self.orphan = self.own.adopt();
         }
         self.orphan.is_some() || self.entry.is_background

@@ -1,0 +1,360 @@
+//! The story of one WebSocket, told on its connection's thread: messages are answered one after the other,
+//! and what the client sends meanwhile is read.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::{debug, error};
+use rustix::event::{PollFd, PollFlags};
+use tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
+use tungstenite::protocol::frame::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{Role, WebSocketConfig};
+use tungstenite::{Bytes, Message, WebSocket};
+
+use super::incoming::Incoming;
+use super::outgoing::{Outgoing, put_ping, put_text};
+use crate::budget::Body;
+use crate::error::{Envelope, Error};
+use crate::http::attend::{Attendance, Meanwhile};
+use crate::http::body::too_large;
+use crate::http::connection::{log_refusal, new_request_id};
+use crate::http::exchange::{ExchangeEnd, OpenExchange, Request};
+use crate::http::pace::Pace;
+use crate::http::socket::{ClientSocket, wait};
+use crate::http::{Head, Limits, Shared};
+use crate::observe::logger;
+
+/// Most messages that wait while one is answered; beyond it nothing is read. Known of OpenAI: 16 responses
+/// are under way on a connection, and further requests wait.
+const MOST_WAITING: usize = 16;
+/// Bytes of one read, which an idle connection keeps.
+const READ: usize = 4 * 1024;
+/// What a client is told whose message does not come on.
+const TOO_SLOW: &str = "the message comes too slowly";
+
+/// The client at the other end of a WebSocket, as its first request describes it.
+pub struct Client {
+    pub socket: Arc<ClientSocket>,
+    /// The head with which it has asked for the WebSocket.
+    pub head: Head,
+    /// Its address, for logs.
+    pub peer: String,
+    /// Writes an error as a message.
+    pub envelope: Envelope,
+}
+
+/// One WebSocket.
+pub struct Session {
+    id: u64,
+    client: Client,
+    websocket: Option<WebSocket<Incoming>>,
+    outgoing: Arc<Outgoing>,
+    shared: Arc<Shared>,
+    began: Instant,
+    /// Messages that are still to be answered.
+    waiting: VecDeque<Body>,
+    /// The deadline of the message that is coming, while one is.
+    pace: Option<Pace>,
+    pinged: Instant,
+    /// Why it ends.
+    end: Option<End>,
+}
+
+/// Why a WebSocket ends.
+enum End {
+    /// The client has gone, or nothing can be sent any more.
+    Gone,
+    /// The client has said goodbye, and this has been confirmed.
+    Confirmed,
+    /// It is ended here: the error, if the client is told one, and what is said of it.
+    Here(Option<Error>, CloseCode, &'static str),
+}
+
+impl End {
+    fn here(code: CloseCode, reason: &'static str) -> End {
+        End::Here(None, code, reason)
+    }
+}
+
+impl Session {
+    /// Opens a WebSocket on a connection that has become one; `ahead` has been read from it already.
+    pub(in crate::http) fn new(client: Client, ahead: Vec<u8>, shared: &Arc<Shared>) -> Session {
+        let outgoing = Outgoing::new(&client.socket, shared.limits.write_stall);
+        let incoming =
+            Incoming::new(client.socket.clone(), outgoing.clone(), shared.clone(), ahead);
+        let config = config(shared.limits.body_bytes);
+        Session {
+            id: shared.next_id(),
+            client,
+            websocket: Some(WebSocket::from_raw_socket(incoming, Role::Server, Some(config))),
+            outgoing,
+            shared: shared.clone(),
+            began: Instant::now(),
+            waiting: VecDeque::new(),
+            pace: None,
+            pinged: Instant::now(),
+            end: None,
+        }
+    }
+
+    /// Answers messages until the WebSocket ends; true if that was in good order, so that the connection may
+    /// linger.
+    pub fn run(mut self) -> bool {
+        self.shared.gate.note_socket(self.id, true);
+        let end = loop {
+            self.take_in();
+            match (self.end.take(), self.waiting.pop_front()) {
+                (Some(end), _) => break end,
+                (None, Some(message)) => self.answer(message),
+                (None, None) => self.wait_for_more(),
+            }
+        };
+        let in_order = self.say_goodbye(end);
+        self.shared.gate.note_socket(self.id, false);
+        in_order
+    }
+
+    /// Reads the messages that have come, as many as may wait.
+    fn take_in(&mut self) {
+        while self.end.is_none() && self.waiting.len() < MOST_WAITING {
+            let Some(websocket) = &mut self.websocket else { return };
+            match websocket.read() {
+                Ok(Message::Text(text)) => {
+                    let body = self.body(text.into());
+                    self.waiting.push_back(body);
+                }
+                Ok(Message::Binary(_)) => {
+                    let why = "messages must be text";
+                    self.end = Some(End::here(CloseCode::Unsupported, why));
+                }
+                // The next read confirms it.
+                Ok(Message::Close(_)) => self.waiting.clear(),
+                Ok(_) => {}
+                Err(WsError::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    return self.keep_pace();
+                }
+                Err(error) => self.end = Some(self.end_for(error)),
+            }
+        }
+        if matches!(self.end, Some(End::Confirmed | End::Gone)) {
+            self.outgoing.end();
+        }
+    }
+
+    /// The body of a message that has come whole. tungstenite is replaced where it holds much memory.
+    fn body(&mut self, text: Bytes) -> Body {
+        let Some(websocket) = self.websocket.take() else { return Vec::new().into() };
+        let mut incoming = websocket.into_inner();
+        let share = incoming.take_share();
+        let config = config(self.shared.limits.body_bytes);
+        self.websocket = Some(WebSocket::from_raw_socket(incoming, Role::Server, Some(config)));
+        self.pace = None;
+        Body::with(text.into(), share)
+    }
+
+    /// Notes how fast the message comes that is on its way.
+    fn keep_pace(&mut self) {
+        let Some(websocket) = &mut self.websocket else { return };
+        let incoming = websocket.get_mut();
+        let (limits, count) = (&self.shared.limits, incoming.take_count());
+        if !incoming.is_within_message() {
+            self.pace = None;
+            return;
+        }
+        let begin = || Pace::new(limits.head_deadline, limits.body_rate);
+        self.pace.get_or_insert_with(begin).note(count);
+    }
+
+    /// Says how the WebSocket ends after an error of reading.
+    fn end_for(&self, error: WsError) -> End {
+        let full = self.websocket.as_ref().and_then(|websocket| websocket.get_ref().full());
+        match error {
+            WsError::ConnectionClosed => End::Confirmed,
+            WsError::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
+                End::Here(Some(too_large(max_size)), CloseCode::Size, "the message is too large")
+            }
+            WsError::Io(_) if full.is_some() => {
+                let code = CloseCode::Again;
+                End::Here(full.map(Error::from), code, "there is no memory for the message")
+            }
+            WsError::Io(error) if error.kind() == ErrorKind::InvalidData => {
+                End::here(CloseCode::Protocol, "a control frame is too long")
+            }
+            WsError::Io(_) | WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                End::Gone
+            }
+            WsError::Utf8(_) => End::here(CloseCode::Invalid, "text must be UTF-8"),
+            error => {
+                debug!("a WebSocket's client breaks the protocol: {error}");
+                End::here(CloseCode::Protocol, "the frames break the protocol")
+            }
+        }
+    }
+
+    /// Has a message answered, as the request that it is.
+    fn answer(&mut self, body: Body) {
+        let request_id = new_request_id();
+        let _lines = logger::concerning(&request_id);
+        let request = Request {
+            head: self.client.head.clone(),
+            body,
+            request_id: request_id.clone(),
+            peer: self.client.peer.clone(),
+            accepted: Instant::now(),
+            client: self.client.socket.clone(),
+            socket: Some((self.id, self.outgoing.clone())),
+        };
+        let ended = OpenExchange::new(request, &self.shared).and_then(|exchange| {
+            self.shared.gate.hand_over(&exchange)?;
+            self.attend(&exchange)
+        });
+        match ended {
+            Ok(ExchangeEnd::Complete) => {}
+            Ok(ExchangeEnd::Gone) => self.end = self.end.take().or(Some(End::Gone)),
+            Ok(ExchangeEnd::Cut) => {
+                self.end = Some(End::here(CloseCode::Error, "the answer was cut"));
+            }
+            Ok(ExchangeEnd::Silent) => {
+                error!("nobody gave an answer");
+                let error = Error::Internal("no answer was given".to_owned());
+                self.refuse(&error, &request_id);
+            }
+            Err(error) => self.refuse(&error, &request_id),
+        }
+    }
+
+    /// Watches the client until the answer is over.
+    fn attend(&mut self, exchange: &OpenExchange) -> Result<ExchangeEnd, Error> {
+        let (client, shared) = (self.client.socket.clone(), self.shared.clone());
+        let (gate, close) = (&*shared.gate, &shared.close);
+        Attendance { client: &client, exchange, gate, close, meanwhile: Some(self) }.run()
+    }
+
+    /// Tells the client that a message is not answered.
+    fn refuse(&mut self, error: &Error, request_id: &str) {
+        log_refusal(&self.client.peer, Some(&self.client.head), error);
+        self.shared.gate.note_refusal(Some(&self.client.head), error);
+        let mut frame = Vec::new();
+        put_text(&mut frame, (self.client.envelope)(error, request_id).as_bytes());
+        if self.outgoing.send(&frame, &self.shared).is_err() {
+            self.end = Some(End::Gone);
+        }
+    }
+
+    /// Waits for the client's next message, and pings the client meanwhile.
+    fn wait_for_more(&mut self) {
+        let now = Instant::now();
+        self.end = self.end_of_waiting(now);
+        if self.end.is_some() {
+            return;
+        }
+        if self.ping_at().is_some_and(|at| now >= at) {
+            self.ping();
+        }
+        let too_old = Some(self.began + self.shared.limits.socket_age);
+        let until = [too_old, self.late_at(), self.ping_at(), self.lost_at()];
+        let mut fds = [
+            PollFd::new(&*self.client.socket, PollFlags::IN),
+            self.shared.stop.poll_fd(),
+            self.shared.close.poll_fd(),
+        ];
+        wait(&mut fds, until.into_iter().flatten().min());
+    }
+
+    /// Why the client's next message is not waited for any longer, if so.
+    fn end_of_waiting(&self, now: Instant) -> Option<End> {
+        let has_passed = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        let limits = &self.shared.limits;
+        if self.shared.close.is_raised() || has_passed(self.lost_at()) {
+            return Some(End::Gone);
+        }
+        if self.shared.stop.is_raised() {
+            return Some(End::here(CloseCode::Away, "the server is shutting down"));
+        }
+        if has_passed(self.late_at()) {
+            return Some(End::here(CloseCode::Policy, TOO_SLOW));
+        }
+        has_passed(Some(self.began + limits.socket_age)).then(|| {
+            let error = Error::SocketTooOld(limits.socket_age);
+            End::Here(Some(error), CloseCode::Normal, "the connection is too old")
+        })
+    }
+
+    /// When the message on its way must have come further.
+    fn late_at(&self) -> Option<Instant> {
+        self.pace.as_ref().map(Pace::deadline)
+    }
+
+    /// When the client is pinged next, if at all.
+    fn ping_at(&self) -> Option<Instant> {
+        let ping = self.shared.limits.ping;
+        (!ping.is_zero()).then(|| self.pinged.max(self.heard()) + ping)
+    }
+
+    /// When the client, which answers pings, is taken for lost.
+    fn lost_at(&self) -> Option<Instant> {
+        let Limits { ping, idle, .. } = self.shared.limits;
+        (!ping.is_zero()).then(|| self.heard() + ping + idle)
+    }
+
+    fn heard(&self) -> Instant {
+        self.websocket.as_ref().map_or(self.began, |websocket| websocket.get_ref().heard())
+    }
+
+    fn ping(&mut self) {
+        self.pinged = Instant::now();
+        let mut frame = Vec::new();
+        put_ping(&mut frame);
+        if self.outgoing.send(&frame, &self.shared).is_err() {
+            self.end = Some(End::Gone);
+        }
+    }
+
+    /// Ends the WebSocket; true if the client has been told so, or has said so. What it still sends is read by
+    /// whoever lingers on the connection, so that no reset comes before what it has been told.
+    fn say_goodbye(&mut self, end: End) -> bool {
+        let (error, code, reason) = match end {
+            End::Gone => return false,
+            End::Confirmed => return true,
+            End::Here(error, code, reason) => (error, code, reason),
+        };
+        debug!("a WebSocket is ended: {reason}");
+        if let Some(error) = &error {
+            self.refuse(error, &new_request_id());
+        }
+        let Some(websocket) = &mut self.websocket else { return false };
+        let told = websocket.close(Some(CloseFrame { code, reason: reason.into() }));
+        self.outgoing.end();
+        told.is_ok()
+    }
+}
+
+/// What a client sends while it is answered.
+impl Meanwhile for Session {
+    fn wants(&self) -> bool {
+        self.waiting.len() < MOST_WAITING
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.late_at()
+    }
+
+    fn take(&mut self) -> bool {
+        self.take_in();
+        if self.end.is_none() && self.late_at().is_some_and(|at| Instant::now() >= at) {
+            self.end = Some(End::here(CloseCode::Policy, TOO_SLOW));
+        }
+        self.end.is_none()
+    }
+}
+
+fn config(body_bytes: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ)
+        .write_buffer_size(0)
+        .max_message_size(Some(body_bytes))
+        .max_frame_size(Some(body_bytes))
+}

@@ -1,0 +1,149 @@
+//! The newest response of each lane of a connection. It can be continued on the connection even if it is
+//! not stored, and is forgotten with it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::{Entry, OwnStore, Owner, Store};
+use crate::sync::{Mutex, MutexGuard};
+
+/// Most lanes with a name that a connection may use. Known: OpenAI's limit.
+pub const MOST: usize = 32;
+
+/// What all connections keep.
+pub struct Lanes {
+    store: Arc<Store>,
+    /// By connection and name of the lane, the id of the newest response once there is one.
+    newest: Mutex<BTreeMap<(u64, String), Option<String>>>,
+}
+
+/// A lane of a connection: its responses follow each other.
+#[derive(Clone)]
+pub struct Lane {
+    lanes: Arc<Lanes>,
+    connection: u64,
+    name: String,
+}
+
+impl Lanes {
+    /// Keeps at most `limit` bytes, for at most `age` each.
+    pub fn new(limit: usize, age: Duration) -> Arc<Lanes> {
+        Arc::new(Lanes { store: Store::new(limit, age, None), newest: Mutex::default() })
+    }
+
+    /// The lane of this name, which is empty for the one that has none; `None` if the connection has used too
+    /// many.
+    pub fn enter(self: &Arc<Lanes>, connection: u64, name: &str) -> Option<Lane> {
+        let key = (connection, name.to_owned());
+        let mut newest = self.newest();
+        let of_connection =
+            newest.range((connection, String::new())..(connection + 1, String::new()));
+        let named = of_connection.filter(|((_, name), _)| !name.is_empty()).count();
+        if !newest.contains_key(&key) && !name.is_empty() && named >= MOST {
+            return None;
+        }
+        newest.entry(key).or_default();
+        Some(Lane { lanes: self.clone(), connection, name: name.to_owned() })
+    }
+
+    /// Forgets what a connection has kept.
+    pub fn forget(&self, connection: u64) {
+        let mut newest = self.newest();
+        let mut later = newest.split_off(&(connection, String::new()));
+        let mut rest = later.split_off(&(connection + 1, String::new()));
+        newest.append(&mut rest);
+        drop(newest);
+        let own = self.own(connection);
+        later.into_values().flatten().for_each(|id| drop(own.remove(&id)));
+    }
+
+    fn own(&self, connection: u64) -> OwnStore {
+        self.store.of(Owner(connection as usize))
+    }
+
+    fn newest(&self) -> MutexGuard<'_, BTreeMap<(u64, String), Option<String>>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lane {
+    /// Its name; empty if it has none.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What its connection keeps: also of other lanes, so that a conversation can go on in several.
+    pub fn own(&self) -> OwnStore {
+        self.lanes.own(self.connection)
+    }
+
+    /// Keeps a response as the newest, and lets go of the one before it. Nothing is kept for a connection that
+    /// has ended.
+    pub fn keep(&self, entry: &Arc<Entry>) {
+        let mut newest = self.lanes.newest();
+        let Some(id) = newest.get_mut(&(self.connection, self.name.clone())) else { return };
+        let before = id.replace(entry.id.clone());
+        let own = self.own();
+        own.keep(entry);
+        before.map(|before| own.remove(&before));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stored::{Draft, Outcome};
+
+    fn response(lane: &Lane, id: &str) {
+        let entry = lane.own().entry(Draft {
+            id: id.to_owned(),
+            earlier: Vec::new(),
+            input: Vec::new(),
+            is_background: false,
+            has_events: false,
+        });
+        entry.set(Outcome::new("", Vec::new(), true));
+        lane.keep(&entry);
+        lane.own().close(&entry);
+    }
+
+    fn lanes() -> Arc<Lanes> {
+        Lanes::new(1 << 20, Duration::from_secs(60))
+    }
+
+    #[test]
+    fn each_lane_keeps_its_newest_and_all_lanes_of_the_connection_find_it() {
+        let lanes = lanes();
+        let [one, two] = ["", "two"].map(|name| lanes.enter(7, name).unwrap());
+        ["a", "b"].iter().for_each(|id| response(&one, id));
+        response(&two, "c");
+        let found = |lane: &Lane| ["a", "b", "c"].map(|id| lane.own().find(id).is_some());
+        assert_eq!((found(&one), found(&two)), ([false, true, true], [false, true, true]));
+        assert_eq!(found(&lanes.enter(8, "").unwrap()), [false; 3]);
+    }
+
+    #[test]
+    fn with_the_connection_all_of_its_own_is_forgotten_and_nothing_is_kept_for_it_any_more() {
+        let lanes = lanes();
+        let [gone, stays] = [7, 8].map(|connection| lanes.enter(connection, "x").unwrap());
+        response(&gone, "a");
+        response(&stays, "b");
+        lanes.forget(7);
+        response(&gone, "c");
+        assert!(["a", "c"].iter().all(|id| gone.own().find(id).is_none()));
+        assert!(stays.own().find("b").is_some());
+        lanes.forget(8);
+        assert!(lanes.newest().is_empty());
+        assert_eq!((lanes.store.count(), lanes.store.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_connection_has_so_many_named_lanes_and_one_without_a_name() {
+        let lanes = lanes();
+        let names: Vec<String> = (0..MOST).map(|at| format!("lane{at}")).collect();
+        assert!(names.iter().all(|name| lanes.enter(7, name).is_some()));
+        assert!(lanes.enter(7, "more").is_none() && lanes.enter(7, "lane3").is_some());
+        assert!(lanes.enter(7, "").is_some() && lanes.enter(8, "more").is_some());
+    }
+}
