@@ -140,16 +140,10 @@ pub(super) fn error_fields(error: &Error, request_id: Option<&str>) -> String {
     field("x-request-id", request_id.map(str::to_owned));
     field("retry-after", report.retry_after.map(|seconds| seconds.to_string()));
     field("x-should-retry", report.should_retry.map(|should| should.to_string()));
-    let object = error.object();
-    let mut nested = json!(object);
+    let mut nested = json!(error.object());
     nested["headers"] = json!(headers);
     let [nested, headers] = [&nested, &json!(headers)].map(to_json);
-    let (message, [code, param]) =
-        (to_json(&object.message), [object.code, object.param].map(|field| to_json(&field)));
-    format!(
-        r#","status":{},"error":{nested},"headers":{headers},"code":{code},"message":{message},"param":{param}"#,
-        report.status
-    )
+    format!(r#","status":{},"error":{nested},"headers":{headers}"#, report.status)
 }
 
 /// The field that names a lane, a comma before it; nothing if it has no name.
@@ -193,7 +187,6 @@ mod tests {
         assert_eq!((&message["status"], &message["stream_id"]), (&json!(503), &json!("main")));
         let headers = json!({"x-request-id": "req_1", "retry-after": "1"});
         assert_eq!((&message["headers"], &message["error"]["headers"]), (&headers, &headers));
-        assert_eq!(message["error"]["message"], message["message"]);
         let message: Value = serde_json::from_str(&error_message(&error, "req_1", "")).unwrap();
         assert_eq!(message.get("stream_id"), None);
     }
