@@ -134,6 +134,35 @@ def test_it_goes_on_after_a_message_with_an_image_was_refused(codex, simulator):
     assert any("[image left out: image/png" in text for text in told(simulator))
 
 
+def test_it_keeps_one_connection_if_its_provider_has_websockets(codex, simulator, gateway):
+    config = CONFIG + "supports_websockets = true\n"
+    simulator.turns(
+        turn("I write it.", call("exec_command", cmd="printf Hello > hello.txt"), events=20),
+        turn("", call("exec_command", cmd="cat hello.txt")),
+        turn("Done."),
+    )
+    before, counts = gateway.log(), Counts(simulator)
+    items = codex.done("Create hello.txt and show it.", config=config)
+    assert [item["text"] for item in items if item["type"] == "agent_message"] == ["I write it.", "Done."]
+    assert (codex.place.work / "hello.txt").read_text() == "Hello"
+    assert counts["runs"] == 3
+    texts = told(simulator)
+    assert len([text for text in texts if "Create hello.txt" in text]) == 1 and "Hello" in texts[-1]
+    requests = [line for line in gateway.log().removeprefix(before).splitlines() if "/v1/responses" in line]
+    # A message each, and perhaps one that only warms up.
+    assert requests and all("GET /v1/responses status=200" in line for line in requests), requests
+
+
+def test_a_failure_on_a_websocket_costs_one_run(codex, simulator):
+    # It then asks again without a WebSocket, and is answered from memory.
+    config = CONFIG + "supports_websockets = true\n"
+    counts = Counts(simulator)
+    simulator.turns(turn("a b c d e", events=9, fail=3, error="boom"))
+    code, events = codex.do("Try it.", config=config)
+    assert code != 0 and "boom" in events[-1]["error"]["message"]
+    assert counts["runs"] == 1
+
+
 def test_its_tools_in_a_namespace_are_called(codex, simulator):
     nobody = "01a20da1-32c5-75e1-a796-528315910cde"
     simulator.turns(turn("", call("multi_agent_v1__close_agent", target=nobody)), turn("Done."))
