@@ -384,3 +384,84 @@ fn the_servers_own_page_may_call_at_a_port_that_is_not_the_usual_one() {
         assert_eq!(client.response().content(), "hello");
     }
 }
+
+// WebSockets.
+
+const KEY: [(&str, &str); 1] = [("Authorization", "Bearer the-key")];
+
+#[test]
+fn a_websocket_passes_with_each_delta_at_once_and_long_messages() {
+    for kind in Kind::installed() {
+        let site = Site::start(kind);
+        let mut client = site.proxy.websocket(&KEY).unwrap();
+        client.create(json!({"input": SILENT, "padding": "x".repeat(3 << 20), "store": false}));
+        let run = Stepped::only(&site.simulator);
+        let mut text = String::new();
+        for number in 0..20 {
+            text += &format!("{number} ");
+            run.says(&text);
+            while client.event()["delta"] != format!("{number} ") {}
+        }
+        run.ends(&text);
+        let first = client.events().pop().unwrap()["response"]["id"].clone();
+        client.create(json!({"input": SILENT, "previous_response_id": first, "store": false}));
+        Stepped::nth(&site.simulator, 2).ends("done");
+        assert_eq!(client.events().last().unwrap()["type"], "response.completed", "{kind:?}");
+        client.0.close(None).unwrap();
+        while client.0.read().is_ok() {}
+    }
+}
+
+#[test]
+fn a_websockets_client_that_leaves_a_proxy_gives_its_run_up() {
+    for kind in Kind::installed() {
+        let site = Site::start(kind);
+        let mut client = site.proxy.websocket(&KEY).unwrap();
+        client.create(json!({"input": SILENT, "store": false}));
+        Stepped::only(&site.simulator).says("one ");
+        client.event();
+        drop(client);
+        wait_until("the request's end", || site.count("error=client_gone") == 1);
+    }
+}
+
+#[test]
+fn what_refuses_a_websocket_passes_and_so_does_the_end_of_one() {
+    for kind in Kind::installed() {
+        let site = Site::start(kind);
+        let refused = site.proxy.websocket(&[]).err().unwrap();
+        assert_eq!(
+            (refused.status, &refused.body["error"]["code"]),
+            (401, &json!("invalid_api_key"))
+        );
+        let foreign = [KEY[0], ("Origin", "https://evil.example")];
+        assert_eq!(site.proxy.websocket(&foreign).err().unwrap().status, 403, "{kind:?}");
+        // Another upgrade is none here.
+        let models = site.proxy.request(
+            "GET",
+            "/v1/models",
+            &format!("{HEADERS}Upgrade: h2c\r\nConnection: Upgrade\r\n"),
+            b"",
+        );
+        assert_eq!(models.status, 200, "{kind:?}");
+        let own = [KEY[0], ("Origin", "https://api.example.com")];
+        let mut client = site.proxy.websocket(&own).unwrap();
+        site.program.signal(rustix::process::Signal::TERM);
+        assert_eq!(client.close_code(), 1001, "{kind:?}");
+    }
+}
+
+#[test]
+fn pings_keep_an_idle_websocket_alive_where_nginx_waits_for_less() {
+    if !Kind::installed().contains(&Kind::Nginx) {
+        return;
+    }
+    let impatient = [("proxy_read_timeout 1h;", "proxy_read_timeout 1s;")];
+    for (keep_alive, survives) in [("0.3", true), ("0", false)] {
+        let variables = [("LANGFAST2API_KEEP_ALIVE", keep_alive)];
+        let site = Site::start_with(Kind::Nginx, &variables, &impatient);
+        let mut client = site.proxy.websocket(&KEY).unwrap();
+        let mut pings = (0..6).map(|_| client.0.read());
+        assert_eq!(pings.all(|ping| ping.is_ok()), survives);
+    }
+}

@@ -10,7 +10,11 @@ use std::time::Duration;
 
 use native_tls::{Certificate, TlsConnector, TlsStream};
 
+use crate::support::websocket::{self, Refused};
 use crate::support::{Directory, Response, wait_until};
+
+/// A WebSocket's client behind a proxy.
+pub type Socket = websocket::Client<TlsStream<TcpStream>>;
 
 /// The name in the shipped configurations, and so in the certificate.
 pub const NAME: &str = "api.example.com";
@@ -288,6 +292,12 @@ impl Proxy {
         let mut client = self.connect();
         client.send(method, path, headers, body);
         client
+    }
+
+    /// Opens a WebSocket.
+    pub fn websocket(&self, headers: &[(&str, &str)]) -> Result<Socket, Refused> {
+        let stream = self.connect().stream.into_inner();
+        websocket::Client::on(stream, &format!("wss://{NAME}/v1/responses"), headers)
     }
 
     /// One request on a connection of its own; the whole answer.

@@ -1,6 +1,7 @@
 //! A WebSocket's client for the tests: tungstenite's, and bytes by hand for what no client sends.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub struct Refused {
 }
 
 /// A client.
-pub struct Client(pub WebSocket<TcpStream>);
+pub struct Client<S = TcpStream>(pub WebSocket<S>);
 
 impl Client {
     pub fn open(program: &Program) -> Client {
@@ -38,9 +39,15 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let uri = format!("ws://{address}{path}").parse().unwrap();
-        let request =
-            headers.iter().fold(ClientRequestBuilder::new(uri), |b, (n, v)| b.with_header(*n, *v));
+        Client::on(stream, &format!("ws://{address}{path}"), headers)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// On a connection that is open already.
+    pub fn on(stream: S, url: &str, headers: &[(&str, &str)]) -> Result<Client<S>, Refused> {
+        let request = ClientRequestBuilder::new(url.parse().unwrap());
+        let request = headers.iter().fold(request, |r, (name, value)| r.with_header(*name, *value));
         match tungstenite::client::client(request, stream) {
             Ok((socket, _)) => Ok(Client(socket)),
             Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => Err(Refused {
@@ -49,7 +56,8 @@ impl Client {
                 body: serde_json::from_slice(answer.body().as_deref().unwrap_or_default())
                     .unwrap_or_default(),
             }),
-            Err(error) => panic!("{error}"),
+            Err(HandshakeError::Failure(error)) => panic!("{error}"),
+            Err(HandshakeError::Interrupted(_)) => panic!("no answer in time"),
         }
     }
 
@@ -173,7 +181,6 @@ pub fn frame_head(first: u8, length: u64) -> Vec<u8> {
 
 /// Reads the next frame: its first byte, and its payload. `None` at the end of the connection.
 pub fn read_frame(connection: &mut Connection) -> Option<(u8, Vec<u8>)> {
-    use std::io::Read;
     let mut head = [0; 2];
     connection.stream.read_exact(&mut head).ok()?;
     let length = match head[1] {
