@@ -41,6 +41,8 @@
 //!    does not take, or has refused (`langfast::refusals`);
 //! 8. [`langfast`]: signed in, with a prompt and a connected socket, the run is started by one call.
 //!
+//! A message on a WebSocket ([`http::websocket`]) is a request from step 2 on.
+//!
 //! # Where to add
 //!
 //! - A request field of chat completions: `FIELDS` and `parse` in [`dialects::openai::request`],
@@ -72,7 +74,8 @@
 //! 4. [`completions::choices`]: the runs of a request as one sequence, with their deadlines;
 //! 5. [`completions::reader`]: text, or part of a tool call ([`chat::tools`]), cut at stop texts;
 //! 6. [`dialects::openai::response`] and its like: put into [`dialects::Events`] in the client's words;
-//! 7. [`http::sse`], [`http::answer`]: framed, and written to the client's own socket as one chunk.
+//! 7. [`http::sse`], [`http::answer`]: framed, and written to the client's own socket as one chunk, or as
+//!    messages of a WebSocket.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

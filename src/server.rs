@@ -127,8 +127,12 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
 
-    /// Starts a server whose LangFast cannot be reached.
     fn start() -> (Server, SocketAddr) {
+        start_with(Limits::default())
+    }
+
+    /// Starts a server whose LangFast cannot be reached.
+    fn start_with(front: Limits) -> (Server, SocketAddr) {
         let flags = ["--state-dir", "/nowhere", "--origin", "http://127.0.0.1:1"];
         let settings = Settings::of_flags(&flags);
         let minute = Duration::from_secs(60);
@@ -160,7 +164,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let listeners = vec![Listener::Tcp(listener)];
-        let limits = ServerLimits { front: Limits::default(), requests: 8, after_burst: || {} };
+        let limits = ServerLimits { front, requests: 8, after_burst: || {} };
         (Server::start(listeners, Arc::new(service), limits).unwrap(), address)
     }
 
@@ -188,6 +192,28 @@ mod tests {
             assert!(serves(address));
         }
         assert_eq!(server.tickets.longest_wait(), None);
+    }
+
+    #[test]
+    fn a_websocket_that_is_too_old_is_told_so_behind_what_it_has_asked_and_ends() {
+        let (_server, address) =
+            start_with(Limits { socket_age: Duration::ZERO, ..Limits::default() });
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let head = "GET /v1/responses HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+                    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        // Masked with zeros.
+        let message = b"\x81\x82\0\0\0\0{}";
+        stream.write_all(&[head.as_bytes(), message].concat()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let text = String::from_utf8_lossy(&answer);
+        let [missing, too_old] = ["\"param\":\"type\"", "websocket_connection_limit_reached"]
+            .map(|part| text.find(part).unwrap_or_else(|| panic!("{part} in {text}")));
+        assert!(missing < too_old && text.contains("(0 minutes)"), "{text}");
+        let end = answer.windows(2).rposition(|bytes| bytes == [0x88, 27]).unwrap();
+        assert_eq!(answer[end + 2..end + 4], 1000u16.to_be_bytes());
     }
 
     fn tickets_break(server: &Server) {

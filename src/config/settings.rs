@@ -136,8 +136,8 @@ pub struct AnswerSettings {
     #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = values::seconds_or_never)]
     pub remember_failures: Duration,
 
-    /// Seconds of silence after which a streamed answer gets a comment line that keeps proxies from
-    /// closing it; 0 is never.
+    /// Seconds of silence after which a streamed answer gets a comment line, and a WebSocket a ping, which
+    /// keeps proxies from closing it; 0 is never.
     #[arg(long, default_value = "15", value_name = "SECONDS", value_parser = values::seconds_or_never)]
     pub keep_alive: Duration,
 }
@@ -214,7 +214,8 @@ pub struct LimitSettings {
     pub write_timeout: Duration,
 
     /// Memory for stored responses, in MiB, so that clients can continue and fetch them; when it is full, the
-    /// oldest are let go. They are never written to a disk. 0 stores none.
+    /// oldest are let go. They are never written to a disk. 0 stores none. WebSockets may take as much again,
+    /// at least 16, to go on with what is not stored.
     #[arg(long, default_value = "16", value_name = "MIB", value_parser = values::mib_or_none)]
     pub store_responses: u16,
 

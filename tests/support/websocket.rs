@@ -15,11 +15,10 @@ use super::{Connection, Program};
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A refusal of the handshake: its status, its head and its body.
+/// A refusal of the handshake: its status and its body.
 #[derive(Debug)]
 pub struct Refused {
     pub status: u16,
-    pub headers: tungstenite::http::HeaderMap,
     pub body: Value,
 }
 
@@ -52,7 +51,6 @@ impl<S: Read + Write> Client<S> {
             Ok((socket, _)) => Ok(Client(socket)),
             Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => Err(Refused {
                 status: answer.status().as_u16(),
-                headers: answer.headers().clone(),
                 body: serde_json::from_slice(answer.body().as_deref().unwrap_or_default())
                     .unwrap_or_default(),
             }),
