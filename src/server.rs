@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_websocket_that_is_too_old_is_told_so_behind_what_it_has_asked_and_ends() {
+    fn a_websocket_that_is_too_old_is_told_so_whatever_it_asks_and_ends() {
         let (_server, address) =
             start_with(Limits { socket_age: Duration::ZERO, ..Limits::default() });
         let mut stream = TcpStream::connect(address).unwrap();
@@ -209,9 +209,8 @@ mod tests {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let text = String::from_utf8_lossy(&answer);
-        let [missing, too_old] = ["\"param\":\"type\"", "websocket_connection_limit_reached"]
-            .map(|part| text.find(part).unwrap_or_else(|| panic!("{part} in {text}")));
-        assert!(missing < too_old && text.contains("(0 minutes)"), "{text}");
+        assert!(text.contains("websocket_connection_limit_reached") && !text.contains("type`"));
+        assert!(text.contains("(0 minutes)"), "{text}");
         let end = answer.windows(2).rposition(|bytes| bytes == [0x88, 27]).unwrap();
         assert_eq!(answer[end + 2..end + 4], 1000u16.to_be_bytes());
     }

@@ -715,6 +715,20 @@ fn an_idle_client_is_pinged_and_one_that_is_silent_is_given_up() {
     assert_eq!(client.events().last().unwrap()["type"], "response.completed");
 }
 
+#[test]
+fn a_client_that_only_listened_to_a_long_answer_is_not_taken_for_lost() {
+    let simulator = Simulator::start();
+    let program =
+        Start::new(&simulator.url()).args(["--keep-alive", "1", "--idle-timeout", "1"]).start();
+    let mut client = Client::open(&program);
+    // Text all the time, so that there is no ping to answer, for longer than silence is borne.
+    let long = "/sim text=lorem events=30 delay=100";
+    for _ in 0..2 {
+        client.respond(json!({"input": long}));
+    }
+    assert_eq!(count(&program, "status=200"), 2);
+}
+
 // What operators see.
 
 #[test]

@@ -58,7 +58,10 @@ pub struct Session {
     waiting: VecDeque<Body>,
     /// The deadline of the message that is coming, while one is.
     pace: Option<Pace>,
+    /// When a ping was sent last.
     pinged: Instant,
+    /// When there was a sign of the client last: something has come from it, or an answer has gone to it.
+    seen: Instant,
     /// Why it ends.
     end: Option<End>,
 }
@@ -96,6 +99,7 @@ impl Session {
             waiting: VecDeque::new(),
             pace: None,
             pinged: Instant::now(),
+            seen: Instant::now(),
             end: None,
         }
     }
@@ -106,10 +110,12 @@ impl Session {
         self.shared.gate.note_socket(self.id, true);
         let end = loop {
             self.take_in();
-            match (self.end.take(), self.waiting.pop_front()) {
-                (Some(end), _) => break end,
-                (None, Some(message)) => self.answer(message),
-                (None, None) => self.wait_for_more(),
+            if let Some(end) = self.end.take().or_else(|| self.end_of_time(Instant::now())) {
+                break end;
+            }
+            match self.waiting.pop_front() {
+                Some(message) => self.answer(message),
+                None => self.wait_for_more(),
             }
         };
         let in_order = self.say_goodbye(end);
@@ -211,6 +217,8 @@ impl Session {
             self.shared.gate.hand_over(&exchange)?;
             self.attend(&exchange)
         });
+        // While it was answered the client had no reason to say anything.
+        self.seen = Instant::now();
         match ended {
             Ok(ExchangeEnd::Complete) => {}
             Ok(ExchangeEnd::Gone) => self.end = self.end.take().or(Some(End::Gone)),
@@ -246,12 +254,7 @@ impl Session {
 
     /// Waits for the client's next message, and pings the client meanwhile.
     fn wait_for_more(&mut self) {
-        let now = Instant::now();
-        self.end = self.end_of_waiting(now);
-        if self.end.is_some() {
-            return;
-        }
-        if self.ping_at().is_some_and(|at| now >= at) {
+        if self.ping_at().is_some_and(|at| Instant::now() >= at) {
             self.ping();
         }
         let too_old = Some(self.began + self.shared.limits.socket_age);
@@ -264,8 +267,8 @@ impl Session {
         wait(&mut fds, until.into_iter().flatten().min());
     }
 
-    /// Why the client's next message is not waited for any longer, if so.
-    fn end_of_waiting(&self, now: Instant) -> Option<End> {
+    /// Why no further message is answered and none is waited for, if so.
+    fn end_of_time(&self, now: Instant) -> Option<End> {
         let has_passed = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         let limits = &self.shared.limits;
         if self.shared.close.is_raised() || has_passed(self.lost_at()) {
@@ -291,17 +294,18 @@ impl Session {
     /// When the client is pinged next, if at all.
     fn ping_at(&self) -> Option<Instant> {
         let ping = self.shared.limits.ping;
-        (!ping.is_zero()).then(|| self.pinged.max(self.heard()) + ping)
+        (!ping.is_zero()).then(|| self.pinged.max(self.seen()) + ping)
     }
 
     /// When the client, which answers pings, is taken for lost.
     fn lost_at(&self) -> Option<Instant> {
         let Limits { ping, idle, .. } = self.shared.limits;
-        (!ping.is_zero()).then(|| self.heard() + ping + idle)
+        (!ping.is_zero()).then(|| self.seen() + ping + idle)
     }
 
-    fn heard(&self) -> Instant {
-        self.websocket.as_ref().map_or(self.began, |websocket| websocket.get_ref().heard())
+    fn seen(&self) -> Instant {
+        let heard = self.websocket.as_ref().map(|websocket| websocket.get_ref().heard());
+        heard.map_or(self.seen, |heard| heard.max(self.seen))
     }
 
     fn ping(&mut self) {
