@@ -50,6 +50,27 @@ pub fn prove(path: &Path, length: usize) -> io::Result<()> {
     fs::remove_file(trial)
 }
 
+/// Writes a file of mode 0600 unless there is one already, whose content stays; when this returns, what is
+/// there is whole. The directory is created, of mode 0700, if it does not exist.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn write_once(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (directory, prefix) = place(path);
+    make_private(&directory)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(FRESH)
+        .rand_bytes(RANDOM)
+        .tempfile_in(&directory)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Err(fault) if fault.error.kind() != io::ErrorKind::AlreadyExists => Err(fault.error),
+        _ => Ok(()),
+    }
+}
+
 fn write(path: &Path, directory: &Path, prefix: &str, content: &[u8], mode: u32) -> io::Result<()> {
     // A new file with a name of its own, of mode 0600.
     let mut file = tempfile::Builder::new()

@@ -20,6 +20,7 @@
 //! stored       answers that are kept in memory, to be asked for again and to be continued
 //! budget       the memory that the bodies of all requests may take together
 //! error        what can go wrong, and what clients are told
+//! digest       SHA-256
 //! escape       one reader of `\uXXXX`
 //! files        files that are replaced in one step
 //! sync         the primitives by which threads wait
@@ -85,6 +86,7 @@ pub mod cli;
 pub mod completions;
 pub mod config;
 pub mod dialects;
+pub mod digest;
 pub mod error;
 pub mod escape;
 pub mod files;

@@ -1,8 +1,9 @@
-//! Recognises a secret that was seen before without keeping it; the only user of sha2.
+//! Recognises a secret that was seen before without keeping it.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
+
+use crate::digest::sha256;
 
 /// Bytes of the hash that are kept. A secret has one fingerprint for each salt, and shares it with one
 /// in 16 million other secrets: whoever reads it learns 24 bits of the secret, too few to find even a
@@ -28,7 +29,7 @@ impl Fingerprint {
     }
 
     fn salted(salt: &str, secret: &str) -> Fingerprint {
-        let digest = Sha256::new().chain_update(salt).chain_update(secret).finalize();
+        let digest = sha256([salt.as_bytes(), secret.as_bytes()]);
         let kept = digest.iter().take(KEPT).map(|byte| format!("{byte:02x}"));
         Fingerprint(format!("{salt}:{}", kept.collect::<String>()))
     }
