@@ -15,6 +15,7 @@ pub mod stop;
 pub mod tools;
 pub mod usage;
 
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 
 use serde_json::Value;
@@ -90,6 +91,17 @@ impl Turn {
         }
     }
 
+    /// Bytes of memory that what is said and called in the turn takes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Turn::Message(message) => message.content.bytes(),
+            Turn::Calls { content, calls } => {
+                content.bytes() + calls.iter().map(|call| call.arguments.len()).sum::<usize>()
+            }
+            Turn::Result(result) => result.content.bytes(),
+        }
+    }
+
     /// True if the turn is a message of this role.
     pub fn is_of(&self, role: Role) -> bool {
         matches!(self, Turn::Message(message) if message.role == role)
@@ -148,7 +160,7 @@ pub fn find_call<'a>(turns: &'a [Turn], id: &str) -> Option<&'a ToolCall> {
 }
 
 /// A tool that the model may call.
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Tool {
     /// The tool's name, unique within a request.
     pub name: String,
@@ -158,6 +170,8 @@ pub struct Tool {
     pub parameters: Option<Value>,
     /// True if the arguments must match the schema.
     pub strict: bool,
+    /// True if the client shows the description only when the model has searched for it.
+    pub deferred: bool,
 }
 
 /// The client's demand on whether the model calls a tool.
@@ -181,18 +195,20 @@ pub struct Tools {
     pub list: Vec<Tool>,
     /// The demand on whether one is called.
     pub choice: ToolChoice,
+    /// The names of those that may be called now; `None` if all may be.
+    pub allowed: Option<Vec<String>>,
     /// True if one answer may hold several calls.
     pub parallel: bool,
 }
 
 impl Default for Tools {
     fn default() -> Tools {
-        Tools { list: Vec::new(), choice: ToolChoice::Auto, parallel: true }
+        Tools { list: Vec::new(), choice: ToolChoice::Auto, allowed: None, parallel: true }
     }
 }
 
-/// Most tools in a request; OpenAI's limit.
-pub const MOST_TOOLS: usize = 128;
+/// Most tools in a request where the API sets no lower limit: as many as Anthropic lets a model search.
+pub const MOST_TOOLS: usize = 10_000;
 
 /// A dialect's names for the fields that [`Tools::check`] complains of.
 #[derive(Clone, Copy, Debug)]
@@ -205,6 +221,8 @@ pub struct ToolFields {
     pub choice: &'static str,
     /// Most characters of a tool's name.
     pub longest_name: usize,
+    /// Most tools, at most [`MOST_TOOLS`].
+    pub most: usize,
 }
 
 impl Tools {
@@ -222,17 +240,27 @@ impl Tools {
         is_vain
     }
 
+    /// Lets only these tools be called; none at all if that is no tool.
+    pub fn allow_only(&mut self, names: Vec<String>) {
+        if names.is_empty() {
+            self.list.clear();
+        } else if self.list.iter().any(|tool| !names.contains(&tool.name)) {
+            self.allowed = Some(names);
+        }
+    }
+
     /// Checks the rules that all dialects share: the number of tools, their names, and that the
     /// chosen tool exists.
     ///
     /// # Errors
     /// [`Error::Invalid`], whose `param` is the dialect's name of the field.
     pub fn check(&self, fields: &ToolFields) -> Result<(), Error> {
-        let ToolFields { list, choice, longest_name, .. } = *fields;
-        if self.list.len() > MOST_TOOLS {
-            let message = format!("`{list}` must hold at most {MOST_TOOLS} tools");
+        let ToolFields { list, choice, longest_name, most, .. } = *fields;
+        if self.list.len() > most {
+            let message = format!("`{list}` must hold at most {most} tools");
             return Err(Error::invalid(list, message));
         }
+        let mut names = HashSet::new();
         for (at, tool) in self.list.iter().enumerate() {
             let param = format!("{list}[{at}].{}", fields.name);
             let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -241,7 +269,7 @@ impl Tools {
                 let form = format!("1 to {longest_name} letters, digits, _ or -");
                 return Err(Error::invalid(&param, format!("`{param}` must be {form}")));
             }
-            if self.list[..at].iter().any(|other| other.name == *name) {
+            if !names.insert(name) {
                 let message = format!("`{param}` must be unique: there are two tools `{name}`");
                 return Err(Error::invalid(&param, message));
             }
@@ -385,6 +413,29 @@ pub struct Prompt {
     pub messages: Vec<Message>,
     /// The settings of the run.
     pub sampling: Sampling,
+    /// What the model is told behind the conversation.
+    pub closing: Closing,
+}
+
+/// Instructions behind the conversation: they hold for one answer, so the next request does not repeat
+/// them, and what is in front of them stays what it was. Empty texts are left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Closing {
+    /// Said where the run has the [`Sampling::response_format`] that the prompt asks for.
+    pub usual: String,
+    /// Said in its place where the model does not take that.
+    pub unformatted: String,
+    /// True if the client has asked for the format, so that its absence is named.
+    pub is_clients: bool,
+}
+
+impl Closing {
+    /// Returns the message; `None` if there is nothing to say.
+    pub fn message(&self, is_formatted: bool) -> Option<Message> {
+        let words = if is_formatted { &self.usual } else { &self.unformatted };
+        let message = || Message { role: Role::System, content: words.as_str().into() };
+        (!words.is_empty()).then(message)
+    }
 }
 
 /// The reason that an answer ended.

@@ -21,6 +21,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use crate::chat::json_mode::{self, Verdict};
 use crate::chat::media::{self, Images, vision};
 use crate::chat::models::{Model, Models};
+use crate::chat::tools::nonce::Secret;
 use crate::chat::tools::{self, Plan};
 use crate::chat::usage::estimate_prompt;
 use crate::chat::{ChatRequest, FinishReason, LeftOut, Prompt, ResponseFormat, Usage};
@@ -57,6 +58,8 @@ pub struct Completions {
     pub images: Images,
     /// Whether a run with invalid tool calls is repeated once, to have them mended.
     pub tool_repair: bool,
+    /// What the markers of calls are made of.
+    pub marker_secret: Secret,
     /// Disconnected when the server no longer waits for its answers to end.
     pub stopping: Receiver<Never>,
     /// The requests that have just failed.
@@ -66,10 +69,12 @@ pub struct Completions {
 }
 
 /// The facts of a completion that are logged, and the request as it is known again.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct CompletionRecord {
     /// The request, if its failure is to be remembered.
     pub asked: Option<Asked>,
+    /// What the markers of this client's calls are made of; the server's if it is not known.
+    pub marker_secret: Option<Secret>,
     /// The model.
     pub model: Option<Arc<Model>>,
     /// Time from the request to the first text.
@@ -113,8 +118,9 @@ impl Completions {
             left_out.extend(chat.left_out.drain(..).map(|left| left.place));
             left_out.extend(media::settle(&mut chat.turns, &model.slug, question)?);
         }
-        let plans: Vec<Plan> =
-            request.chats.iter_mut().map(|chat| tools::plan(chat, &model)).collect();
+        let secret = record.marker_secret.as_ref().unwrap_or(&self.marker_secret);
+        let plan = |chat| tools::plan(chat, &model, secret);
+        let plans: Vec<Plan> = request.chats.iter_mut().map(plan).collect();
         let goes_on = Arc::new(AtomicBool::new(false));
         let unwanted = self.unwanted(answer, &goes_on);
         let starter = Starter {
@@ -175,7 +181,10 @@ impl Completions {
         let model = models.serve(&request.model)?;
         let mut request = request.clone();
         media::settle(&mut request.turns, &model.slug, None)?;
-        Ok(prompt_tokens(&tools::plan(&mut request, &model).prompt, &model.slug))
+        Ok(prompt_tokens(
+            &tools::plan(&mut request, &model, &self.marker_secret).prompt,
+            &model.slug,
+        ))
     }
 
     /// Creates a reader for each choice, and frees what the readers do not need of the prompts.
@@ -279,7 +288,9 @@ fn kept_prompts(
 }
 
 fn prompt_tokens(prompt: &Prompt, slug: &str) -> u64 {
-    let texts: Vec<_> = prompt.messages.iter().map(|m| (m.role.name(), m.content.text())).collect();
+    let closing = prompt.closing.message(true);
+    let messages = prompt.messages.iter().chain(&closing);
+    let texts: Vec<_> = messages.map(|m| (m.role.name(), m.content.text())).collect();
     let media = prompt.messages.iter().flat_map(|message| message.content.media());
     let images = media.filter_map(|media| media.image.as_ref().ok());
     let images: u64 = images.map(|image| vision::tokens(image, slug)).sum();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use langfast2api::chat::models::shutdowns::Day;
+use langfast2api::chat::tools::nonce::Secret;
 use langfast2api::cli::check::{self, Checked};
 use langfast2api::cli::{commands, doctor, import, manual};
 use langfast2api::completions::choices::Never;
@@ -109,6 +110,7 @@ fn serve(settings: &Settings) -> Result<()> {
         keep_alive: settings.answers.keep_alive,
         images: settings.answers.images,
         tool_repair: settings.answers.tool_repair,
+        marker_secret: Secret::kept(settings.langfast.state_dir().ok().as_deref()),
         stopping,
         repeats: Repeats::new(settings.answers.remember_failures),
         vitals: vitals.clone(),

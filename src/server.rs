@@ -144,6 +144,7 @@ mod tests {
             keep_alive: minute,
             images: Default::default(),
             tool_repair: false,
+            marker_secret: Default::default(),
             stopping: crossbeam_channel::never(),
             repeats: Repeats::new(Duration::ZERO),
             vitals: Arc::default(),

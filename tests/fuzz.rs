@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use langfast2api::chat::ChatRequest;
+use langfast2api::chat::Tool;
 use langfast2api::chat::media::{Images, newest_question, settle};
 use langfast2api::chat::models::{BUILT_IN, Models, Unknown, import};
 use langfast2api::chat::tools::{Piece, forced, marked};
@@ -505,7 +506,9 @@ fn calls_are_told_from_text_alike_whatever_pieces_they_come_in() {
         };
         assert_eq!(marked(&pieces), marked(&[&text]), "{text:?}");
         let forced = |pieces: &[&str]| {
-            let mut parser = forced::Parser::new(forced::Form::List, names.clone(), true);
+            let tool = |name: &String| Tool { name: name.clone(), ..Tool::default() };
+            let (tools, marker) = (names.iter().map(tool).collect(), marked::Marker::new("7f3a"));
+            let mut parser = forced::Parser::new(forced::Form::List, tools, marker, true);
             found(pieces, |piece, out| match piece {
                 Some(piece) => parser.push(piece, out),
                 None => parser.finish(out),

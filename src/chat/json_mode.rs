@@ -32,6 +32,22 @@ impl Verdict {
     }
 }
 
+/// Returns the requested form as an instruction, for models that cannot be bound to it; empty if any text
+/// was requested.
+pub fn in_words(format: Option<&ResponseFormat>) -> String {
+    match format {
+        None | Some(ResponseFormat::Text) => String::new(),
+        Some(ResponseFormat::JsonObject) => {
+            "Answer with one JSON object and with nothing else.".to_owned()
+        }
+        Some(ResponseFormat::JsonSchema(format)) => {
+            let schema = format.pointer("/json_schema/schema");
+            let schema = schema.map_or_else(|| "{}".to_owned(), ToString::to_string);
+            format!("Answer with JSON that fits this schema, and with nothing else:\n{schema}")
+        }
+    }
+}
+
 /// Checks a text against the requested form, and removes a fence that encloses all of it. `None` if
 /// any text was requested, or if the text is nested too deep to be checked.
 pub fn check(text: &mut String, format: &ResponseFormat) -> Option<Verdict> {

@@ -2,14 +2,19 @@
 //! that writes tools, calls and results as text, and finds calls in text.
 //!
 //! - [`plan`]: the prompt of a request's runs, and the form in which calls are expected
-//! - `words`: descriptions of tools, and calls and results of earlier turns, as text
+//! - [`nonce`]: what makes the markers of a conversation its own
+//! - `offer`, `example`: what the model is told about tools, and what it has to do
+//! - `words`: calls and results of earlier turns as text
 //! - [`marked`]: calls between markers in a text; [`forced`]: calls as an answer of JSON
 //! - `cursor`, `object`: reading of text that arrives in pieces
 
 mod cursor;
+mod example;
 pub mod forced;
 pub mod marked;
+pub mod nonce;
 mod object;
+mod offer;
 mod words;
 
 use std::sync::Arc;
@@ -19,9 +24,13 @@ use serde_json::Value;
 use crate::chat::models::Model;
 use crate::chat::nesting::{DEEPEST, is_too_deep};
 use crate::chat::schema::Schema;
-use crate::chat::{ChatRequest, Message, Prompt, Role, Tool, ToolCall, ToolChoice, Turn};
+use crate::chat::{
+    ChatRequest, Closing, Message, Prompt, Role, Sampling, Tool, ToolCall, ToolChoice, Tools, Turn,
+    json_mode,
+};
 use marked::Marker;
-use words::Words;
+use nonce::Secret;
+pub use offer::described;
 
 /// A part of an answer as a parser finds it: first text, then calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +59,8 @@ enum Form {
     /// The request offers no tools.
     None,
     Marked(Marker),
-    Forced(forced::Form),
+    /// With the marker that stands for calls where the model does not take the format.
+    Forced(forced::Form, Marker),
 }
 
 /// The prompt for a request's runs, and how to read their text.
@@ -59,48 +69,72 @@ pub struct Plan {
     /// The input of each run.
     pub prompt: Arc<Prompt>,
     form: Form,
-    tools: Vec<Tool>,
+    /// Those that may be called.
+    tools: Arc<[Tool]>,
     parallel: bool,
     must_call: bool,
 }
 
-/// Plans the runs of a request. The request's turns and tools are moved out of it.
-pub fn plan(request: &mut ChatRequest, model: &Model) -> Plan {
-    let (turns, tools) = (std::mem::take(&mut request.turns), std::mem::take(&mut request.tools));
-    let mut sampling = request.sampling.clone();
-    let offered = !tools.list.is_empty() && tools.choice != ToolChoice::None;
-    if !offered && !has_calls(&turns) {
-        let messages = turns.into_iter().filter_map(Turn::into_message).collect();
-        return Plan::without_tools(Prompt { messages, sampling });
+/// Plans the runs of a request. The request's turns and tools are moved out of it. The markers' nonce is
+/// made of `secret`.
+pub fn plan(request: &mut ChatRequest, model: &Model, secret: &Secret) -> Plan {
+    let (turns, mut tools) =
+        (std::mem::take(&mut request.turns), std::mem::take(&mut request.tools));
+    if tools.choice == ToolChoice::None && !has_calls(&turns) {
+        // Nothing has been called, and nothing may be: nobody misses them.
+        tools.list.clear();
     }
-    let words = Words::new(&turns);
-    if !offered {
-        let messages = words.messages(turns, words.about_the_past());
-        return Plan::without_tools(Prompt { messages, sampling });
+    let sampling = request.sampling.clone();
+    let wanted = json_mode::in_words(sampling.response_format.as_ref());
+    let closing = Closing { usual: String::new(), unformatted: wanted, is_clients: true };
+    if tools.list.is_empty() && !has_calls(&turns) {
+        let messages = turns.into_iter().filter_map(Turn::into_message).collect();
+        return Plan::without_tools(Prompt { messages, sampling, closing });
+    }
+    let nonce = secret.nonce(&turns, &tools.list, &closing.unformatted);
+    if tools.list.is_empty() {
+        let messages = words::messages(turns, offer::about_the_past(&nonce), &nonce);
+        return Plan::without_tools(Prompt { messages, sampling, closing });
+    }
+    let is_instruction = |turn: &&Turn| turn.is_of(Role::System) || turn.is_of(Role::Developer);
+    let length = turns.iter().filter(|turn| !is_instruction(turn)).map(Turn::bytes).sum();
+    let messages = words::messages(turns, offer::introduction(&tools, &nonce), &nonce);
+    let demand = |wanted: &str| offer::demand(&tools, &nonce, length, wanted);
+    if tools.choice == ToolChoice::None {
+        let (usual, unformatted) = (demand(""), demand(&closing.unformatted));
+        let closing = Closing { usual, unformatted, ..closing };
+        return Plan::without_tools(Prompt { messages, sampling, closing });
     }
     // Nobody has asked for a schema: it is used where the model is known to take one.
     let takes_schema = model.lists("response_format", "json_schema");
     let forced = takes_schema.then(|| forced::form(&tools)).flatten();
-    let (form, format, instructions) = match forced {
+    let (form, format, usual) = match forced {
         Some((form, format)) => {
-            let instructions = words.about_forced_call(&tools, &form);
-            (Form::Forced(form), Some(format), instructions)
+            let demand = offer::forced_demand(&form);
+            (Form::Forced(form, Marker::new(&nonce)), Some(format), demand)
         }
         // `response_format` would force JSON and rule out markers, so the prompt asks for the
         // format in words.
-        None => {
-            let wanted = sampling.response_format.as_ref();
-            (Form::Marked(words.marker()), None, words.about_tools(&tools, wanted))
-        }
+        None => (Form::Marked(Marker::new(&nonce)), None, demand(&closing.unformatted)),
     };
-    sampling.response_format = format;
+    let closing = Closing { usual, unformatted: demand(""), is_clients: false };
+    let sampling = Sampling { response_format: format, ..sampling };
     Plan {
-        prompt: Prompt { messages: words.messages(turns, instructions), sampling }.into(),
+        prompt: Prompt { messages, sampling, closing }.into(),
         form,
         must_call: matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_)),
         parallel: tools.parallel,
-        tools: tools.list,
+        tools: callable(tools).into(),
     }
+}
+
+/// The tools that may be called now.
+fn callable(tools: Tools) -> Vec<Tool> {
+    let Tools { mut list, allowed, .. } = tools;
+    if let Some(allowed) = allowed {
+        list.retain(|tool| allowed.contains(&tool.name));
+    }
+    list
 }
 
 impl Plan {
@@ -108,7 +142,7 @@ impl Plan {
         Plan {
             prompt: prompt.into(),
             form: Form::None,
-            tools: Vec::new(),
+            tools: Arc::default(),
             parallel: true,
             must_call: false,
         }
@@ -116,15 +150,16 @@ impl Plan {
 
     /// Returns a parser for the text of one run; `None` if all of it is text.
     pub fn parser(&self) -> Option<Parser> {
-        let names = self.tools.iter().map(|tool| tool.name.clone()).collect();
         match &self.form {
             Form::None => None,
             Form::Marked(marker) => {
+                let names = self.tools.iter().map(|tool| tool.name.clone()).collect();
                 let marker = marker.clone();
                 Some(Parser::Marked(marked::Parser::new(marker, names, self.parallel)))
             }
-            Form::Forced(form) => {
-                Some(Parser::Forced(forced::Parser::new(form.clone(), names, self.parallel)))
+            Form::Forced(form, marker) => {
+                let (form, tools, marker) = (form.clone(), self.tools.clone(), marker.clone());
+                Some(Parser::Forced(forced::Parser::new(form, tools, marker, self.parallel)))
             }
         }
     }

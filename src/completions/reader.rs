@@ -407,14 +407,10 @@ mod tests {
     /// whose place is a string, and `time`.
     fn plan(choice: ToolChoice) -> Arc<Plan> {
         let place = json!({"type": "object", "properties": {"place": {"type": "string"}}});
-        let tool = |name: &str, parameters| Tool {
-            name: name.to_owned(),
-            description: None,
-            parameters,
-            strict: false,
-        };
+        let tool =
+            |name: &str, parameters| Tool { name: name.to_owned(), parameters, ..Tool::default() };
         let list = vec![tool("weather", Some(place)), tool("time", None)];
-        made(Tools { list, choice, parallel: true })
+        made(Tools { list, choice, ..Tools::default() })
     }
 
     fn made(tools: Tools) -> Arc<Plan> {
@@ -430,7 +426,8 @@ mod tests {
             left_out: Vec::new(),
         };
         let models = Models::parse(BUILT_IN, &[], Unknown::Refuse).unwrap();
-        Arc::new(tools::plan(&mut request, models.find("gpt-3.5-turbo").unwrap()))
+        let model = models.find("gpt-3.5-turbo").unwrap();
+        Arc::new(tools::plan(&mut request, model, &Default::default()))
     }
 
     fn without_tools() -> Arc<Plan> {

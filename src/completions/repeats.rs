@@ -199,12 +199,7 @@ mod tests {
     }
 
     fn tool(parameters: Value) -> Tool {
-        Tool {
-            name: "t".to_owned(),
-            description: None,
-            parameters: Some(parameters),
-            strict: false,
-        }
+        Tool { name: "t".to_owned(), parameters: Some(parameters), ..Tool::default() }
     }
 
     #[test]

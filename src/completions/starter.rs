@@ -99,6 +99,7 @@ impl Starter {
         mut tries: usize,
     ) -> Result<StartedRun, Error> {
         let _lines = logger::concerning(&self.request_id);
+        let mut before: Option<(Error, Sent)> = None;
         loop {
             let (meta, left_out) = fitted;
             tries += 1;
@@ -108,10 +109,16 @@ impl Starter {
                 Ok(subscription) => {
                     return Ok(StartedRun { subscription, sent, left_out, tries });
                 }
-                Err(error) if self.may_try_again(&error, &sent, tries) => {
+                Err(error) => {
+                    if let (Some((first, sent)), Some(tries)) = (&before, &self.second_tries) {
+                        tries.refusals.doubt(slug, first, sent, &error);
+                    }
+                    if !self.may_try_again(&error, &sent, tries) {
+                        return Err(error);
+                    }
                     fitted = self.fit(prompt)?;
+                    before = Some((error, sent));
                 }
-                Err(error) => return Err(error),
             }
         }
     }
@@ -143,7 +150,8 @@ impl Starter {
     /// Keeps a prompt for a second try, if there is one and memory for it.
     pub fn keep(&self, prompt: &Arc<Prompt>) -> Option<KeptPrompt> {
         let mut share = Share::of(&self.second_tries.as_ref()?.kept);
-        let bytes = prompt.messages.iter().map(|message| message.content.bytes()).sum();
+        let bytes = prompt.messages.iter().map(|message| message.content.bytes()).sum::<usize>();
+        let bytes = bytes + prompt.closing.usual.len() + prompt.closing.unformatted.len();
         share.grow(bytes, None).ok()?;
         Some(KeptPrompt { prompt: prompt.clone(), _share: Arc::new(share) })
     }

@@ -10,11 +10,12 @@ use crate::error::Error;
 
 /// Returns the `prompt_meta` of a run, and the names of the fields that are left out because the
 /// model's record does not list them, or because the model has `refused` them. A level that it does not
-/// take is named too, though the nearest one is sent in its place.
+/// take is named too, though the nearest one is sent in its place, and so is a `response_format` that it has
+/// refused, which is asked for in words then ([`Closing`](crate::chat::Closing)).
 ///
 /// # Errors
-/// [`Error::Invalid`] for a `response_format` that the model does not support: without it the answer
-/// would be of another kind than was asked for.
+/// [`Error::Invalid`] for a `response_format` that the model's record does not
+/// list: who asks for it can ask for another.
 pub fn prompt_meta(
     prompt: &Prompt,
     model: &Model,
@@ -24,7 +25,11 @@ pub fn prompt_meta(
     let mut meta = Map::new();
     let mut left_out = Vec::new();
     meta.insert("model".to_owned(), json!(model.slug));
-    meta.insert("messages".to_owned(), messages(&prompt.messages, refused.instruction_role(model)));
+    check_format(prompt.sampling.response_format.as_ref(), model)?;
+    let (format, is_formatted) = response_format(prompt, model, refused);
+    let closing = prompt.closing.message(is_formatted);
+    let all: Vec<&Message> = prompt.messages.iter().chain(&closing).collect();
+    meta.insert("messages".to_owned(), messages(&all, refused.instruction_role(model)));
     if accepts("stream") {
         meta.insert("stream".to_owned(), json!(true));
     }
@@ -62,14 +67,10 @@ pub fn prompt_meta(
         let level = nearest(asked, model.values(name).filter(|word| !is_refused && is_taken(word)));
         meta.extend(level.map(|word| (name.to_owned(), json!(word))));
     }
-    let format = response_format(sampling.response_format.as_ref(), model)?;
-    // Without it comes text, so it is not named.
-    let is_needless = format.as_ref().is_some_and(|format| format == "text");
-    if let Some(format) =
-        format.filter(|_| !is_needless || refused.allows_word("response_format", "text"))
-    {
-        meta.insert("response_format".to_owned(), format);
+    if !is_formatted && prompt.closing.is_clients {
+        left_out.push("response_format");
     }
+    meta.extend(format.map(|format| ("response_format".to_owned(), format)));
     Ok((Value::Object(meta), left_out))
 }
 
@@ -85,36 +86,54 @@ fn nearest<'a>(asked: &str, taken: impl Iterator<Item = &'a str>) -> Option<&'a 
     known.min_by_key(|(at, _)| (at.abs_diff(asked), *at)).map(|(_, word)| word)
 }
 
-/// The `response_format` of a run, if the model accepts one. Known: a string for text. Inferred: a
-/// string for `json_object`, OpenAI's object for `json_schema`.
-fn response_format(format: Option<&ResponseFormat>, model: &Model) -> Result<Option<Value>, Error> {
-    let format = format.unwrap_or(&ResponseFormat::Text);
-    if *format == ResponseFormat::Text {
-        // Every model's own: said where it is known to be understood.
-        return Ok(model.lists("response_format", format.name()).then(|| json!(format.name())));
-    }
-    if model.accepts_value("response_format", format.name()) {
-        return Ok(Some(match format {
-            ResponseFormat::JsonSchema(object) => object.clone(),
-            other => json!(other.name()),
-        }));
+fn check_format(format: Option<&ResponseFormat>, model: &Model) -> Result<(), Error> {
+    let name = format.map_or("text", ResponseFormat::name);
+    if name == "text" || model.accepts_value("response_format", name) {
+        return Ok(());
     }
     let taken: Vec<&str> = model.values("response_format").collect();
     Err(Error::unsupported(
         "response_format",
         format!(
-            "The model `{}` does not take a `response_format` of {} (it takes: {})",
+            "The model `{}` does not take a `response_format` of {name} (it takes: {})",
             model.slug,
-            format.name(),
             if taken.is_empty() { "none".to_owned() } else { taken.join(", ") }
         ),
     ))
 }
 
+/// The `response_format` of a run, if the model accepts one, and whether it is what the prompt asks for.
+/// Known: a string for text. Inferred: a string for `json_object`, OpenAI's object for `json_schema`.
+fn response_format(prompt: &Prompt, model: &Model, refused: &Refused) -> (Option<Value>, bool) {
+    let name = "response_format";
+    let is_allowed = |word: &str| refused.allows_word(name, word);
+    let is_taken = |word: &str| model.accepts_value(name, word) && is_allowed(word);
+    // Every model's own: said where it is known to be understood.
+    let text = || (model.lists(name, "text") && is_allowed("text")).then(|| json!("text"));
+    match &prompt.sampling.response_format {
+        None | Some(ResponseFormat::Text) => (text(), true),
+        Some(ResponseFormat::JsonSchema(object))
+            if is_taken("json_schema") && refused.allows_schema(object) =>
+        {
+            (Some(object.clone()), true)
+        }
+        Some(ResponseFormat::JsonObject) if is_taken("json_object") => {
+            (Some(json!("json_object")), true)
+        }
+        // An object of any kind is nearer to what the client wants than a text; a call may be none.
+        Some(ResponseFormat::JsonSchema(_))
+            if prompt.closing.is_clients && is_taken("json_object") =>
+        {
+            (Some(json!("json_object")), false)
+        }
+        Some(_) => (text(), false),
+    }
+}
+
 /// The messages, with instructions under the role that the model accepts, or, if it accepts none, at
 /// the head of the first user message.
-fn messages(messages: &[Message], instruction_role: Option<Role>) -> Value {
-    let is_instruction = |m: &&Message| matches!(m.role, Role::System | Role::Developer);
+fn messages(messages: &[&Message], instruction_role: Option<Role>) -> Value {
+    let is_instruction = |m: &&&Message| matches!(m.role, Role::System | Role::Developer);
     let plain = |role: Role, said: &Content| json!({"role": role.name(), "content": content(said)});
     if let Some(role) = instruction_role {
         let fitted = messages.iter().map(|message| {
@@ -124,7 +143,8 @@ fn messages(messages: &[Message], instruction_role: Option<Role>) -> Value {
     }
     let instructions: Vec<_> =
         messages.iter().filter(is_instruction).map(|m| m.content.text()).collect();
-    let mut rest: Vec<Message> = messages.iter().filter(|m| !is_instruction(m)).cloned().collect();
+    let mut rest: Vec<Message> =
+        messages.iter().filter(|m| !is_instruction(m)).map(|m| Message::clone(m)).collect();
     if !instructions.is_empty() {
         let instructions = instructions.join("\n\n");
         match rest.iter_mut().find(|message| message.role == Role::User) {
@@ -159,8 +179,10 @@ fn image(image: &Image) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::Sampling;
     use crate::chat::models::{BUILT_IN, Models, Unknown};
+    use crate::chat::{Closing, Sampling};
+    use crate::error::{Failure, Step};
+    use crate::langfast::refusals::{Refusals, Sent};
 
     fn fit(model: &str, sampling: Sampling) -> (Value, Vec<&'static str>) {
         fit_messages(model, sampling, &[(Role::System, "Be brief."), (Role::User, "Hi")])
@@ -174,7 +196,8 @@ mod tests {
         let models = Models::parse(BUILT_IN, &[], Unknown::Refuse).unwrap();
         let message =
             |(role, text): &(Role, &str)| Message { role: *role, content: (*text).into() };
-        let prompt = Prompt { messages: messages.iter().map(message).collect(), sampling };
+        let messages = messages.iter().map(message).collect();
+        let prompt = Prompt { messages, sampling, ..Prompt::default() };
         prompt_meta(&prompt, models.find(model).unwrap(), &Refused::default()).unwrap()
     }
 
@@ -233,17 +256,48 @@ mod tests {
     }
 
     #[test]
-    fn a_form_of_answer_that_the_model_cannot_give_is_refused() {
+    fn a_form_of_answer_that_the_model_cannot_give_is_an_error() {
         let models = Models::parse(BUILT_IN, &[], Unknown::Refuse).unwrap();
-        let prompt = Prompt {
-            messages: vec![Message { role: Role::User, content: "Hi".into() }],
-            sampling: Sampling {
-                response_format: Some(ResponseFormat::JsonSchema(json!({}))),
-                ..Sampling::default()
-            },
+        let sampling = Sampling {
+            response_format: Some(ResponseFormat::JsonSchema(json!({}))),
+            ..Sampling::default()
         };
+        let prompt = Prompt { sampling, ..Prompt::default() };
         let error =
             prompt_meta(&prompt, models.find("gpt-4").unwrap(), &Refused::default()).unwrap_err();
         assert!(error.to_string().contains("text, json_object"), "{error}");
+    }
+
+    #[test]
+    fn a_form_of_answer_that_the_model_has_refused_is_asked_for_in_words_and_named() {
+        let models = Models::parse(BUILT_IN, &[], Unknown::Refuse).unwrap();
+        let model = models.find("gpt-4o").unwrap();
+        let schema = ResponseFormat::JsonSchema(json!({"type": "json_schema"}));
+        for (format, words, is_clients, sent, last) in [
+            (&schema, &[][..], true, json!({"type": "json_schema"}), "usual"),
+            (&schema, &["json_schema"], true, json!("json_object"), "in words"),
+            (&schema, &["json_schema"], false, json!("text"), "in words"),
+            (&schema, &["json_schema", "json_object"], true, json!("text"), "in words"),
+            (&ResponseFormat::JsonObject, &["json_object"], true, json!("text"), "in words"),
+            (&ResponseFormat::JsonObject, &["json_schema"], true, json!("json_object"), "usual"),
+        ] {
+            let refusals = Refusals::default();
+            for word in words {
+                let meta = json!({"response_format": {"type": word}});
+                let words = format!("Invalid value: '{word}'. Supported values are: 'text'.");
+                let error = Error::upstream(Step::Run, Failure::Refused(words));
+                assert!(refusals.learn("gpt-4o", &error, &Sent::of(&meta)));
+            }
+            let [usual, unformatted] = ["usual", "in words"].map(str::to_owned);
+            let prompt = Prompt {
+                messages: vec![Message { role: Role::User, content: "Hi".into() }],
+                sampling: Sampling { response_format: Some(format.clone()), ..Sampling::default() },
+                closing: Closing { usual, unformatted, is_clients },
+            };
+            let (meta, left_out) = prompt_meta(&prompt, model, &refusals.of("gpt-4o")).unwrap();
+            assert_eq!(left_out.contains(&"response_format"), is_clients && last == "in words");
+            assert_eq!(meta["response_format"], sent);
+            assert_eq!(meta["messages"][1], json!({"role": "system", "content": last}));
+        }
     }
 }

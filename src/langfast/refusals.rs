@@ -3,6 +3,8 @@
 //!
 //! The words are OpenAI's, which come through LangFast as they are (known of one; inferred of the others).
 
+mod form;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +15,7 @@ use crate::chat::models::Model;
 use crate::chat::{Role, Sampling};
 use crate::error::meaning::Meaning;
 use crate::error::{Error, clean};
+use form::hash;
 
 /// Most models of which something is remembered. Whoever asks for more names makes it forget.
 const MOST_MODELS: usize = 256;
@@ -23,7 +26,7 @@ const MOST_FACTS: usize = 32;
 const LONGEST_WORD: usize = 64;
 
 /// What a run may do without, so that a model's refusal of it can be got round. `messages` and `model` are
-/// not among them; `response_format` counts only where it asks for text, which is what comes without it.
+/// not among them; a `response_format` can be asked for in words.
 const DISPENSABLE: [&str; 9] = [
     "stream",
     "max_completion_tokens",
@@ -60,6 +63,8 @@ enum Fact {
     MoreTokens(u64),
     /// Instructions under this role.
     Role(Role),
+    /// The `json_schema` of this hash.
+    Schema(u64),
 }
 
 /// What one model refuses, as far as it has said so.
@@ -77,6 +82,11 @@ impl Refused {
         let is_it =
             |fact: &Fact| matches!(fact, Fact::Word(of, w) if *of == parameter && w == word);
         self.allows(parameter) && !self.0.iter().any(is_it)
+    }
+
+    /// Whether a run may carry this `response_format` of a schema.
+    pub fn allows_schema(&self, format: &Value) -> bool {
+        !self.0.contains(&Fact::Schema(hash(format)))
     }
 
     /// The most tokens that the model gives an answer, if it has named a limit.
@@ -103,6 +113,8 @@ pub struct Sent {
     parameters: Vec<(&'static str, Value)>,
     /// The role of its instructions, if it has any under a role of their own.
     role: Option<Role>,
+    /// The hash of the schema that its `response_format` brings.
+    schema: Option<u64>,
 }
 
 impl Sent {
@@ -110,14 +122,20 @@ impl Sent {
     pub fn of(prompt_meta: &Value) -> Sent {
         let value = |name: &&'static str| Some((*name, prompt_meta.get(*name)?.clone()));
         let parameters = DISPENSABLE.iter().filter_map(value);
-        let is_form = |(name, value): &(&str, Value)| *name == "response_format" && value != "text";
+        let form = prompt_meta.get("response_format").filter(|form| form.is_object());
+        // A form that is an object goes by its type.
+        let plain = |(name, value): (&'static str, Value)| match value.get("type") {
+            Some(kind) => (name, kind.clone()),
+            None => (name, value),
+        };
         let messages = prompt_meta["messages"].as_array().into_iter().flatten();
         let role = |message: &Value| {
             [Role::System, Role::Developer].into_iter().find(|role| message["role"] == role.name())
         };
         Sent {
-            parameters: parameters.filter(|parameter| !is_form(parameter)).collect(),
+            parameters: parameters.map(plain).collect(),
             role: messages.filter_map(role).next(),
+            schema: form.map(hash),
         }
     }
 
@@ -148,13 +166,18 @@ impl Sent {
     /// What the model has refused of it, by an error's words. Empty for any other error, and where
     /// leaving something out would not help.
     fn refused(&self, error: &Error) -> Vec<Fact> {
-        let (Some(meaning), Some(words)) = (error.meaning(), error.words()) else {
-            return Vec::new();
+        let words = error.words().unwrap_or_default();
+        let facts = match error.meaning() {
+            Some(Meaning::Parameter) => self.parameters_in(words),
+            Some(Meaning::Value) => self.value_in(words).into_iter().collect(),
+            Some(_) => return Vec::new(),
+            None => Vec::new(),
         };
-        match meaning {
-            Meaning::Parameter => self.parameters_in(words),
-            Meaning::Value => self.value_in(words).into_iter().collect(),
-            _ => Vec::new(),
+        let is_of_form = |fact: &Fact| *fact == Fact::Parameter("response_format");
+        // What is said of one form need not be meant of all.
+        match facts.is_empty() || facts.iter().any(is_of_form) {
+            true => self.form_in(words).map_or(facts, |fact| vec![fact]),
+            false => facts,
         }
     }
 
@@ -228,7 +251,10 @@ impl Refusals {
     /// Remembers what the error says that the model has refused of what was sent. Returns whether leaving
     /// that out may help.
     pub fn learn(&self, model: &str, error: &Error, sent: &Sent) -> bool {
-        let facts = sent.refused(error);
+        let mut facts = sent.refused(error);
+        if facts.is_empty() {
+            facts.extend(sent.guess(error));
+        }
         if facts.is_empty() {
             return false;
         }
@@ -257,6 +283,7 @@ impl Fact {
             Fact::Parameter(_) | Fact::Word(..) => "it is left out",
             Fact::MoreTokens(_) => "no more are asked for",
             Fact::Role(_) => "instructions go under another",
+            Fact::Schema(_) => "it is put in words",
         }
     }
 }
@@ -268,6 +295,7 @@ impl fmt::Display for Fact {
             Fact::Word(name, _) => write!(f, "a value of {name}"),
             Fact::MoreTokens(limit) => write!(f, "more max_completion_tokens than {limit}"),
             Fact::Role(role) => write!(f, "the role {}", role.name()),
+            Fact::Schema(_) => f.write_str("a json_schema"),
         }
     }
 }
@@ -375,14 +403,15 @@ mod tests {
 
     #[test]
     fn what_was_not_sent_or_cannot_be_left_out_is_not_read() {
-        let json = json!({"messages": [], "response_format": {"type": "json_schema"}});
+        let json = json!({"messages": [], "response_format": {"type": "json_object"}});
         let form = Sent::of(&json);
         for words in [
-            "Unsupported parameter: 'response_format' is not supported with this model.",
             "Unsupported parameter: 'temperature' is not supported with this model.",
             "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
             "Unsupported parameter: 'messages'",
-            "Invalid value: 'json_schema'. Supported values are: 'text'.",
+            "'messages' must contain the word 'json' in some form, to use 'response_format' of type \
+             'json_object'.",
+            "The server had an error",
         ] {
             assert_eq!(facts(&form, words), [], "{words}");
         }

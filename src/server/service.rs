@@ -235,7 +235,9 @@ impl Service {
         // The bytes are freed, and the values parsed from them count in their place.
         let _share = body.into_share();
         let head = &answer.exchange().head;
-        let client = (Access::keys_given(head), Route::find(head.path()).map(|route| route.name()));
+        let keys = Access::keys_given(head);
+        record.marker_secret = Some(self.completions.marker_secret.of_client(&keys));
+        let client = (keys, Route::find(head.path()).map(|route| route.name()));
         record.asked = Repeats::asked(&self.completions.repeats, client, &request.chats);
         let under_way = self.vitals.begin_answer(request.stream);
         let reply = self.completions.create(models, request, answer, record)?;

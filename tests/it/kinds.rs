@@ -208,7 +208,7 @@ fn hosted_tools_beside_others_are_left_out_by_their_kinds_and_strictly_refused()
         ("messages", "whatever_20300101", "tools[0]"),
     ] {
         assert_eq!(named(&ask(&program, dialect, kind)), name, "{dialect} {kind}");
-        assert!(instructions(&simulator).contains("## mine"), "{dialect} {kind}");
+        assert!(instructions(&simulator).contains("<tool name=\"mine\">"), "{dialect} {kind}");
         let refused = ask(&strict, dialect, kind);
         assert_eq!(refused.status, 400, "{dialect} {kind}");
         assert!(refused.error()["message"].as_str().unwrap().contains(name), "{dialect} {kind}");
@@ -281,8 +281,11 @@ fn tools_that_items_bring_can_be_called_and_wrong_ones_among_them_do_no_harm() {
     let answer = respond(&program, json!({"input": input, "tools": [function("mine")]}));
     assert_eq!(named(&answer), "");
     let tools = instructions(&simulator);
-    assert!(tools.contains("## found\n") && tools.contains("## mine\nNew."), "{tools}");
-    assert_eq!(tools.matches("## mine").count(), 1);
+    assert!(
+        tools.contains("<tool name=\"found\">\n") && tools.contains("<tool name=\"mine\">\nNew."),
+        "{tools}"
+    );
+    assert_eq!(tools.matches("<tool name=\"mine\">").count(), 1);
 }
 
 #[test]

@@ -7,12 +7,14 @@ mod simulator;
 mod support;
 
 mod access;
+mod asking;
 mod bodies;
 mod capture;
 mod commands;
 mod completions;
 mod doctor;
 mod events;
+mod forced;
 mod front;
 mod images;
 mod import;

@@ -333,7 +333,9 @@ fn tools_that_anthropics_models_know_by_heart_are_described_to_others() {
     let answer = ask(&program, json!({"tools": known}));
     assert_eq!(message(&answer)["content"][0]["input"], json!({"command": "ls"}));
     let told = &sent(&simulator)[0].1;
-    for part in ["## bash\n", "\"restart\"", "## str_replace_based_edit_tool\n", "\"old_path\""] {
+    for part in
+        ["<tool name=\"bash\">\n", "\"restart\"", "\"str_replace_based_edit_tool\"", "\"old_path\""]
+    {
         assert!(told.contains(part), "{part}");
     }
     assert!(!told.contains("undo_edit"));

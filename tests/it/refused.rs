@@ -583,8 +583,29 @@ fn as_many_tokens_as_the_model_gives_are_asked_for_once_it_has_said_how_many() {
 }
 
 #[test]
-fn what_gives_the_answer_its_form_is_never_left_out() {
-    let (simulator, program) = start();
+fn a_form_of_answer_that_is_refused_is_asked_for_in_words_checked_and_named() {
+    for stream in [false, true] {
+        let (simulator, program) = start();
+        let fields = json!({"response_format": {"type": "json_object"}, "stream": stream});
+        let error = "error=Unknown%20parameter:%20'response_format'";
+        let ask = |names: &str| program.chat(refusing(names, error, fields.clone()));
+        for (names, runs) in [("response_format", 2), ("response_format", 3), ("none", 4)] {
+            let response = ask(names);
+            assert_eq!(
+                (response.status, simulator.stats().runs),
+                (200, runs),
+                "{}",
+                response.text()
+            );
+            assert_eq!(ignored(&response), Some("response_format"));
+            let verdict = (!stream).then_some("not-json");
+            assert_eq!(response.header("x-langfast2api-json"), verdict);
+        }
+        let last = simulator.runs().last().unwrap()["prompt_meta"]["messages"].clone();
+        assert_eq!(last[1]["content"], "Answer with one JSON object and with nothing else.");
+    }
+    let simulator = Simulator::start();
+    let program = Start::new(&simulator.url()).arg("--strict").start();
     let fields = json!({"response_format": {"type": "json_object"}});
     let response = program.chat(refusing("response_format", "", fields));
     assert_eq!(told(&response), (400, json!("unsupported_parameter"), Some("false")));

@@ -1,12 +1,27 @@
 //! Calls as an answer of JSON. Where a call is required and the model obeys a schema, the answer's
 //! schema is composed of the tools' schemas, so that the arguments are valid by construction.
+//!
+//! - `schema`: the schema of the answer; `strict`: schemas that a model can be bound to
+//! - [`Parser`]: reads calls as they come, in the form that was asked for
+//! - `whole`: reads an answer in any other form, when all of it is there
+//!
+//! A model that does not take the schema is told to write its calls between markers: those are read too.
 
-use serde_json::{Map, Value, json};
+mod schema;
+mod strict;
+mod whole;
+
+use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::Piece;
 use super::cursor::{Cursor, Miss};
+use super::marked::{self, Marker};
 use super::object::ObjectEnd;
-use crate::chat::{ResponseFormat, Tool, ToolChoice, Tools};
+use crate::chat::Tool;
+pub use schema::form;
+use whole::{Calls, Reading};
 
 /// Most bytes before the arguments of a call that may still turn out to lead to a call.
 const MOST_HELD_BACK: usize = 400;
@@ -23,149 +38,20 @@ pub enum Form {
     List,
 }
 
-/// Returns the form of a required call, and the `response_format` that asks for it. `None` if no
-/// call is required, or the tools' schemas cannot be combined.
-pub fn form(tools: &Tools) -> Option<(Form, ResponseFormat)> {
-    let one = match (&tools.choice, &tools.list[..]) {
-        (ToolChoice::Named(name), list) => list.iter().find(|tool| tool.name == *name),
-        (ToolChoice::Required, [tool]) => Some(tool),
-        (ToolChoice::Required, _) => None,
-        _ => return None,
-    };
-    if let Some(tool) = one {
-        let schema = parameters(tool)?;
-        let strict = tool.strict && fits_strict(&schema);
-        let form = Form::Arguments { name: tool.name.clone() };
-        return Some((form, response_format(&tool.name, schema, strict)));
-    }
-    let mut definitions = Map::new();
-    let mut kinds = Vec::new();
-    let mut strict = true;
-    for (at, tool) in tools.list.iter().enumerate() {
-        let arguments = hoisted(parameters(tool)?, &format!("tool{at}_"), &mut definitions)?;
-        strict &= tool.strict && fits_strict(&arguments);
-        kinds.push(closed_object(json!({
-            "name": {"type": "string", "enum": [tool.name]},
-            "arguments": arguments
-        })));
-    }
-    strict &= definitions.values().all(fits_strict);
-    let list = json!({"type": "array", "items": {"anyOf": kinds}});
-    let mut schema = closed_object(json!({ "calls": list }));
-    if !definitions.is_empty() {
-        schema["$defs"] = Value::Object(definitions);
-    }
-    Some((Form::List, response_format("calls", schema, strict)))
-}
-
-fn response_format(name: &str, schema: Value, strict: bool) -> ResponseFormat {
-    let name: String = name.chars().take(64).collect();
-    let schema = json!({"name": name, "strict": strict, "schema": schema});
-    ResponseFormat::JsonSchema(json!({"type": "json_schema", "json_schema": schema}))
-}
-
-/// Returns the schema of an object with exactly these properties.
-fn closed_object(properties: Value) -> Value {
-    let names: Vec<String> =
-        properties.as_object().into_iter().flatten().map(|p| p.0.clone()).collect();
-    json!({
-        "type": "object", "properties": properties, "required": names, "additionalProperties": false
-    })
-}
-
-/// Returns the schema of a tool's arguments; `None` if it is not an object's, which the root of an
-/// answer must be.
-fn parameters(tool: &Tool) -> Option<Value> {
-    let mut schema = match &tool.parameters {
-        None => return Some(closed_object(json!({}))),
-        Some(schema) => schema.clone(),
-    };
-    let rules = schema.as_object_mut()?;
-    if rules.is_empty() {
-        rules.insert("type".to_owned(), json!("object"));
-    }
-    rules.entry("properties").or_insert_with(|| json!({}));
-    (rules.get("type")? == "object").then_some(schema)
-}
-
-/// True if OpenAI accepts a schema as strict: objects are closed, all their properties are
-/// required, and no keyword is used that its structured outputs do not know.
-fn fits_strict(schema: &Value) -> bool {
-    let Some(rules) = schema.as_object() else { return false };
-    let unknown = ["allOf", "oneOf", "not", "if", "then", "else", "patternProperties", "default"];
-    if unknown.iter().any(|keyword| rules.contains_key(*keyword)) {
-        return false;
-    }
-    let values = |name: &str| rules.get(name).and_then(Value::as_object).map(Map::values);
-    let properties = rules.get("properties").and_then(Value::as_object);
-    let required = rules.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let is_required = |name: &String| required.iter().any(|required| required == name);
-    let is_object = properties.is_some() || rules.get("type").is_some_and(|kind| kind == "object");
-    let closed = rules.get("additionalProperties") == Some(&Value::Bool(false))
-        && properties.is_none_or(|properties| properties.keys().all(is_required));
-    (!is_object || closed)
-        && ["properties", "$defs", "definitions"]
-            .iter()
-            .filter_map(|name| values(name))
-            .all(|mut schemas| schemas.all(fits_strict))
-        && rules.get("items").is_none_or(fits_strict)
-        && rules
-            .get("anyOf")
-            .and_then(Value::as_array)
-            .is_none_or(|schemas| schemas.iter().all(fits_strict))
-}
-
-/// Prepares a schema to stand within another: its definitions move to `definitions`, the outer
-/// schema's, under names that begin with `prefix`. `None` if it refers to anything but its
-/// definitions.
-fn hoisted(mut schema: Value, prefix: &str, definitions: &mut Map<String, Value>) -> Option<Value> {
-    let own = ["$defs", "definitions"].map(|place| schema.as_object_mut()?.remove(place));
-    point_to(&mut schema, prefix)?;
-    for (name, mut definition) in own.into_iter().flatten().filter_map(into_object).flatten() {
-        point_to(&mut definition, prefix)?;
-        definitions.insert(format!("{prefix}{name}"), definition);
-    }
-    Some(schema)
-}
-
-fn into_object(value: Value) -> Option<Map<String, Value>> {
-    if let Value::Object(map) = value { Some(map) } else { None }
-}
-
-fn point_to(schema: &mut Value, prefix: &str) -> Option<()> {
-    match schema {
-        Value::Object(rules) => {
-            for (keyword, value) in rules.iter_mut() {
-                match value {
-                    Value::String(target) if keyword == "$ref" => {
-                        let name = ["#/$defs/", "#/definitions/"]
-                            .iter()
-                            .find_map(|place| target.strip_prefix(place))
-                            .filter(|name| !name.contains('/'))?;
-                        *target = format!("#/$defs/{prefix}{name}");
-                    }
-                    value => point_to(value, prefix)?,
-                }
-            }
-        }
-        Value::Array(list) => {
-            list.iter_mut().try_for_each(|value| point_to(value, prefix).ok_or(())).ok()?
-        }
-        _ => {}
-    }
-    Some(())
-}
-
-/// Parses calls from JSON as it arrives. Anything not in the form is text.
+/// Parses calls from JSON as it arrives. An answer in another form is read at its end; if there is no call
+/// in it, it is text.
 pub struct Parser {
     form: Form,
-    names: Vec<String>,
+    tools: Arc<[Tool]>,
+    marker: Marker,
     parallel: bool,
     state: State,
     /// Text read since the last call, or since the beginning.
     held_back: String,
     /// The current call as the model wrote it.
     raw: String,
+    /// The current call's arguments, as far as they are held back.
+    arguments: String,
     /// True once a call has ended.
     called: bool,
     left_out: bool,
@@ -174,24 +60,40 @@ pub struct Parser {
 enum State {
     /// Before the arguments of the next call.
     Lead,
-    /// Within the arguments of a call.
-    Arguments(ObjectEnd),
-    /// The answer is not in the form, and shown as text.
-    Text,
+    /// Within the arguments of a call of the tool at this place. They are held back if nulls may have to be
+    /// dropped from them.
+    Arguments { object: ObjectEnd, tool: usize, is_held: bool },
+    /// Calls between markers.
+    Marked(Box<marked::Parser>),
+    /// The answer, or what follows its first calls, is in another form.
+    Other,
     /// No further text is wanted.
     Done,
 }
 
+/// What an answer begins with.
+enum Lead {
+    /// The arguments of the tool at this place.
+    Arguments(usize),
+    /// A call between markers.
+    Marker,
+    /// The end of the list of calls.
+    End,
+}
+
 impl Parser {
-    /// Creates a parser for calls of the tools `names`; `parallel` allows more than one call.
-    pub fn new(form: Form, names: Vec<String>, parallel: bool) -> Parser {
+    /// Creates a parser for calls of these tools; `parallel` allows more than one call. `marker` is that of
+    /// calls in another form.
+    pub fn new(form: Form, tools: Arc<[Tool]>, marker: Marker, parallel: bool) -> Parser {
         Parser {
             form,
-            names,
+            tools,
+            marker,
             parallel,
             state: State::Lead,
             held_back: String::new(),
             raw: String::new(),
+            arguments: String::new(),
             called: false,
             left_out: false,
         }
@@ -200,117 +102,204 @@ impl Parser {
     /// Parses further text and appends the pieces found.
     pub fn push(&mut self, text: &str, pieces: &mut Vec<Piece>) {
         let mut out = String::new();
-        for c in text.chars() {
+        for (at, c) in text.char_indices() {
             match &mut self.state {
                 State::Lead => self.take_lead(c, &mut out, pieces),
-                State::Arguments(object) => {
+                State::Arguments { object, .. } => {
                     self.raw.push(c);
                     if object.push(c, &mut out) {
-                        pieces.push(Piece::Arguments(std::mem::take(&mut out)));
+                        self.put_out(&mut out, pieces);
                         self.end(pieces);
                     }
                 }
-                State::Text => out.push(c),
+                State::Marked(parser) => return parser.push(&text[at..], pieces),
+                State::Other => return self.held_back.push_str(&text[at..]),
                 State::Done => break,
             }
         }
-        self.put_out(out, pieces);
+        self.put_out(&mut out, pieces);
     }
 
     /// Ends the text, and appends what was held back.
     pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
-        let held_back = std::mem::take(&mut self.held_back);
-        if let State::Arguments(_) = self.state {
-            pieces.push(Piece::Cut { raw: std::mem::take(&mut self.raw) });
-        } else if !self.called {
-            self.put_out(held_back, pieces);
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Arguments { .. } => {
+                let held = std::mem::take(&mut self.arguments);
+                pieces.extend((!held.is_empty()).then_some(Piece::Arguments(held)));
+                pieces.push(Piece::Cut { raw: std::mem::take(&mut self.raw) });
+            }
+            State::Marked(mut parser) => {
+                parser.finish(pieces);
+                self.left_out = parser.left_out();
+            }
+            State::Lead | State::Other => self.read_other(pieces),
+            State::Done => {}
         }
-        self.state = State::Done;
     }
 
     /// True if no further text is wanted.
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
+        match &self.state {
+            State::Marked(parser) => parser.is_done(),
+            state => matches!(state, State::Done),
+        }
     }
 
-    /// True if text was dropped after the calls that does not look like the rest of the list.
+    /// True if something was dropped that is no call of a tool which may be called.
     pub fn left_out(&self) -> bool {
         self.left_out
     }
 
-    fn put_out(&self, out: String, pieces: &mut Vec<Piece>) {
-        match self.state {
+    fn put_out(&mut self, out: &mut String, pieces: &mut Vec<Piece>) {
+        match &self.state {
             _ if out.is_empty() => {}
-            State::Arguments(_) => pieces.push(Piece::Arguments(out)),
-            _ => pieces.push(Piece::Text(out)),
+            State::Arguments { is_held: true, .. } => self.arguments.push_str(out),
+            _ => pieces.push(Piece::Arguments(std::mem::take(out))),
         }
+        out.clear();
     }
 
     fn end(&mut self, pieces: &mut Vec<Piece>) {
-        self.raw.clear();
-        pieces.push(Piece::End);
         let may_follow = self.form == Form::List && self.parallel;
-        self.state = if may_follow { State::Lead } else { State::Done };
+        let next = if may_follow { State::Lead } else { State::Done };
+        if let State::Arguments { tool, is_held: true, .. } =
+            std::mem::replace(&mut self.state, next)
+        {
+            let held = std::mem::take(&mut self.arguments);
+            pieces.push(Piece::Arguments(without_nulls(held, &self.tools[tool])));
+        }
+        self.raw.clear();
         self.called = true;
+        pieces.push(Piece::End);
     }
 
     fn take_lead(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
         self.held_back.push(c);
         match self.lead() {
-            Ok(name) => {
-                self.raw = std::mem::take(&mut self.held_back);
-                let mut object = ObjectEnd::default();
-                object.push('{', out);
-                self.state = State::Arguments(object);
-                pieces.push(Piece::Begin { name });
+            Ok(Lead::Arguments(tool)) => self.begin(tool, out, pieces),
+            Ok(Lead::Marker) => {
+                let names = self.tools.iter().map(|tool| tool.name.clone()).collect();
+                let mut parser = marked::Parser::new(self.marker.clone(), names, self.parallel);
+                parser.push(&std::mem::take(&mut self.held_back), pieces);
+                self.state = State::Marked(Box::new(parser));
             }
+            Ok(Lead::End) => self.state = State::Done,
             Err(Miss::More) if self.held_back.len() <= MOST_HELD_BACK => {}
-            Err(_) if self.called => {
-                // After the last call, only the end of the list is expected.
-                self.left_out = !self.held_back.trim_start().starts_with('}');
-                self.state = State::Done;
-            }
-            Err(_) => {
-                self.state = State::Text;
-                out.push_str(&std::mem::take(&mut self.held_back));
-            }
+            Err(_) => self.state = State::Other,
         }
     }
 
-    /// Returns the name of the tool whose arguments begin with the last character held back.
-    fn lead(&self) -> Result<String, Miss> {
+    /// Begins a call whose arguments are held back from their opening brace on.
+    fn begin(&mut self, tool: usize, out: &mut String, pieces: &mut Vec<Piece>) {
+        self.raw = std::mem::take(&mut self.held_back);
+        let of = &self.tools[tool];
+        let is_held = of.parameters.as_ref().is_some_and(strict::has_optional);
+        pieces.push(Piece::Begin { name: of.name.clone() });
+        let brace = self.raw.rfind('{').unwrap_or_default();
+        let mut object = ObjectEnd::default();
+        let is_closed = self.raw[brace..].chars().any(|c| object.push(c, out));
+        self.state = State::Arguments { object, tool, is_held };
+        if is_closed {
+            self.put_out(out, pieces);
+            self.end(pieces);
+        }
+    }
+
+    /// Returns what the text that is held back leads to.
+    fn lead(&self) -> Result<Lead, Miss> {
         let mut cursor = Cursor::new(&self.held_back);
         if !self.called {
             cursor.fence()?;
+            if cursor.rest.starts_with('<') {
+                return cursor.word(self.marker.begin()).map(|()| Lead::Marker);
+            }
         }
-        let name = match &self.form {
-            Form::Arguments { name } => name.clone(),
-            Form::List => self.list_lead(&mut cursor)?,
-        };
-        cursor.word("{")?;
-        Ok(name)
+        match &self.form {
+            Form::Arguments { name } => self.arguments_lead(name, &mut cursor),
+            Form::List => self.list_lead(&mut cursor),
+        }
     }
 
-    fn list_lead(&self, cursor: &mut Cursor<'_>) -> Result<String, Miss> {
+    /// Arguments begin with the name of one of the tool's properties: anything else may be another form.
+    fn arguments_lead(&self, name: &str, cursor: &mut Cursor<'_>) -> Result<Lead, Miss> {
+        let tool = self.tools.iter().position(|tool| tool.name == name).ok_or(Miss::Never)?;
+        cursor.word("{")?;
+        cursor.blanks();
+        if cursor.rest.starts_with('}') {
+            return Ok(Lead::Arguments(tool));
+        }
+        cursor.word("\"")?;
+        let property = cursor.until('"', 128, |c| c != '\\' && !c.is_control())?;
+        let schema = self.tools[tool].parameters.as_ref();
+        let known = schema.and_then(|schema| schema["properties"].get(property));
+        known.map(|_| Lead::Arguments(tool)).ok_or(Miss::Never)
+    }
+
+    fn list_lead(&self, cursor: &mut Cursor<'_>) -> Result<Lead, Miss> {
         let tokens: &[&str] = match self.called {
             false => &["{", "\"calls\"", ":", "[", "{", "\"name\"", ":", "\""],
             true => &["}", ",", "{", "\"name\"", ":", "\""],
         };
-        for token in tokens {
+        for (at, token) in tokens.iter().enumerate() {
             cursor.blanks();
+            if self.called && at == 1 && cursor.rest.starts_with(']') {
+                return Ok(Lead::End);
+            }
             cursor.word(token)?;
         }
         let name = cursor.until('"', 128, |c| !c.is_control())?;
-        if !self.names.iter().any(|known| known == name) {
-            return Err(Miss::Never);
-        }
+        let tool = self.tools.iter().position(|tool| tool.name == name).ok_or(Miss::Never)?;
         for token in [",", "\"arguments\"", ":"] {
             cursor.blanks();
             cursor.word(token)?;
         }
         cursor.blanks();
-        Ok(name.to_owned())
+        cursor.word("{")?;
+        Ok(Lead::Arguments(tool))
     }
+
+    /// Reads what was held back because it is in another form.
+    fn read_other(&mut self, pieces: &mut Vec<Piece>) {
+        let text = std::mem::take(&mut self.held_back);
+        let reading = Reading { form: &self.form, tools: &self.tools };
+        if self.called {
+            let rest = reading.rest(&text);
+            return self.tell(rest, pieces);
+        }
+        if text.contains(self.marker.begin()) {
+            let names = self.tools.iter().map(|tool| tool.name.clone()).collect();
+            let mut parser = marked::Parser::new(self.marker.clone(), names, self.parallel);
+            parser.push(&text, pieces);
+            parser.finish(pieces);
+            self.left_out = parser.left_out();
+            return;
+        }
+        match reading.answer(&text) {
+            Some(calls) => self.tell(calls, pieces),
+            None => pieces.extend((!text.is_empty()).then_some(Piece::Text(text))),
+        }
+    }
+
+    fn tell(&mut self, calls: Calls, pieces: &mut Vec<Piece>) {
+        self.left_out |= calls.left_out;
+        let most = if self.parallel { usize::MAX } else { 1 };
+        for (tool, mut arguments) in calls.list.into_iter().take(most) {
+            let tool = &self.tools[tool];
+            if let Some(schema) = &tool.parameters {
+                strict::drop_nulls(&mut arguments, schema);
+            }
+            pieces.push(Piece::Begin { name: tool.name.clone() });
+            pieces.push(Piece::Arguments(arguments.to_string()));
+            pieces.push(Piece::End);
+        }
+    }
+}
+
+/// Returns a call's arguments without the nulls that stand for what the model has left out.
+fn without_nulls(arguments: String, tool: &Tool) -> String {
+    let Some(schema) = &tool.parameters else { return arguments };
+    let Ok(mut value) = serde_json::from_str::<Value>(&arguments) else { return arguments };
+    if strict::drop_nulls(&mut value, schema) { value.to_string() } else { arguments }
 }
 
 #[cfg(test)]
@@ -318,14 +307,22 @@ mod tests {
     use super::*;
     use crate::chat::tools::merged;
     use proptest::prelude::*;
+    use serde_json::json;
 
     fn parse(form: &Form, pieces: &[&str]) -> (Vec<Piece>, bool) {
-        let names = ["add", "weather"].map(str::to_owned).to_vec();
-        let mut parser = Parser::new(form.clone(), names, true);
+        let mut parser = Parser::new(form.clone(), tools(), Marker::new("7f3a"), true);
         let mut found = Vec::new();
         pieces.iter().for_each(|piece| parser.push(piece, &mut found));
         parser.finish(&mut found);
         (merged(found), parser.left_out())
+    }
+
+    /// `add`, which takes `a` of any type, and `weather`, which takes what is not said.
+    fn tools() -> Arc<[Tool]> {
+        let schema = json!({"type": "object", "properties": {"a": {}}, "required": ["a"]});
+        let tool =
+            |name: &str, parameters| Tool { name: name.to_owned(), parameters, ..Tool::default() };
+        [tool("add", Some(schema)), tool("weather", None)].into()
     }
 
     fn found(form: &Form, text: &str) -> Vec<Piece> {
@@ -367,57 +364,6 @@ mod tests {
         }
         let cut = found(&Form::List, r#"{"calls":[{"name":"add","arguments":{"a"#);
         assert!(matches!(cut.last(), Some(Piece::Cut { .. })));
-    }
-
-    fn tool(name: &str, strict: bool, parameters: Value) -> Tool {
-        Tool { name: name.to_owned(), description: None, parameters: Some(parameters), strict }
-    }
-
-    fn asked(choice: ToolChoice, list: Vec<Tool>) -> Option<(Form, Value)> {
-        let (form, format) = form(&Tools { list, choice, parallel: true })?;
-        let ResponseFormat::JsonSchema(format) = format else { panic!("{format:?}") };
-        Some((form, format["json_schema"].clone()))
-    }
-
-    #[test]
-    fn one_tool_is_asked_for_by_its_own_schema_strict_only_if_it_fits() {
-        let closed = closed_object(json!({"a": {"type": "integer"}}));
-        let open = json!({"type": "object", "properties": {"a": {"type": "integer"}}});
-        for (strict, schema, expected) in
-            [(true, &closed, true), (false, &closed, false), (true, &open, false)]
-        {
-            let list = vec![tool("add", strict, schema.clone()), tool("weather", true, json!({}))];
-            let (form, format) = asked(ToolChoice::Named("add".to_owned()), list).unwrap();
-            assert_eq!(form, arguments_of_add());
-            assert_eq!(format, json!({"name": "add", "strict": expected, "schema": schema}));
-        }
-    }
-
-    #[test]
-    fn several_tools_are_asked_for_as_a_list_with_their_definitions_at_the_root() {
-        let tree =
-            closed_object(json!({"list": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}));
-        let mut schema = closed_object(json!({"tree": {"$ref": "#/$defs/tree"}}));
-        schema["$defs"] = json!({ "tree": tree });
-        let list = vec![tool("add", true, schema.clone()), tool("weather", true, schema)];
-        let (form, format) = asked(ToolChoice::Required, list).unwrap();
-        assert_eq!((form, &format["strict"]), (Form::List, &json!(true)));
-        let kinds = &format["schema"]["properties"]["calls"]["items"]["anyOf"];
-        assert_eq!(kinds[0]["properties"]["name"]["enum"], json!(["add"]));
-        let reference = &kinds[1]["properties"]["arguments"]["properties"]["tree"]["$ref"];
-        assert_eq!(reference, "#/$defs/tool1_tree");
-        let inner = "/schema/$defs/tool1_tree/properties/list/items/$ref";
-        assert_eq!(format.pointer(inner).unwrap(), "#/$defs/tool1_tree");
-    }
-
-    #[test]
-    fn what_cannot_be_asked_for_by_a_schema_is_not() {
-        let any_of = json!({"anyOf": [{"type": "object"}, {"type": "string"}]});
-        assert_eq!(asked(ToolChoice::Required, vec![tool("add", false, any_of)]), None);
-        let odd = json!({"type": "object", "properties": {"a": {"$ref": "#/properties/b"}}});
-        let list = vec![tool("add", false, odd), tool("weather", false, json!({}))];
-        assert_eq!(asked(ToolChoice::Required, list.clone()), None);
-        assert_eq!(asked(ToolChoice::Auto, list), None);
     }
 
     proptest! {

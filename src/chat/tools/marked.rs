@@ -33,6 +33,11 @@ impl Marker {
         Marker { begin: format!("<call-{nonce}"), end: format!("</call-{nonce}>") }
     }
 
+    /// What each call begins with.
+    pub fn begin(&self) -> &str {
+        &self.begin
+    }
+
     /// Returns a call in the form that the model must write.
     pub fn call(&self, name: &str, arguments: &str) -> String {
         format!("{} name=\"{name}\">{arguments}{}", self.begin, self.end)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::report::{Outcome, Report};
 use crate::chat::models::Model;
 use crate::chat::models::shutdowns::Day;
-use crate::chat::{Message, Prompt, Role, Sampling};
+use crate::chat::{Message, Prompt, Role};
 use crate::cli::check::Checked;
 use crate::config::{Examination, Settings};
 use crate::error::meaning::Meaning;
@@ -288,7 +288,7 @@ fn try_run(
     let prompt = Prompt {
         messages: vec![Message { role: Role::User, content: "Say ok.".into() }],
         // Without a limit of tokens: a model that reasons would fail by a small one.
-        sampling: Sampling::default(),
+        ..Prompt::default()
     };
     let (meta, _) = prompt_meta(&prompt, model, &Refused::default())?;
     let began = Instant::now();

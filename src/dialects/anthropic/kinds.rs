@@ -133,6 +133,9 @@ impl Reading for ToolReading {
     }
 }
 
+/// The search for tools that Anthropic's servers do.
+pub const SERVER_SEARCH: &str = "tool_search_tool_*";
+
 /// The tools. Those of Anthropic's end in the date of their version: a later one is taken to be the same
 /// (inferred from those so far).
 pub const TOOLS: Table<ToolReading> = &[
@@ -145,7 +148,7 @@ pub const TOOLS: Table<ToolReading> = &[
     ("web_search_*", ToolReading::LeftOut),
     ("web_fetch_*", ToolReading::LeftOut),
     ("code_execution_*", ToolReading::LeftOut),
-    ("tool_search_tool_*", ToolReading::LeftOut),
+    (SERVER_SEARCH, ToolReading::LeftOut),
     ("advisor_*", ToolReading::LeftOut),
     ("computer_*", ToolReading::LeftOut),
     ("browser_*", ToolReading::LeftOut),

@@ -7,8 +7,9 @@ use super::response::MessageAnswer;
 use super::tools;
 use crate::budget::Body;
 use crate::chat::media::Images;
+use crate::chat::tools::described;
 use crate::chat::{
-    ChatRequest, Content, Part, ResponseFormat, Role, Sampling, ToolCall, ToolResult, Turn,
+    ChatRequest, Content, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolResult, Turn,
     find_call,
 };
 use crate::dialects::CompletionRequest;
@@ -77,18 +78,22 @@ pub fn parse_to_count(body: &mut Body, images: Images) -> Result<ChatRequest, Er
 }
 
 /// Reads all fields that become part of the prompt.
-fn conversation(fields: &Fields, mut media: MediaReader) -> Result<ChatRequest, Error> {
+fn conversation(fields: &Fields, media: MediaReader) -> Result<ChatRequest, Error> {
     let model = fields.required_string("model")?;
     if model.is_empty() {
         return Err(fields.missing("model"));
     }
     refuse_what_servers_keep(fields)?;
-    let turns = turns(fields, &mut media)?;
-    let mut left_out = media.finish("messages", &turns)?;
+    let mut tools_left_out = Vec::new();
+    let tools = tools::parse(fields, &mut tools_left_out)?;
+    let mut reader = Reader { media, tools: &tools.list };
+    let turns = turns(fields, &mut reader)?;
+    let mut left_out = reader.media.finish("messages", &turns)?;
+    left_out.append(&mut tools_left_out);
     Ok(ChatRequest {
         model: model.to_owned(),
         turns,
-        tools: tools::parse(fields, &mut left_out)?,
+        tools,
         sampling: Sampling { response_format: response_format(fields)?, ..Sampling::default() },
         stop: Vec::new(),
         n: 1,
@@ -166,13 +171,33 @@ fn without_effect(fields: &Fields, turns: &[Turn]) -> Result<Vec<&'static str>, 
     Ok(ignored)
 }
 
-fn turns(fields: &Fields, media: &mut MediaReader) -> Result<Vec<Turn>, Error> {
+/// What blocks are read with.
+struct Reader<'a> {
+    media: MediaReader<'a>,
+    /// The tools of the request.
+    tools: &'a [Tool],
+}
+
+impl Reader<'_> {
+    /// Returns a reference to a tool in words: what can be called from here on.
+    fn tool(&self, name: &str) -> String {
+        match self.tools.iter().find(|tool| tool.name == name) {
+            Some(tool) if tool.deferred => {
+                format!("The tool {name} can be called now:\n{}", described(tool))
+            }
+            Some(_) => format!("The tool {name} can be called now."),
+            None => format!("The tool {name}"),
+        }
+    }
+}
+
+fn turns(fields: &Fields, reader: &mut Reader) -> Result<Vec<Turn>, Error> {
     let mut turns = Vec::new();
-    let system = fields.get("system").map(|system| said("system", system, media));
+    let system = fields.get("system").map(|system| said("system", system, reader));
     if let Some(system) = system.transpose()?.filter(|system| !system.is_empty()) {
         turns.push(Turn::message(Role::System, system));
     }
-    media.end_message(&turns);
+    reader.media.end_message(&turns);
     let list = match fields.get("messages") {
         None => return Err(fields.missing("messages")),
         Some(Value::Array(list)) => list,
@@ -182,25 +207,21 @@ fn turns(fields: &Fields, media: &mut MediaReader) -> Result<Vec<Turn>, Error> {
         return Err(Error::invalid("messages", "`messages` must hold at least one message"));
     }
     for (at, value) in list.iter().enumerate() {
-        add_turns(&Fields::of(value, &format!("messages[{at}]"))?, &mut turns, media)?;
-        media.end_message(&turns);
+        add_turns(&Fields::of(value, &format!("messages[{at}]"))?, &mut turns, reader)?;
+        reader.media.end_message(&turns);
     }
     Ok(turns)
 }
 
 /// Adds a message's turns: results of tools are turns of their own.
-fn add_turns(
-    message: &Fields,
-    turns: &mut Vec<Turn>,
-    media: &mut MediaReader,
-) -> Result<(), Error> {
+fn add_turns(message: &Fields, turns: &mut Vec<Turn>, reader: &mut Reader) -> Result<(), Error> {
     let role = message.required_string("role")?;
     let path = message.path("content");
     let content = message.get("content").ok_or_else(|| message.missing("content"))?;
     match role {
-        "user" => return add_user(&path, content, turns, media),
-        "assistant" => turns.extend(assistant(&path, content, media)?),
-        "system" => turns.push(Turn::message(Role::System, said(&path, content, media)?)),
+        "user" => return add_user(&path, content, turns, reader),
+        "assistant" => turns.extend(assistant(&path, content, reader)?),
+        "system" => turns.push(Turn::message(Role::System, said(&path, content, reader)?)),
         _ => {
             let path = message.path("role");
             let message = format!("`{path}` must be user, assistant or system");
@@ -215,11 +236,11 @@ fn add_user(
     path: &str,
     content: &Value,
     turns: &mut Vec<Turn>,
-    media: &mut MediaReader,
+    reader: &mut Reader,
 ) -> Result<(), Error> {
     let mut said = Vec::new();
     let mut results = Vec::new();
-    for (path, block) in blocks(path, content, media)? {
+    for (path, block) in blocks(path, content, reader)? {
         match block {
             Block::Said(content) => said.push(content),
             Block::Result(result) => {
@@ -238,10 +259,10 @@ fn add_user(
 }
 
 /// Reads a message of the assistant's; `None` if nothing can be read of it.
-fn assistant(path: &str, content: &Value, media: &mut MediaReader) -> Result<Option<Turn>, Error> {
+fn assistant(path: &str, content: &Value, reader: &mut Reader) -> Result<Option<Turn>, Error> {
     let mut whole = Content::default();
     let mut calls = Vec::new();
-    for (path, block) in blocks(path, content, media)? {
+    for (path, block) in blocks(path, content, reader)? {
         match block {
             // An answer may be cut into blocks anywhere, for instance at a citation.
             Block::Said(piece) => whole.append(piece),
@@ -283,17 +304,13 @@ enum Block {
 }
 
 /// The blocks of a content that can be read, with their paths; a string is one text block.
-fn blocks(
-    path: &str,
-    content: &Value,
-    media: &mut MediaReader,
-) -> Result<Vec<(String, Block)>, Error> {
+fn blocks(path: &str, content: &Value, reader: &mut Reader) -> Result<Vec<(String, Block)>, Error> {
     match content {
         Value::String(text) => Ok(vec![(path.to_owned(), Block::Said(text.as_str().into()))]),
         Value::Array(list) => {
             let blocks = list.iter().enumerate().map(|(at, value)| {
                 let path = format!("{path}[{at}]");
-                let block = block(&path, value, media)?;
+                let block = block(&path, value, reader)?;
                 Ok(block.map(|block| (path, block)))
             });
             blocks.filter_map(Result::transpose).collect()
@@ -303,38 +320,38 @@ fn blocks(
 }
 
 /// Reads a block; `None` if it is left out or passed over.
-fn block(path: &str, value: &Value, media: &mut MediaReader) -> Result<Option<Block>, Error> {
+fn block(path: &str, value: &Value, reader: &mut Reader) -> Result<Option<Block>, Error> {
     let fields = Fields::of(value, path)?;
     let kind = fields.required_string("type")?;
     let reading = find(BLOCKS, kind).map_or(&BlockReading::LeftOut, |(_, how)| how);
     Ok(Some(match reading {
         BlockReading::Text => Block::Said(fields.required_string("text")?.into()),
-        BlockReading::SearchResult => Block::Said(search_result(&fields, media)?),
+        BlockReading::SearchResult => Block::Said(search_result(&fields, reader)?),
         BlockReading::ToolReference => {
-            Block::Said(format!("The tool {}", fields.required_string("tool_name")?).into())
+            Block::Said(reader.tool(fields.required_string("tool_name")?).into())
         }
         BlockReading::Compaction => {
             Block::Said(fields.string("content")?.unwrap_or_default().into())
         }
         BlockReading::Call => Block::Call(call(&fields)?),
-        BlockReading::Result => Block::Result(result(&fields, media)?),
+        BlockReading::Result => Block::Result(result(&fields, reader)?),
         BlockReading::Document(_) if has_text(value) => {
-            Block::Said(document(&fields, value, media)?)
+            Block::Said(document(&fields, value, reader)?)
         }
         BlockReading::Document(of) | BlockReading::Media(of) => {
-            Block::Said(Part::Media(media.read(of, path, value)?).into())
+            Block::Said(Part::Media(reader.media.read(of, path, value)?).into())
         }
         BlockReading::PassedOver => return Ok(None),
         BlockReading::LeftOut => {
-            media.leave_out(path);
+            reader.media.leave_out(path);
             return Ok(None);
         }
     }))
 }
 
 /// A text that a search has found, below its title and its source.
-fn search_result(block: &Fields, media: &mut MediaReader) -> Result<Content, Error> {
-    let text = block.get("content").map(|text| said(&block.path("content"), text, media));
+fn search_result(block: &Fields, reader: &mut Reader) -> Result<Content, Error> {
+    let text = block.get("content").map(|text| said(&block.path("content"), text, reader));
     let known = [block.string("title")?, block.string("source")?];
     Ok(below(known, text.transpose()?.unwrap_or_default()))
 }
@@ -356,11 +373,11 @@ fn has_text(document: &Value) -> bool {
 }
 
 /// A document's text, below its title and what is said about it.
-fn document(block: &Fields, value: &Value, media: &mut MediaReader) -> Result<Content, Error> {
+fn document(block: &Fields, value: &Value, reader: &mut Reader) -> Result<Content, Error> {
     let source = &value["source"];
     let text = match source["data"].as_str() {
         Some(text) => text.into(),
-        None => said(&block.path("source.content"), &source["content"], media)?,
+        None => said(&block.path("source.content"), &source["content"], reader)?,
     };
     Ok(below([block.string("title")?, block.string("context")?], text))
 }
@@ -375,8 +392,8 @@ fn call(block: &Fields) -> Result<ToolCall, Error> {
     Ok(ToolCall { id: text("id")?, name: text("name")?, arguments })
 }
 
-fn result(block: &Fields, media: &mut MediaReader) -> Result<ToolResult, Error> {
-    let content = block.get("content").map(|content| said(&block.path("content"), content, media));
+fn result(block: &Fields, reader: &mut Reader) -> Result<ToolResult, Error> {
+    let content = block.get("content").map(|content| said(&block.path("content"), content, reader));
     Ok(ToolResult {
         call_id: block.required_string("tool_use_id")?.to_owned(),
         name: None,
@@ -386,8 +403,8 @@ fn result(block: &Fields, media: &mut MediaReader) -> Result<ToolResult, Error> 
 }
 
 /// A content that holds neither calls nor results.
-fn said(path: &str, content: &Value, media: &mut MediaReader) -> Result<Content, Error> {
-    let said = blocks(path, content, media)?.into_iter().map(|(path, block)| match block {
+fn said(path: &str, content: &Value, reader: &mut Reader) -> Result<Content, Error> {
+    let said = blocks(path, content, reader)?.into_iter().map(|(path, block)| match block {
         Block::Said(content) => Ok(content),
         _ => Err(Error::invalid(&path, format!("`{path}` must be of type text"))),
     });

@@ -4,14 +4,19 @@
 
 use serde_json::{Value, json};
 
-use super::kinds::{TOOLS, ToolReading};
-use crate::chat::{LeftOut, Standing, Tool, ToolChoice, ToolFields, Tools};
+use super::kinds::{SERVER_SEARCH, TOOLS, ToolReading};
+use crate::chat::{LeftOut, MOST_TOOLS, Standing, Tool, ToolChoice, ToolFields, Tools};
 use crate::dialects::fields::Fields;
 use crate::dialects::kinds::{LeftOutTools, find};
 use crate::error::Error;
 
-const FIELDS: ToolFields =
-    ToolFields { list: "tools", name: "name", choice: "tool_choice", longest_name: 128 };
+const FIELDS: ToolFields = ToolFields {
+    list: "tools",
+    name: "name",
+    choice: "tool_choice",
+    longest_name: 128,
+    most: MOST_TOOLS,
+};
 
 /// Reads the offered tools, and which of them the model may or has to call. Adds to `left_out` what cannot
 /// be had here.
@@ -20,31 +25,52 @@ const FIELDS: ToolFields =
 /// [`Error::Invalid`] with the path of what is wrong.
 pub fn parse(fields: &Fields, left_out: &mut Vec<LeftOut>) -> Result<Tools, Error> {
     let (choice, parallel) = choice(fields)?;
-    let mut tools = Tools { list: Vec::new(), choice, parallel };
+    let mut tools = Tools { choice, parallel, ..Tools::default() };
+    if tools.choice == ToolChoice::None {
+        // They stand in the prompt for the sake of OpenAI's cache: whatever is wrong with them does no harm.
+        let unheard = &mut Vec::new();
+        let read = offered(fields, &mut LeftOutTools::new(unheard), &mut Vec::new());
+        tools.list = read.unwrap_or_default();
+        return Ok(if tools.check(&FIELDS).is_ok() { tools } else { Tools::default() });
+    }
     let left_out = &mut LeftOutTools::new(left_out);
     if !fields.list("mcp_servers")?.is_empty() {
         left_out.add_field("mcp_servers");
     }
-    if tools.choice == ToolChoice::None {
-        return Ok(tools);
-    }
     let mut gone = Vec::new();
-    for (at, value) in fields.list("tools")?.iter().enumerate() {
-        let path = format!("tools[{at}]");
-        let offered = Fields::of(value, &path)?;
-        match tool(&offered)? {
-            Ok(tool) => tools.list.push(tool),
-            Err(kind) => {
-                left_out.add(kind, &path, Standing::Request);
-                gone.extend(offered.string("name")?.map(str::to_owned));
-            }
-        }
-    }
+    tools.list = offered(fields, left_out, &mut gone)?;
     if !left_out.is_empty() && tools.drop_vain_choice(&gone) {
         left_out.add_field(FIELDS.choice);
     }
     tools.check(&FIELDS)?;
     Ok(tools)
+}
+
+/// The tools that can be had here; adds the names of others to `gone`.
+fn offered(
+    fields: &Fields,
+    left_out: &mut LeftOutTools,
+    gone: &mut Vec<String>,
+) -> Result<Vec<Tool>, Error> {
+    let mut list = Vec::new();
+    let mut is_searched_by_server = false;
+    for (at, value) in fields.list("tools")?.iter().enumerate() {
+        let path = format!("tools[{at}]");
+        let offered = Fields::of(value, &path)?;
+        match tool(&offered)? {
+            Ok(tool) => list.push(tool),
+            Err(kind) => {
+                is_searched_by_server |= kind == Some(SERVER_SEARCH);
+                left_out.add(kind, &path, Standing::Request);
+                gone.extend(offered.string("name")?.map(str::to_owned));
+            }
+        }
+    }
+    // Nobody would ever bring their descriptions.
+    if is_searched_by_server || list.iter().all(|tool: &Tool| tool.deferred) {
+        list.iter_mut().for_each(|tool| tool.deferred = false);
+    }
+    Ok(list)
 }
 
 /// Whether a tool has to be called, and whether several may be at once.
@@ -78,6 +104,7 @@ fn tool(tool: &Fields) -> Result<Result<Tool, Option<&'static str>>, Error> {
         description: description.map(str::to_owned),
         parameters: Some(parameters),
         strict: tool.boolean("strict")?.unwrap_or(false),
+        deferred: tool.boolean("defer_loading")?.unwrap_or(false),
     }))
 }
 

@@ -43,7 +43,7 @@ pub fn tool(path: &str, value: &Value) -> Result<Tool, Error> {
         "additionalProperties": false,
     });
     let description = Some(description.trim_start().to_owned());
-    Ok(Tool { name, description, parameters: Some(parameters), strict: true })
+    Ok(Tool { name, description, parameters: Some(parameters), strict: true, deferred: false })
 }
 
 /// The grammar of a custom tool's text, in words. Chat completions have it in an object of its own.

@@ -528,7 +528,10 @@ mod tests {
             "type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [tool("f")]}
         }});
         let allowed = read(fields);
-        assert_eq!((&allowed.choice, &allowed.list), (&ToolChoice::Required, &old.list));
+        assert_eq!(
+            (&allowed.choice, &allowed.list, &allowed.allowed),
+            (&ToolChoice::Required, &new.list, &Some(vec!["f".to_owned()]))
+        );
     }
 
     #[test]

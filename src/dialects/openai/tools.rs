@@ -14,10 +14,20 @@ use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::dialects::kinds::{LeftOutTools, find};
 use crate::error::Error;
 
-const TOOLS: ToolFields =
-    ToolFields { list: "tools", name: "function.name", choice: "tool_choice", longest_name: 64 };
-const FUNCTIONS: ToolFields =
-    ToolFields { list: "functions", name: "name", choice: "function_call", longest_name: 64 };
+const TOOLS: ToolFields = ToolFields {
+    list: "tools",
+    name: "function.name",
+    choice: "tool_choice",
+    longest_name: 64,
+    most: 128,
+};
+const FUNCTIONS: ToolFields = ToolFields {
+    list: "functions",
+    name: "name",
+    choice: "function_call",
+    longest_name: 64,
+    most: 128,
+};
 
 /// The tools that a request offers.
 #[derive(Debug, Default)]
@@ -45,11 +55,14 @@ pub fn parse(fields: &Fields, left_out: &mut Vec<LeftOut>) -> Result<Offered, Er
     offered.tools.choice = wanted.clone().unwrap_or_default();
     offered.tools.parallel = fields.boolean("parallel_tool_calls")?.unwrap_or(true);
     if offered.tools.choice == ToolChoice::None {
+        // They stand in the prompt for the sake of OpenAI's cache: whatever is wrong with them does no harm.
+        let read = offered.add_all(tools, &mut LeftOutTools::new(&mut Vec::new()));
+        if read.and_then(|()| offered.tools.check(&TOOLS)).is_err() {
+            offered.tools.list.clear();
+        }
         return Ok(offered);
     }
-    for (at, value) in tools.iter().enumerate() {
-        offered.add(at, value, left_out)?;
-    }
+    offered.add_all(tools, left_out)?;
     let tools = &mut offered.tools;
     let mut is_vain = wanted.is_none() || (!left_out.is_empty() && tools.drop_vain_choice(&[]));
     tools.check(&TOOLS)?;
@@ -68,7 +81,7 @@ fn old_functions(fields: &Fields, functions: &[Value]) -> Result<Offered, Error>
         Some(Value::String(word)) => plain_choice(FUNCTIONS.choice, word)?,
         Some(value) => ToolChoice::Named(name_in(FUNCTIONS.choice, value)?),
     };
-    let tools = Tools { list: Vec::new(), choice, parallel: false };
+    let tools = Tools { choice, parallel: false, ..Tools::default() };
     let mut offered = Offered { tools, ..Offered::default() };
     if offered.tools.choice == ToolChoice::None {
         return Ok(offered);
@@ -81,6 +94,10 @@ fn old_functions(fields: &Fields, functions: &[Value]) -> Result<Offered, Error>
 }
 
 impl Offered {
+    fn add_all(&mut self, tools: &[Value], left_out: &mut LeftOutTools) -> Result<(), Error> {
+        tools.iter().enumerate().try_for_each(|(at, value)| self.add(at, value, left_out))
+    }
+
     fn add(&mut self, at: usize, value: &Value, left_out: &mut LeftOutTools) -> Result<(), Error> {
         let path = format!("tools[{at}]");
         let kind = value.get("type").and_then(Value::as_str);
@@ -115,7 +132,7 @@ pub(super) fn function(path: &str, value: &Value) -> Result<Tool, Error> {
     let strict = function.boolean("strict")?.unwrap_or(false);
     let name = function.required_string("name")?.to_owned();
     let description = function.string("description")?.map(str::to_owned);
-    Ok(Tool { name, description, parameters, strict })
+    Ok(Tool { name, description, parameters, strict, deferred: false })
 }
 
 /// The demand on whether a tool is called; `None` if it is for one that cannot be had here.
@@ -158,8 +175,7 @@ pub(super) fn name_in(path: &str, value: &Value) -> Result<String, Error> {
     Ok(name.ok_or_else(|| missing(&format!("{path}.name")))?.to_owned())
 }
 
-/// Keeps only the tools that `allowed_tools` names; the others are in the list for the sake of OpenAI's
-/// cache.
+/// Notes the tools that `allowed_tools` names; the others are in the list for the sake of OpenAI's cache.
 fn narrow(fields: &Fields, offered: &mut Tools) -> Result<(), Error> {
     let allowed = fields.get("tool_choice").and_then(|choice| choice.pointer("/allowed_tools"));
     let Some(allowed) = allowed else { return Ok(()) };
@@ -178,7 +194,7 @@ fn narrow(fields: &Fields, offered: &mut Tools) -> Result<(), Error> {
         }
         names.push(name);
     }
-    offered.list.retain(|tool| names.contains(&tool.name));
+    offered.allow_only(names);
     Ok(())
 }
 

@@ -125,6 +125,7 @@ impl ClientTool {
             description: Some(description.to_owned()),
             parameters: Some(parameters),
             strict: false,
+            deferred: false,
         }
     }
 

@@ -15,8 +15,13 @@ use crate::dialects::openai::kinds::{ITEMS, ItemReading, TOOLS, ToolReading};
 use crate::dialects::openai::tools::{function, name_in, plain_choice};
 use crate::error::Error;
 
-const FIELDS: ToolFields =
-    ToolFields { list: "tools", name: "name", choice: "tool_choice", longest_name: 128 };
+const FIELDS: ToolFields = ToolFields {
+    list: "tools",
+    name: "name",
+    choice: "tool_choice",
+    longest_name: 128,
+    most: MOST_TOOLS,
+};
 
 /// A tool as the client knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,23 +65,21 @@ pub fn parse(
 ) -> Result<(Tools, Vec<Origin>), Error> {
     let wanted = choice(fields)?;
     let mut tools = Tools {
-        list: Vec::new(),
         choice: wanted.clone().unwrap_or_default(),
         parallel: fields.boolean("parallel_tool_calls")?.unwrap_or(true),
+        ..Tools::default()
     };
     if tools.choice == ToolChoice::None {
+        // They stand in the prompt for the sake of OpenAI's cache: whatever is wrong with them does no harm.
+        let read = offered(fields, earlier, &mut LeftOutTools::new(&mut Vec::new()));
+        tools.list = read.map(|(list, _)| list).unwrap_or_default();
+        if tools.check(&FIELDS).is_err() {
+            tools.list.clear();
+        }
         return Ok((tools, Vec::new()));
     }
     let left_out = &mut LeftOutTools::new(left_out);
-    let mut offer =
-        Offer { list: Vec::new(), origins: Vec::new(), standing: Standing::Request, left_out };
-    for (at, value) in fields.list(FIELDS.list)?.iter().enumerate() {
-        offer.add(&format!("tools[{at}]"), value, None)?;
-    }
-    offer.add_later(PREVIOUS, earlier);
-    let input = fields.get("input").and_then(Value::as_array);
-    offer.add_later("input", input.map_or(&[], Vec::as_slice));
-    let Offer { list, origins, left_out, .. } = offer;
+    let (list, origins) = offered(fields, earlier, left_out)?;
     tools.list = list;
     let mut is_vain = wanted.is_none() || (!left_out.is_empty() && tools.drop_vain_choice(&[]));
     tools.check(&FIELDS)?;
@@ -86,6 +89,23 @@ pub fn parse(
         left_out.add_field(FIELDS.choice);
     }
     Ok((tools, origins))
+}
+
+/// Reads the tools of the request and of the items of its conversation.
+fn offered(
+    fields: &Fields,
+    earlier: &[Value],
+    left_out: &mut LeftOutTools,
+) -> Result<(Vec<Tool>, Vec<Origin>), Error> {
+    let mut offer =
+        Offer { list: Vec::new(), origins: Vec::new(), standing: Standing::Request, left_out };
+    for (at, value) in fields.list(FIELDS.list)?.iter().enumerate() {
+        offer.add(&format!("tools[{at}]"), value, None)?;
+    }
+    offer.add_later(PREVIOUS, earlier);
+    let input = fields.get("input").and_then(Value::as_array);
+    offer.add_later("input", input.map_or(&[], Vec::as_slice));
+    Ok((offer.list, offer.origins))
 }
 
 /// The tools that have been read so far.
@@ -223,8 +243,7 @@ pub fn called_in(path: &str, value: &Value) -> Result<String, Error> {
     Ok(called(namespace, &name_in(path, value)?))
 }
 
-/// Keeps only the tools that `allowed_tools` names; the others are in the list for the sake of OpenAI's
-/// cache.
+/// Notes the tools that `allowed_tools` names; the others are in the list for the sake of OpenAI's cache.
 fn narrow(fields: &Fields, tools: &mut Tools) -> Result<(), Error> {
     let choice = fields.get(FIELDS.choice).filter(|choice| choice["type"] == "allowed_tools");
     let Some(choice) = choice else { return Ok(()) };
@@ -236,6 +255,6 @@ fn narrow(fields: &Fields, tools: &mut Tools) -> Result<(), Error> {
     if let Some(name) = names.iter().find(|name| tools.list.iter().all(|t| t.name != **name)) {
         return Err(Error::invalid(path, format!("`{path}`: `tools` holds no tool `{name}`")));
     }
-    tools.list.retain(|tool| names.contains(&tool.name));
+    tools.allow_only(names);
     Ok(())
 }
