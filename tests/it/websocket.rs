@@ -235,6 +235,24 @@ fn a_stored_response_is_found_from_a_request_and_from_a_connection() {
 }
 
 #[test]
+fn what_another_instance_has_stored_is_not_found_and_starts_no_run() {
+    let simulator = Simulator::start();
+    let start = |name: &str| Start::new(&simulator.url()).args(["--instance", name]);
+    let one = start("one").start();
+    let others = format!("one=http://{},two=http://127.0.0.1:1", one.address());
+    let two = start("two").args(["--instances", &others]).start();
+    let stored = Client::open(&one).respond(json!({}));
+    assert!(stored["id"].as_str().unwrap().starts_with("resp_one_"));
+    let mut client = Client::open(&two);
+    let error = client.error(&create(json!({"previous_response_id": stored["id"]})));
+    assert_eq!(error["error"]["code"], "previous_response_not_found");
+    assert_eq!(simulator.stats().runs, 1);
+    let own = client.respond(json!({"store": false}));
+    assert!(own["id"].as_str().unwrap().starts_with("resp_two_"));
+    client.respond(json!({"previous_response_id": own["id"], "store": false}));
+}
+
+#[test]
 fn each_lane_keeps_its_newest_and_a_failure_takes_nothing_away() {
     let (simulator, program) = start();
     let mut client = Client::open(&program);
