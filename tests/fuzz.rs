@@ -11,6 +11,7 @@ use langfast2api::chat::ChatRequest;
 use langfast2api::chat::Tool;
 use langfast2api::chat::media::{Images, newest_question, settle};
 use langfast2api::chat::models::{BUILT_IN, Models, Unknown, import};
+use langfast2api::chat::schema::{Judgement, Schema};
 use langfast2api::chat::tools::{Piece, forced, marked};
 use langfast2api::dialects::anthropic;
 use langfast2api::dialects::openai::{request, responses};
@@ -21,6 +22,7 @@ use langfast2api::langfast::run::{Manners, Notice, Progress, RunEvent, with_obje
 use langfast2api::langfast::socketio::{self, EnginePacket, SocketPacket};
 use langfast2api::langfast::transcript::{Transcript, unescape};
 use langfast2api::stored::{Owner, Store};
+use serde_json::{Value, json};
 
 /// Runs `target` on one random input after another for the time given.
 fn fuzz(target: impl Fn(&mut Rng)) {
@@ -563,5 +565,62 @@ fn what_is_copied_as_a_list_of_models_is_refused_or_can_be_served() {
         let again =
             import::plan(import::find(plan.json.as_bytes()).unwrap(), &plan.json, false).unwrap();
         assert!(again.changes.new.is_empty() && again.changes.changed.is_empty());
+    });
+}
+
+/// Pairs of a schema and a value.
+const SCHEMAS: &[&[u8]] = &[
+    br##"[{"type":"object","properties":{"a":{"$ref":"#/$defs/n"},"b":{"enum":[1,"x",null]}},"required":["a"],"additionalProperties":false,"$defs":{"n":{"anyOf":[{"type":"null"},{"type":"object","properties":{"next":{"$ref":"#/$defs/n"}}}]}}},{"a":{"next":null},"b":1.0}]"##,
+    br##"[{"prefixItems":[{"const":1},{"not":{}}],"items":{"multipleOf":0.1},"contains":{"minimum":2},"minContains":0,"uniqueItems":true,"unevaluatedItems":false},[1,2.5,1e300,18446744073709551616]]"##,
+    br##"[{"patternProperties":{"^a{1,3}(b|c)*$":{"pattern":"[^\d\-x]+?$"}},"propertyNames":{"maxLength":3},"unevaluatedProperties":{"type":["string","integer"]},"dependentSchemas":{"ab":{"minProperties":2}},"if":{"required":["z"]},"then":false,"else":{"oneOf":[true,{"$anchor":"k"}]},"allOf":[{"$ref":"#k"}]},{"ab":"q","abc":3}]"##,
+    br##"[{"$schema":"http://json-schema.org/draft-07/schema#","$id":"http://x/y","items":[{"format":"date"}],"additionalItems":{"nullable":true,"exclusiveMinimum":true,"minimum":1},"dependencies":{"a":["b"]},"definitions":{"d":{"$id":"http://x/z","$ref":"#"}}},["x",null,1]]"##,
+];
+const SCHEMA_WORDS: &[&[u8]] = &[
+    b"\"$ref\":\"#\",",
+    b"\"not\":{},",
+    b"\"unevaluatedProperties\":false,",
+    b"\"$id\":\"u:v\",",
+    b"\"nullable\":true,",
+    b"(a*)*",
+    b"{2}",
+    b"|",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b"true",
+    b"9e99",
+    b"\\\\",
+    b"\"",
+    b",",
+];
+
+#[test]
+fn judgements_by_a_schema_never_contradict_each_other() {
+    let judged = |schema: &Value, value: &Value| match Schema::new(schema).judge(value) {
+        Judgement::Fits => Some(true),
+        Judgement::Open => None,
+        Judgement::Unfit(fault) => {
+            assert!(fault.starts_with('$') && fault.len() < 10_000, "{fault}");
+            Some(false)
+        }
+    };
+    fuzz(|rng| {
+        let bytes = mutated(rng, SCHEMAS, SCHEMA_WORDS);
+        let Ok((schema, value)) = serde_json::from_slice::<(Value, Value)>(&bytes) else { return };
+        let fits = judged(&schema, &value);
+        // Within another schema `#` means that one, so that only the negations can be compared.
+        let opposite = judged(&json!({"not": schema}), &value);
+        let twice = judged(&json!({"not": {"not": schema}}), &value);
+        assert!(opposite.is_none() || opposite != twice, "{schema} {value}");
+        let same = |other: Option<bool>| fits.is_none() || other.is_none() || fits == other;
+        if !schema.to_string().contains("\"#") {
+            for around in ["allOf", "anyOf", "oneOf"] {
+                assert!(same(judged(&json!({around: [schema]}), &value)), "{schema} {value}");
+            }
+            assert!(same(twice), "{schema} {value}");
+        }
+        let listed = judged(&json!({"enum": [value]}), &value);
+        assert_ne!(listed, Some(false), "{value}");
     });
 }

@@ -1,18 +1,21 @@
 //! Checks of whole answers for which JSON was requested. Models mostly comply, and LangFast does
 //! not report when they did not.
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::chat::ResponseFormat;
-use crate::chat::nesting::is_too_deep;
-use crate::chat::schema::Schema;
+use crate::chat::schema::{Judgement, Schema};
 
 /// The result of a check, in ascending order of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// The answer has the requested form.
     Valid,
-    /// The answer has the requested form once a Markdown fence around it is removed.
+    /// The answer is JSON, and breaks nothing in the schema that is understood; but not all is.
+    Unjudged,
+    /// The answer has the requested form once a Markdown fence around it is removed, as far as the schema is
+    /// understood.
     Repaired,
     /// The answer is JSON, but does not fit the schema.
     NotOfSchema,
@@ -25,6 +28,7 @@ impl Verdict {
     pub fn name(self) -> &'static str {
         match self {
             Verdict::Valid => "valid",
+            Verdict::Unjudged => "unjudged",
             Verdict::Repaired => "repaired",
             Verdict::NotOfSchema => "not-of-schema",
             Verdict::NotJson => "not-json",
@@ -49,7 +53,8 @@ pub fn in_words(format: Option<&ResponseFormat>) -> String {
 }
 
 /// Checks a text against the requested form, and removes a fence that encloses all of it. `None` if
-/// any text was requested, or if the text is nested too deep to be checked.
+/// any text was requested, or if the text is JSON that cannot be held in memory as it is: nested too
+/// deep, with a number beyond all doubles, or with half a surrogate pair.
 pub fn check(text: &mut String, format: &ResponseFormat) -> Option<Verdict> {
     let schema = match format {
         ResponseFormat::Text => return None,
@@ -59,7 +64,7 @@ pub fn check(text: &mut String, format: &ResponseFormat) -> Option<Verdict> {
     let mut verdict = Verdict::Valid;
     let value = match serde_json::from_str::<Value>(text) {
         Ok(value) => value,
-        Err(error) if is_too_deep(&error) => return None,
+        Err(_) if serde_json::from_str::<IgnoredAny>(text).is_ok() => return None,
         Err(_) => {
             let inside = unfenced(text).map(str::to_owned);
             let parsed = inside
@@ -70,10 +75,13 @@ pub fn check(text: &mut String, format: &ResponseFormat) -> Option<Verdict> {
             value
         }
     };
-    Some(match schema {
-        None if !value.is_object() => Verdict::NotJson,
-        Some(schema) if !Schema::new(schema).allows(&value) => Verdict::NotOfSchema,
-        _ => verdict,
+    let Some(schema) = schema else {
+        return Some(if value.is_object() { verdict } else { Verdict::NotJson });
+    };
+    Some(match Schema::new(schema).judge(&value) {
+        Judgement::Fits => verdict,
+        Judgement::Open => verdict.max(Verdict::Unjudged),
+        Judgement::Unfit(_) => Verdict::NotOfSchema,
     })
 }
 
@@ -116,9 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_of_what_is_nested_too_deep() {
-        let text = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
-        assert_eq!(checked(&text, &ResponseFormat::JsonObject), (None, text));
+    fn nothing_is_said_of_json_that_cannot_be_held() {
+        let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
+        for text in [deep, r#"{"a": 1e999}"#.to_owned(), r#"{"a": "\ud83d"}"#.to_owned()] {
+            assert_eq!(checked(&text, &ResponseFormat::JsonObject), (None, text));
+        }
     }
 
     #[test]
@@ -127,5 +137,9 @@ mod tests {
         assert_eq!(of_schema(schema.clone(), r#"{"a": 1}"#), Verdict::Valid);
         assert_eq!(of_schema(schema.clone(), r#"{"b": 1}"#), Verdict::NotOfSchema);
         assert_eq!(of_schema(schema, r#"{"a": 1"#), Verdict::NotJson);
+        let open = json!({"type": "object", "properties": {"a": {"pattern": "(?=x)"}}});
+        assert_eq!(of_schema(open.clone(), r#"{"a": "b"}"#), Verdict::Unjudged);
+        assert_eq!(of_schema(open.clone(), "```\n{\"a\": \"b\"}\n```"), Verdict::Repaired);
+        assert_eq!(of_schema(open, "[]"), Verdict::NotOfSchema);
     }
 }

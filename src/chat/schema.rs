@@ -1,194 +1,173 @@
-//! Validation by JSON Schema, as far as OpenAI's structured outputs and tools use it: types,
-//! properties, items, enums, references, combinations and limits. Other keywords (`format`,
-//! `pattern`) are not checked.
+//! Validation by JSON Schema. What is called unfit breaks the schema by each draft's rules that it may
+//! be written by; what is not understood, or takes too long, is left open and never held against a
+//! value.
+//!
+//! In: a schema as a client sent it, and a value. Out: whether the value fits, and where it does not.
+//! All keywords of the drafts 4 to 2020-12 are followed, those of the draft alone that `$schema` names.
+//! Left open are references out of the document and dynamic ones, patterns that look around or back,
+//! and integers beyond 64 bits that a double cannot tell apart. `format` and the `content…` keywords
+//! forbid nothing. `nullable` is OpenAPI's.
+//!
+//! - `rules`: keywords that concern the whole value; `parts`: those on its properties and items
+//! - `coverage`: what `unevaluatedProperties` and `unevaluatedItems` are about
+//! - `places`: references and drafts; `numbers`, `pattern`: what their names say
+
+mod coverage;
+mod numbers;
+mod parts;
+mod pattern;
+mod places;
+mod rules;
 
 use std::cell::Cell;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// Deepest nesting that is checked, since a schema may refer to itself.
+use places::Place;
+
+/// Deepest nesting of schemas, those referred to included, that is followed.
 const DEEPEST: usize = 100;
-/// Most comparisons of a value with a schema in one check, since references and combinations can
-/// multiply without end.
-const MOST_COMPARISONS: u32 = 100_000;
+/// Most steps of one check: a tenth of a second at most. References and combinations can multiply
+/// without end, and lists can be compared with lists.
+const MOST_STEPS: usize = 500_000;
+/// The bytes of a text that are compared, or looked up by, in the time of a step.
+const BYTES_OF_STEP: usize = 64;
+/// Most bytes of a message that come from one rule, or one name, of the schema or the value.
+const MOST_QUOTED: usize = 200;
+/// Most steps of a path that a message names.
+const MOST_PATH: usize = 20;
+
+/// What is known of a value by a schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It fits.
+    Fits,
+    /// It may fit: the schema says more than is understood, or takes too long to follow.
+    Open,
+    /// It does not fit: the place and the rule, in words for people and models.
+    Unfit(String),
+}
 
 /// A schema that values are checked against.
 pub struct Schema<'a> {
     root: &'a Value,
-    left: Cell<u32>,
+    left: Cell<usize>,
 }
 
-/// The reason that a value does not fit, and where.
-struct Fault {
+/// How certain it is that a value fits a schema of which it breaks no rule that is understood.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Open,
+    Sure,
+}
+
+type Checked<'c> = Result<Fit, Fault<'c>>;
+
+/// The rule that a value breaks, and where. Words are made of the one that is reported alone.
+struct Fault<'c> {
     /// The path to the value, innermost step first.
-    path: Vec<String>,
-    why: String,
+    path: Vec<Step<'c>>,
+    keyword: &'c str,
+    rule: &'c Value,
+    /// The property that is missing.
+    lacks: Option<&'c str>,
 }
 
-impl Fault {
-    fn new(why: impl Into<String>) -> Result<(), Fault> {
-        Err(Fault { path: Vec::new(), why: why.into() })
-    }
-
-    fn within(mut self, step: String) -> Fault {
-        self.path.push(step);
-        self
-    }
+#[derive(Clone, Copy)]
+enum Step<'c> {
+    Name(&'c str),
+    At(usize),
 }
 
 impl<'a> Schema<'a> {
     /// Creates a checker for this schema; parts of it that are not understood allow everything.
     pub fn new(root: &'a Value) -> Schema<'a> {
-        Schema { root, left: Cell::new(MOST_COMPARISONS) }
+        Schema { root, left: Cell::new(MOST_STEPS) }
+    }
+
+    /// Returns what is known of a value.
+    pub fn judge(&self, value: &Value) -> Judgement {
+        self.left.set(MOST_STEPS);
+        let checked = self.check(Place::root(self.root), self.root, value);
+        match checked {
+            _ if self.left.get() == 0 => Judgement::Open,
+            Ok(Fit::Sure) => Judgement::Fits,
+            Ok(Fit::Open) => Judgement::Open,
+            Err(fault) => Judgement::Unfit(fault.words()),
+        }
     }
 
     /// Returns why a value does not fit, as place and reason for people and models to read; `None`
-    /// if it fits.
+    /// if it fits, or if that is open.
     pub fn fault(&self, value: &Value) -> Option<String> {
-        self.left.set(MOST_COMPARISONS);
-        let fault = self.check(self.root, value, 0).err()?;
-        let path: String = fault.path.iter().rev().map(String::as_str).collect();
-        Some(format!("${path} {}", fault.why))
+        match self.judge(value) {
+            Judgement::Unfit(fault) => Some(fault),
+            Judgement::Fits | Judgement::Open => None,
+        }
     }
 
-    /// True if a value fits.
-    pub fn allows(&self, value: &Value) -> bool {
-        self.fault(value).is_none()
+    /// Counts steps, and returns false if too many were taken.
+    fn step(&self, steps: usize) -> bool {
+        self.left.set(self.left.get().saturating_sub(steps));
+        self.left.get() > 0
     }
 
-    fn check(&self, schema: &Value, value: &Value, depth: usize) -> Result<(), Fault> {
-        let rules = match schema {
-            Value::Bool(false) => return Fault::new("is not allowed"),
-            Value::Object(rules) => rules,
-            _ => return Ok(()),
+    /// Counts the work of hashing, comparing or reading a text, which is little for a short one.
+    fn step_through(&self, text: &str) -> bool {
+        self.step(1 + text.len() / BYTES_OF_STEP)
+    }
+}
+
+impl<'c> Fault<'c> {
+    fn new(keyword: &'c str, rule: &'c Value) -> Fault<'c> {
+        Fault { path: Vec::new(), keyword, rule, lacks: None }
+    }
+
+    fn within(mut self, step: Step<'c>) -> Fault<'c> {
+        self.path.push(step);
+        self
+    }
+
+    fn words(&self) -> String {
+        let rule = || quoted(&self.rule.to_string());
+        let why = match (self.lacks, self.keyword) {
+            (Some(name), _) => format!("lacks the required property `{}`", quoted(name)),
+            (_, "type") => format!("must be of type {}", rule()),
+            (_, "enum") => format!("must be one of {}", rule()),
+            (_, "const") => format!("must be {}", rule()),
+            (_, "anyOf") => "fits none of the schemas in anyOf".to_owned(),
+            (_, "oneOf") => "does not fit exactly one of the schemas in oneOf".to_owned(),
+            _ if *self.rule == Value::Bool(false) => "is not allowed".to_owned(),
+            (_, keyword) => format!("breaks the rule {}: {}", quoted(keyword), rule()),
         };
-        if depth > DEEPEST || self.left.get() == 0 {
-            return Ok(());
-        }
-        self.left.set(self.left.get() - 1);
-        check_plain_rules(rules, value)?;
-        if let Some(target) = rules.get("$ref").and_then(|target| self.find(target)) {
-            self.check(target, value, depth + 1)?;
-        }
-        self.check_combinations(rules, value, depth)?;
-        match value {
-            Value::Object(object) => self.check_object(rules, object, depth),
-            Value::Array(list) => self.check_list(rules, list, depth),
-            _ => Ok(()),
-        }
+        format!("${} {why}", self.place())
     }
 
-    fn check_combinations(
-        &self,
-        rules: &Map<String, Value>,
-        value: &Value,
-        depth: usize,
-    ) -> Result<(), Fault> {
-        let list = |name: &str| rules.get(name).and_then(Value::as_array);
-        let fits = |schema: &&Value| self.check(schema, value, depth + 1).is_ok();
-        if list("anyOf").is_some_and(|schemas| !schemas.iter().any(|schema| fits(&schema))) {
-            return Fault::new("fits none of the schemas in anyOf");
+    fn place(&self) -> String {
+        let hidden = self.path.len().saturating_sub(MOST_PATH);
+        let shown = self.path.iter().rev().take(MOST_PATH);
+        let mut place: String = shown.map(Step::words).collect();
+        if hidden > 0 {
+            place += "…";
         }
-        if list("oneOf").is_some_and(|schemas| schemas.iter().filter(fits).count() != 1) {
-            return Fault::new("does not fit exactly one of the schemas in oneOf");
-        }
-        let all = list("allOf").into_iter().flatten();
-        all.into_iter().try_for_each(|schema| self.check(schema, value, depth + 1))
-    }
-
-    fn check_object(
-        &self,
-        rules: &Map<String, Value>,
-        object: &Map<String, Value>,
-        depth: usize,
-    ) -> Result<(), Fault> {
-        let required = rules.get("required").and_then(Value::as_array);
-        for name in required.into_iter().flatten().filter_map(Value::as_str) {
-            if !object.contains_key(name) {
-                return Fault::new(format!("lacks the required property `{name}`"));
-            }
-        }
-        let properties = rules.get("properties").and_then(Value::as_object);
-        let others = rules.get("additionalProperties");
-        for (name, value) in object {
-            let Some(schema) = properties.and_then(|known| known.get(name)).or(others) else {
-                continue;
-            };
-            let checked = self.check(schema, value, depth + 1);
-            checked.map_err(|fault| fault.within(format!(".{name}")))?;
-        }
-        Ok(())
-    }
-
-    fn check_list(
-        &self,
-        rules: &Map<String, Value>,
-        list: &[Value],
-        depth: usize,
-    ) -> Result<(), Fault> {
-        let Some(items) = rules.get("items") else { return Ok(()) };
-        for (at, item) in list.iter().enumerate() {
-            let checked = self.check(items, item, depth + 1);
-            checked.map_err(|fault| fault.within(format!("[{at}]")))?;
-        }
-        Ok(())
-    }
-
-    /// Returns the target of a reference within the schema.
-    fn find(&self, target: &Value) -> Option<&Value> {
-        self.root.pointer(target.as_str()?.strip_prefix('#')?)
+        place
     }
 }
 
-/// Checks the rules that concern only the value itself, not its parts.
-fn check_plain_rules(rules: &Map<String, Value>, value: &Value) -> Result<(), Fault> {
-    if let Some(kind) = rules.get("type").filter(|kind| !is_of_type(kind, value)) {
-        return Fault::new(format!("must be of type {kind}"));
-    }
-    let listed = rules.get("enum").and_then(Value::as_array);
-    if let Some(list) = listed.filter(|list| !list.contains(value)) {
-        return Fault::new(format!("must be one of {}", Value::from(list.clone())));
-    }
-    if let Some(constant) = rules.get("const").filter(|constant| *constant != value) {
-        return Fault::new(format!("must be {constant}"));
-    }
-    if within_limits(rules, value) { Ok(()) } else { Fault::new("is over a limit of the schema") }
-}
-
-fn is_of_type(kind: &Value, value: &Value) -> bool {
-    let is = |kind: &str| match kind {
-        "null" => value.is_null(),
-        "boolean" => value.is_boolean(),
-        "string" => value.is_string(),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        "number" => value.is_number(),
-        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
-        _ => true,
-    };
-    match kind {
-        Value::String(kind) => is(kind),
-        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).any(is),
-        _ => true,
-    }
-}
-
-fn within_limits(rules: &Map<String, Value>, value: &Value) -> bool {
-    let limit = |name: &str| rules.get(name).and_then(Value::as_f64);
-    let between = |size: f64, least: &str, most: &str| {
-        limit(least).is_none_or(|least| size >= least)
-            && limit(most).is_none_or(|most| size <= most)
-    };
-    match value {
-        Value::Number(number) => {
-            let number = number.as_f64().unwrap_or(0.0);
-            between(number, "minimum", "maximum")
-                && limit("exclusiveMinimum").is_none_or(|least| number > least)
-                && limit("exclusiveMaximum").is_none_or(|most| number < most)
+impl Step<'_> {
+    fn words(&self) -> String {
+        match self {
+            Step::Name(name) => format!(".{}", quoted(name)),
+            Step::At(index) => format!("[{index}]"),
         }
-        Value::String(text) => between(text.chars().count() as f64, "minLength", "maxLength"),
-        Value::Array(list) => between(list.len() as f64, "minItems", "maxItems"),
-        _ => true,
+    }
+}
+
+/// A text, or its beginning if it is long.
+fn quoted(text: &str) -> String {
+    match (0..=MOST_QUOTED).rev().find(|end| text.is_char_boundary(*end)) {
+        Some(end) if text.len() > MOST_QUOTED => format!("{}…", &text[..end]),
+        _ => text.to_owned(),
     }
 }
 
@@ -197,12 +176,24 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn judged(schema: Value, value: Value) -> Judgement {
+        Schema::new(&schema).judge(&value)
+    }
+
+    fn fits(schema: Value, value: Value) -> Option<bool> {
+        match judged(schema, value) {
+            Judgement::Fits => Some(true),
+            Judgement::Open => None,
+            Judgement::Unfit(_) => Some(false),
+        }
+    }
+
     #[test]
-    fn values_are_held_against_the_schema() {
+    fn faults_name_the_place_and_the_rule() {
         let schema = json!({
             "type": "object",
             "properties": {
-                "name": {"type": "string", "minLength": 1},
+                "name": {"type": "string", "minLength": 1, "pattern": "^[a-z]+$"},
                 "age": {"type": ["integer", "null"], "minimum": 0},
                 "kind": {"enum": ["a", "b"]},
                 "tree": {"$ref": "#/$defs/tree"},
@@ -220,16 +211,17 @@ mod tests {
         for good in [
             json!({"name": "x"}),
             json!({"name": "x", "age": null, "kind": "b", "either": 2}),
-            json!({"name": "x", "tree": {"children": [{"children": []}]}}),
+            json!({"name": "x", "age": 1.0, "tree": {"children": [{"children": []}]}}),
         ] {
-            assert_eq!(schema.fault(&good), None, "{good}");
+            assert_eq!(schema.judge(&good), Judgement::Fits, "{good}");
         }
         for (bad, fault) in [
             (json!({}), "$ lacks the required property `name`"),
             (json!([]), "$ must be of type \"object\""),
-            (json!({"name": ""}), "$.name is over a limit of the schema"),
+            (json!({"name": ""}), "$.name breaks the rule minLength: 1"),
+            (json!({"name": "X"}), "$.name breaks the rule pattern: \"^[a-z]+$\""),
             (json!({"name": "x", "age": 1.5}), "$.age must be of type [\"integer\",\"null\"]"),
-            (json!({"name": "x", "age": -1}), "$.age is over a limit of the schema"),
+            (json!({"name": "x", "age": -1}), "$.age breaks the rule minimum: 0"),
             (json!({"name": "x", "kind": "c"}), "$.kind must be one of [\"a\",\"b\"]"),
             (json!({"name": "x", "other": 1}), "$.other is not allowed"),
             (json!({"name": "x", "either": null}), "$.either fits none of the schemas in anyOf"),
@@ -243,33 +235,114 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_ends_where_it_says_and_of_several_schemas_one_fits() {
-        let one_of = json!({"oneOf": [{"type": "number"}, {"minimum": 5}, {"type": "string"}]});
-        for (schema, good, bad) in [
-            (json!({"minimum": 2}), json!([2, 2.5, "x"]), json!([1, 1.9])),
-            (json!({"maximum": 2}), json!([2, -1]), json!([3, 2.1])),
-            (json!({"exclusiveMinimum": 2}), json!([2.1, 3]), json!([2, 1])),
-            (json!({"exclusiveMaximum": 2}), json!([1.9, 1]), json!([2, 3])),
-            (json!({"minLength": 2}), json!(["ab", "éé", 1]), json!(["é", ""])),
-            (json!({"maxLength": 2}), json!(["éé", ""]), json!(["abc"])),
-            (json!({"minItems": 2}), json!([[1, 2], {}]), json!([[1], []])),
-            (json!({"maxItems": 2}), json!([[1, 2], []]), json!([[1, 2, 3]])),
-            (one_of, json!([3, null]), json!([6, "x"])),
+    fn long_rules_names_and_paths_are_cut_in_a_fault() {
+        let name = "é".repeat(1_000);
+        let schema = json!({"additionalProperties": {"enum": ["x".repeat(1_000_000)]}});
+        let fault = Schema::new(&schema).fault(&json!({name: 1})).unwrap();
+        assert!(fault.len() < 3 * MOST_QUOTED && fault.ends_with('…'), "{fault}");
+        let deep = (0..30).fold(json!(1), |inner, _| json!([inner]));
+        let schema = json!({"type": "array", "items": {"$ref": "#"}});
+        let fault = format!("${}… must be of type \"array\"", "[0]".repeat(MOST_PATH));
+        assert_eq!(judged(schema, deep), Judgement::Unfit(fault));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_left_open_also_where_its_opposite_is_asked_for() {
+        for unknown in [
+            json!({"type": "text"}),
+            json!({"required": true}),
+            json!({"minimum": "1"}),
+            json!({"properties": []}),
+            json!({"pattern": "(?=a)"}),
+            json!({"$ref": "https://example.com/schema"}),
+            json!({"$ref": "#/nowhere"}),
+            json!({"$dynamicRef": "#node"}),
+            json!({"$schema": "https://example.com/own", "type": "string"}),
+            json!("string"),
         ] {
-            let (good, bad) = (good.as_array().unwrap(), bad.as_array().unwrap());
-            for value in good {
-                assert!(Schema::new(&schema).allows(value), "{value} by {schema}");
-            }
-            for value in bad {
-                assert!(!Schema::new(&schema).allows(value), "{value} by {schema}");
+            let value = match unknown.as_object().and_then(|rules| rules.keys().next()) {
+                Some(keyword) if keyword == "pattern" => json!("b"),
+                Some(keyword) if ["properties", "required"].contains(&keyword.as_str()) => {
+                    json!({})
+                }
+                _ => json!(1),
+            };
+            assert_eq!(fits(unknown.clone(), value.clone()), None, "{unknown}");
+            for (schema, expected) in [
+                (json!({"not": unknown}), None),
+                (json!({"anyOf": [false, unknown]}), None),
+                (json!({"anyOf": [true, unknown]}), Some(true)),
+                (json!({"oneOf": [true, unknown]}), None),
+                (json!({"allOf": [false, unknown]}), Some(false)),
+                (json!({"if": unknown, "then": false}), None),
+                (json!({"if": unknown, "then": false, "else": false}), Some(false)),
+            ] {
+                assert_eq!(fits(schema.clone(), value.clone()), expected, "{schema}");
             }
         }
     }
 
     #[test]
-    fn a_schema_that_refers_to_itself_without_end_is_followed_so_far() {
-        assert!(Schema::new(&json!({"$ref": "#"})).allows(&json!({})));
-        let twice = json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]});
-        assert!(Schema::new(&twice).allows(&json!({})));
+    fn keywords_that_only_describe_forbid_nothing() {
+        let schema = json!({
+            "title": "T", "description": "d", "default": 1, "examples": [1], "deprecated": true,
+            "format": "email", "contentEncoding": "base64", "x-order": 1, "example": 2
+        });
+        assert_eq!(fits(schema, json!("no address")), Some(true));
+        let old = json!({"$schema": "http://json-schema.org/draft-07/schema#", "format": "email"});
+        assert_eq!(fits(old, json!("no address")), None);
+    }
+
+    #[test]
+    fn null_is_allowed_by_openapis_keyword() {
+        let nullable = json!({"type": "string", "nullable": true});
+        assert_eq!(fits(nullable.clone(), json!(null)), Some(true));
+        assert_eq!(fits(nullable, json!(1)), Some(false));
+        assert_eq!(fits(json!({"enum": ["a"], "nullable": true}), json!(null)), None);
+        let pointing = json!({"nullable": true, "allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"type": "string"}}});
+        assert_eq!(fits(pointing, json!(null)), None);
+    }
+
+    #[test]
+    fn where_the_drafts_differ_and_none_is_named_nothing_is_forbidden() {
+        let beside = |schema: Option<&str>| {
+            let mut rules = json!({"$ref": "#/$defs/a", "maxLength": 1, "$defs": {"a": {}}});
+            if let Some(schema) = schema {
+                rules["$schema"] = json!(schema);
+            }
+            fits(rules, json!("ab"))
+        };
+        assert_eq!(beside(None), None);
+        assert_eq!(beside(Some("https://json-schema.org/draft/2020-12/schema")), Some(false));
+        assert_eq!(beside(Some("http://json-schema.org/draft-07/schema#")), Some(true));
+    }
+
+    #[test]
+    fn a_check_that_would_take_too_long_ends_without_a_word() {
+        let twice = |to: &str| json!([{"$ref": to}, {"$ref": to}]);
+        let mut doubling = serde_json::Map::new();
+        for at in 0..40 {
+            let next = twice(&format!("#/$defs/{}", at + 1));
+            doubling.insert(at.to_string(), json!({"anyOf": next}));
+        }
+        doubling.insert("40".to_owned(), json!({"type": "string"}));
+        let list: Vec<String> = (0..3_000).map(|at| at.to_string()).collect();
+        for (schema, value) in [
+            (json!({"$ref": "#"}), json!({})),
+            (json!({"allOf": twice("#")}), json!({})),
+            (json!({"not": {"$ref": "#"}}), json!(1)),
+            (json!({"$ref": "#/$defs/0", "$defs": doubling}), json!(1)),
+            (json!({"uniqueItems": true}), json!(list)),
+            (json!({"items": {"enum": list}}), json!(vec!["none"; 1_000])),
+            (json!({"pattern": "^(a+)+$"}), json!("a".repeat(1_000_000))),
+            (json!({"pattern": "a".repeat(1_000_000)}), json!("b")),
+            (json!({"unevaluatedProperties": false, "anyOf": twice("#")}), json!({"a": 1})),
+        ] {
+            let schema_text: String = schema.to_string().chars().take(80).collect();
+            let judgement = Schema::new(&schema).judge(&value);
+            assert!(!matches!(judgement, Judgement::Fits), "{schema_text}");
+            let is_said = schema.pointer("/items/enum").is_some();
+            assert_eq!(matches!(judgement, Judgement::Unfit(_)), is_said, "{schema_text}");
+        }
     }
 }

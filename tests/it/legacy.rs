@@ -103,5 +103,26 @@ fn json_answers_are_checked_and_freed_of_a_fence() {
     assert_eq!(answer.header("x-langfast2api-json"), Some("not-of-schema"));
     let answer = ask("{\"a\": 1}", format);
     assert_eq!(answer.header("x-langfast2api-json"), Some("valid"));
+    for (rules, text, expected) in [
+        (
+            json!({"prefixItems": [{"type": "string"}], "items": {"type": "integer"}}),
+            "[\"a\", 1]",
+            "valid",
+        ),
+        (
+            json!({"patternProperties": {"^x-": {}}, "additionalProperties": false}),
+            "{\"x-a\": 1}",
+            "valid",
+        ),
+        (json!({"enum": [1]}), "1.0", "valid"),
+        (json!({"type": "string", "nullable": true}), "null", "valid"),
+        (json!({"pattern": "^[a-z]+$"}), "\"A\"", "not-of-schema"),
+        (json!({"pattern": "^(?=a)"}), "\"A\"", "unjudged"),
+    ] {
+        let schema = json!({"type": "object", "properties": {"a": rules}});
+        let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
+        let answer = ask(&format!("{{\"a\": {text}}}"), format);
+        assert_eq!(answer.header("x-langfast2api-json"), Some(expected), "{schema}");
+    }
     assert_eq!(ask("{}", json!({"type": "text"})).header("x-langfast2api-json"), None);
 }

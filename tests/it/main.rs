@@ -18,6 +18,7 @@ mod forced;
 mod front;
 mod images;
 mod import;
+mod json_schema;
 mod kinds;
 mod leaving;
 mod legacy;
