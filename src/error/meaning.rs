@@ -144,7 +144,7 @@ impl Said<'_> {
             Meaning::AnswerLimit
         } else if words.refuse_parameter() {
             Meaning::Parameter
-        } else if words.refuse_value() {
+        } else if words.refuse_value() || is_refusal && words.refuse_content() {
             Meaning::Value
         } else if is_refusal && words.speak_of_quota() {
             Meaning::Quota
@@ -195,6 +195,21 @@ impl Words<'_> {
             || self.have(&["invalid value: '"]) && self.have(&["supported values"])
             || self.have(&["' does not support "]) && self.have(&["with this model"])
             || self.have(&["supports at most"]) && self.have(&["completion tokens"])
+    }
+
+    /// OpenAI's words for images and the like that a model does not take, and other makers'.
+    fn refuse_content(&self) -> bool {
+        const KINDS: &str = "audio document file image image_url input_audio input_file input_image pdf \
+                             video";
+        let refused = [
+            "only supported by certain models",
+            "no endpoints found that support",
+            "not support",
+            "n't support",
+            "not accept",
+            "n't accept",
+        ];
+        self.have(&refused) && names_one_of(KINDS, self.0)
     }
 
     fn speak_of_rate(&self) -> bool {
@@ -346,8 +361,26 @@ fn is_over(said: &str) -> bool {
     ];
     // A prompt that is not there is another matter, and so is a model that is back in a moment.
     let other = ["prompt", "temporarily", "currently", "right now", "at the moment", "try again"];
-    let has = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
-    has(&gone) && !has(&other)
+    let is_other = other.iter().any(|part| said.contains(part));
+    let missing = gone.iter().filter_map(|part| said.find(part)).min();
+    missing.is_some_and(|at| !is_other && !names_other(&said[..at]))
+}
+
+/// Whether the subject is something that has to do with models: the model's runner, a key for it.
+fn names_other(subject: &str) -> bool {
+    const OTHERS: &str = "conversation credential execution file function gateway host image job key \
+                          message provider run runner secret server service session token worker";
+    names_one_of(OTHERS, subject)
+}
+
+/// Whether one of these words, or several of it, stands in a text. A name with hyphens is one word.
+fn names_one_of(words: &str, text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let is_one = |found: &str| {
+        let single = found.strip_suffix('s').unwrap_or(found);
+        words.split(' ').any(|word| word == single)
+    };
+    text.split(|c: char| !is_part(c)).any(|found| is_one(found))
 }
 
 #[cfg(test)]
@@ -382,6 +415,9 @@ mod tests {
             "DeploymentNotFound",
             "The API deployment for this resource does not exist. If you created it just now, wait.",
             "gpt-9 is not a valid model ID",
+            "The model `x-runner` was not found for your key",
+            "The model gpt-4 does not exist, or your API key does not have access to it.",
+            "The model `gpt-4o-audio-preview` is not supported",
             "insert on table \"prompts\" violates foreign key constraint \"prompts_model_fkey\"",
         ] {
             assert_eq!(of_run(words), Some(Meaning::NoSuchModel), "{words}");
@@ -410,9 +446,42 @@ mod tests {
             ("Invalid model output", None),
             ("The model: the prompt was not found", None),
             ("Prompt not found", None),
+            ("model runner: API key not found", None),
+            ("Model provider: the credentials were not found", None),
+            ("The model's runner is not available", None),
+            ("Model server not found", None),
+            ("Model run not found", None),
             ("'temperature' is not supported with this model.", Some(Meaning::Parameter)),
         ] {
             assert_eq!(of_run(words), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn content_that_a_model_does_not_take_is_told_from_a_model_that_is_gone() {
+        for words in [
+            "Invalid content type. image_url is only supported by certain models.",
+            "input_audio is only supported by certain models",
+            "This model does not support image inputs.",
+            "The model `o1-mini` doesn't support images",
+            "The model gpt-4: image input is not supported",
+            "Image input is not supported by this model",
+            "No endpoints found that support image input",
+            "Model gpt-4 does not accept PDF documents",
+        ] {
+            assert_eq!(of_run(words), Some(Meaning::Value), "{words}");
+            let refused = meaning(Step::StartRun, Some(400), "", words);
+            assert_eq!(refused, Some(Meaning::Value), "{words}");
+            assert_ne!(
+                meaning(Step::StartRun, Some(500), "", words),
+                Some(Meaning::Value),
+                "{words}"
+            );
+        }
+        for words in
+            ["The image is too large", "audio: the model is overloaded", "Profile not supported"]
+        {
+            assert_eq!(of_run(words), None, "{words}");
         }
     }
 
