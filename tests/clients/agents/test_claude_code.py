@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+import deviations
 from gateway import ENVIRONMENT, Counts, Gateway, call, png, turn
 
 MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
@@ -172,3 +173,12 @@ def test_a_spent_quota_is_said_and_costs_no_more(claude, simulator):
     assert (status, result["is_error"]) == (1, True)
     assert "Daily limit reached" in result["result"]
     assert counts["runs"] == 0 and counts["http_requests"] <= 2
+
+
+def test_calls_that_deviate_from_the_form_finish_the_task(claude, simulator):
+    turns, lines = deviations.script("Bash", "command")
+    simulator.turns(*turns)
+    result, status = claude("Write the lines.")
+    assert (status, result["is_error"]) == (0, False)
+    assert (claude.directory / "done.txt").read_text().splitlines() == lines
+    assert result["result"].startswith("All done.") and "to=functions.Bash" in result["result"]

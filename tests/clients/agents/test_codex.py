@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import deviations
 from gateway import Counts, call, png, turn
 
 # As tests/README.md has it.
@@ -187,3 +188,12 @@ def test_what_it_asks_again_by_itself_starts_no_other_run(codex, simulator):
     message = events[-1]["error"]["message"]
     assert code != 0 and "it broke" in message and "answered from memory" in message
     assert counts["runs"] == 1
+
+
+def test_calls_that_deviate_from_the_form_finish_the_task(codex, simulator):
+    turns, lines = deviations.script("exec_command", "cmd")
+    simulator.turns(*turns)
+    items = codex.done("Write the lines.")
+    assert (codex.place.work / "done.txt").read_text().splitlines() == lines
+    texts = [item["text"] for item in items if item["type"] == "agent_message"]
+    assert texts[-1].startswith("All done.") and "to=functions.exec_command" in texts[-1]
