@@ -54,11 +54,13 @@ fn decimal(number: &Number) -> Option<(u128, i32)> {
     }
     let text = number.to_string();
     let (digits, power) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));
-    let digits = digits.trim_start_matches('-');
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let value: u64 = format!("{whole}{fraction}").parse().ok()?;
+    let fraction = digits.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    let mut digits = digits.bytes().filter(u8::is_ascii_digit);
+    let value = digits.try_fold(0u64, |value, digit| {
+        value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })?;
     let power: i32 = power.parse().ok()?;
-    Some((value.into(), power - i32::try_from(fraction.len()).ok()?))
+    Some((value.into(), power - i32::try_from(fraction).ok()?))
 }
 
 #[cfg(test)]

@@ -36,10 +36,11 @@ const SPACES: &[Span] = &[
 /// An instruction; offsets count from itself, so that a repeated part can be copied.
 #[derive(Clone, Copy)]
 enum Op {
-    /// Takes one character of a set: `spans[from..to]`.
+    /// Takes one character of a set, `spans[from..to]`, or, if `negated`, one of all others.
     Take {
         from: usize,
         to: usize,
+        negated: bool,
     },
     /// Goes on behind itself, and also elsewhere.
     Split(isize),
@@ -91,8 +92,9 @@ impl Pattern {
     }
 
     fn takes(&self, op: usize, character: char) -> bool {
-        let Op::Take { from, to } = self.ops[op] else { return false };
-        self.spans[from..to].iter().any(|span| span.contains(&u32::from(character)))
+        let Op::Take { from, to, negated } = self.ops[op] else { return false };
+        let code = u32::from(character);
+        self.spans[from..to].iter().any(|span| span.contains(&code)) != negated
     }
 }
 
@@ -253,6 +255,7 @@ impl Reader<'_> {
 
     /// Reads what a repetition may stand behind; false if none may.
     fn atom(&mut self, depth: usize) -> Option<bool> {
+        let mut negated = false;
         let spans = match self.rest.next()? {
             '^' => return self.assertion(Op::Start),
             '$' => return self.assertion(Op::End),
@@ -261,7 +264,10 @@ impl Reader<'_> {
             '\\' if self.rest.next_if_eq(&'B').is_some() => return self.assertion(Op::Edge(false)),
             '\\' => self.escape()?,
             '.' => complement(LINE_ENDS),
-            '[' => self.class()?,
+            '[' => {
+                negated = self.rest.next_if_eq(&'^').is_some();
+                self.class()?
+            }
             '*' | '+' | '?' | '{' | '}' | ']' => return None,
             literal => vec![one(literal)],
         };
@@ -271,7 +277,7 @@ impl Reader<'_> {
         let from = self.pattern.spans.len();
         self.pattern.spans.extend(spans);
         let to = self.pattern.spans.len();
-        self.pattern.ops.push(Op::Take { from, to });
+        self.pattern.ops.push(Op::Take { from, to, negated });
         Some(true)
     }
 
@@ -315,14 +321,13 @@ impl Reader<'_> {
         (0..digits).try_fold(0, |code, _| Some(code * 16 + self.rest.next()?.to_digit(16)?))
     }
 
+    /// Reads the rest of a class, as the characters that it names.
     fn class(&mut self) -> Option<Vec<Span>> {
-        let negated = self.rest.next_if_eq(&'^').is_some();
         let mut spans = Vec::new();
         while self.rest.next_if_eq(&']').is_none() {
             spans.extend(self.class_part()?);
         }
-        spans.sort_unstable_by_key(|span| *span.start());
-        Some(if negated { complement(&spans) } else { spans })
+        Some(spans)
     }
 
     fn class_part(&mut self) -> Option<Vec<Span>> {
@@ -358,19 +363,16 @@ fn single(spans: &[Span]) -> Option<u32> {
     }
 }
 
-/// All characters that are not in these spans, which are sorted by their starts.
+/// All characters that are not in these spans, which ascend and neither begin at the first nor end at the
+/// last character.
 fn complement(spans: &[Span]) -> Vec<Span> {
     let mut from = 0;
     let mut rest = Vec::new();
     for span in spans {
-        if *span.start() > from {
-            rest.push(from..=span.start() - 1);
-        }
-        from = from.max(span.end() + 1);
+        rest.push(from..=span.start() - 1);
+        from = span.end() + 1;
     }
-    if from <= LAST {
-        rest.push(from..=LAST);
-    }
+    rest.push(from..=LAST);
     rest
 }
 

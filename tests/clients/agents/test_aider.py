@@ -1,5 +1,7 @@
 """aider, which speaks chat completions and has the model write its edits as text."""
 
+import pytest
+
 from gateway import turn
 
 EDIT = """Here it is.
@@ -14,8 +16,13 @@ Hello
 """
 
 
-def test_it_creates_a_file(clients, place, gateway, simulator):
-    simulator.turns(turn(EDIT))
+# It offers no tools: what looks like a call is text.
+CALL = '<call-0000 name="write">{"path": "hello.txt"}</call-0000>\n<tool_call>{"name": "write"}</tool_call>\n\n'
+
+
+@pytest.mark.parametrize("words", ["", CALL])
+def test_it_creates_a_file(clients, place, gateway, simulator, words):
+    simulator.turns(turn(words + EDIT))
     # The first line as tests/README.md has it.
     command = [clients / "aider/bin/aider", "--model", "openai/gpt-6-luna", "--edit-format", "diff"]
     command += ["--no-git", "--yes-always", "--no-pretty", "--no-check-update", "--analytics-disable"]
