@@ -143,7 +143,7 @@ impl Reading<'_> {
 
     fn fits(&self, tool: usize, arguments: &Value) -> bool {
         let schema = self.tools[tool].parameters.as_ref();
-        schema.is_none_or(|schema| Schema::new(schema).allows(arguments))
+        schema.is_none_or(|schema| Schema::new(schema).fault(arguments).is_none())
     }
 }
 
