@@ -378,6 +378,11 @@ impl Reply {
         self.choices.leave_client();
         let start = self.start();
         self.dialect.begin(&mut Told::to_keeper(&mut *keeper), &start);
+        if !keeper.is_kept() {
+            let why =
+                "other responses under way leave no room to store this one (--store-responses)";
+            return Err(Error::Overloaded(why.to_owned()));
+        }
         self.ignored.name_in(answer);
         sent(answer.json(200, &keeper.answer()))?;
         answer.end();

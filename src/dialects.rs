@@ -52,6 +52,9 @@ pub trait Keeper: Send {
     /// Keeps a whole answer; false if there is no room for it.
     fn whole(&mut self, answer: &str) -> bool;
 
+    /// Whether it can be asked for now.
+    fn is_kept(&self) -> bool;
+
     /// A channel that is disconnected when the run has to end.
     fn aborted(&self) -> Receiver<Infallible>;
 

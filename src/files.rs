@@ -3,10 +3,13 @@
 //!
 //! A new file is written beside the old one, brought to disk, and renamed over it.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
 /// File name ending of a file that is being written.
 const FRESH: &str = ".new";
@@ -102,15 +105,67 @@ pub fn remove(path: &Path) -> io::Result<bool> {
 /// nobody is replacing it now. A file that cannot be removed does no harm.
 pub fn remove_leftovers(path: &Path) {
     let (directory, prefix) = place(path);
+    remove_if(&directory, |begin| begin == prefix);
+}
+
+/// Removes the files of processes that were killed while they replaced anything in `directory`, like
+/// [`remove_leftovers`].
+pub fn remove_all_leftovers(directory: &Path) {
+    remove_if(directory, |begin| begin.starts_with('.') && begin.ends_with('.'));
+}
+
+/// Removes the files that are being written and whose names begin as `is_wanted` says.
+fn remove_if(directory: &Path, is_wanted: impl Fn(&str) -> bool) {
     let is_leftover = |name: &str| {
-        let random = name.strip_prefix(&prefix).and_then(|name| name.strip_suffix(FRESH));
-        random.is_some_and(|random| {
-            random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        let name = name.strip_suffix(FRESH).unwrap_or_default();
+        let begin = name.len().checked_sub(RANDOM).and_then(|at| name.split_at_checked(at));
+        begin.is_some_and(|(begin, random)| {
+            is_wanted(begin) && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
         })
     };
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_name().to_str().is_some_and(is_leftover) {
             let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Opens a lock file, but no link, pipe or directory in its place. The mode is 0600, since whoever
+/// can open the file can hold the lock.
+///
+/// # Errors
+/// It cannot be opened, or is no regular file.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(flags.bits() as i32)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+/// Locks a file until it is closed; false if another process holds the lock.
+///
+/// # Errors
+/// The file system has no locks.
+pub fn try_lock(file: &File) -> io::Result<bool> {
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -130,6 +185,10 @@ fn place(path: &Path) -> (PathBuf, String) {
     (directory, format!(".{stem}."))
 }
 
-fn sync(directory: &Path) -> io::Result<()> {
+/// Brings to disk which files there are in a directory.
+///
+/// # Errors
+/// The disk fails.
+pub fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

@@ -48,7 +48,7 @@ use serde_json::Value;
 
 pub use api::{Api, Credentials, Tokens};
 pub use deadlines::{Deadlines, RunClock};
-pub use fingerprint::Fingerprint;
+pub use fingerprint::{Fingerprint, mark};
 pub use identity::Outlook;
 pub use leases::Subscription;
 pub use prompt_meta::prompt_meta;

@@ -16,8 +16,9 @@ use langfast2api::cli::{commands, doctor, import, manual};
 use langfast2api::completions::choices::Never;
 use langfast2api::completions::{Completions, Repeats};
 use langfast2api::config::{BadSetting, Cli, Command, LimitSettings, RefusedParameters, Settings};
+use langfast2api::dialects::openai::responses::shown;
 use langfast2api::http::{Limits, Listener, connections_for, raise_descriptor_limit};
-use langfast2api::langfast::{Deadlines, LangFast, Outlook};
+use langfast2api::langfast::{self, Deadlines, LangFast, Outlook};
 use langfast2api::observe::vitals::Vitals;
 use langfast2api::observe::{logger, manager};
 use langfast2api::server::listen::{Listening, listen};
@@ -121,17 +122,17 @@ fn serve(settings: &Settings) -> Result<()> {
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
         access.restrict_hosts();
     }
+    let stored = store(settings, peers.own_name())?;
+    if let Some(salt) = stored.salt() {
+        access.mark_keys(|key| langfast::mark(salt, key));
+    }
     let service = Arc::new(Service {
         models: ModelsInUse::new(settings.model_source(), models, &list),
         all_models: settings.serving.all_models,
         completions,
         access,
         vitals,
-        stored: Store::new(
-            usize::from(settings.limits.store_responses) << 20,
-            settings.limits.store_age,
-            peers.own_name(),
-        ),
+        stored,
         lanes: Lanes::new(lane_memory(&settings.limits), limits.front.socket_age),
         peers,
         open_metrics: settings.clients.metrics_open,
@@ -159,6 +160,18 @@ fn serve(settings: &Settings) -> Result<()> {
     manager::stopping(patience + LAST_WORDS + to_spare);
     shut_down(&server, signals, stop, patience);
     Ok(())
+}
+
+/// Where responses are stored: several instances that share a state directory have a place each.
+fn store(settings: &Settings, instance: Option<&str>) -> Result<Arc<Store>> {
+    let limit = usize::from(settings.limits.store_responses) << 20;
+    let age = settings.limits.store_age;
+    if limit == 0 || !settings.limits.store_on_disk {
+        return Ok(Store::new(limit, age, instance));
+    }
+    let name = instance.map_or("responses".to_owned(), |name| format!("responses-{name}"));
+    let directory = settings.langfast.state_dir()?.join(name);
+    Ok(Store::on_disk(limit, age, instance, &directory, shown::interrupted))
 }
 
 /// Prepares the way to LangFast beside the first requests. If that fails, requests will say why.
@@ -208,13 +221,13 @@ fn shut_down(server: &Server, mut signals: Signals, stop: Sender<Never>, patienc
     let deadline = Instant::now() + patience;
     let mut hurried = || signals.pending().any(|signal| signal != SIGHUP);
     let tick = Duration::from_millis(50);
-    while Instant::now() < deadline && !server.front.wait_idle(Instant::now() + tick) {
+    while Instant::now() < deadline && !server.wait_idle(Instant::now() + tick) {
         if hurried() {
             return;
         }
     }
     drop(stop);
-    server.front.wait_idle(Instant::now() + LAST_WORDS);
+    server.wait_idle(Instant::now() + LAST_WORDS);
 }
 
 /// The one line that says where, in front of what, and as whom.

@@ -31,7 +31,7 @@ mod workers;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use models_in_use::ModelsInUse;
 pub use service::Service;
@@ -43,6 +43,9 @@ use workers::Workers;
 use crate::http::{Front, Limits, Listener};
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::manager::Health;
+
+/// Time between two looks at what goes on without a connection.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Limits on the work that the server does at the same time.
 #[derive(Clone, Debug)]
@@ -78,6 +81,18 @@ impl Server {
         let gate = Admission { workers: workers.clone(), tickets: tickets.clone() };
         let front = Front::start(listeners, Arc::new(gate), limits.front)?;
         Ok(Server { front, workers, tickets })
+    }
+
+    /// Waits until no connection is open and no answer is under way, in the background neither; false if that
+    /// is not so at the deadline.
+    pub fn wait_idle(&self, deadline: Instant) -> bool {
+        // An answer in the background has no connection, and nobody is told of its end.
+        let mut is_idle = self.front.wait_idle(deadline) && self.workers.requests() == 0;
+        while !is_idle && Instant::now() < deadline {
+            std::thread::sleep(LOOK);
+            is_idle = self.front.wait_idle(deadline) && self.workers.requests() == 0;
+        }
+        is_idle
     }
 
     /// Returns the checks of the server for its watchdog.

@@ -1,25 +1,31 @@
-//! Answers that are kept in memory, to be asked for again and to be continued: bounded in bytes and in
-//! age, and seen by their owner only.
+//! Answers that are kept in memory, and on disk too if that is wanted, to be asked for again and to be
+//! continued: bounded in bytes and in age, and seen by their owner only.
 //!
 //! Enters: an answer's id, its input and its output as JSON, and the events of its stream. Leaves: the same,
 //! until it is deleted, too old, or in the way of newer ones. It may know no dialect, no run and no route,
 //! and nothing of it may reach the log.
 //!
+//! - `disk`: the files of answers and items
 //! - `entry`: one answer, under way or ended
 //! - `events`: the events of a stream, in little room
 //! - `item`: the parts of conversations, which answers share
 //! - `lanes`: what a WebSocket keeps for itself
+//! - `restored`: what an earlier process has left on disk
 
+mod disk;
 mod entry;
 mod events;
 mod item;
 mod lanes;
+mod restored;
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
@@ -28,7 +34,9 @@ pub use entry::{Draft, Entry, Outcome};
 pub use events::{Cursor, Event};
 pub use item::Item;
 pub use lanes::{Lane, Lanes, MOST as MOST_LANES};
+pub use restored::Fail;
 
+use disk::Disk;
 use item::Cost;
 
 /// Most answers at the same time that are completed though their clients have gone. Each holds a thread and
@@ -37,9 +45,9 @@ const ORPHANS: usize = 32;
 /// Entries of the index of items that are looked through for dead ones at the earliest.
 const LEAST_SWEPT: usize = 64;
 
-/// Whose answers: the number of the API key, from 1; 0 where no keys are asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Owner(pub usize);
+/// Whose answers: a mark of the API key; 0 where no keys are asked for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Hash, Serialize)]
+pub struct Owner(pub u64);
 
 /// The answers that are kept.
 pub struct Store {
@@ -53,6 +61,8 @@ pub struct Store {
     orphans: Arc<AtomicUsize>,
     hasher: RandomState,
     shelf: Mutex<Shelf>,
+    /// Where answers are kept too.
+    disk: Option<Arc<Disk>>,
 }
 
 /// What the store holds. The lock on it is taken before that of an entry, never after.
@@ -88,6 +98,15 @@ impl Store {
     /// Creates a store of at most `limit` bytes, 0 for none, whose answers are let go at this age. `instance`
     /// names the one among several that it belongs to.
     pub fn new(limit: usize, age: Duration, instance: Option<&str>) -> Arc<Store> {
+        Store::with(limit, age, instance, None)
+    }
+
+    fn with(
+        limit: usize,
+        age: Duration,
+        instance: Option<&str>,
+        disk: Option<Arc<Disk>>,
+    ) -> Arc<Store> {
         Arc::new(Store {
             instance: instance.map(str::to_owned),
             limit,
@@ -96,7 +115,14 @@ impl Store {
             orphans: Arc::default(),
             hasher: RandomState::new(),
             shelf: Mutex::default(),
+            disk,
         })
+    }
+
+    /// What the marks of owners have to be made with that are to last as long as the answers; `None` if
+    /// those last no longer than this process.
+    pub fn salt(&self) -> Option<&str> {
+        self.disk.as_ref().map(|disk| disk.salt())
     }
 
     /// What `owner` has in the store.
@@ -138,12 +164,15 @@ impl Store {
     /// Lets go of the oldest until the rest is within the limit: first of events, without which an answer
     /// can still be continued, then of answers. One that is under way is the last to go.
     fn make_room(&self, shelf: &mut Shelf) {
-        while self.bytes() > self.limit {
-            if let Some(number) = shelf.replayable.pop_first() {
-                if let Some(entry) = shelf.entries.get(&number) {
-                    entry.forget_events();
+        let on_disk = || self.disk.as_ref().map_or(0, |disk| disk.bytes());
+        while self.bytes() > self.limit || on_disk() > self.limit {
+            if self.bytes() > self.limit {
+                if let Some(number) = shelf.replayable.pop_first() {
+                    if let Some(entry) = shelf.entries.get(&number) {
+                        entry.forget_events();
+                    }
+                    continue;
                 }
-                continue;
             }
             let ended = shelf.entries.iter().find(|(_, entry)| entry.is_closed());
             let Some((&number, entry)) = ended.or_else(|| shelf.entries.first_key_value()) else {
@@ -164,11 +193,30 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.disk.iter().for_each(|disk| disk.leave());
+    }
+}
+
 impl Shelf {
+    fn put(&mut self, entry: Arc<Entry>) {
+        self.last += 1;
+        self.numbers.insert(entry.id.clone(), self.last);
+        self.entries.insert(self.last, entry);
+    }
+
+    fn index(&mut self, hash: u64, owner: Owner, item: &Arc<Item>) {
+        self.sweep_items();
+        self.texts.insert((owner, hash), Arc::downgrade(item));
+        self.items.insert((owner, item.id.clone()), Arc::downgrade(item));
+    }
+
     fn let_go(&mut self, number: u64) {
         self.replayable.remove(&number);
         if let Some(entry) = self.entries.remove(&number) {
             self.numbers.remove(&entry.id);
+            entry.drop_page();
         }
     }
 
@@ -210,6 +258,12 @@ impl OwnStore {
         bytes <= self.store.limit
     }
 
+    /// Whether there would be room for this answer with this outcome, without its events, if everything else
+    /// made room.
+    pub fn has_room_for(&self, entry: &Entry, outcome: &Outcome) -> bool {
+        entry.size_with(outcome) <= self.store.limit
+    }
+
     /// An answer that is to be kept: see [`OwnStore::keep`].
     pub fn entry(&self, draft: Draft) -> Arc<Entry> {
         Arc::new(Entry::new(draft, self.owner, &self.store.bytes))
@@ -218,27 +272,49 @@ impl OwnStore {
     /// Makes an answer one that can be asked for, unless it is larger than the whole store.
     pub fn keep(&self, entry: &Arc<Entry>) {
         let mut shelf = self.store.swept_shelf();
-        if entry.size() > self.store.limit {
+        if !self.has_room_for(entry, &entry.outcome()) {
             return self.store.lose(entry);
         }
-        shelf.last += 1;
-        let number = shelf.last;
-        shelf.numbers.insert(entry.id.clone(), number);
-        shelf.entries.insert(number, entry.clone());
+        shelf.put(entry.clone());
+        self.store.make_room(&mut shelf);
+        drop(shelf);
+        // Of one that its client waits for nobody can ask before its end.
+        if entry.is_background {
+            self.write(entry);
+        }
+    }
+
+    /// Writes an answer to the disk as it is now, if answers are kept there and this one is kept at all.
+    fn write(&self, entry: &Entry) {
+        let Some(disk) = &self.store.disk else { return };
+        let is_kept = |shelf: &Shelf| shelf.numbers.contains_key(&entry.id);
+        if !is_kept(&self.store.shelf()) {
+            return;
+        }
+        let Some(page) = disk.keep(entry) else { return };
+        let mut shelf = self.store.shelf();
+        // Dropping the page of one that has been deleted meanwhile removes the file.
+        if is_kept(&shelf) {
+            entry.set_page(page);
+        }
         self.store.make_room(&mut shelf);
     }
 
     /// Keeps the store within its limit after an answer has grown. One that has become larger than all of it
-    /// is let go itself.
+    /// loses its events, or is let go itself if that is not enough.
     pub fn settle(&self, entry: &Entry) {
         if self.store.bytes() <= self.store.limit {
             return;
         }
         let mut shelf = self.store.shelf();
         let number = shelf.numbers.get(&entry.id).copied();
-        if let (Some(number), true) = (number, entry.size() > self.store.limit) {
-            self.store.lose(entry);
-            shelf.let_go(number);
+        match number {
+            Some(number) if !self.has_room_for(entry, &entry.outcome()) => {
+                self.store.lose(entry);
+                shelf.let_go(number);
+            }
+            Some(_) if entry.memory() > self.store.limit => entry.forget_events(),
+            _ => {}
         }
         self.store.make_room(&mut shelf);
     }
@@ -251,6 +327,8 @@ impl OwnStore {
             shelf.replayable.insert(number);
         }
         self.store.make_room(&mut shelf);
+        drop(shelf);
+        self.write(entry);
     }
 
     /// The answer of this id, also if only the WebSocket keeps it.
@@ -270,6 +348,8 @@ impl OwnStore {
         let mut shelf = self.store.shelf();
         let number = *shelf.numbers.get(id)?;
         shelf.let_go(number);
+        drop(shelf);
+        self.store.disk.iter().for_each(|disk| disk.sync());
         Some(entry)
     }
 
@@ -282,9 +362,7 @@ impl OwnStore {
             return item;
         }
         let item = Arc::new(Item::new(id(), json, Cost::of(&self.store.bytes)));
-        shelf.sweep_items();
-        shelf.texts.insert((self.owner, hash), Arc::downgrade(&item));
-        shelf.items.insert((self.owner, item.id.clone()), Arc::downgrade(&item));
+        shelf.index(hash, self.owner, &item);
         item
     }
 
@@ -375,13 +453,18 @@ mod tests {
     }
 
     #[test]
-    fn one_that_grows_larger_than_the_store_goes_itself() {
+    fn one_that_grows_larger_than_the_store_loses_its_events_and_if_that_is_not_enough_goes_itself()
+    {
         let own = own(20_000, HOUR);
         ended(&own, "resp_1", "a");
         let entry = begun(&own, "resp_2", "b");
         let woken = entry.follow();
         entry.tell("delta", &[b'x'; 30_000]);
         entry.flush();
+        own.settle(&entry);
+        assert!(own.find("resp_2").is_some() && own.find("resp_1").is_some());
+        assert!(!entry.is_closed() && !entry.has_events() && woken.try_recv().is_ok());
+        entry.set(Outcome::new(&"x".repeat(30_000), Vec::new(), false));
         own.settle(&entry);
         assert!(own.find("resp_2").is_none() && own.find("resp_1").is_some());
         assert!(entry.is_closed() && !entry.has_events() && woken.try_recv().is_ok());

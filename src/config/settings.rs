@@ -214,14 +214,19 @@ pub struct LimitSettings {
     pub write_timeout: Duration,
 
     /// Memory for stored responses, in MiB, so that clients can continue and fetch them; when it is full, the
-    /// oldest are let go. They are never written to a disk. 0 stores none. WebSockets may take as much again,
-    /// at least 16, to go on with what is not stored.
+    /// oldest are let go. 0 stores none. WebSockets may take as much again, at least 16, to go on with what is
+    /// not stored.
     #[arg(long, default_value = "16", value_name = "MIB", value_parser = values::mib_or_none)]
     pub store_responses: u16,
 
     /// How long a response is stored at the longest, in minutes.
     #[arg(long, default_value = "720", value_name = "MINUTES", value_parser = values::minutes)]
     pub store_age: Duration,
+
+    /// Keep stored responses in the state directory too, readable by this user only, so that a restart does
+    /// not lose them. Each is written once, within the same two limits.
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    pub store_on_disk: bool,
 
     /// Where each value is from.
     #[arg(skip)]
@@ -247,8 +252,8 @@ pub struct LangFastSettings {
     #[arg(long, value_name = "FILE")]
     pub refresh_token_file: Option<PathBuf>,
 
-    /// Where the session and an imported list of models are kept [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/langfast2api, else
-    /// ~/.local/state/langfast2api].
+    /// Where the session, an imported list of models and, if that is wanted, responses are kept [default:
+    /// $STATE_DIRECTORY, else $XDG_STATE_HOME/langfast2api, else ~/.local/state/langfast2api].
     #[arg(long, value_name = "DIRECTORY")]
     pub state_dir: Option<PathBuf>,
 

@@ -3,15 +3,14 @@
 //! It is replaced in one step ([`files`]); its mode is 0600, in a directory of mode 0700. A lock file keeps
 //! two processes from using the same refresh token, which would end the session.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fmt, process, thread};
 
-use rustix::fs::{Access, FlockOperation, OFlags, access, flock};
-use rustix::io::Errno;
+use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 use super::fingerprint::Fingerprint;
@@ -183,19 +182,19 @@ impl Store {
         files::make_private(&self.directory)
             .map_err(|error| LockError::Unwritable(self.directory.clone(), error))?;
         loop {
-            let mut file = open_lock(&path).map_err(|error| self.cannot_open(error))?;
+            let mut file = files::open_lock(&path).map_err(|error| self.cannot_open(error))?;
             match wait_for(&file, deadline) {
-                Ok(()) if is_still(&file, &path) => {
+                Ok(true) if is_still(&file, &path) => {
                     name_holder(&mut file);
                     return Ok(Locked(file));
                 }
                 // Somebody has removed the file while we waited; other processes now lock another one.
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => {
+                Ok(true) => {}
+                Ok(false) => {
                     let holder = holder(&mut file);
                     return Err(LockError::Held { path, holder, patience });
                 }
-                Err(error) => return Err(LockError::Unusable(path, error.into())),
+                Err(error) => return Err(LockError::Unusable(path, error)),
             }
         }
     }
@@ -243,35 +242,12 @@ impl Store {
     }
 }
 
-/// Opens the lock file, but no link, pipe or directory in its place. The mode is 0600, since whoever
-/// can open the file can hold the lock.
-fn open_lock(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(flags.bits() as i32)
-        .open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    if metadata.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(Permissions::from_mode(0o600))?;
-    }
-    Ok(file)
-}
-
-/// Locks the file; fails with `WOULDBLOCK` if another process has not released it by the deadline.
-fn wait_for(file: &File, deadline: Instant) -> Result<(), Errno> {
+/// Locks the file; false if another process has not released it by the deadline.
+fn wait_for(file: &File, deadline: Instant) -> io::Result<bool> {
     loop {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOOK),
-            Err(Errno::INTR) => {}
-            outcome => return outcome,
+        match files::try_lock(file)? {
+            false if Instant::now() < deadline => thread::sleep(LOOK),
+            is_locked => return Ok(is_locked),
         }
     }
 }
@@ -300,7 +276,8 @@ fn holder(file: &mut File) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     struct Scratch(PathBuf);
 

@@ -25,6 +25,8 @@ use crate::http::Head;
 #[derive(Clone, Default)]
 pub struct Access {
     keys: Vec<String>,
+    /// For each key, the mark of what is its owner's.
+    marks: Vec<u64>,
     /// Host names that are let in without a key, in lower case.
     hosts: Vec<String>,
     /// Whether no other name is let in without a key.
@@ -59,7 +61,16 @@ impl Access {
 
     /// Returns rules that ask for one of `keys`, or for no key if there are none.
     pub fn new(keys: Keys) -> Access {
-        Access { keys: keys.list, ..Access::default() }
+        Access {
+            marks: (1..).take(keys.list.len()).collect(),
+            keys: keys.list,
+            ..Access::default()
+        }
+    }
+
+    /// Gives each key a mark that outlives this process, not 0. Without it, keys are numbered.
+    pub fn mark_keys(&mut self, mark: impl Fn(&str) -> u64) {
+        self.marks = self.keys.iter().map(|key| mark(key)).collect();
     }
 
     /// Lets the pages of these origins call: each as a browser sends it, or `*` for every one.
@@ -195,16 +206,16 @@ impl Access {
         })
     }
 
-    /// Returns whose the request is: the number of the key that it brings, from 1; 0 if none is asked for.
-    pub fn owner(&self, head: &Head) -> usize {
+    /// Returns whose the request is: the mark of the key that it brings; 0 if none is asked for.
+    pub fn owner(&self, head: &Head) -> u64 {
         let given: Vec<&str> = given_keys(head).collect();
         let is_given = |key: &str| {
             let equal = given.iter().map(|given| key.as_bytes().ct_eq(given.as_bytes()));
             equal.fold(subtle::Choice::from(0), |any, one| any | one)
         };
         // All are compared, as in `check_key`.
-        let own = (1..).zip(&self.keys).filter(|(_, key)| is_given(key).into());
-        own.fold(0, |first, (number, _)| if first == 0 { number } else { first })
+        let own = self.marks.iter().zip(&self.keys).filter(|(_, key)| is_given(key).into());
+        own.fold(0, |first, (mark, _)| if first == 0 { *mark } else { first })
     }
 
     /// Refuses a request that brings no valid key, if keys are set. A key comes as `Authorization:

@@ -4,7 +4,7 @@
 //! The id of a stored response names its instance, so that nobody has to be asked who has it.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
@@ -20,9 +20,11 @@ use crate::server::route::Route;
 
 /// Longest time for a connection to another instance, and to hand a request to it.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Longest time until another instance begins to answer with what it has stored, which takes it no time. A
-/// request for text may take it as long as a run, and its client's patience decides.
+/// Longest time until another instance begins to answer with what it has stored, or to a question whether it
+/// is well, which takes it no time. A request for text may take it as long as a run.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Silence after which another instance is asked whether it is well: one that is stuck ends nothing.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether the answer is still wanted, while the other instance is silent.
 const LOOK: Duration = Duration::from_millis(500);
 /// Longest name of an instance.
@@ -104,7 +106,8 @@ impl Peers {
             Ok(connection) => {
                 let starts_run = *route == Route::Responses;
                 let begun_by = (!starts_run).then(|| Instant::now() + ANSWER);
-                Some(Relay { connection, begun_by, stopping: stopping.clone() })
+                let heard = Instant::now();
+                Some(Relay { connection, begun_by, heard, stopping: stopping.clone() })
             }
             Err(error) => {
                 log::warn!("the instance {name} cannot be reached at {}: {error}", peer.address);
@@ -131,22 +134,21 @@ impl Peer {
         Ok(Peer { name: name.to_owned(), address: address.to_owned() })
     }
 
-    /// Sends a request, and returns the connection on which the answer comes.
+    /// Sends a request, and returns the connection on which the answer comes. Its host is an address: a name
+    /// would need to be allowed there where no keys are asked for.
     fn send(&self, exchange: &Exchange, body: &[u8]) -> io::Result<TcpStream> {
         let no_address = || io::Error::from(ErrorKind::AddrNotAvailable);
         let address = self.address.to_socket_addrs()?.next().ok_or_else(no_address)?;
-        let mut connection = TcpStream::connect_timeout(&address, CONNECT)?;
+        let mut connection = connect(&address)?;
         connection.set_nodelay(true)?;
-        connection.set_write_timeout(Some(CONNECT))?;
         connection.set_read_timeout(Some(LOOK))?;
         let (head, id) = (&exchange.head, &exchange.request_id);
         let mut request = format!(
-            "{} {} HTTP/1.{}\r\nHost: {}\r\nConnection: close\r\n{MARK}: 1\r\n{LET_IN}\r\n\
+            "{} {} HTTP/1.{}\r\nHost: {address}\r\nConnection: close\r\n{MARK}: 1\r\n{LET_IN}\r\n\
              x-request-id: {id}\r\nContent-Length: {}\r\n",
             head.method,
             head.target,
             head.minor_version,
-            self.address,
             body.len()
         );
         for name in FIELDS {
@@ -159,6 +161,24 @@ impl Peer {
         connection.write_all(body)?;
         Ok(connection)
     }
+}
+
+fn connect(address: &SocketAddr) -> io::Result<TcpStream> {
+    let connection = TcpStream::connect_timeout(address, CONNECT)?;
+    connection.set_write_timeout(Some(CONNECT))?;
+    Ok(connection)
+}
+
+/// Asks an instance whether it is well. Any answer says so.
+///
+/// # Errors
+/// It does not answer in time.
+fn ask_health(address: &SocketAddr) -> io::Result<()> {
+    let mut connection = connect(address)?;
+    connection.set_read_timeout(Some(ANSWER))?;
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes())?;
+    connection.read_exact(&mut [0])
 }
 
 fn is_name(name: &str) -> bool {
@@ -174,6 +194,8 @@ pub struct Relay {
     connection: TcpStream,
     /// When some of it must have come.
     begun_by: Option<Instant>,
+    /// When the other instance was last known to be well.
+    heard: Instant,
     /// Disconnected when the server no longer waits for its answers to end.
     stopping: Receiver<Never>,
 }
@@ -202,6 +224,7 @@ impl Relay {
                     return answer.passed_on().map_err(|_| broken("it ended without an answer"));
                 }
                 Ok(length) => {
+                    self.heard = Instant::now();
                     answer.pass_on(&buffer[..length]).map_err(|_| Error::ClientGone)?;
                 }
                 Err(error)
@@ -216,7 +239,7 @@ impl Relay {
     }
 
     /// Checks that the answer may still be waited for.
-    fn check_wanted(&self, answer: &Answer) -> Result<(), Error> {
+    fn check_wanted(&mut self, answer: &Answer) -> Result<(), Error> {
         if answer.exchange().client_has_gone() {
             return Err(Error::ClientGone);
         }
@@ -226,8 +249,15 @@ impl Relay {
         let is_late = self.begun_by.is_some_and(|by| Instant::now() >= by);
         match answer.status() {
             None if is_late => Err(broken(&format!("not within {} s", ANSWER.as_secs()))),
+            _ if self.heard.elapsed() >= SILENCE => self.check_health(),
             _ => Ok(()),
         }
+    }
+
+    fn check_health(&mut self) -> Result<(), Error> {
+        let asked = self.connection.peer_addr().and_then(|address| ask_health(&address));
+        self.heard = Instant::now();
+        asked.map_err(|error| broken(&format!("it is stuck: {error}")))
     }
 }
 

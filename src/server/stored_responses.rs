@@ -41,6 +41,8 @@ pub fn delete(answer: &mut Answer, own: &OwnStore, id: &str) -> Result<io::Resul
     if entry.is_background {
         entry.abort();
     }
+    // What nobody else needs is gone from the disk when the client hears of it.
+    drop(entry);
     Ok(answer.json(200, &shown::deleted(id)))
 }
 

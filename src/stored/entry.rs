@@ -8,8 +8,9 @@ use crossbeam_channel::TrySendError::Disconnected;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Owner;
+use super::disk::Page;
 use super::events::{Cursor, Event, EventLog};
-use super::item::{Cost, Item};
+use super::item::{self, Cost, Item};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
@@ -34,9 +35,9 @@ pub struct Draft {
 #[derive(Clone, Default)]
 pub struct Outcome {
     /// The answer as JSON, without what follows where its output begins; empty before it begins.
-    head: Arc<str>,
+    pub(super) head: Arc<str>,
     /// Whether the output and its end belong behind `head`.
-    is_cut: bool,
+    pub(super) is_cut: bool,
     /// The items of its output.
     pub output: Vec<Arc<Item>>,
     /// Whether it has ended, in whatever way, so that it stays as it is.
@@ -90,6 +91,8 @@ struct State {
     followers: Vec<Sender<()>>,
     /// Dropped to end the run.
     abort: Option<Sender<Infallible>>,
+    /// Its file, if it has one.
+    page: Option<Page>,
     cost: Cost,
 }
 
@@ -108,6 +111,7 @@ impl Entry {
             events: draft.has_events.then(EventLog::default),
             followers: Vec::new(),
             abort: None,
+            page: None,
             cost: Cost::of(bytes),
         };
         Entry {
@@ -163,17 +167,31 @@ impl Entry {
     }
 
     fn count(&self, state: &mut State) {
-        let pointers = self.earlier.len() + self.input.len() + state.outcome.output.len();
         let events = state.events.as_ref().map_or(0, EventLog::size);
-        let bytes = ENTRY + size_of::<Arc<Item>>() * pointers + state.outcome.head.len() + events;
+        let bytes = self.own_size(&state.outcome) + events;
         state.cost.set(bytes);
     }
 
-    /// The bytes that no other answer shares with it, or that it was the first to bring.
-    pub(super) fn size(&self) -> usize {
-        let state = self.state();
-        let items = self.input.iter().chain(&state.outcome.output);
-        state.cost.bytes() + items.map(|item| item.json.len()).sum::<usize>()
+    /// The bytes that it takes besides its items.
+    pub(super) fn memory(&self) -> usize {
+        self.state().cost.bytes()
+    }
+
+    /// The bytes that it takes besides its items and events.
+    fn own_size(&self, outcome: &Outcome) -> usize {
+        let pointers = self.earlier.len() + self.input.len() + outcome.output.len();
+        ENTRY + size_of::<Arc<Item>>() * pointers + outcome.head.len()
+    }
+
+    /// The bytes that it takes with this outcome, without its events: those that no other answer shares
+    /// with it, or that it was the first to bring.
+    pub(super) fn size_with(&self, outcome: &Outcome) -> usize {
+        let mut items: Vec<&Arc<Item>> = self.input.iter().chain(&outcome.output).collect();
+        // One that stands there twice is stored once.
+        items.sort_unstable_by_key(|item| Arc::as_ptr(item));
+        items.dedup_by_key(|item| Arc::as_ptr(item));
+        let items = items.into_iter().map(|item| item::size(&item.id, &item.json));
+        self.own_size(outcome) + items.sum::<usize>()
     }
 
     /// Whether nothing more is written.
@@ -221,15 +239,31 @@ impl Entry {
         self.flush();
     }
 
+    /// Sets the file that it is in; an earlier one goes.
+    pub(super) fn set_page(&self, page: Page) {
+        let earlier = self.state().page.replace(page);
+        drop(earlier);
+    }
+
+    /// Removes the file that it is in.
+    pub(super) fn drop_page(&self) {
+        let page = self.state().page.take();
+        drop(page);
+    }
+
     pub(super) fn forget_events(&self) {
         let mut state = self.state();
         state.events = None;
         self.count(&mut state);
     }
 
-    /// Keeps nothing more of an answer under way; who follows it hears of an end.
+    /// Keeps nothing more of an answer under way; who follows it hears of an end, and its run ends if nobody
+    /// waits for it.
     pub(super) fn lose(&self) {
         self.forget_events();
+        if self.is_background {
+            self.abort();
+        }
         self.closed.store(true, Ordering::Release);
         self.flush();
     }

@@ -1,7 +1,8 @@
 //! The parts of conversations, which the answers of one conversation share, and what all of it costs.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::disk::Place;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of an item besides its text: itself, and its places in the indexes.
@@ -13,14 +14,21 @@ pub struct Item {
     pub id: String,
     /// It as JSON, an object.
     pub json: Box<str>,
+    /// Where it is on disk, once it is.
+    pub(super) place: OnceLock<Place>,
     _cost: Cost,
 }
 
 impl Item {
     pub(super) fn new(id: String, json: String, mut cost: Cost) -> Item {
-        cost.add(ITEM + json.len() + 2 * id.len());
-        Item { id, json: json.into(), _cost: cost }
+        cost.add(size(&id, &json));
+        Item { id, json: json.into(), place: OnceLock::new(), _cost: cost }
     }
+}
+
+/// The bytes that an item takes.
+pub(super) fn size(id: &str, json: &str) -> usize {
+    ITEM + json.len() + 2 * id.len()
 }
 
 /// Bytes of the store, which dropping this gives back.

@@ -59,7 +59,7 @@ impl Lanes {
     }
 
     fn own(&self, connection: u64) -> OwnStore {
-        self.store.of(Owner(connection as usize))
+        self.store.of(Owner(connection))
     }
 
     fn newest(&self) -> MutexGuard<'_, BTreeMap<(u64, String), Option<String>>> {

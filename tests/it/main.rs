@@ -47,6 +47,7 @@ mod simulator_selftest;
 mod socket;
 mod static_binary;
 mod stored;
+mod stored_on_disk;
 mod strict_types;
 mod systemd;
 mod tools;

@@ -1,5 +1,7 @@
 //! Responses that are stored: continued, fetched again, run in the background, and let go.
 
+use std::io::Write;
+
 use crate::simulator::Simulator;
 use crate::support::stepped::{SILENT, Stepped};
 use crate::support::{Connection, Program, Response, Start, start, start_stepped, wait_until};
@@ -579,6 +581,45 @@ fn the_background_needs_a_store() {
     assert_eq!(simulator.stats().runs, 0);
 }
 
+#[test]
+fn what_could_never_be_asked_for_is_not_begun_in_the_background() {
+    let (simulator, program) = start_with(&["--store-responses", "1"]);
+    // 100 kB of text, and some 250 bytes for each of its items besides.
+    let items: Vec<Value> =
+        (0..5000).map(|at| json!({"role": "user", "content": at.to_string()})).collect();
+    let answer = post(&program, &json!({"input": items, "background": true}));
+    assert_eq!((answer.status, &answer.error()["param"]), (400, &json!("background")));
+    assert_eq!(simulator.stats().runs, 0);
+    let answer = post(&program, &json!({"input": items, "store": true}));
+    assert_eq!(answer.header("x-langfast2api-ignored"), Some("store"));
+    let same = vec![json!({"role": "user", "content": "Hi"}); 5000];
+    let answer = post(&program, &json!({"input": same, "background": true}));
+    assert_eq!(answer.status, 200, "one item that stands there often is stored once");
+}
+
+#[test]
+fn a_response_in_the_background_that_outgrows_the_store_has_failed() {
+    for stream in [false, true] {
+        let simulator = Simulator::builder().literal_socket().start();
+        let program = Start::new(&simulator.url()).args(["--store-responses", "1"]).start();
+        let fields = json!({"input": SILENT, "background": true, "stream": stream});
+        let mut connection = open(&program, &fields);
+        let run = Stepped::only(&simulator);
+        let response = if stream {
+            run.says("one ");
+            connection.head();
+            events(&read_until(&mut connection, "one "))[0]["response"].clone()
+        } else {
+            connection.response().json()
+        };
+        drop(connection);
+        run.ends(&format!("one {}", "x".repeat(3 << 20)));
+        wait_until("the failure", || status(&program, &response) == "failed");
+        let found = get(&program, &response, "").json();
+        assert!(found["error"]["message"].as_str().unwrap().contains("too large"), "{found}");
+    }
+}
+
 // Bounds.
 
 fn start_with(flags: &[&str]) -> (Simulator, Program) {
@@ -789,6 +830,41 @@ fn an_instance_that_is_stuck_keeps_nobody_waiting_who_wants_no_text_nor_the_end(
     let answer = waiting.response();
     assert_eq!((answer.status, answer.header("x-should-retry")), (503, Some("false")));
     assert!(answer.text().contains("given this answer up"), "{}", answer.text());
+}
+
+#[test]
+fn a_question_handed_to_an_instance_that_is_stuck_ends_and_one_that_is_slow_is_waited_for() {
+    for is_stuck in [true, false] {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let instances = format!("two=http://{}", other.local_addr().unwrap());
+        let (_simulator, program) = start_with(&["--instance", "one", "--instances", &instances]);
+        let mut waiting = open(&program, &json!({"previous_response_id": "resp_two_1"}));
+        let (mut question, _) = other.accept().unwrap();
+        // After some seconds it is asked whether it is well.
+        let (mut health, _) = other.accept().unwrap();
+        if is_stuck {
+            let answer = waiting.response();
+            assert_eq!((answer.status, answer.header("x-should-retry")), (503, Some("false")));
+            assert!(answer.text().contains("it is stuck"), "{}", answer.text());
+            continue;
+        }
+        health.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        drop(health);
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+        question.write_all(answer).unwrap();
+        drop(question);
+        assert_eq!(waiting.response().text(), "{}");
+    }
+}
+
+#[test]
+fn an_instance_may_be_known_by_any_name_where_no_keys_are_asked_for() {
+    let (_simulator, one) = start_with(&["--instance", "one"]);
+    let response = create(&one, &json!({}));
+    // Means 127.0.0.1, and is neither an address nor a name that is let in.
+    let instances = format!("one=http://127.1:{}", one.address().port());
+    let (_other_simulator, other) = start_with(&["--instance", "two", "--instances", &instances]);
+    assert_eq!(get(&other, &response, "").json(), response);
 }
 
 #[test]

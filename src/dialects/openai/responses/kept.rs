@@ -65,7 +65,12 @@ impl Kept {
             is_background,
             has_events: is_streamed && lane.is_none(),
         });
-        Ok(Some(Kept { own, lane, entry, is_put: false, orphan: None }))
+        match own.has_room_for(&entry, &Outcome::default()) {
+            // Many small items take more room than their text.
+            false if is_background => Err(needs_store(is_wanted, &own)),
+            false => Ok(None),
+            true => Ok(Some(Kept { own, lane, entry, is_put: false, orphan: None })),
+        }
     }
 
     /// Whether the response can be asked for by whoever has its id.
@@ -90,7 +95,9 @@ impl Kept {
         let is_final = !matches!(shown::status(response).as_str(), "queued" | "in_progress");
         // Nobody asks for what only a lane keeps.
         let response = if self.is_stored() { response } else { "" };
-        self.entry.set(Outcome::new(response, output, is_final));
+        let outcome = Outcome::new(response, output, is_final);
+        let is_lost = self.entry.is_background && !self.own.has_room_for(&self.entry, &outcome);
+        self.entry.set(if is_lost { too_large(response) } else { outcome });
     }
 }
 
@@ -133,6 +140,10 @@ impl Keeper for Kept {
     fn whole(&mut self, answer: &str) -> bool {
         self.set(answer);
         self.put();
+        self.is_kept()
+    }
+
+    fn is_kept(&self) -> bool {
         self.own.find(&self.entry.id).is_some()
     }
 
@@ -170,6 +181,12 @@ fn needs_store(is_wanted: bool, own: &OwnStore) -> Error {
         (true, true) => "there is no memory to store its input (--store-responses, --body-memory)",
     };
     Error::unsupported("background", format!("`background` must be false: {why}"))
+}
+
+/// What stands in place of a response for which whoever asks would wait for ever.
+fn too_large(response: &str) -> Outcome {
+    let message = "The response has become too large to be stored (--store-responses)";
+    Outcome::new(&shown::failed(response, message), Vec::new(), true)
 }
 
 /// The items of a request's own input, each with its id if it brings one.

@@ -76,6 +76,23 @@ pub fn cancelled(response: &str) -> String {
     with_status(response, "cancelled")
 }
 
+/// A response in the background whose run has ended with the program.
+pub fn interrupted(response: &str) -> String {
+    let message = "langfast2api was ended while this response was in the background; send it again";
+    failed(response, message)
+}
+
+/// A response that has failed in a way of our own, without its output.
+pub(super) fn failed(response: &str, message: &str) -> String {
+    let mut response: Value =
+        serde_json::from_str(&with_status(response, "failed")).unwrap_or_default();
+    if let Some(fields) = response.as_object_mut() {
+        fields.insert("error".to_owned(), json!({"code": "server_error", "message": message}));
+        fields.insert("output".to_owned(), json!([]));
+    }
+    to_json(&response)
+}
+
 /// What is said of a response that has been deleted.
 pub fn deleted(id: &str) -> String {
     to_json(&json!({"id": id, "object": "response", "deleted": true}))
