@@ -3,6 +3,8 @@
 //! Each answer has a file, and the items that it was the first to bring have one beside it. Both are written
 //! in one step and never changed; a file goes when nothing that is kept needs it any more.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -239,8 +241,8 @@ impl Disk {
                 found.strange += usize::from(!is_own);
             }
         }
-        found.answers.sort_by(|(one, _), (other, _)| other.number.cmp(&one.number));
-        let mut seen = std::collections::HashSet::new();
+        found.answers.sort_by_key(|(page, _)| Reverse(page.number));
+        let mut seen = HashSet::new();
         found.answers.retain(|(_, file)| seen.insert(file.id.clone()));
         found.answers.sort_by_key(|(page, file)| (file.created, page.number));
         found

@@ -260,6 +260,7 @@ impl Entry {
     /// Keeps nothing more of an answer under way; who follows it hears of an end, and its run ends if nobody
     /// waits for it.
     pub(super) fn lose(&self) {
+        self.state().outcome = Outcome { is_final: true, ..Outcome::default() };
         self.forget_events();
         if self.is_background {
             self.abort();
