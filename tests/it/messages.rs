@@ -113,7 +113,10 @@ fn an_answer_is_a_message_whole_and_streamed() {
         (&whole["type"], &whole["role"], &whole["model"]),
         (&json!("message"), &json!("assistant"), &json!("gpt-4o"))
     );
-    assert_eq!(whole["content"], json!([{"type": "text", "text": "Hello there, wörld!"}]));
+    assert_eq!(
+        whole["content"],
+        json!([{"type": "text", "text": "Hello there, wörld!", "citations": null}])
+    );
     assert_eq!(
         (&whole["stop_reason"], &whole["stop_sequence"]),
         (&json!("end_turn"), &Value::Null)
@@ -255,7 +258,7 @@ fn calls_are_blocks_behind_the_text() {
             let (texts, uses) = blocks.split_at(blocks.len() - 2);
             match text {
                 "" => assert!(texts.is_empty()),
-                _ => assert_eq!(texts, [json!({"type": "text", "text": text})]),
+                _ => assert_eq!(texts, [json!({"type": "text", "text": text, "citations": null})]),
             }
             for (block, call) in uses.iter().zip(&calls) {
                 assert!(block["id"].as_str().unwrap().starts_with("toolu_"), "{block}");

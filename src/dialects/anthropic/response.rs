@@ -49,7 +49,12 @@ impl MessageAnswer {
             model: &self.model,
             content,
             stop: ending.into(),
-            usage: MessageUsage { tokens: usage.into(), service_tier: "standard" },
+            usage: MessageUsage {
+                tokens: usage.into(),
+                service_tier: "standard",
+                cache_creation: None,
+                inference_geo: None,
+            },
         }
     }
 
@@ -95,7 +100,7 @@ impl Dialect for MessageAnswer {
 
     fn text(&mut self, events: &mut dyn Events, _: usize, text: &str) {
         if !self.in_text {
-            self.begin_block(events, &Block::Text { text: "" });
+            self.begin_block(events, &Block::Text { text: "", citations: None });
             self.in_text = true;
         }
         self.delta(events, Delta::TextDelta { text });
@@ -106,7 +111,7 @@ impl Dialect for MessageAnswer {
         let input = Map::new();
         self.begin_block(
             events,
-            &Block::ToolUse { id: tool_use_id(call), name: &call.name, input },
+            &Block::ToolUse { id: tool_use_id(call), name: &call.name, input, caller: DIRECT },
         );
     }
 
@@ -146,9 +151,13 @@ impl Dialect for MessageAnswer {
             id: tool_use_id(call),
             name: &call.name,
             input: input(call),
+            caller: DIRECT,
         });
-        let blocks: Vec<Block<'_>> =
-            text.map(|text| Block::Text { text }).into_iter().chain(calls).collect();
+        let blocks: Vec<Block<'_>> = text
+            .map(|text| Block::Text { text, citations: None })
+            .into_iter()
+            .chain(calls)
+            .collect();
         to_json(&self.object(&blocks, Some(&choice.ending), usage))
     }
 }
@@ -181,15 +190,28 @@ struct MessageObject<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Block<'a> {
-    Text { text: &'a str },
-    ToolUse { id: String, name: &'a str, input: Map<String, Value> },
+    Text { text: &'a str, citations: Absent },
+    ToolUse { id: String, name: &'a str, input: Map<String, Value>, caller: Caller },
 }
+
+/// `null` where Anthropic's answers always have a field of which there is nothing to say here.
+type Absent = Option<()>;
+
+/// Who calls a tool: the model itself, not a program that Anthropic runs.
+#[derive(Serialize)]
+struct Caller {
+    r#type: &'static str,
+}
+
+const DIRECT: Caller = Caller { r#type: "direct" };
 
 /// Why a message ended; both null in one that has just begun.
 #[derive(Serialize)]
 struct StopFields<'a> {
     stop_reason: Option<&'static str>,
     stop_sequence: Option<&'a str>,
+    stop_details: Absent,
+    container: Absent,
 }
 
 impl<'a> From<Option<&'a Ending>> for StopFields<'a> {
@@ -202,7 +224,7 @@ impl<'a> From<Option<&'a Ending>> for StopFields<'a> {
             FinishReason::ContentFilter => "refusal",
             FinishReason::ToolCalls => "tool_use",
         });
-        StopFields { stop_reason, stop_sequence }
+        StopFields { stop_reason, stop_sequence, stop_details: None, container: None }
     }
 }
 
@@ -213,6 +235,8 @@ struct TokenCounts {
     cache_creation_input_tokens: u64,
     cache_read_input_tokens: u64,
     output_tokens: u64,
+    output_tokens_details: Absent,
+    server_tool_use: Absent,
 }
 
 impl From<&Usage> for TokenCounts {
@@ -222,6 +246,8 @@ impl From<&Usage> for TokenCounts {
             cache_creation_input_tokens: 0,
             cache_read_input_tokens: usage.cached_tokens,
             output_tokens: usage.completion_tokens,
+            output_tokens_details: None,
+            server_tool_use: None,
         }
     }
 }
@@ -231,6 +257,8 @@ struct MessageUsage {
     #[serde(flatten)]
     tokens: TokenCounts,
     service_tier: &'static str,
+    cache_creation: Absent,
+    inference_geo: Absent,
 }
 
 #[derive(Serialize)]
@@ -350,6 +378,8 @@ struct ModelObject<'a> {
     /// RFC 3339.
     retires_at: Option<String>,
     max_tokens: Option<u64>,
+    max_input_tokens: Absent,
+    capabilities: Absent,
 }
 
 impl<'a> ModelObject<'a> {
@@ -367,6 +397,8 @@ impl<'a> ModelObject<'a> {
             },
             retires_at: listed.shutdown.map(|shutdown| format!("{}T00:00:00Z", shutdown.date)),
             max_tokens: model.max_completion_tokens(),
+            max_input_tokens: None,
+            capabilities: None,
         }
     }
 }
@@ -406,8 +438,10 @@ mod tests {
     const BEGIN: &str = concat!(
         r#"message_start {"type":"message_start","message":{"id":"msg_1","type":"message","#,
         r#""role":"assistant","model":"a \"model\"","content":[],"stop_reason":null,"#,
-        r#""stop_sequence":null,"usage":{"input_tokens":7,"cache_creation_input_tokens":0,"#,
-        r#""cache_read_input_tokens":0,"output_tokens":0,"service_tier":"standard"}}}"#
+        r#""stop_sequence":null,"stop_details":null,"container":null,"usage":{"input_tokens":7,"#,
+        r#""cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":0,"#,
+        r#""output_tokens_details":null,"server_tool_use":null,"service_tier":"standard","#,
+        r#""cache_creation":null,"inference_geo":null}}}"#
     );
     const PING: &str = r#"ping {"type":"ping"}"#;
     const STOP: &str = r#"message_stop {"type":"message_stop"}"#;
@@ -429,10 +463,13 @@ mod tests {
     }
 
     fn message_delta(reason: &str, sequence: &str) -> String {
-        let stop = format!(r#"{{"stop_reason":"{reason}","stop_sequence":{sequence}}}"#);
+        let stop = format!(
+            r#"{{"stop_reason":"{reason}","stop_sequence":{sequence},"stop_details":null,"container":null}}"#
+        );
         let usage = concat!(
             r#"{"input_tokens":7,"cache_creation_input_tokens":0,"#,
-            r#""cache_read_input_tokens":0,"output_tokens":3}"#
+            r#""cache_read_input_tokens":0,"output_tokens":3,"output_tokens_details":null,"#,
+            r#""server_tool_use":null}"#
         );
         format!(r#"message_delta {{"type":"message_delta","delta":{stop},"usage":{usage}}}"#)
     }
@@ -444,7 +481,7 @@ mod tests {
             Story::of(steps).lines(&mut message()),
             [
                 BEGIN.to_owned(),
-                block_start(0, r#"{"type":"text","text":""}"#),
+                block_start(0, r#"{"type":"text","text":"","citations":null}"#),
                 delta(0, r#"{"type":"text_delta","text":"\"é\n"}"#),
                 PING.to_owned(),
                 delta(0, r#"{"type":"text_delta","text":"b"}"#),
@@ -471,13 +508,15 @@ mod tests {
     #[test]
     fn calls_are_blocks_behind_the_text() {
         let tool_use = |name: &str| {
-            format!(r#"{{"type":"tool_use","id":"toolu_{name}","name":"{name}","input":{{}}}}"#)
+            format!(
+                r#"{{"type":"tool_use","id":"toolu_{name}","name":"{name}","input":{{}},"caller":{{"type":"direct"}}}}"#
+            )
         };
         assert_eq!(
             calling().lines(&mut message()),
             [
                 BEGIN.to_owned(),
-                block_start(0, r#"{"type":"text","text":""}"#),
+                block_start(0, r#"{"type":"text","text":"","citations":null}"#),
                 delta(0, r#"{"type":"text_delta","text":"Look:"}"#),
                 block_stop(0),
                 block_start(1, &tool_use("weather")),
@@ -534,12 +573,16 @@ mod tests {
         let usage = Usage { prompt_tokens: 7, completion_tokens: 3, ..Usage::default() };
         let whole = concat!(
             r#"{"id":"msg_1","type":"message","role":"assistant","model":"a \"model\"","content":["#,
-            r#"{"type":"text","text":"Look:"},"#,
-            r#"{"type":"tool_use","id":"toolu_weather","name":"weather","input":{"a":1}},"#,
-            r#"{"type":"tool_use","id":"toolu_time","name":"time","input":{"INVALID_JSON":""}}],"#,
-            r#""stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":7,"#,
-            r#""cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":3,"#,
-            r#""service_tier":"standard"}}"#
+            r#"{"type":"text","text":"Look:","citations":null},"#,
+            r#"{"type":"tool_use","id":"toolu_weather","name":"weather","input":{"a":1},"#,
+            r#""caller":{"type":"direct"}},"#,
+            r#"{"type":"tool_use","id":"toolu_time","name":"time","input":{"INVALID_JSON":""},"#,
+            r#""caller":{"type":"direct"}}],"#,
+            r#""stop_reason":"tool_use","stop_sequence":null,"stop_details":null,"container":null,"#,
+            r#""usage":{"input_tokens":7,"cache_creation_input_tokens":0,"#,
+            r#""cache_read_input_tokens":0,"output_tokens":3,"output_tokens_details":null,"#,
+            r#""server_tool_use":null,"service_tier":"standard","cache_creation":null,"#,
+            r#""inference_geo":null}}"#
         );
         assert_eq!(message().whole(&calling().whole(), &usage), whole);
     }
