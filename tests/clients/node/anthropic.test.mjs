@@ -40,7 +40,7 @@ const told = async () => (await simulator.lastRun()).prompt_meta.messages.map(({
 describe('@anthropic-ai/sdk', () => {
   test('a message, whole and streamed', async () => {
     const whole = await client.messages.create(hello(LONG_TEXT));
-    assert.deepEqual(whole.content, [{ type: 'text', text: LONG_TEXT }]);
+    assert.deepEqual(whole.content, [{ type: 'text', text: LONG_TEXT, citations: null }]);
     assert.deepEqual([whole.model, whole.role, whole.stop_reason], [model, 'assistant', 'end_turn']);
     assert.match(whole._request_id, /^req_/);
     let text = '';
