@@ -380,7 +380,7 @@ fn names_one_of(words: &str, text: &str) -> bool {
         let single = found.strip_suffix('s').unwrap_or(found);
         words.split(' ').any(|word| word == single)
     };
-    text.split(|c: char| !is_part(c)).any(|found| is_one(found))
+    text.split(|c: char| !is_part(c)).any(is_one)
 }
 
 #[cfg(test)]
