@@ -79,8 +79,10 @@ pub struct CompletionRecord {
     pub model: Option<Arc<Model>>,
     /// Time from the request to the first text.
     pub first_text: Option<Duration>,
-    /// The state of tool calls, and whether text behind them was left out.
+    /// The state of tool calls, whether arguments were repaired, and whether text behind them was left out.
     pub tools: Option<String>,
+    /// The state alone, one of [`reader::CallVerdict`]'s names.
+    pub verdict: Option<&'static str>,
     /// The tokens of the prompt, and of the answer as far as it came.
     pub usage: Option<Usage>,
     /// Why a stream broke off.
@@ -634,9 +636,17 @@ impl Reply {
     /// Records the state of tool calls, the worst of all choices.
     fn note_tools(&mut self) {
         let Some(verdict) = self.readers.iter().filter_map(Reader::verdict).max() else { return };
-        let left_out = self.readers.iter().any(Reader::left_out);
-        let addition = if left_out { ", text-left-out" } else { "" };
-        self.record.tools = Some(format!("{}{addition}", verdict.name()));
+        let mut state = verdict.name().to_owned();
+        for (is_so, word) in [
+            (self.readers.iter().any(Reader::repaired), "repaired-arguments"),
+            (self.readers.iter().any(Reader::left_out), "text-left-out"),
+        ] {
+            if is_so {
+                state = format!("{state}, {word}");
+            }
+        }
+        self.record.tools = Some(state);
+        self.record.verdict = Some(verdict.name());
     }
 
     fn usage(&self) -> Usage {

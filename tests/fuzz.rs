@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use langfast2api::chat::ChatRequest;
-use langfast2api::chat::Tool;
 use langfast2api::chat::media::{Images, newest_question, settle};
 use langfast2api::chat::models::{BUILT_IN, Models, Unknown, import};
 use langfast2api::chat::schema::{Judgement, Schema};
 use langfast2api::chat::tools::{Piece, forced, marked};
+use langfast2api::chat::{ChatRequest, Tool};
 use langfast2api::dialects::anthropic;
 use langfast2api::dialects::openai::{request, responses};
 use langfast2api::http::body::Decoder;
@@ -436,11 +435,33 @@ const ANSWERS: &[&[u8]] = &[
     b"Let me see.\n\n<call-7f3a name=\"add\">{\"a\": \"}\\\"\"}</call-7f3a>\n",
     b"```xml\n<call-7f3a name='add'>\n```json\n{\"a\": [1]}\n```\n</call-7f3a>\n```",
     b"<call-7f3a name=\"add\">{}</call-7f3a><call-7f3a name=\"add\">{\"a\": 1}",
+    b"Say `x`:\n- <call-7f3a name=add>{s: 'it\\'s', i: \"3\", e: X, \"o\": \"{b: True}\",}</call>\n2. <call-7f3a>",
+    b"&lt;call-7f3a name=&quot;functions.add&quot;&gt;{&quot;s&quot;:&quot;a&quot;}&lt;/call-7f3a&gt;",
+    b"<call-7f3a>[{\"name\":\"add\",\"arguments\":\"{\\\"s\\\":1}\"},{\"add\":{}}]</call-7f3a>\n> x",
+    b"<call-7f3a name=\"add\"><parameter name=\"s\">a\nb</parameter><i>3</i></call-7f3a>",
+    b"<call-7f3a name=\"add\">{\"s\":\"say \"hi\", \\d C:\\new </call-7f3a> \",\"a\":[1,2]</call-7f3a>",
+    b"<!-- x --><think>y</think>```md\n# z\n``` `<call-7f3a add/>` for example: <call-7f3a add/> no",
     br#"{"calls": [{"name": "add", "arguments": {"a": {}}}, {"name": "add", "arguments": {}}]}"#,
 ];
 const ANSWER_WORDS: &[&[u8]] = &[
     b"<call-7f3a",
     b"</call-7f3a>",
+    b"&lt;",
+    b"&quot;",
+    b"'",
+    b"`",
+    b":",
+    b",",
+    b"\"\"\"",
+    b"\\u12",
+    b" + ",
+    b"//",
+    b"/*",
+    b"<i>",
+    b"</i>",
+    b"- ",
+    b"1. ",
+    b"not run: ",
     b" name=\"add\">",
     b"```",
     b"\n",
@@ -452,18 +473,29 @@ const ANSWER_WORDS: &[&[u8]] = &[
     b"\xc3\xa9",
 ];
 
+/// A tool whose arguments have every type.
+fn add() -> Tool {
+    let items = serde_json::json!({"type": "array", "items": {"$ref": "#/properties/o"}});
+    let parameters = serde_json::json!({"type": "object", "properties": {
+        "a": items, "s": {"type": "string"}, "i": {"type": "integer"}, "e": {"enum": ["x", "y"]},
+        "o": {"type": "object", "properties": {"b": {"type": "boolean"}, "a": {"type": "string"}}},
+    }});
+    let name = "add".to_owned();
+    Tool { name, parameters: Some(parameters), ..Tool::default() }
+}
+
 /// What a parser finds in a text that comes in these pieces, put together.
 fn found(
     pieces: &[&str],
     mut push: impl FnMut(Option<&str>, &mut Vec<Piece>),
-) -> (String, Vec<(String, String)>, Option<String>) {
-    let (mut text, mut calls, mut cut) = (String::new(), Vec::new(), None);
+) -> (String, Vec<(String, String)>, bool) {
+    let (mut text, mut calls, mut cut) = (String::new(), Vec::new(), false);
     let mut found = Vec::new();
     pieces.iter().for_each(|piece| push(Some(piece), &mut found));
     push(None, &mut found);
     let mut open = false;
     for piece in found {
-        assert!(cut.is_none(), "nothing comes behind a cut call");
+        assert!(!cut, "nothing comes behind a cut call");
         match piece {
             Piece::Text(more) => {
                 assert!(calls.is_empty() && !more.is_empty(), "text comes first");
@@ -478,9 +510,9 @@ fn found(
                 calls.last_mut().unwrap().1 += &more;
             }
             Piece::End => assert!(std::mem::replace(&mut open, false)),
-            Piece::Cut { raw } => {
+            Piece::Cut => {
                 assert!(std::mem::replace(&mut open, false));
-                cut = Some(raw);
+                cut = true;
             }
         }
     }
@@ -498,15 +530,24 @@ fn calls_are_told_from_text_alike_whatever_pieces_they_come_in() {
         cuts.sort_unstable();
         let pieces: Vec<&str> = cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect();
         let names = vec!["add".to_owned()];
+        let tools: Arc<[Tool]> = [add()].into();
+        let parallel = rng.bool();
         let marked = |pieces: &[&str]| {
             let marker = marked::Marker::new("7f3a");
-            let mut parser = marked::Parser::new(marker, names.clone(), true);
+            let mut parser = marked::Parser::new(marker, tools.clone(), parallel);
             found(pieces, |piece, out| match piece {
                 Some(piece) => parser.push(piece, out),
                 None => parser.finish(out),
             })
         };
-        assert_eq!(marked(&pieces), marked(&[&text]), "{text:?}");
+        let (shown, calls, cut) = marked(&[&text]);
+        assert_eq!(marked(&pieces), (shown.clone(), calls.clone(), cut), "{text:?}");
+        // What is no call is text, and no more than what was written is made of it.
+        assert!(!calls.is_empty() || shown == text, "{text:?}");
+        assert!(text.starts_with(shown.as_str()), "{text:?}");
+        let written: usize = calls.iter().map(|(_, arguments)| arguments.len()).sum();
+        assert!(parallel || calls.len() <= 1, "{text:?}");
+        assert!(written <= 16 * text.len() + 16, "{text:?} became {calls:?}");
         let forced = |pieces: &[&str]| {
             let tool = |name: &String| Tool { name: name.clone(), ..Tool::default() };
             let (tools, marker) = (names.iter().map(tool).collect(), marked::Marker::new("7f3a"));

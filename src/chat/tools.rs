@@ -6,15 +6,21 @@
 //! - `offer`, `example`: what the model is told about tools, and what it has to do
 //! - `words`: calls and results of earlier turns as text
 //! - [`marked`]: calls between markers in a text; [`forced`]: calls as an answer of JSON
+//! - `relaxed`: JSON as models write it; `fit`: its types by a tool's schema; `names`: the tool that is meant
+//! - [`leak`]: calls in a form that is not read, which are noticed
 //! - `cursor`, `object`: reading of text that arrives in pieces
 
 mod cursor;
 mod example;
+mod fit;
 pub mod forced;
+pub mod leak;
 pub mod marked;
+mod names;
 pub mod nonce;
 mod object;
 mod offer;
+mod relaxed;
 mod words;
 
 use std::sync::Arc;
@@ -47,10 +53,7 @@ pub enum Piece {
     /// The end of the call, whose arguments may be invalid.
     End,
     /// The answer ended within the call.
-    Cut {
-        /// The call as the model wrote it, marker included.
-        raw: String,
-    },
+    Cut,
 }
 
 /// The form in which a model writes calls.
@@ -153,15 +156,26 @@ impl Plan {
         match &self.form {
             Form::None => None,
             Form::Marked(marker) => {
-                let names = self.tools.iter().map(|tool| tool.name.clone()).collect();
-                let marker = marker.clone();
-                Some(Parser::Marked(marked::Parser::new(marker, names, self.parallel)))
+                let (marker, tools) = (marker.clone(), self.tools.clone());
+                Some(Parser::Marked(marked::Parser::new(marker, tools, self.parallel)))
             }
             Form::Forced(form, marker) => {
                 let (form, tools, marker) = (form.clone(), self.tools.clone(), marker.clone());
                 Some(Parser::Forced(forced::Parser::new(form, tools, marker, self.parallel)))
             }
         }
+    }
+
+    /// Returns a search for calls in the text of one run in forms that are not read; `None` if no tool can be
+    /// called, or the whole answer has to be a call.
+    pub fn leak(&self) -> Option<leak::Leak> {
+        let Form::Marked(marker) = &self.form else { return None };
+        Some(leak::Leak::new(self.tools.clone(), marker.nonce()))
+    }
+
+    /// True if the request offers a tool of this name.
+    pub fn offers(&self, name: &str) -> bool {
+        self.tools.iter().any(|tool| tool.name == name)
     }
 
     /// True if an answer without a call does not satisfy the request.
@@ -188,7 +202,9 @@ impl Plan {
                 ));
             }
         };
-        let tool = self.tools.iter().find(|tool| tool.name == call.name)?;
+        let Some(tool) = self.tools.iter().find(|tool| tool.name == call.name) else {
+            return Some(format!("There is no tool {}.", call.name));
+        };
         let fault = Schema::new(tool.parameters.as_ref()?).fault(&arguments)?;
         Some(format!("The arguments of {} do not fit their schema: {fault}.", call.name))
     }
@@ -241,6 +257,22 @@ impl Parser {
         match self {
             Parser::Marked(parser) => parser.is_done(),
             Parser::Forced(parser) => parser.is_done(),
+        }
+    }
+
+    /// True if arguments were not JSON of the schema's types, and were repaired.
+    pub fn repaired(&self) -> bool {
+        match self {
+            Parser::Marked(parser) => parser.repaired(),
+            Parser::Forced(_) => false,
+        }
+    }
+
+    /// True if the text has ended within a call.
+    pub fn broke_off(&self) -> bool {
+        match self {
+            Parser::Marked(parser) => parser.broke_off(),
+            Parser::Forced(parser) => parser.broke_off(),
         }
     }
 

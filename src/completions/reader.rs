@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::chat::stop::StopFilter;
+use crate::chat::tools::leak::Leak;
 use crate::chat::tools::{Parser, Piece, Plan};
 use crate::chat::usage::TokenCounter;
 use crate::chat::{FinishReason, Prompt, ToolCall};
@@ -29,8 +30,12 @@ pub enum CallVerdict {
     Valid,
     /// All arguments fit their schemas since the model was asked again.
     Repaired,
+    /// There are no calls, but the text holds one in a form that is not read.
+    Leaked,
     /// A call was required and none came.
     NoCall,
+    /// A call names no tool of the request.
+    UnknownTool,
     /// The arguments of a call are not valid.
     InvalidArguments,
 }
@@ -41,7 +46,9 @@ impl CallVerdict {
         match self {
             CallVerdict::Valid => "valid",
             CallVerdict::Repaired => "repaired",
+            CallVerdict::Leaked => "leaked",
             CallVerdict::NoCall => "no-call",
+            CallVerdict::UnknownTool => "unknown-tool",
             CallVerdict::InvalidArguments => "invalid-arguments",
         }
     }
@@ -54,13 +61,12 @@ pub struct Reader {
     /// Whether calls are emitted when the text has ended, not as they come.
     holds_calls: bool,
     parser: Option<Parser>,
+    leak: Option<Leak>,
     stop: StopFilter,
     counter: TokenCounter,
     /// The calls so far.
     calls: Vec<ToolCall>,
-    /// The last call as it was written, if the text ended within it.
-    cut: Option<String>,
-    /// Whether that call could not be emitted as a call.
+    /// Whether the text ended within a call.
     broke_off: bool,
     /// All text read so far, for asking the model again; kept while calls are held.
     raw: String,
@@ -75,7 +81,8 @@ pub struct Reader {
 /// The result of a run that is repeated.
 struct Before {
     calls: Vec<ToolCall>,
-    cut: Option<String>,
+    broke_off: bool,
+    leak: Option<Leak>,
     has_text: bool,
     /// Text of the second run, which is shown only if the first run brought nothing to show.
     text: String,
@@ -87,13 +94,13 @@ impl Reader {
     pub fn new(plan: Arc<Plan>, stops: Arc<[String]>, holds_calls: bool) -> Reader {
         Reader {
             parser: plan.parser(),
+            leak: plan.leak(),
             stop: StopFilter::new(&stops),
             plan,
             stops,
             holds_calls,
             counter: TokenCounter::default(),
             calls: Vec::new(),
-            cut: None,
             broke_off: false,
             raw: String::new(),
             has_text: false,
@@ -135,6 +142,9 @@ impl Reader {
             parser.finish(&mut pieces);
         }
         self.take(pieces, parts);
+        // A call behind a stop text is none.
+        let breaks_off = self.parser.as_ref().is_some_and(Parser::broke_off);
+        self.broke_off |= breaks_off && self.stop.stopped().is_none();
         self.show_held_back(parts);
     }
 
@@ -188,11 +198,7 @@ impl Reader {
                     }
                     self.tell(Part::Arguments(piece), parts);
                 }
-                Piece::End => self.tell(Part::CallEnd, parts),
-                Piece::Cut { raw } => {
-                    self.cut = Some(raw);
-                    self.tell(Part::CallEnd, parts);
-                }
+                Piece::End | Piece::Cut => self.tell(Part::CallEnd, parts),
             }
         }
     }
@@ -216,6 +222,9 @@ impl Reader {
         if text.is_empty() {
             return;
         }
+        if let Some(leak) = &mut self.leak {
+            leak.note(&text);
+        }
         if let Some(before) = &mut self.before {
             before.text.push_str(&text);
             return;
@@ -229,7 +238,19 @@ impl Reader {
         if self.calls.is_empty() && self.plan.must_call() {
             return Some("You have to call a tool, and your message holds no call.".to_owned());
         }
+        if self.is_leaked() {
+            return Some(
+                "Your message holds a tool call in another form than asked for.".to_owned(),
+            );
+        }
+        if self.broke_off {
+            return Some("Your message ends within a tool call.".to_owned());
+        }
         self.calls.iter().find_map(|call| self.plan.fault(call))
+    }
+
+    fn is_leaked(&self) -> bool {
+        self.calls.is_empty() && self.leak.as_ref().is_some_and(Leak::is_found)
     }
 
     /// Begins to read a second run, which mends the calls of this one, and returns its prompt. The
@@ -244,7 +265,8 @@ impl Reader {
         let prompt = self.plan.repair(&self.raw, &self.fault()?);
         let before = Before {
             calls: std::mem::take(&mut self.calls),
-            cut: self.cut.take(),
+            broke_off: self.broke_off,
+            leak: self.leak.take(),
             has_text: self.has_text,
             text: String::new(),
         };
@@ -258,39 +280,29 @@ impl Reader {
     /// choice ended.
     pub fn end(&mut self, reason: FinishReason, parts: &mut Vec<Part>) -> Ending {
         if self.holds_calls {
-            self.end_held(reason, parts);
+            self.end_held(parts);
         }
         let stop = self.stop.stopped().map(str::to_owned);
         let reason = match reason {
             _ if stop.is_some() => FinishReason::Stop,
+            // As a complete one, a call of which a part is missing would be executed.
+            FinishReason::Stop if self.broke_off => FinishReason::Length,
             FinishReason::Stop if !self.calls.is_empty() => FinishReason::ToolCalls,
             reason => reason,
         };
         Ending { reason, stop }
     }
 
-    fn end_held(&mut self, reason: FinishReason, parts: &mut Vec<Part>) {
-        if reason != FinishReason::Length {
-            self.undo_cut_call(parts);
-        }
+    fn end_held(&mut self, parts: &mut Vec<Part>) {
         if self.calls.is_empty() {
             self.fall_back(parts);
         }
         for call in &self.calls {
             parts.push(Part::CallBegin(ToolCall { arguments: String::new(), ..call.clone() }));
-            parts.push(Part::Arguments(call.arguments.clone()));
+            if !call.arguments.is_empty() {
+                parts.push(Part::Arguments(call.arguments.clone()));
+            }
             parts.push(Part::CallEnd);
-        }
-    }
-
-    /// Turns a call within which the text ended into text, or drops it behind other calls. It counts as
-    /// a call only if the text was cut for its length.
-    fn undo_cut_call(&mut self, parts: &mut Vec<Part>) {
-        let Some(raw) = self.cut.take() else { return };
-        self.broke_off = true;
-        self.calls.pop();
-        if self.calls.is_empty() {
-            self.show(raw, parts);
         }
     }
 
@@ -298,11 +310,10 @@ impl Reader {
     fn fall_back(&mut self, parts: &mut Vec<Part>) {
         let Some(before) = &mut self.before else { return };
         self.calls = std::mem::take(&mut before.calls);
-        self.cut = before.cut.take();
+        (self.broke_off, self.leak) = (before.broke_off, before.leak.take());
         let text = std::mem::take(&mut before.text);
         let is_empty = self.calls.is_empty() && !before.has_text;
         self.before = None;
-        self.undo_cut_call(parts);
         if is_empty {
             self.show(text, parts);
         }
@@ -314,13 +325,22 @@ impl Reader {
             return Some(CallVerdict::InvalidArguments);
         }
         if self.calls.is_empty() {
-            return self.plan.must_call().then_some(CallVerdict::NoCall);
+            let leaked = || self.is_leaked().then_some(CallVerdict::Leaked);
+            return self.plan.must_call().then_some(CallVerdict::NoCall).or_else(leaked);
+        }
+        if self.calls.iter().any(|call| !self.plan.offers(&call.name)) {
+            return Some(CallVerdict::UnknownTool);
         }
         Some(match (self.fault(), &self.before) {
             (Some(_), _) => CallVerdict::InvalidArguments,
             (None, Some(_)) => CallVerdict::Repaired,
             (None, None) => CallVerdict::Valid,
         })
+    }
+
+    /// Whether arguments were not JSON of the schema's types, and were made that.
+    pub fn repaired(&self) -> bool {
+        self.parser.as_ref().is_some_and(Parser::repaired)
     }
 
     /// Whether there was text behind the calls, which is not shown.
@@ -553,17 +573,17 @@ mod tests {
         let plan = plan(ToolChoice::Auto);
         let call = marked(&plan, "weather", "{\"place\":\"Oslo\"}");
         let (begin, rest) = call.split_at(call.find("Oslo").unwrap());
-        let told = ["text Look:", "call weather", "arguments {\"place\":\""];
+        let told = ["text Look.", "call weather", "arguments {\"place\":\""];
         let behind = ["arguments Oslo\"}", "end"];
 
         let mut as_they_come = reader(&plan, &[], false);
-        assert_eq!(push(&mut as_they_come, &format!("Look: {begin}")), told);
+        assert_eq!(push(&mut as_they_come, &format!("Look.\n{begin}")), told);
         assert_eq!(push(&mut as_they_come, rest), behind);
         let ending = ended(FinishReason::ToolCalls);
         assert_eq!(end(&mut as_they_come, FinishReason::Stop), (vec![], ending.clone()));
 
         let mut held = reader(&plan, &[], true);
-        assert_eq!(push(&mut held, &format!("Look: {begin}")), ["text Look:"]);
+        assert_eq!(push(&mut held, &format!("Look.\n{begin}")), ["text Look."]);
         assert_eq!(push(&mut held, rest), [""; 0]);
         let whole = ["call weather", "arguments {\"place\":\"Oslo\"}", "end"];
         assert_eq!(end(&mut held, FinishReason::Stop), (whole.map(str::to_owned).into(), ending));
@@ -600,31 +620,60 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_the_token_limit_cuts_is_one_and_any_other_that_is_cut_is_text() {
+    fn a_call_that_the_text_ends_within_is_cut_for_its_length_whatever_the_reason() {
         let plan = plan(ToolChoice::Auto);
         let call = marked(&plan, "weather", "{\"place\":\"Oslo\"}");
         let cut = &call[..call.find("Oslo").unwrap()];
         let told = ["call weather", "arguments {\"place\":\"", "end"];
-        for (holds_calls, reason) in [(true, FinishReason::Length), (false, FinishReason::Length)] {
-            let mut reader = reader(&plan, &[], holds_calls);
-            assert_eq!(
-                read(&mut reader, cut, reason),
-                (told.map(str::to_owned).into(), ended(reason))
-            );
-            assert_eq!(reader.verdict(), Some(CallVerdict::InvalidArguments));
+        for holds_calls in [true, false] {
+            for reason in [FinishReason::Length, FinishReason::Stop] {
+                let mut reader = reader(&plan, &[], holds_calls);
+                assert_eq!(
+                    read(&mut reader, cut, reason),
+                    (told.map(str::to_owned).into(), ended(FinishReason::Length))
+                );
+                assert_eq!(reader.verdict(), Some(CallVerdict::InvalidArguments));
+            }
         }
-        let mut held = reader(&plan, &[], true);
-        let text = (vec![format!("text {cut}")], ended(FinishReason::Stop));
-        assert_eq!(read(&mut held, cut, FinishReason::Stop), text);
-        assert_eq!(held.verdict(), Some(CallVerdict::InvalidArguments));
-
-        // Behind another call it is nothing.
-        let mut second = reader(&plan, &[], true);
+        // So it is behind another call, and within a tag, which is no call yet.
         let whole = marked(&plan, "time", "{}");
+        let mut second = reader(&plan, &[], true);
         let (parts, ending) = read(&mut second, &format!("{whole}{cut}"), FinishReason::Stop);
-        assert_eq!(parts, ["call time", "arguments {}", "end"]);
-        assert_eq!(ending, ended(FinishReason::ToolCalls));
-        assert_eq!(second.verdict(), Some(CallVerdict::InvalidArguments));
+        assert_eq!((parts.len(), ending), (6, ended(FinishReason::Length)));
+        let mut tag = reader(&plan, &[], true);
+        let (parts, ending) = read(&mut tag, &call[..20], FinishReason::Stop);
+        let text = vec![format!("text {}", &call[..20])];
+        assert_eq!((parts, ending), (text, ended(FinishReason::Length)));
+    }
+
+    #[test]
+    fn a_call_of_another_form_or_of_no_tool_is_noticed() {
+        let plan = plan(ToolChoice::Auto);
+        let told = |text: &str| {
+            let mut reader = reader(&plan, &[], false);
+            let (parts, ending) = read(&mut reader, text, FinishReason::Stop);
+            (parts, ending.reason, reader.verdict(), reader.fault().is_some())
+        };
+        let leaked = "<tool_call>{\"name\": \"weather\", \"arguments\": {}}</tool_call>";
+        let (stop, verdict) = (FinishReason::Stop, Some(CallVerdict::Leaked));
+        assert_eq!(told(leaked), (vec![format!("text {leaked}")], stop, verdict, true));
+        let (parts, reason, verdict, has_fault) = told(&marked(&plan, "calendar", "{}"));
+        assert_eq!(parts, ["call calendar", "arguments {}", "end"]);
+        assert_eq!((reason, has_fault), (FinishReason::ToolCalls, true));
+        assert_eq!(verdict, Some(CallVerdict::UnknownTool));
+    }
+
+    #[test]
+    fn repaired_arguments_are_valid_and_said_to_be_repaired() {
+        let plan = plan(ToolChoice::Auto);
+        for (arguments, is_repaired) in
+            [("{place: 'Oslo',}", true), ("{\"place\":\"Oslo\"}", false)]
+        {
+            let mut reader = reader(&plan, &[], false);
+            read(&mut reader, &marked(&plan, "weather", arguments), FinishReason::Stop);
+            assert_eq!(reader.verdict(), Some(CallVerdict::Valid));
+            assert_eq!(reader.repaired(), is_repaired);
+        }
     }
 
     #[test]
@@ -651,8 +700,8 @@ mod tests {
         assert_eq!(verdict, Some(CallVerdict::NoCall));
         let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
         for (arguments, said) in [
-            ("{\"place\":1}", "do not fit"),
-            ("{place:1}", "not valid JSON"),
+            ("{\"place\":null}", "do not fit"),
+            ("{\"place\":}", "not valid JSON"),
             (&deep, "nested deeper than"),
         ] {
             let (fault, verdict) =
@@ -678,7 +727,7 @@ mod tests {
     #[test]
     fn a_mended_call_counts_and_the_text_beside_it_is_not_shown() {
         let plan = plan(ToolChoice::Auto);
-        let wrong = marked(&plan, "weather", "{\"place\":1}");
+        let wrong = marked(&plan, "weather", "{\"place\":null}");
         let (mut reader, shown, prompt) = mended(&plan, &format!("Look: {wrong}"));
         assert_eq!(shown, ["text Look:"]);
         let [.., reply, asked] = &prompt.messages[..] else { panic!() };
@@ -699,24 +748,25 @@ mod tests {
     #[test]
     fn what_is_not_mended_stays_as_it_was() {
         let plan = plan(ToolChoice::Auto);
-        let wrong = marked(&plan, "weather", "{\"place\":1}");
+        let wrong = marked(&plan, "weather", "{\"place\":null}");
         let (mut reader, _, _) = mended(&plan, &wrong);
         let (parts, ending) = read(&mut reader, "I am sorry.", FinishReason::Stop);
-        assert_eq!(parts, ["call weather", "arguments {\"place\":1}", "end"]);
+        assert_eq!(parts, ["call weather", "arguments {\"place\":null}", "end"]);
         assert_eq!(ending, ended(FinishReason::ToolCalls));
         assert_eq!(reader.verdict(), Some(CallVerdict::InvalidArguments));
 
         let (mut again, _, _) = mended(&plan, &wrong);
-        push(&mut again, &marked(&plan, "weather", "{\"place\":2}"));
+        push(&mut again, &marked(&plan, "weather", "{\"place\":null,\"b\":2}"));
         assert_eq!(again.repair(FinishReason::Stop), None, "once is enough");
         let (parts, _) = end(&mut again, FinishReason::Stop);
-        assert_eq!(parts, ["call weather", "arguments {\"place\":2}", "end"]);
+        assert_eq!(parts, ["call weather", "arguments {\"place\":null,\"b\":2}", "end"]);
 
-        // A call that the first text ended within is text, as without a second run.
-        let cut = &wrong[..wrong.find("1}").unwrap()];
+        // A call that the first text ended within stays one that is cut, as without a second run.
+        let cut = &wrong[..wrong.find("null}").unwrap()];
         let (mut reader, _, _) = mended(&plan, cut);
-        let (parts, _) = read(&mut reader, "I am sorry.", FinishReason::Stop);
-        assert_eq!(parts, [format!("text {cut}")]);
+        let (parts, ending) = read(&mut reader, "I am sorry.", FinishReason::Stop);
+        assert_eq!(parts, ["call weather", "arguments {\"place\":", "end"]);
+        assert_eq!(ending, ended(FinishReason::Length));
     }
 
     #[test]
@@ -744,7 +794,7 @@ mod tests {
             reader.repair(reason).is_some()
         };
         let (stop, length) = (FinishReason::Stop, FinishReason::Length);
-        let (right, wrong) = (Some("{\"place\":\"Oslo\"}"), Some("{\"place\":1}"));
+        let (right, wrong) = (Some("{\"place\":\"Oslo\"}"), Some("{\"place\":null}"));
         assert!(repair(ToolChoice::Auto, wrong, &[], stop));
         assert!(repair(ToolChoice::Required, None, &[], stop));
         assert!(!repair(ToolChoice::Auto, right, &[], stop));
@@ -790,7 +840,7 @@ mod tests {
     #[test]
     fn of_a_second_run_nothing_has_been_told_so_its_final_text_may_be_any() {
         let plan = plan(ToolChoice::Auto);
-        let wrong = marked(&plan, "weather", "{\"place\":1}");
+        let wrong = marked(&plan, "weather", "{\"place\":null}");
         let right = marked(&plan, "weather", "{\"place\":\"Oslo\"}");
         let (mut reader, _, _) = mended(&plan, &wrong);
         assert_eq!(revised(&mut reader, "I am sorry.", &right), Some(vec![]));
@@ -807,7 +857,7 @@ mod tests {
         assert!(!first.is_done());
         assert_eq!(read(&mut first, "bEND", FinishReason::Stop).0, ["text b"]);
 
-        let (mut second, _, _) = mended(&plan, &marked(&plan, "weather", "{\"place\":1}"));
+        let (mut second, _, _) = mended(&plan, &marked(&plan, "weather", "{\"place\":null}"));
         push(&mut second, "I am sorry.");
         assert!(!second.restart());
         assert_eq!(second.repair(FinishReason::Stop), None, "it is the second still");
@@ -859,7 +909,7 @@ mod tests {
         ) {
             let plan = plan(ToolChoice::Auto);
             let call = marked(&plan, "weather", "{\"place\":\"Oslo\"}");
-            let bad = marked(&plan, "weather", "{\"place\":1}");
+            let bad = marked(&plan, "weather", "{\"place\":null}");
             let cut = &call[..call.len() / 2];
             let text = reply.concat().replace("CALL", &call).replace("BAD", &bad);
             let text = text.replace("CUT", cut);

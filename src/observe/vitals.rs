@@ -55,6 +55,7 @@ pub struct Vitals {
     first_tokens: Histograms<OfModel>,
     gaps: Histograms<OfModel>,
     tokens: Family<OfTokens, Counter>,
+    tools: Family<OfTools, Counter>,
     answers: Family<OfAnswer, Gauge>,
     received: Counter,
     sent: Counter,
@@ -103,6 +104,11 @@ struct OfTokens {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfTools {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct OfAnswer {
     kind: &'static str,
 }
@@ -123,6 +129,7 @@ impl Default for Vitals {
             first_tokens: Family::new_with_constructor(|| Histogram::new(&FIRST_TOKEN)),
             gaps: Family::new_with_constructor(|| Histogram::new(&GAP)),
             tokens: Family::default(),
+            tools: Family::default(),
             answers: Family::default(),
             received: Counter::default(),
             sent: Counter::default(),
@@ -177,6 +184,8 @@ pub struct AnsweredRequest<'a> {
     pub took: Duration,
     /// Time from the end of the request's head to the answer's first text.
     pub first_text: Option<Duration>,
+    /// The state of its tool calls, a word of a short list; `None` if it has none.
+    pub tools: Option<&'static str>,
     /// Tokens, as reported or estimated.
     pub usage: Option<Usage>,
     /// Bytes of the answer's body.
@@ -231,6 +240,9 @@ impl Vitals {
         self.sent.inc_by(ended.sent);
         if let Some(took) = ended.first_text {
             self.note_first_token(model, took);
+        }
+        if let Some(state) = ended.tools {
+            self.tools.get_or_create(&OfTools { state }).inc();
         }
         if let Some(usage) = &ended.usage {
             let tokens = |kind| OfTokens { model: model.to_owned(), kind };
@@ -369,6 +381,12 @@ impl Vitals {
             "Tokens of prompts and completions, as LangFast reports them, or else estimated from their \
              texts. Counted when an answer ends",
             self.tokens.clone(),
+        );
+        registry.register(
+            "langfast2api_tool_answers",
+            "Answers with tool calls, or without one that was required or that the text holds in a form that \
+             is not read, by the state that x-langfast2api-tools names first",
+            self.tools.clone(),
         );
     }
 

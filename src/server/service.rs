@@ -316,6 +316,7 @@ fn count_request(
         status: answer.status(),
         took: exchange.accepted.elapsed(),
         first_text: record.first_text,
+        tools: record.verdict,
         usage: record.usage,
         sent: answer.bytes(),
         error: error.or(record.broken.as_ref()),

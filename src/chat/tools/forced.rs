@@ -48,13 +48,12 @@ pub struct Parser {
     state: State,
     /// Text read since the last call, or since the beginning.
     held_back: String,
-    /// The current call as the model wrote it.
-    raw: String,
     /// The current call's arguments, as far as they are held back.
     arguments: String,
     /// True once a call has ended.
     called: bool,
     left_out: bool,
+    broke_off: bool,
 }
 
 enum State {
@@ -92,10 +91,10 @@ impl Parser {
             parallel,
             state: State::Lead,
             held_back: String::new(),
-            raw: String::new(),
             arguments: String::new(),
             called: false,
             left_out: false,
+            broke_off: false,
         }
     }
 
@@ -106,7 +105,6 @@ impl Parser {
             match &mut self.state {
                 State::Lead => self.take_lead(c, &mut out, pieces),
                 State::Arguments { object, .. } => {
-                    self.raw.push(c);
                     if object.push(c, &mut out) {
                         self.put_out(&mut out, pieces);
                         self.end(pieces);
@@ -126,12 +124,10 @@ impl Parser {
             State::Arguments { .. } => {
                 let held = std::mem::take(&mut self.arguments);
                 pieces.extend((!held.is_empty()).then_some(Piece::Arguments(held)));
-                pieces.push(Piece::Cut { raw: std::mem::take(&mut self.raw) });
+                pieces.push(Piece::Cut);
+                self.broke_off = true;
             }
-            State::Marked(mut parser) => {
-                parser.finish(pieces);
-                self.left_out = parser.left_out();
-            }
+            State::Marked(parser) => self.finish_marked(*parser, pieces),
             State::Lead | State::Other => self.read_other(pieces),
             State::Done => {}
         }
@@ -143,6 +139,11 @@ impl Parser {
             State::Marked(parser) => parser.is_done(),
             state => matches!(state, State::Done),
         }
+    }
+
+    /// True if the text has ended within a call.
+    pub fn broke_off(&self) -> bool {
+        self.broke_off
     }
 
     /// True if something was dropped that is no call of a tool which may be called.
@@ -168,7 +169,6 @@ impl Parser {
             let held = std::mem::take(&mut self.arguments);
             pieces.push(Piece::Arguments(without_nulls(held, &self.tools[tool])));
         }
-        self.raw.clear();
         self.called = true;
         pieces.push(Piece::End);
     }
@@ -178,8 +178,7 @@ impl Parser {
         match self.lead() {
             Ok(Lead::Arguments(tool)) => self.begin(tool, out, pieces),
             Ok(Lead::Marker) => {
-                let names = self.tools.iter().map(|tool| tool.name.clone()).collect();
-                let mut parser = marked::Parser::new(self.marker.clone(), names, self.parallel);
+                let mut parser = self.marked();
                 parser.push(&std::mem::take(&mut self.held_back), pieces);
                 self.state = State::Marked(Box::new(parser));
             }
@@ -191,18 +190,29 @@ impl Parser {
 
     /// Begins a call whose arguments are held back from their opening brace on.
     fn begin(&mut self, tool: usize, out: &mut String, pieces: &mut Vec<Piece>) {
-        self.raw = std::mem::take(&mut self.held_back);
+        let lead = std::mem::take(&mut self.held_back);
         let of = &self.tools[tool];
         let is_held = of.parameters.as_ref().is_some_and(strict::has_optional);
         pieces.push(Piece::Begin { name: of.name.clone() });
-        let brace = self.raw.rfind('{').unwrap_or_default();
+        let brace = lead.rfind('{').unwrap_or_default();
         let mut object = ObjectEnd::default();
-        let is_closed = self.raw[brace..].chars().any(|c| object.push(c, out));
+        let is_closed = lead[brace..].chars().any(|c| object.push(c, out));
         self.state = State::Arguments { object, tool, is_held };
         if is_closed {
             self.put_out(out, pieces);
             self.end(pieces);
         }
+    }
+
+    /// A parser of calls between markers, which a model may write all the same.
+    fn marked(&self) -> marked::Parser {
+        marked::Parser::new(self.marker.clone(), self.tools.clone(), self.parallel)
+    }
+
+    fn finish_marked(&mut self, mut parser: marked::Parser, pieces: &mut Vec<Piece>) {
+        parser.finish(pieces);
+        self.left_out = parser.left_out();
+        self.broke_off = parser.broke_off();
     }
 
     /// Returns what the text that is held back leads to.
@@ -211,7 +221,7 @@ impl Parser {
         if !self.called {
             cursor.fence()?;
             if cursor.rest.starts_with('<') {
-                return cursor.word(self.marker.begin()).map(|()| Lead::Marker);
+                return cursor.word(&self.marker.begin()).map(|()| Lead::Marker);
             }
         }
         match &self.form {
@@ -266,13 +276,10 @@ impl Parser {
             let rest = reading.rest(&text);
             return self.tell(rest, pieces);
         }
-        if text.contains(self.marker.begin()) {
-            let names = self.tools.iter().map(|tool| tool.name.clone()).collect();
-            let mut parser = marked::Parser::new(self.marker.clone(), names, self.parallel);
+        if text.contains(self.marker.nonce()) {
+            let mut parser = self.marked();
             parser.push(&text, pieces);
-            parser.finish(pieces);
-            self.left_out = parser.left_out();
-            return;
+            return self.finish_marked(parser, pieces);
         }
         match reading.answer(&text) {
             Some(calls) => self.tell(calls, pieces),
@@ -363,7 +370,7 @@ mod tests {
             assert_eq!(found(&Form::List, written), Vec::from_iter(text), "{written}");
         }
         let cut = found(&Form::List, r#"{"calls":[{"name":"add","arguments":{"a"#);
-        assert!(matches!(cut.last(), Some(Piece::Cut { .. })));
+        assert!(matches!(cut.last(), Some(Piece::Cut)));
     }
 
     proptest! {

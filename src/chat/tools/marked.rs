@@ -1,112 +1,179 @@
 //! Calls between markers in a text: `<call-NONCE name="tool">{…}</call-NONCE>`. The nonce is the
 //! request's own, so that only the model knows how to write a call.
 //!
-//! The parser tolerates what models make of the form: a Markdown fence around a call or its
-//! arguments, single quotes, white space, further attributes, a missing end marker, and the
-//! namespace `functions.` from OpenAI's own form. Text that only begins like a call (another name,
-//! no object after the marker) stays text.
+//! The nonce alone makes a call: whatever else models make of the form is read, as long as it has one meaning.
+//!
+//! - `tag`: the tags, whatever is around the nonce
+//! - `body`: what stands between them; `wrapped`: calls in JSON with more than arguments; `loose`:
+//!   arguments that are no JSON
+//! - `lead`: what stands before a call, and between two
+//! - `context`: whether a call is meant, or shown to the reader
+//!
+//! The reader goes a character at a time, so that it makes no difference how a text was cut; text without calls
+//! passes a run at a time. Held back is only what may lead to a call.
+
+mod body;
+mod context;
+mod lead;
+mod loose;
+pub(super) mod tag;
+mod wrapped;
+
+use std::sync::Arc;
 
 use super::Piece;
-use super::cursor::{Cursor, Miss};
-use super::object::ObjectEnd;
+use super::cursor::Miss;
+use crate::chat::Tool;
+use body::{Body, Step};
+use context::{Context, Standing};
+use lead::{Lead, may_begin_line};
 
 /// Most bytes of text that are held back while they may begin a call. Of longer white space before
 /// a call, the beginning is shown.
 const MOST_HELD_BACK: usize = 300;
-/// Longest name of a tool, in bytes.
-const LONGEST_NAME: usize = 128;
-/// The prefix that models trained on OpenAI's own form may put before a name.
-const NAMESPACE: &str = "functions.";
-
+/// The same once the nonce has been seen: a tag may hold arguments.
+const LONGEST_TAG: usize = 4_000;
 /// The text around a call in this request.
 #[derive(Clone, Debug)]
 pub struct Marker {
-    /// `<call-NONCE`
-    begin: String,
-    /// `</call-NONCE>`
-    end: String,
+    nonce: String,
 }
 
 impl Marker {
     /// Creates the marker with this nonce.
     pub fn new(nonce: &str) -> Marker {
-        Marker { begin: format!("<call-{nonce}"), end: format!("</call-{nonce}>") }
+        Marker { nonce: nonce.to_owned() }
+    }
+
+    /// The nonce.
+    pub fn nonce(&self) -> &str {
+        &self.nonce
     }
 
     /// What each call begins with.
-    pub fn begin(&self) -> &str {
-        &self.begin
+    pub fn begin(&self) -> String {
+        format!("<call-{}", self.nonce)
     }
 
     /// Returns a call in the form that the model must write.
     pub fn call(&self, name: &str, arguments: &str) -> String {
-        format!("{} name=\"{name}\">{arguments}{}", self.begin, self.end)
+        let nonce = &self.nonce;
+        // No arguments are an empty object: the model would learn another form from its own history.
+        let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
+        format!("<call-{nonce} name=\"{name}\">{arguments}</call-{nonce}>")
     }
 }
 
 /// Separates text and calls as an answer arrives.
 pub struct Parser {
-    marker: Marker,
-    names: Vec<String>,
+    nonce: String,
+    tools: Arc<[Tool]>,
     parallel: bool,
     state: State,
-    /// Text that may be part of a marker.
+    context: Context,
+    /// Text that may lead to a call, or stands behind one.
     held_back: String,
-    /// The current call as the model wrote it.
+    /// The present call as it was written, until it is certain to be one.
     raw: String,
+    /// Calls that may turn out to be shown.
+    pending: Option<Pending>,
+    /// What the present call has led to.
+    found: Vec<Piece>,
+    /// The beginning of an entity, while calls are escaped for HTML.
+    entity: Option<String>,
+    /// Number of times that `raw` was shown: what is being read again then has been.
+    shown: usize,
+    /// Number of calls that have ended.
+    ended: usize,
     left_out: bool,
+    repaired: bool,
+    broke_off: bool,
 }
 
 enum State {
     /// Before the first call.
     Text,
-    /// Within the arguments of a call.
-    Arguments(ObjectEnd),
+    /// Within a call.
+    Call(Box<Body>),
     /// After a call; another may follow.
     Behind,
     /// No further text is wanted.
     Done,
 }
 
+/// Calls of which it is not clear yet whether they are meant.
+struct Pending {
+    standing: Standing,
+    pieces: Vec<Piece>,
+}
+
 impl Parser {
-    /// Creates a parser for calls of the tools `names`; `parallel` allows more than one call.
-    pub fn new(marker: Marker, names: Vec<String>, parallel: bool) -> Parser {
+    /// Creates a parser for calls of the tools; `parallel` allows more than one call.
+    pub fn new(marker: Marker, tools: Arc<[Tool]>, parallel: bool) -> Parser {
         Parser {
-            marker,
-            names,
+            nonce: marker.nonce,
+            tools,
             parallel,
             state: State::Text,
+            context: Context::default(),
             held_back: String::new(),
             raw: String::new(),
+            pending: None,
+            found: Vec::new(),
+            entity: None,
+            shown: 0,
+            ended: 0,
             left_out: false,
+            repaired: false,
+            broke_off: false,
         }
     }
 
     /// Parses further text and appends the pieces found.
     pub fn push(&mut self, text: &str, pieces: &mut Vec<Piece>) {
         let mut out = String::new();
-        for c in text.chars() {
-            match &mut self.state {
-                State::Text => self.take_text(c, &mut out, pieces),
-                State::Arguments(_) => self.take_arguments(c, &mut out, pieces),
-                State::Behind => self.take_behind(c, pieces),
-                State::Done => break,
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            if matches!(self.state, State::Text) && self.held_back.is_empty() {
+                let plain = self.plain(rest);
+                self.show(&rest[..plain], &mut out);
+                rest = &rest[plain..];
+                let Some(c) = rest.chars().next() else { break };
+                self.take_text(c, &mut out, pieces);
+                rest = &rest[c.len_utf8()..];
+                continue;
             }
+            self.take(c, &mut out, pieces);
+            rest = &rest[c.len_utf8()..];
         }
-        self.put_out(&mut out, pieces);
+        put_text(&mut out, pieces);
     }
 
     /// Ends the text, and appends what was held back.
     pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
-        let mut out = std::mem::take(&mut self.held_back);
+        let mut out = String::new();
+        let entity = self.entity.as_mut().map(std::mem::take).unwrap_or_default();
+        self.step_all(&entity, &mut out, pieces);
+        // What turns out to be no call may be followed by one.
+        while let State::Call(body) = &mut self.state {
+            let step = body.finish(&mut self.found);
+            self.follow(step, &mut out, pieces);
+        }
         match self.state {
-            State::Text | State::Arguments(_) => self.put_out(&mut out, pieces),
-            State::Behind => self.left_out |= !is_trimming(&out, &self.marker),
-            State::Done => {}
+            State::Text => {
+                let held_back = std::mem::take(&mut self.held_back);
+                self.broke_off |= held_back.contains(&self.nonce);
+                out.push_str(&held_back);
+            }
+            State::Behind | State::Call(_) | State::Done => {}
         }
-        if let State::Arguments(_) = self.state {
-            pieces.push(Piece::Cut { raw: std::mem::take(&mut self.raw) });
+        if let Some(Pending { standing, .. }) = self.pending {
+            match standing {
+                Standing::ShownWithNext => self.show_pending(&mut out),
+                _ => self.confirm(&mut out, pieces),
+            }
         }
+        put_text(&mut out, pieces);
         self.state = State::Done;
     }
 
@@ -121,139 +188,283 @@ impl Parser {
         self.left_out
     }
 
-    fn put_out(&mut self, out: &mut String, pieces: &mut Vec<Piece>) {
-        if out.is_empty() {
+    /// True if arguments were not as they had to be, and were repaired.
+    pub fn repaired(&self) -> bool {
+        self.repaired
+    }
+
+    /// True if the text ended within a call or its tag.
+    pub fn broke_off(&self) -> bool {
+        self.broke_off
+    }
+
+    /// Adds to the text that is shown.
+    fn show(&mut self, text: &str, out: &mut String) {
+        self.context.note(text);
+        out.push_str(text);
+    }
+
+    /// The length of the text that can lead to no call, and is passed on at once.
+    fn plain(&self, text: &str) -> usize {
+        let mut blank = None;
+        let mut at_line_start = self.context.is_at_line_start();
+        for (at, c) in text.char_indices() {
+            let leads = matches!(c, '<' | '`' | '&' | '~') || (at_line_start && may_begin_line(c));
+            match (leads, c.is_whitespace()) {
+                (true, _) => return blank.unwrap_or(at),
+                (false, true) => {
+                    blank.get_or_insert(at);
+                    at_line_start |= c == '\n';
+                }
+                (false, false) => (blank, at_line_start) = (None, false),
+            }
+        }
+        blank.unwrap_or(text.len())
+    }
+
+    fn take(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
+        if self.pending.is_some() || matches!(&self.state, State::Call(body) if !body.has_begun()) {
+            self.raw.push(c);
+        }
+        let Some(entity) = &mut self.entity else { return self.step(c, out, pieces) };
+        entity.push(c);
+        if tag::may_be_entity(entity) && tag::entity(entity).is_none() {
             return;
         }
-        let out = std::mem::take(out);
-        pieces.push(match self.state {
-            State::Arguments(_) => Piece::Arguments(out),
-            _ => Piece::Text(out),
-        });
+        let (text, _) = tag::decoded(&std::mem::take(entity));
+        self.step_all(&text, out, pieces);
+    }
+
+    /// Reads text that has been taken already.
+    fn step_all(&mut self, text: &str, out: &mut String, pieces: &mut Vec<Piece>) {
+        let shown = self.shown;
+        for c in text.chars() {
+            if self.shown != shown {
+                return;
+            }
+            self.step(c, out, pieces);
+        }
+    }
+
+    fn step(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
+        match &mut self.state {
+            State::Text => self.take_text(c, out, pieces),
+            State::Call(body) => {
+                if c == '&' && self.entity.is_none() && !body.is_in_string() {
+                    // The arguments alone are escaped.
+                    self.entity = Some(c.to_string());
+                    return;
+                }
+                let step = body.push(c, &mut self.found);
+                self.follow(step, out, pieces);
+            }
+            State::Behind => self.take_behind(c, out, pieces),
+            State::Done => {}
+        }
     }
 
     fn take_text(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
-        let may_begin = c.is_whitespace() || c == '`' || c == '<';
-        if self.held_back.is_empty() && !may_begin {
-            return out.push(c);
-        }
         self.held_back.push(c);
         while !self.held_back.is_empty() {
             match self.lead(&self.held_back) {
-                Ok(name) => return self.begin(name, out, pieces),
-                Err(Miss::More) if self.held_back.len() <= MOST_HELD_BACK => return,
+                Ok(lead) => return self.meet(lead, out, pieces),
+                Err(Miss::More) if self.may_hold() => return,
                 // No call begins at the first character, but one may begin after it.
-                Err(_) => out.push(self.held_back.remove(0)),
+                Err(_) => {
+                    let first = self.held_back.remove(0);
+                    self.show(first.encode_utf8(&mut [0; 4]), out);
+                }
             }
         }
     }
 
-    /// Begins the call whose marker is held back, up to and including the opening brace.
-    fn begin(&mut self, name: String, out: &mut String, pieces: &mut Vec<Piece>) {
-        self.put_out(out, pieces);
-        self.raw = std::mem::take(&mut self.held_back);
-        let mut end = ObjectEnd::default();
-        end.push('{', out);
-        self.state = State::Arguments(end);
-        pieces.push(Piece::Begin { name });
+    fn may_hold(&self) -> bool {
+        let length = self.held_back.len();
+        let is_in_tag = || {
+            let tag = self.held_back.rfind('<').map_or("", |at| &self.held_back[at..]);
+            tag.contains(&self.nonce) && !tag.contains('>')
+        };
+        length <= MOST_HELD_BACK || (length <= LONGEST_TAG && is_in_tag())
     }
 
-    fn take_arguments(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
-        self.raw.push(c);
-        self.held_back.push(c);
-        if self.held_back == self.marker.end {
-            // The end marker comes before the object's end: the arguments are cut, but the call is
-            // over.
-            self.held_back.clear();
-            return self.end(out, pieces);
+    /// Decides on a call in the text.
+    fn meet(&mut self, lead: Lead, out: &mut String, pieces: &mut Vec<Piece>) {
+        let held_back = std::mem::take(&mut self.held_back);
+        let standing = self.context.standing(&held_back[..lead.at], lead.in_fence);
+        match standing {
+            Standing::Shown => {
+                self.show(&held_back[..held_back.len() - lead.rest.len()], out);
+                return lead.rest.chars().for_each(|c| self.take(c, out, pieces));
+            }
+            Standing::Meant => put_text(out, pieces),
+            _ => self.pending = Some(Pending { standing, pieces: Vec::new() }),
         }
-        if self.marker.end.starts_with(&self.held_back) {
+        self.raw = held_back;
+        self.enter(lead, out, pieces);
+    }
+
+    /// Begins to read a call behind its tag.
+    fn enter(&mut self, lead: Lead, out: &mut String, pieces: &mut Vec<Piece>) {
+        let is_decoded = self.entity.is_some();
+        if lead.is_escaped {
+            self.entity = Some(String::new());
+        }
+        let mut body = Body::new(lead.begin, self.tools.clone(), &self.nonce);
+        let closed = body.closed(&mut self.found);
+        self.state = State::Call(Box::new(body));
+        if !is_decoded && self.raw.ends_with(&lead.rest) {
+            self.raw.truncate(self.raw.len() - lead.rest.len());
+        }
+        if let Some(step) = closed {
+            self.follow(step, out, pieces);
+        }
+        match is_decoded {
+            true => self.step_all(&lead.rest, out, pieces),
+            false => lead.rest.chars().for_each(|c| self.take(c, out, pieces)),
+        }
+    }
+
+    /// Passes on what a call has led to.
+    fn follow(&mut self, step: Step, out: &mut String, pieces: &mut Vec<Piece>) {
+        if let State::Call(body) = &self.state {
+            self.repaired |= body.is_repaired();
+        }
+        self.pass_on(pieces);
+        match step {
+            Step::Open => {}
+            Step::Ended(rest) => {
+                let is_enough = !self.parallel && self.pending.is_none() && self.ended > 0;
+                self.state = if is_enough { State::Done } else { State::Behind };
+                if self.pending.is_none() {
+                    self.raw.clear();
+                }
+                self.step_all(&rest, out, pieces);
+            }
+            Step::NoCall(rest) => self.leave(&rest, out, pieces),
+        }
+    }
+
+    /// Handles what looked like a call and is none.
+    fn leave(&mut self, rest: &str, out: &mut String, pieces: &mut Vec<Piece>) {
+        if self.ended > 0 && self.pending.is_none() {
+            self.state = State::Behind;
+            self.raw.clear();
+            return self.step_all(rest, out, pieces);
+        }
+        self.shown += 1;
+        self.pending = None;
+        self.found.clear();
+        self.state = State::Text;
+        let mut raw = std::mem::take(&mut self.raw);
+        // What was escaped is shown with the call.
+        let is_apart = self.entity.take().is_none() && raw.ends_with(rest);
+        if is_apart {
+            raw.truncate(raw.len() - rest.len());
+        }
+        self.show(&raw, out);
+        if is_apart {
+            rest.chars().for_each(|c| self.take(c, out, pieces));
+        }
+    }
+
+    fn pass_on(&mut self, pieces: &mut Vec<Piece>) {
+        if self.found.is_empty() {
             return;
         }
-        let held_back = std::mem::take(&mut self.held_back);
-        // Only the last character can begin another marker.
-        let again = self.marker.end.starts_with(c) && held_back.len() > c.len_utf8();
-        let State::Arguments(object) = &mut self.state else { return };
-        let taken = if again { &held_back[..held_back.len() - 1] } else { &held_back };
-        let closed = taken.chars().any(|c| object.push(c, out));
-        if again {
-            self.held_back.push(c);
-        }
-        if closed {
-            self.end(out, pieces);
+        let found = std::mem::take(&mut self.found);
+        match &mut self.pending {
+            Some(pending) => pending.pieces.extend(found),
+            None => found.into_iter().for_each(|piece| self.put(piece, pieces)),
         }
     }
 
-    fn end(&mut self, out: &mut String, pieces: &mut Vec<Piece>) {
-        self.put_out(out, pieces);
+    /// Passes on a piece of a call, unless enough calls have been made.
+    fn put(&mut self, piece: Piece, pieces: &mut Vec<Piece>) {
+        if !self.parallel && self.ended > 0 {
+            self.left_out = true;
+            return;
+        }
+        match (pieces.last_mut(), piece) {
+            (Some(Piece::Arguments(last)), Piece::Arguments(text)) => last.push_str(&text),
+            (_, piece) => {
+                self.ended += usize::from(matches!(piece, Piece::End | Piece::Cut));
+                self.broke_off |= piece == Piece::Cut;
+                pieces.push(piece);
+            }
+        }
+    }
+
+    /// Passes on calls that have turned out to be meant.
+    fn confirm(&mut self, out: &mut String, pieces: &mut Vec<Piece>) {
+        let Some(pending) = self.pending.take() else { return };
+        put_text(out, pieces);
+        pending.pieces.into_iter().for_each(|piece| self.put(piece, pieces));
         self.raw.clear();
-        self.state = if self.parallel { State::Behind } else { State::Done };
-        pieces.push(Piece::End);
+        if !self.parallel && self.ended > 0 {
+            self.state = State::Done;
+        }
     }
 
-    /// Handles a character after a call: the end marker, fences and another call may follow;
-    /// anything else ends the calls.
-    fn take_behind(&mut self, c: char, pieces: &mut Vec<Piece>) {
+    /// Shows calls as the text that they have turned out to be.
+    fn show_pending(&mut self, out: &mut String) {
+        let was_last = self.pending.take().is_some_and(|held| held.standing == Standing::IfLast);
+        self.context.note_shown(was_last);
+        self.shown += 1;
+        self.entity = None;
+        self.held_back.clear();
+        self.state = State::Text;
+        let raw = std::mem::take(&mut self.raw);
+        self.show(&raw, out);
+    }
+
+    /// Handles a character after a call: what separates calls and another call may follow; anything else
+    /// ends the calls.
+    fn take_behind(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
         self.held_back.push(c);
-        let mut cursor = Cursor::new(&self.held_back);
-        let missed = skip_end(&mut cursor, &self.marker);
-        let lead = missed.and_then(|()| self.lead(cursor.rest));
-        match lead {
-            Ok(name) => {
-                let mut out = String::new();
-                self.begin(name, &mut out, pieces);
-                self.put_out(&mut out, pieces);
+        if let (Some(Pending { standing: Standing::IfLastOnLine(_), .. }), '\n') =
+            (&self.pending, c)
+        {
+            self.confirm(out, pieces);
+        }
+        match self.between(&self.held_back) {
+            Ok(lead) => {
+                if let Some(Pending { standing: Standing::IfLastOnLine(_), .. }) = self.pending {
+                    self.confirm(out, pieces);
+                }
+                let held_back = std::mem::take(&mut self.held_back);
+                if self.pending.is_none() {
+                    self.raw = held_back;
+                }
+                if !matches!(self.state, State::Done) {
+                    self.enter(lead, out, pieces);
+                }
             }
-            Err(Miss::More) if self.held_back.len() <= MOST_HELD_BACK => {}
-            Err(_) => {
-                self.left_out = true;
-                self.held_back.clear();
-                self.state = State::Done;
-            }
+            Err(Miss::More) if self.may_hold() => {}
+            Err(_) => self.end_calls(c, out, pieces),
         }
     }
 
-    /// Returns the name of the tool that `text` begins to call; it must be a complete marker up to
-    /// and including the opening brace of the arguments.
-    fn lead(&self, text: &str) -> Result<String, Miss> {
-        let mut cursor = Cursor::new(text);
-        cursor.fence()?;
-        cursor.word(&self.marker.begin)?;
-        cursor.one_of(&[' ', '\n', '\t', '\r'])?;
-        cursor.blanks();
-        cursor.word("name")?;
-        cursor.blanks();
-        cursor.word("=")?;
-        cursor.blanks();
-        let quote = cursor.one_of(&['"', '\''])?;
-        let is_in_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-        let name = cursor.until(quote, NAMESPACE.len() + LONGEST_NAME, is_in_name)?;
-        let name = name.strip_prefix(NAMESPACE).unwrap_or(name);
-        cursor.until('>', 64, |c| c != '<' && c != '\n')?;
-        if !self.names.iter().any(|known| known == name) {
-            return Err(Miss::Never);
+    /// Handles prose behind calls.
+    fn end_calls(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
+        match self.pending.as_ref().map(|pending| pending.standing) {
+            // Nobody makes up the result of a call that is only shown.
+            Some(Standing::IfLast) if self.held_back.ends_with(&self.result()) => {
+                self.confirm(out, pieces);
+            }
+            Some(Standing::IfLastOnLine(true)) if c.is_uppercase() => self.confirm(out, pieces),
+            Some(_) => return self.show_pending(out),
+            None => {}
         }
-        cursor.fence()?;
-        cursor.word("{")?;
-        Ok(name.to_owned())
+        self.left_out = true;
+        self.held_back.clear();
+        self.state = State::Done;
     }
 }
 
-/// Skips what may stand between a call's arguments and the next call.
-fn skip_end(cursor: &mut Cursor<'_>, marker: &Marker) -> Result<(), Miss> {
-    // A fence may be closed before the end marker, behind it, or both.
-    cursor.fence()?;
-    match cursor.word(&marker.end) {
-        Err(Miss::More) => return Err(Miss::More),
-        Ok(()) | Err(Miss::Never) => {}
+fn put_text(out: &mut String, pieces: &mut Vec<Piece>) {
+    if !out.is_empty() {
+        pieces.push(Piece::Text(std::mem::take(out)));
     }
-    cursor.fence()
-}
-
-/// True if `text` holds nothing but the end of a call, or a part of it.
-fn is_trimming(text: &str, marker: &Marker) -> bool {
-    let mut cursor = Cursor::new(text);
-    skip_end(&mut cursor, marker) == Err(Miss::More) || cursor.rest.is_empty()
 }
 
 #[cfg(test)]
@@ -261,10 +472,19 @@ mod tests {
     use super::*;
     use crate::chat::tools::merged;
     use proptest::prelude::*;
+    use serde_json::json;
+
+    fn tools() -> Arc<[Tool]> {
+        let tool = |name: &str| Tool {
+            name: name.to_owned(),
+            parameters: Some(json!({"type": "object", "properties": {"a": {}, "x": {}}})),
+            ..Tool::default()
+        };
+        ["add", "get_weather"].map(tool).into()
+    }
 
     fn parse(pieces: &[&str], parallel: bool) -> (Vec<Piece>, Parser) {
-        let names = ["add", "get_weather"].map(str::to_owned).to_vec();
-        let mut parser = Parser::new(Marker::new("7f3a"), names, parallel);
+        let mut parser = Parser::new(Marker::new("7f3a"), tools(), parallel);
         let mut found = Vec::new();
         pieces.iter().for_each(|piece| parser.push(piece, &mut found));
         parser.finish(&mut found);
@@ -302,29 +522,25 @@ mod tests {
     }
 
     #[test]
-    fn several_calls_are_found_whatever_separates_them() {
-        let both = [called("add", "{}"), called("get_weather", r#"{"x":"}"}"#)].concat();
-        let (one, two) = (r#"name="add">{}"#, r#"name="get_weather">{"x":"}"}"#);
-        for between in ["</call-7f3a>", "</call-7f3a>\n\n", "", "\n", "</call-7f3a>\n```\n```xml\n"]
-        {
-            let written = format!("<call-7f3a {one}{between}<call-7f3a {two}</call-7f3a>");
-            assert_eq!(found(&written), both, "{between:?}");
-        }
+    fn a_call_without_arguments_is_written_with_an_empty_object() {
+        let call = Marker::new("7f3a").call("add", " ");
+        assert_eq!(call, "<call-7f3a name=\"add\">{}</call-7f3a>");
     }
 
     #[test]
-    fn what_models_make_of_the_form_is_put_up_with() {
-        let call = called("add", r#"{"a": 1}"#);
-        for written in [
-            "```xml\n<call-7f3a name=\"add\">{\"a\": 1}</call-7f3a>\n```",
-            "```\n<call-7f3a name=\"add\">\n{\"a\": 1}\n</call-7f3a>\n```\n",
-            "<call-7f3a name=\"add\">\n```json\n{\"a\": 1}\n```\n</call-7f3a>",
-            "<call-7f3a name='add'>{\"a\": 1}</call-7f3a>",
-            "<call-7f3a name=\"functions.add\">{\"a\": 1}</call-7f3a>",
-            "<call-7f3a  name = \"add\" id=\"1\" >{\"a\": 1}",
-            "\n <call-7f3a\nname=\"add\"> {\"a\": 1} ",
+    fn several_calls_are_found_whatever_separates_them() {
+        let both = [called("add", "{}"), called("get_weather", r#"{"x":"}"}"#)].concat();
+        let (one, two) = (r#"name="add">{}"#, r#"name="get_weather">{"x":"}"}"#);
+        for between in [
+            "</call-7f3a>",
+            "</call-7f3a>\n\n",
+            "",
+            "\n",
+            "</call-7f3a>\n```\n```xml\n",
+            "</call-7f3a>,\n---\n</tools>\n2. ",
         ] {
-            assert_eq!(found(written), call, "{written}");
+            let written = format!("<call-7f3a {one}{between}<call-7f3a {two}</call-7f3a>");
+            assert_eq!(found(&written), both, "{between:?}");
         }
     }
 
@@ -332,10 +548,11 @@ mod tests {
     fn what_is_no_call_stays_text_as_it_is() {
         for written in [
             r#"<call-7f3b name="add">{"a": 1}</call-7f3b>"#,
-            r#"<call-7f3a name="subtract">{"a": 1}</call-7f3a>"#,
-            r#"<call-7f3a name="add">a</call-7f3a>"#,
+            r#"<call-7f3a name="NAME">{"a": 1}</call-7f3a>"#,
+            r#"<call-7f3a name="add">{…}</call-7f3a>"#,
             r#"<call-7f3a name="add" "#,
             r#"<call-7f3a>{}</call-7f3a>"#,
+            r#"<result-7f3a name="add">1</result-7f3a>"#,
             "</call-7f3a>",
             "```python\nprint(1)\n```\n",
             " \n ",
@@ -346,22 +563,14 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_the_text_ends_within_is_told_as_written() {
-        let written = r#"Now: <call-7f3a name="add">{"a": "#;
+    fn a_call_that_the_text_ends_within_is_told_as_far_as_it_goes() {
+        let (pieces, parser) = parse(&[r#"Now: <call-7f3a name="add">{"a": "#], true);
         let begin = Piece::Begin { name: "add".to_owned() };
         let arguments = Piece::Arguments(r#"{"a": "#.to_owned());
-        let cut = Piece::Cut { raw: r#" <call-7f3a name="add">{"a": "#.to_owned() };
-        assert_eq!(found(written), [text("Now:"), begin, arguments, cut]);
-    }
-
-    #[test]
-    fn the_end_marker_ends_a_call_whose_braces_do_not() {
-        let written = r#"<call-7f3a name="add">{"a": {"b": 1}</call-7f3a>"#;
-        assert_eq!(found(written), called("add", r#"{"a": {"b": 1}"#));
-        let twice = r#"<call-7f3a name="add">{"a": {"b": 1} <</call-7f3a>"#;
-        assert_eq!(found(twice), called("add", r#"{"a": {"b": 1} <"#));
-        let html = r#"<call-7f3a name="add">{"a": "<b></b></call>"}</call-7f3a>"#;
-        assert_eq!(found(html), called("add", r#"{"a": "<b></b></call>"}"#));
+        assert_eq!(pieces, [text("Now:"), begin, arguments, Piece::Cut]);
+        assert!(parser.broke_off());
+        assert!(parse(&["<call-7f3a name=\"a"], true).1.broke_off(), "within its tag");
+        assert!(!parse(&[ADD], true).1.broke_off());
     }
 
     #[test]
@@ -369,21 +578,23 @@ mod tests {
         let (pieces, parser) = parse(&[ADD, "\n<result-7f3a name=\"add\">\n2"], true);
         assert_eq!(pieces, called("add", r#"{"a": 1}"#));
         assert!(parser.left_out());
-        for nothing in ["", "\n", "\n```", "\n```\n"] {
+        for nothing in ["", "\n", "\n```", "\n```\n", "</call-7f3a>.", " <br/>"] {
             assert!(!parse(&[ADD, nothing], true).1.left_out(), "{nothing:?}");
         }
     }
 
     #[test]
     fn without_parallel_calls_the_first_is_the_only_one() {
-        let (pieces, parser) = parse(&[ADD, ADD], false);
-        assert_eq!(pieces, called("add", r#"{"a": 1}"#));
-        assert!(parser.is_done());
+        for written in [[ADD, ADD], ["```\n", ADD]] {
+            let (pieces, parser) = parse(&written, false);
+            assert_eq!(pieces, called("add", r#"{"a": 1}"#));
+            assert!(parser.is_done());
+        }
     }
 
     #[test]
     fn text_is_passed_on_at_once_and_a_beginning_that_is_none_right_behind() {
-        let mut parser = Parser::new(Marker::new("7f3a"), vec!["add".to_owned()], true);
+        let mut parser = Parser::new(Marker::new("7f3a"), tools(), true);
         let mut next = |piece: &str| {
             let mut found = Vec::new();
             parser.push(piece, &mut found);
@@ -392,24 +603,25 @@ mod tests {
         assert_eq!(next("Hello"), [text("Hello")]);
         assert_eq!(next(" <ca"), []);
         assert_eq!(next("t>"), [text(" <cat>")]);
+        assert_eq!(next("\n<call-7f3a name=\"add\">{\"a"), []);
         assert_eq!(
-            next("<call-7f3a name=\"add\">{\"a"),
-            [Piece::Begin { name: "add".to_owned() }, Piece::Arguments("{\"a".to_owned())]
+            next("\": 1"),
+            [Piece::Begin { name: "add".to_owned() }, Piece::Arguments("{\"a\": ".to_owned())]
         );
-        assert_eq!(next("\": 1"), [Piece::Arguments("\": 1".to_owned())]);
+        assert_eq!(next(", \"b\": \"x y"), [Piece::Arguments("1, \"b\": \"x y".to_owned())]);
         assert!(!parser.is_done());
     }
 
     #[test]
     fn what_could_lead_to_a_call_is_held_back_only_so_long() {
         let blanks = " ".repeat(10 * MOST_HELD_BACK);
-        let mut parser = Parser::new(Marker::new("7f3a"), vec!["add".to_owned()], true);
+        let mut parser = Parser::new(Marker::new("7f3a"), tools(), true);
         let mut found = Vec::new();
         parser.push(&blanks, &mut found);
         let shown: usize = found.iter().map(text_length).sum();
         assert!(blanks.len() - shown <= MOST_HELD_BACK, "{shown} shown");
         found.clear();
-        parser.push(ADD, &mut found);
+        parser.push(&format!("\n{ADD}"), &mut found);
         assert!(!parser.is_done(), "another call may follow");
         parser.push(&blanks, &mut found);
         assert!(parser.is_done() && parser.left_out());
@@ -420,7 +632,7 @@ mod tests {
         fn pieces_make_no_difference(
             parts in prop::collection::vec(prop::sample::select(vec![
                 "<call-7f3a name=\"add\">", "{\"a\": \"b\"}", "</call-7f3a>", "```", "json\n", "<", "\"",
-                "{", "}", "\\", " ", "\n", "x", "é", "name", "<call-7f3a", "</call",
+                "{", "}", "\\", " ", "\n", "x", "é", "name", "<call-7f3a", "</call", "&lt;", "- ", ":", ",",
             ]), 0..16),
             cuts: Vec<prop::sample::Index>,
             parallel: bool,
@@ -436,8 +648,8 @@ mod tests {
 
         #[test]
         fn any_other_text_is_shown_entirely_and_never_held_back_for_long(text in "(?s).{0,400}") {
-            prop_assume!(!text.contains("<call-7f3a"));
-            let mut parser = Parser::new(Marker::new("7f3a"), vec!["add".to_owned()], true);
+            prop_assume!(!text.contains("7f3a"));
+            let mut parser = Parser::new(Marker::new("7f3a"), tools(), true);
             let (mut found, mut taken) = (Vec::new(), 0);
             for c in text.chars() {
                 taken += c.len_utf8();

@@ -1,0 +1,164 @@
+//! What stands before a call, and between two: white space, bullets, fences, tags around calls.
+
+use super::super::cursor::{Cursor, Miss};
+use super::super::names;
+use super::Parser;
+use super::tag::{self, Begin};
+
+/// Longest language name after a fence's backticks.
+const LONGEST_LANGUAGE: usize = 16;
+/// What lists begin their lines with.
+const BULLETS: [char; 7] = ['-', '*', '+', '•', '–', '→', '·'];
+
+/// What leads to a call.
+pub struct Lead {
+    /// The tag.
+    pub begin: Begin,
+    /// Whether a fence or code span begins right before it.
+    pub in_fence: bool,
+    /// Where its tag begins.
+    pub at: usize,
+    /// The arguments' beginning, if it is what ends the tag.
+    pub rest: String,
+    /// Whether it is escaped for HTML.
+    pub is_escaped: bool,
+}
+
+impl Parser {
+    /// The beginning of a result's tag.
+    pub(super) fn result(&self) -> String {
+        format!("<result-{}", self.nonce)
+    }
+
+    /// Reads what leads to a call in a text: white space, a bullet, the beginning of a fence, a tag that
+    /// models put around calls; and the begin tag, up to its end.
+    pub(super) fn lead(&self, text: &str) -> Result<Lead, Miss> {
+        let mut cursor = Cursor::new(text);
+        let mut at_line_start = self.context.is_at_line_start();
+        let mut in_fence = false;
+        loop {
+            let blanks = cursor.rest.len() - cursor.rest.trim_start().len();
+            at_line_start |= cursor.rest[..blanks].contains('\n');
+            cursor.blanks();
+            match cursor.rest.chars().next().ok_or(Miss::More)? {
+                '`' | '~' => {
+                    fence(&mut cursor)?;
+                    (in_fence, at_line_start) = (true, true);
+                }
+                '<' if !tag::may_begin(cursor.rest, &self.nonce) => return Err(Miss::Never),
+                '<' | '&' => match tag::wrapper(&mut cursor) {
+                    Ok(()) => {}
+                    Err(miss) => {
+                        return match self.tag(&mut cursor, text.len(), in_fence) {
+                            Err(Miss::Never) => Err(miss),
+                            lead => lead,
+                        };
+                    }
+                },
+                c if at_line_start && may_begin_line(c) => {
+                    bullet(&mut cursor)?;
+                    at_line_start = false;
+                }
+                _ => return Err(Miss::Never),
+            }
+        }
+    }
+
+    /// Reads the begin tag at the cursor in a text of this length, unless its name is one that stands for any.
+    fn tag(&self, cursor: &mut Cursor<'_>, length: usize, in_fence: bool) -> Result<Lead, Miss> {
+        let at = length - cursor.rest.len();
+        let is_escaped = cursor.rest.starts_with('&');
+        let begin = tag::begin(cursor, &self.nonce)?;
+        let is_name = |name: &String| {
+            names::find(&self.tools, name).is_some() || names::unknown(name).is_some()
+        };
+        if !begin.name.as_ref().is_none_or(is_name) {
+            return Err(Miss::Never);
+        }
+        Ok(Lead { begin, in_fence, at, rest: cursor.rest.to_owned(), is_escaped })
+    }
+
+    /// Reads what may stand between two calls, and the begin tag of the second.
+    pub(super) fn between(&self, text: &str) -> Result<Lead, Miss> {
+        let mut cursor = Cursor::new(text);
+        loop {
+            cursor.blanks();
+            let c = cursor.rest.chars().next().ok_or(Miss::More)?;
+            match c {
+                '<' | '&' => {
+                    let mut at = cursor;
+                    match self.tag(&mut at, text.len(), false) {
+                        Ok(lead) => return Ok(lead),
+                        Err(Miss::More) => return Err(Miss::More),
+                        Err(Miss::Never) if self.result().starts_with(cursor.rest) => {
+                            let is_whole = self.result().len() == cursor.rest.len();
+                            return Err(if is_whole { Miss::Never } else { Miss::More });
+                        }
+                        Err(Miss::Never) => tag::stray(&mut cursor)?,
+                    }
+                }
+                '`' | '~' => fence(&mut cursor)?,
+                '0'..='9' => number(&mut cursor)?,
+                _ if c.is_alphanumeric() => return Err(Miss::Never),
+                // Punctuation says nothing.
+                _ => cursor.rest = &cursor.rest[c.len_utf8()..],
+            }
+        }
+    }
+}
+
+/// True if a line of a list may begin so.
+pub fn may_begin_line(c: char) -> bool {
+    c.is_ascii_digit() || BULLETS.contains(&c)
+}
+
+/// Skips the backticks or tildes of a fence with its language, or of a code span.
+fn fence(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
+    let c = cursor.rest.chars().next().ok_or(Miss::More)?;
+    let behind = cursor.rest.trim_start_matches(c);
+    let length = cursor.rest.len() - behind.len();
+    if behind.is_empty() {
+        return Err(Miss::More);
+    }
+    cursor.rest = behind;
+    if length < 3 {
+        return if c == '`' { Ok(()) } else { Err(Miss::Never) };
+    }
+    let is_language = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    let language = behind.find(|c| !is_language(c));
+    match language {
+        None if behind.len() <= LONGEST_LANGUAGE => Err(Miss::More),
+        Some(length) if length <= LONGEST_LANGUAGE => {
+            cursor.rest = &behind[length..];
+            Ok(())
+        }
+        _ => Err(Miss::Never),
+    }
+}
+
+/// Skips the number of a line in a list.
+fn number(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
+    let behind = cursor.rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    let length = cursor.rest.len() - behind.len();
+    cursor.rest = behind;
+    match behind.chars().next() {
+        None if length <= 3 => Err(Miss::More),
+        Some('.' | ')') if length <= 3 => Ok(()),
+        _ => Err(Miss::Never),
+    }
+}
+
+/// Skips what a line of a list begins with, and the blank behind it.
+fn bullet(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
+    if cursor.rest.starts_with(|c: char| c.is_ascii_digit()) {
+        number(cursor)?;
+        cursor.rest = &cursor.rest[1..];
+    } else {
+        cursor.one_of(&BULLETS)?;
+    }
+    match cursor.rest.chars().next() {
+        None => Err(Miss::More),
+        Some(c) if c.is_whitespace() => Ok(()),
+        Some(_) => Err(Miss::Never),
+    }
+}

@@ -1,0 +1,141 @@
+//! Calls in JSON that holds more than a tool's arguments: the tool's name beside them, several calls in a
+//! list, or arguments that were encoded twice.
+
+use serde_json::{Map, Value};
+
+use super::super::{fit, names, relaxed};
+use crate::chat::Tool;
+
+const NAMES: [&str; 8] =
+    ["name", "tool", "tool_name", "function", "function_name", "recipient_name", "action", "call"];
+const ARGUMENTS: [&str; 7] =
+    ["arguments", "parameters", "args", "params", "input", "action_input", "tool_input"];
+const LISTS: [&str; 4] = ["tool_uses", "tool_calls", "calls", "function_calls"];
+/// Keys that may stand beside those.
+const OTHERS: [&str; 4] = ["id", "type", "call_id", "index"];
+/// Deepest nesting of wrappers.
+const DEEPEST: u8 = 4;
+
+/// A call that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrapped {
+    /// The name as it was written, or that of the tag.
+    pub name: String,
+    /// JSON of its arguments.
+    pub arguments: String,
+}
+
+/// True if an object whose first key is `key` may be no object of arguments.
+pub fn may_be(key: &str, tools: &[Tool]) -> bool {
+    let is_known = |list: &[&str]| list.contains(&key);
+    is_known(&NAMES)
+        || is_known(&ARGUMENTS)
+        || is_known(&LISTS)
+        || is_known(&OTHERS)
+        || names::find(tools, key).is_some()
+}
+
+/// Finds the calls in a value that stands where the arguments of `name` should; empty if there are none.
+pub fn calls(value: Value, name: Option<&str>, tools: &[Tool]) -> Vec<Wrapped> {
+    let mut found = Vec::new();
+    let is_whole = Search { tools, found: &mut found }.value(value, name, DEEPEST);
+    if is_whole.is_none() {
+        found.clear();
+    }
+    found
+}
+
+struct Search<'a> {
+    tools: &'a [Tool],
+    found: &'a mut Vec<Wrapped>,
+}
+
+impl Search<'_> {
+    fn value(&mut self, value: Value, name: Option<&str>, depth: u8) -> Option<()> {
+        let depth = depth.checked_sub(1)?;
+        match value {
+            Value::Object(object) => self.object(object, name, depth),
+            Value::Array(list) => {
+                list.into_iter().try_for_each(|value| self.value(value, name, depth).ok_or(())).ok()
+            }
+            Value::Null => self.add(name?, "{}"),
+            Value::String(text) if text.trim().is_empty() => self.add(name?, "{}"),
+            Value::String(text) => {
+                let json = relaxed::whole(text.trim(), None, &fit::Slot::none());
+                let inner = json.and_then(|json| serde_json::from_str(&json).ok());
+                match inner {
+                    Some(inner @ (Value::Object(_) | Value::Array(_))) => {
+                        self.value(inner, name, depth)
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn add(&mut self, name: &str, arguments: &str) -> Option<()> {
+        self.found.push(Wrapped { name: name.to_owned(), arguments: arguments.to_owned() });
+        Some(())
+    }
+
+    fn object(
+        &mut self,
+        mut object: Map<String, Value>,
+        name: Option<&str>,
+        depth: u8,
+    ) -> Option<()> {
+        let known = name.and_then(|name| names::find(self.tools, name));
+        let schema = known.and_then(|at| self.tools[at].parameters.as_ref());
+        // What the tool's own arguments may be is no wrapper.
+        let has = |key: &String| fit::properties(schema).any(|own| own == key);
+        if known.is_some() && object.keys().next().is_some_and(has) {
+            return self.add(name?, &Value::Object(object).to_string());
+        }
+        if let Some(list) = LISTS.iter().find_map(|key| object.remove(*key)) {
+            return list.is_array().then(|| self.value(list, None, depth))?;
+        }
+        if let Some(Value::Object(inner)) = object.get("function") {
+            return self.object(inner.clone(), name, depth);
+        }
+        let inner = NAMES.iter().find_map(|key| object.get(*key)).and_then(Value::as_str);
+        let inner = inner.map(str::to_owned);
+        let others = |key: &&String| {
+            let key = key.as_str();
+            !NAMES.contains(&key) && !ARGUMENTS.contains(&key) && !OTHERS.contains(&key)
+        };
+        let has_others = object.keys().any(|key| others(&key));
+        let arguments = ARGUMENTS.iter().find_map(|key| object.get(*key)).cloned();
+        match (inner.as_deref().or(name), arguments) {
+            (Some(name), Some(arguments)) if !has_others => self.arguments(arguments, name, depth),
+            // The only key is a tool's name.
+            _ if object.len() == 1 => self.keyed(object, name),
+            (Some(name), None) if inner.is_some() && !has_others => self.add(name, "{}"),
+            // Everything stands beside the name.
+            (Some(_), None) if inner.is_some() => {
+                let name = inner?;
+                object.retain(|key, _| !NAMES.contains(&key.as_str()));
+                self.add(&name, &Value::Object(object).to_string())
+            }
+            _ => self.add(name?, &Value::Object(object).to_string()),
+        }
+    }
+
+    fn arguments(&mut self, arguments: Value, name: &str, depth: u8) -> Option<()> {
+        match arguments {
+            Value::Object(object) => self.add(name, &Value::Object(object).to_string()),
+            other => self.value(other, Some(name), depth),
+        }
+    }
+
+    fn keyed(&mut self, object: Map<String, Value>, name: Option<&str>) -> Option<()> {
+        let (key, value) = object.iter().next()?;
+        match (names::find(self.tools, key), value) {
+            (Some(at), Value::Object(inner)) => {
+                let tool = self.tools[at].name.clone();
+                self.add(&tool, &Value::Object(inner.clone()).to_string())
+            }
+            _ => self.add(name?, &Value::Object(object.clone()).to_string()),
+        }
+    }
+}

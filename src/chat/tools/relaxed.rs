@@ -1,0 +1,678 @@
+//! JSON as models write it, turned into strict JSON while it arrives.
+//!
+//! Enters: an object a character at a time. Leaves: the same object, with what is wrong repaired: comments,
+//! trailing, doubled and missing commas, words of Python, other quotes, keys and values without quotes,
+//! invalid escapes, raw control characters, quotes within strings, missing closers; and values that do not
+//! have the type of the tool's schema, where they can be turned into it ([`super::fit`]). JSON that is strict
+//! and fits leaves as it came. Held back are only a key, a word, a comma, what follows a quote until it is
+//! clear whether that ends its string ([`quote`]), and a value that has another type than it should.
+
+mod bare;
+mod quote;
+mod string;
+
+use serde_json::Value;
+
+use super::fit::{self, Kinds, Slot};
+pub use quote::Ends;
+use quote::Verdict;
+pub use string::quoted;
+use string::{Escape, StringState};
+
+/// Repairs one object.
+pub struct Relaxed {
+    ends: Ends,
+    levels: Vec<Level>,
+    state: State,
+    /// The state before a `<` that the caller has to read.
+    before: State,
+    /// Characters that are to be read, the next one last.
+    queue: Vec<char>,
+    /// The schema of the value that comes next.
+    slot: Slot,
+    /// A comma that has been read and not passed on.
+    comma: bool,
+    /// White space behind that comma.
+    gap: String,
+    /// A key or word under way.
+    word: String,
+    capture: Option<Capture>,
+    out: String,
+    first_key: Option<String>,
+    repaired: bool,
+}
+
+/// An object or list that is open.
+struct Level {
+    is_object: bool,
+    slot: Slot,
+}
+
+/// A value that is turned into another type when it is complete.
+struct Capture {
+    /// The number of open levels around it.
+    depth: usize,
+    slot: Slot,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A key, or the end of the object, comes next.
+    Key,
+    /// Within a key that this character ends; without one it is any that no name has.
+    InKey(Option<char>),
+    /// Behind a key that ends in a colon, and this quote.
+    OddKey(char),
+    Colon,
+    Value,
+    /// Within a word without quotes.
+    Bare,
+    InString(StringState),
+    /// Behind a quote that may end the string; what follows it is in `word`.
+    Quote(StringState),
+    /// Behind a `<` in a string that may begin the end marker, which is in `word`.
+    Marker(StringState),
+    Behind,
+    /// Behind a slash that may begin a comment.
+    Slash(Where),
+    LineComment(Where),
+    /// `true` behind a star.
+    BlockComment(Where, bool),
+    /// The object is complete.
+    Done,
+    /// A `<` outside of strings, which the caller has to read; it goes on if that is no marker.
+    Stopped,
+    /// It cannot be repaired: everything is passed on.
+    Broken,
+}
+
+/// Where a comment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    Key,
+    Colon,
+    Value,
+    Behind,
+}
+
+impl Where {
+    fn state(self) -> State {
+        match self {
+            Where::Key => State::Key,
+            Where::Colon => State::Colon,
+            Where::Value => State::Value,
+            Where::Behind => State::Behind,
+        }
+    }
+}
+
+/// Repairs a whole text that is one value of the schema at `slot`; `None` if it cannot be.
+pub fn whole(text: &str, root: Option<&Value>, slot: &Slot) -> Option<String> {
+    let mut json = Relaxed::new(Ends::default());
+    json.slot = slot.clone();
+    json.queue = text.chars().rev().collect();
+    json.run(root);
+    json.finish(root);
+    json.close(root);
+    let rest = json.rest();
+    let is_all = rest.trim_matches(|c: char| c.is_whitespace() || "}]);,".contains(c)).is_empty();
+    let out = json.take();
+    (json.is_done() && is_all && serde_json::from_str::<Value>(&out).is_ok()).then_some(out)
+}
+
+impl Relaxed {
+    /// Creates a reader of an object; `ends` says what ends it if its closers are missing.
+    pub fn new(ends: Ends) -> Relaxed {
+        Relaxed {
+            ends,
+            levels: Vec::new(),
+            state: State::Value,
+            before: State::Value,
+            queue: Vec::new(),
+            slot: Slot::root(),
+            comma: false,
+            gap: String::new(),
+            word: String::new(),
+            capture: None,
+            out: String::new(),
+            first_key: None,
+            repaired: false,
+        }
+    }
+
+    /// Reads a character; `root` is the tool's schema.
+    pub fn push(&mut self, c: char, root: Option<&Value>) {
+        self.queue.insert(0, c);
+        self.run(root);
+    }
+
+    fn run(&mut self, root: Option<&Value>) {
+        while !matches!(self.state, State::Done | State::Stopped) {
+            let Some(c) = self.queue.pop() else { return };
+            self.step(c, root);
+        }
+    }
+
+    /// Takes what is ready to be passed on.
+    pub fn take(&mut self) -> String {
+        std::mem::take(&mut self.out)
+    }
+
+    /// The object's first key, once it has been read.
+    pub fn first_key(&self) -> Option<&str> {
+        self.first_key.as_deref()
+    }
+
+    /// Reads the rest without regard to a schema.
+    pub fn forget_schema(&mut self) {
+        self.slot = Slot::none();
+        self.levels.iter_mut().for_each(|level| level.slot = Slot::none());
+    }
+
+    /// True once the object is complete.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// True at a `<` that may begin a marker; [`Relaxed::rest`] begins with it.
+    pub fn is_stopped(&self) -> bool {
+        self.state == State::Stopped
+    }
+
+    /// True if the first quote is escaped, so that the object is the inside of a string.
+    pub fn is_escaped(&self) -> bool {
+        self.state == State::Stopped && self.queue.last() == Some(&'\\')
+    }
+
+    /// True within a string.
+    pub fn is_in_string(&self) -> bool {
+        matches!(
+            self.state,
+            State::InString(_) | State::Quote(_) | State::Marker(_) | State::InKey(Some(_))
+        )
+    }
+
+    /// True if something was not strict JSON, or not of the schema's type.
+    pub fn is_repaired(&self) -> bool {
+        self.repaired
+    }
+
+    /// Takes the characters that were read too far.
+    pub fn rest(&mut self) -> String {
+        std::mem::take(&mut self.queue).into_iter().rev().collect()
+    }
+
+    /// Goes on with this text, which begins with a `<` that begins no marker.
+    pub fn resume(&mut self, text: &str, root: Option<&Value>) {
+        self.flush();
+        self.state = State::Broken;
+        self.put("<");
+        self.queue.extend(text.chars().skip(1).collect::<Vec<_>>().into_iter().rev());
+        self.run(root);
+    }
+
+    /// Decides what is open because the text has ended.
+    pub fn finish(&mut self, root: Option<&Value>) {
+        while let State::Quote(string) | State::Marker(string) = self.state {
+            match self.state {
+                State::Quote(_) => self.end_string(string, root),
+                _ => self.end_at_marker(string, root),
+            }
+            self.run(root);
+        }
+        if self.levels.is_empty() && self.state == State::Bare {
+            self.end_bare(root);
+        }
+    }
+
+    /// Closes what is open, because the end marker has come.
+    pub fn close(&mut self, root: Option<&Value>) {
+        if self.state == State::Stopped {
+            self.state = self.before;
+        }
+        match self.state {
+            State::InString(string) => self.end_string(string, root),
+            State::Bare => self.end_bare(root),
+            State::LineComment(at) | State::BlockComment(at, _) => self.state = at.state(),
+            _ => {}
+        }
+        let is_list = self.levels.last().is_some_and(|level| !level.is_object);
+        match self.state {
+            State::Behind | State::Key => {}
+            State::Value if is_list => {}
+            _ => return self.flush(),
+        }
+        while let (Some(level), true) = (self.levels.last(), self.state != State::Done) {
+            self.repaired = true;
+            self.end_level(level.is_object, root);
+        }
+    }
+
+    /// Passes on all that is held back as it is, because nothing more comes.
+    pub fn flush(&mut self) {
+        if self.comma {
+            self.comma = false;
+            self.put(",");
+        }
+        let gap = std::mem::take(&mut self.gap);
+        self.put(&gap);
+        if let State::InKey(Some(_)) = self.state {
+            self.put("\"");
+        }
+        let word = std::mem::take(&mut self.word);
+        self.put(&word);
+        if let State::InString(StringState { escape: Escape::Slash, .. }) = self.state {
+            self.put("\\");
+        }
+        if let Some(capture) = self.capture.take() {
+            self.out.push_str(&capture.text);
+        }
+    }
+
+    fn put(&mut self, text: &str) {
+        match &mut self.capture {
+            Some(capture) => capture.text.push_str(text),
+            None => self.out.push_str(text),
+        }
+    }
+
+    fn put_char(&mut self, c: char) {
+        self.put(c.encode_utf8(&mut [0; 4]));
+    }
+
+    fn step(&mut self, c: char, root: Option<&Value>) {
+        match self.state {
+            State::Key => self.key(c, root),
+            State::InKey(end) => self.in_key(c, end, root),
+            State::OddKey(end) => self.behind_odd_key(c, end, root),
+            State::Colon => self.colon(c, root),
+            State::Value => self.value(c, root),
+            State::Bare => self.bare(c, root),
+            State::InString(string) => self.in_string(c, string),
+            State::Quote(string) => self.behind_quote(c, string, root),
+            State::Marker(string) => self.in_marker(c, string, root),
+            State::Behind => self.behind(c, root),
+            State::Slash(at) => self.slash(c, at),
+            State::LineComment(at) if c == '\n' => {
+                self.state = at.state();
+                self.blank(c);
+            }
+            State::BlockComment(at, star) => {
+                let ends = star && c == '/';
+                self.state = if ends { at.state() } else { State::BlockComment(at, c == '*') };
+            }
+            State::Broken if c == '<' => self.stop(c),
+            State::Broken => self.put_char(c),
+            State::LineComment(_) | State::Done | State::Stopped => {}
+        }
+    }
+
+    /// Passes on white space, behind a comma that is held with it.
+    fn blank(&mut self, c: char) {
+        let c = if c.is_ascii_whitespace() && c != '\u{c}' { c } else { ' ' };
+        if self.comma { self.gap.push(c) } else { self.put_char(c) }
+    }
+
+    /// Handles what may stand between any two parts; false if `c` is no such thing.
+    fn between(&mut self, c: char, at: Where) -> bool {
+        match c {
+            _ if c.is_whitespace() => self.blank(c),
+            '/' => self.state = State::Slash(at),
+            '#' => {
+                self.repaired = true;
+                self.state = State::LineComment(at);
+            }
+            '<' => self.stop(c),
+            _ => return false,
+        }
+        true
+    }
+
+    fn stop(&mut self, c: char) {
+        self.queue.push(c);
+        self.before = std::mem::replace(&mut self.state, State::Stopped);
+    }
+
+    fn slash(&mut self, c: char, at: Where) {
+        self.repaired = true;
+        match c {
+            '/' => self.state = State::LineComment(at),
+            '*' => self.state = State::BlockComment(at, false),
+            _ => {
+                self.give_up('/');
+                self.queue.push(c);
+            }
+        }
+    }
+
+    /// Passes on `c`, which makes no sense, and everything behind it.
+    fn give_up(&mut self, c: char) {
+        self.flush();
+        self.state = State::Broken;
+        self.put_char(c);
+    }
+
+    /// Passes on the comma before a key or a value.
+    fn separate(&mut self) {
+        if std::mem::take(&mut self.comma) {
+            self.put(",");
+        }
+        let gap = std::mem::take(&mut self.gap);
+        self.put(&gap);
+    }
+
+    fn key(&mut self, c: char, root: Option<&Value>) {
+        if self.between(c, Where::Key) {
+            return;
+        }
+        match c {
+            '}' | ']' => self.end_level(c == '}', root),
+            ',' | ';' => self.repaired = true,
+            // Templates double their braces; fences may stand before the end.
+            '{' if self.levels.len() == 1 && self.first_key.is_none() => self.repaired = true,
+            '`' => self.repaired = true,
+            '\\' if self.first_key.is_none() => {
+                self.stop(c);
+                self.before = State::Broken;
+            }
+            _ => {
+                self.separate();
+                self.word.clear();
+                self.state = State::InKey(string::closer(c));
+                if string::closer(c).is_none() {
+                    self.word.push(c);
+                }
+                self.repaired |= c != '"';
+            }
+        }
+    }
+
+    fn in_key(&mut self, c: char, end: Option<char>, root: Option<&Value>) {
+        match end {
+            Some(end) if c == end && !ends_in_escape(&self.word) => self.end_quoted_key(end, root),
+            Some(_) => self.word.push(c),
+            // The quote that is missing before the key.
+            None if c == '"' => self.end_key(root),
+            None if c.is_alphanumeric() || "_-$.…".contains(c) => self.word.push(c),
+            None => {
+                self.end_key(root);
+                self.queue.push(c);
+            }
+        }
+    }
+
+    /// Ends a key at its quote. One that ends in a colon may lack its own quote, `{"a: "b"}`: what follows
+    /// shows it.
+    fn end_quoted_key(&mut self, end: char, root: Option<&Value>) {
+        match self.word.trim_end().ends_with(':') {
+            true => self.state = State::OddKey(end),
+            false => self.end_key(root),
+        }
+    }
+
+    /// Reads on behind a key that ends in a colon.
+    fn behind_odd_key(&mut self, c: char, end: char, root: Option<&Value>) {
+        if c.is_whitespace() {
+            return self.gap.push(c);
+        }
+        let gap = std::mem::take(&mut self.gap);
+        self.queue.push(c);
+        self.queue.extend(gap.chars().rev());
+        if c != ':' {
+            self.repaired = true;
+            let name = self.word.trim_end().trim_end_matches(':').to_owned();
+            self.word = name;
+            self.end_key(root);
+            self.put(":");
+            return self.begin_string(end, end, root);
+        }
+        self.end_key(root);
+    }
+
+    fn end_key(&mut self, root: Option<&Value>) {
+        let written = std::mem::take(&mut self.word);
+        let level = self.levels.last().map_or(Slot::none(), |level| level.slot.clone());
+        let (key, slot) = fit::property(root, &level, &written);
+        self.repaired |= key != written;
+        self.first_key.get_or_insert_with(|| key.clone());
+        self.slot = slot;
+        // As it is, escapes included.
+        self.put("\"");
+        self.put(&string::escaped_key(&key));
+        self.put("\"");
+        self.state = State::Colon;
+    }
+
+    fn colon(&mut self, c: char, root: Option<&Value>) {
+        if self.between(c, Where::Colon) {
+            return;
+        }
+        self.state = State::Value;
+        self.put(":");
+        if c != ':' {
+            self.repaired = true;
+            match c {
+                '=' => {}
+                '}' | ',' => self.give_up(c),
+                _ => self.value(c, root),
+            }
+        }
+    }
+
+    fn value(&mut self, c: char, root: Option<&Value>) {
+        if self.between(c, Where::Value) {
+            return;
+        }
+        let in_list = self.levels.last().is_some_and(|level| !level.is_object);
+        match c {
+            '{' | '[' => self.begin_level(c, root),
+            ']' | '}' if in_list => self.end_level(c == '}', root),
+            ',' | ';' if in_list => self.repaired = true,
+            // The second half of `=>`.
+            '>' | '=' if !in_list => self.repaired = true,
+            '}' | ']' | ',' | ':' => self.give_up(c),
+            _ => match string::closer(c) {
+                Some(end) => self.begin_string(c, end, root),
+                None => {
+                    self.separate();
+                    self.word = c.to_string();
+                    self.state = State::Bare;
+                }
+            },
+        }
+    }
+
+    /// Begins to hold back a value that has another type than its schema asks for.
+    fn capture_unless(&mut self, kind: Kinds, root: Option<&Value>) {
+        let slot = &self.slot;
+        if self.capture.is_some() || fit::kinds(root, slot).contains(kind) {
+            return;
+        }
+        let (depth, slot) = (self.levels.len(), std::mem::replace(&mut self.slot, Slot::none()));
+        self.capture = Some(Capture { depth, slot, text: String::new() });
+    }
+
+    fn begin_level(&mut self, c: char, root: Option<&Value>) {
+        let is_object = c == '{';
+        self.separate();
+        self.capture_unless(if is_object { Kinds::OBJECT } else { Kinds::ARRAY }, root);
+        self.put_char(c);
+        let slot = std::mem::replace(&mut self.slot, Slot::none());
+        let slot = fit::of_kind(root, slot, if is_object { "object" } else { "array" });
+        if !is_object {
+            self.slot = fit::items(root, &slot);
+        }
+        self.levels.push(Level { is_object, slot });
+        self.state = if is_object { State::Key } else { State::Value };
+    }
+
+    /// Closes the innermost level of the kind that the closer names, and what is open within it.
+    fn end_level(&mut self, object: bool, root: Option<&Value>) {
+        self.repaired |= std::mem::take(&mut self.comma);
+        let gap = std::mem::take(&mut self.gap);
+        self.put(&gap);
+        let Some(at) = self.levels.iter().rposition(|level| level.is_object == object) else {
+            return self.give_up(if object { '}' } else { ']' });
+        };
+        self.repaired |= at + 1 < self.levels.len();
+        while self.levels.len() > at {
+            let level = self.levels.pop().expect("it is longer");
+            self.put(if level.is_object { "}" } else { "]" });
+            self.value_ended(root);
+        }
+    }
+
+    fn value_ended(&mut self, root: Option<&Value>) {
+        self.release(root);
+        self.state = if self.levels.is_empty() { State::Done } else { State::Behind };
+    }
+
+    /// Passes on a value that was held back, as the type that its schema asks for if it can be that.
+    fn release(&mut self, root: Option<&Value>) {
+        let Some(capture) = self.capture.take_if(|held| held.depth == self.levels.len()) else {
+            return;
+        };
+        let fitting = fit::fitting(root, &capture.slot, &capture.text);
+        self.repaired |= fitting.is_some();
+        self.put(fitting.as_ref().unwrap_or(&capture.text));
+    }
+
+    fn behind(&mut self, c: char, root: Option<&Value>) {
+        if self.between(c, Where::Behind) {
+            return;
+        }
+        match c {
+            '}' | ']' => self.end_level(c == '}', root),
+            ',' | ';' => {
+                self.repaired |= c == ';';
+                self.expect_next(root);
+            }
+            '`' => self.repaired = true,
+            // A comma is missing.
+            _ => {
+                self.repaired = true;
+                self.expect_next(root);
+                self.queue.push(c);
+            }
+        }
+    }
+
+    /// Awaits what follows a comma.
+    fn expect_next(&mut self, root: Option<&Value>) {
+        self.comma = true;
+        let Some(level) = self.levels.last() else { return };
+        self.state = if level.is_object { State::Key } else { State::Value };
+        if !level.is_object {
+            self.slot = fit::items(root, &level.slot);
+        }
+    }
+
+    fn is_objects(&self) -> Vec<bool> {
+        self.levels.iter().map(|level| level.is_object).collect()
+    }
+
+    fn behind_quote(&mut self, c: char, string: StringState, root: Option<&Value>) {
+        self.word.push(c);
+        let verdict = quote::judge(&self.word, &self.is_objects(), string, &self.ends);
+        match verdict {
+            Verdict::More => {}
+            Verdict::Closing => self.end_string(string, root),
+            Verdict::Inner => self.go_on_behind_quote(string),
+            Verdict::Triple => self.begin_triple(string),
+            Verdict::Joined(length) => {
+                self.repaired = true;
+                self.word.drain(..length);
+                self.state = State::InString(string);
+                self.requeue();
+            }
+        }
+    }
+
+    /// Reads once more what was held back in `word`.
+    fn requeue(&mut self) {
+        let word = std::mem::take(&mut self.word);
+        self.queue.extend(word.chars().rev());
+    }
+}
+
+/// True if the last character is a backslash that escapes the next one.
+fn ends_in_escape(text: &str) -> bool {
+    (text.len() - text.trim_end_matches('\\').len()) % 2 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What an object is repaired to.
+    fn repaired(text: &str) -> String {
+        whole(text, None, &Slot::none()).unwrap_or_else(|| panic!("{text}"))
+    }
+
+    #[test]
+    fn what_models_write_for_json_becomes_json() {
+        for (written, expected) in [
+            (r#"{"a":1,}"#, r#"{"a":1}"#),
+            (r#"{"a":[1,2,],}"#, r#"{"a":[1,2]}"#),
+            (r#"{a: True, 'b': None}"#, r#"{"a": true, "b": null}"#),
+            (r#"{"a" => "b"}"#, r#"{"a" : "b"}"#),
+            ("{\"a\":1 // x\n,\"b\":2}", "{\"a\":1 \n,\"b\":2}"),
+            (r#"{"a":"x "y" z"}"#, r#"{"a":"x \"y\" z"}"#),
+            (r#"{"a":"f["b"]"}"#, r#"{"a":"f[\"b\"]"}"#),
+            (r#"{"a":"\d\'\$"}"#, r#"{"a":"\\d'\\$"}"#),
+            (r#"{"a":"C:\new\x"}"#, r#"{"a":"C:\\new\\x"}"#),
+            (r#"{"a":"\u00e9\u12x"}"#, r#"{"a":"\u00e9\\u12x"}"#),
+            ("{\"a\":\"x\ny\"}", r#"{"a":"x\ny"}"#),
+            (
+                r#"{"a":+.5,"b":0x1F,"c":007,"d":1_000,"e":5.}"#,
+                r#"{"a":0.5,"b":31,"c":7,"d":1000,"e":5.0}"#,
+            ),
+            (r#"{"a":{"b":[1"#, r#"{"a":{"b":[1]}}"#),
+            (r#"{"a":"x" "b":2}"#, r#"{"a":"x" ,"b":2}"#),
+            (r#"{“a”: ‘b"c’}"#, r#"{"a": "b\"c"}"#),
+        ] {
+            assert_eq!(repaired(written), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_repaired_is_passed_on() {
+        let mut json = Relaxed::new(Ends::default());
+        r#"{"a": }"#.chars().for_each(|c| json.push(c, None));
+        json.close(None);
+        assert_eq!((json.take().as_str(), json.is_done()), (r#"{"a": }"#, false));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let text = r#"[a-z"\\{}\[\]:, <`'é\n/#=+-]{0,12}"#;
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_filter("finite", |x| x.is_finite()).prop_map(Value::from),
+            text.prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 20, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((text, inner), 0..4)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn strict_json_leaves_as_it_came(value in any_json(), pretty: bool) {
+            let value = serde_json::json!({"a": value});
+            let text = if pretty { format!("{value:#}") } else { value.to_string() };
+            let mut json = Relaxed::new(Ends::default());
+            text.chars().for_each(|c| json.push(c, None));
+            json.finish(None);
+            prop_assert!(json.is_done() && !json.is_repaired());
+            prop_assert_eq!(json.take(), text);
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Strings: escapes, raw control characters, and paths of Windows whose backslashes were not doubled.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::quote::{self, Verdict};
+use super::{Kinds, Relaxed, State};
+
+/// A string under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StringState {
+    /// The character that ends it.
+    pub end: char,
+    /// Whether three of these end it.
+    pub triple: bool,
+    pub escape: Escape,
+    /// Number of characters so far, up to 3.
+    pub length: u8,
+    /// Whether it holds a quote that was not escaped.
+    pub has_inner: bool,
+    /// Whether it begins as a path of Windows may, with a letter and a colon.
+    pub drive: bool,
+    /// Within a path of Windows whose backslashes are not doubled.
+    pub in_path: bool,
+}
+
+/// The part of an escape that has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Escape {
+    None,
+    /// A backslash.
+    Slash,
+    /// A backslash and one of the letters of escapes, at the beginning of what may be a path.
+    Drive(char),
+    /// `\u` and so many digits, which are in `word`.
+    Unicode(u8),
+}
+
+/// The character that ends a string that begins with `c`; `None` if no string does.
+pub fn closer(c: char) -> Option<char> {
+    match c {
+        '"' | '\'' | '`' => Some(c),
+        '“' | '”' => Some('”'),
+        '‘' | '’' => Some('’'),
+        _ => None,
+    }
+}
+
+/// A text as a JSON string.
+pub fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// The inside of a key, whose escapes are left as they are.
+pub fn escaped_key(key: &str) -> String {
+    let mut escaped = String::new();
+    let mut is_escaped = false;
+    for c in key.chars() {
+        match c {
+            '"' if !is_escaped => escaped.push_str("\\\""),
+            _ if c.is_control() => put_control(&mut escaped, c),
+            _ => escaped.push(c),
+        }
+        is_escaped = c == '\\' && !is_escaped;
+    }
+    escaped
+}
+
+fn put_control(out: &mut String, c: char) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        // JSON allows those from U+007F on.
+        '\u{20}'.. => out.push(c),
+        _ => write!(out, "\\u{:04x}", u32::from(c)).expect("a String takes everything"),
+    }
+}
+
+impl Relaxed {
+    pub(super) fn begin_string(&mut self, c: char, end: char, root: Option<&Value>) {
+        self.separate();
+        self.repaired |= c != '"';
+        let wanted = super::fit::has_choices(root, &self.slot);
+        self.capture_unless(if wanted { Kinds::CHOICE } else { Kinds::STRING }, root);
+        self.put("\"");
+        self.state = State::InString(StringState {
+            end,
+            triple: false,
+            escape: Escape::None,
+            length: 0,
+            has_inner: false,
+            drive: false,
+            in_path: false,
+        });
+    }
+
+    pub(super) fn in_string(&mut self, c: char, mut string: StringState) {
+        match string.escape {
+            Escape::Slash => return self.escaped(c, string),
+            Escape::Drive(letter) => return self.in_drive(c, letter, string),
+            Escape::Unicode(digits) => return self.unicode(c, digits, string),
+            Escape::None => {}
+        }
+        if c == string.end {
+            self.word.clear();
+            self.state = State::Quote(string);
+            return;
+        }
+        if c == '<' && self.ends.is_marked() {
+            self.word = c.to_string();
+            self.state = State::Marker(string);
+            return;
+        }
+        string.drive = match string.length {
+            0 => c.is_ascii_alphabetic(),
+            1 => string.drive && c == ':',
+            _ => string.drive && string.length == 2 && c == '\\',
+        };
+        string.in_path &= !"\"';|<>\n".contains(c);
+        string.length = (string.length + 1).min(3);
+        match c {
+            '\\' => string.escape = Escape::Slash,
+            _ => self.put_content(c),
+        }
+        self.state = State::InString(string);
+    }
+
+    /// Passes on a character of a string's content.
+    fn put_content(&mut self, c: char) {
+        if c == '"' {
+            return self.put("\\\"");
+        }
+        if c < ' ' {
+            self.repaired = true;
+            let mut escaped = String::new();
+            put_control(&mut escaped, c);
+            return self.put(&escaped);
+        }
+        self.put_char(c);
+    }
+
+    /// Reads the character behind a backslash. An escape that JSON does not know is a backslash that was
+    /// not doubled (`\d`, `\$`), but for that of an apostrophe.
+    fn escaped(&mut self, c: char, mut string: StringState) {
+        string.escape = Escape::None;
+        let begins_path = std::mem::take(&mut string.drive);
+        match c {
+            '"' | '\\' | '/' => {
+                self.put("\\");
+                self.put_char(c);
+            }
+            'b' | 'f' | 'n' | 'r' | 't' | 'u' if string.in_path => {
+                self.put("\\\\");
+                self.put_char(c);
+            }
+            'b' | 'f' | 'n' | 'r' | 't' if begins_path => string.escape = Escape::Drive(c),
+            'b' | 'f' | 'n' | 'r' | 't' => {
+                self.put("\\");
+                self.put_char(c);
+            }
+            'u' => {
+                self.word.clear();
+                string.escape = Escape::Unicode(0);
+            }
+            '\'' | '`' if c == string.end || c == '\'' => {
+                self.repaired = true;
+                self.put_char(c);
+            }
+            _ => {
+                self.repaired = true;
+                self.put("\\\\");
+                string.in_path |= begins_path;
+                self.queue.push(c);
+            }
+        }
+        if begins_path && matches!(c, 'u') {
+            string.in_path = true;
+        }
+        self.state = State::InString(string);
+    }
+
+    /// Reads on behind `C:\n`: a small letter belongs to a name in a path, anything else follows a line
+    /// break.
+    fn in_drive(&mut self, c: char, letter: char, mut string: StringState) {
+        string.escape = Escape::None;
+        string.in_path = c.is_ascii_lowercase();
+        self.repaired |= string.in_path;
+        self.put(if string.in_path { "\\\\" } else { "\\" });
+        self.put_char(letter);
+        self.queue.push(c);
+        self.state = State::InString(string);
+    }
+
+    fn unicode(&mut self, c: char, digits: u8, mut string: StringState) {
+        if c.is_ascii_hexdigit() {
+            self.word.push(c);
+            string.escape = Escape::Unicode(digits + 1);
+            if digits == 3 {
+                string.escape = Escape::None;
+                let word = std::mem::take(&mut self.word);
+                self.put("\\u");
+                self.put(&word);
+            }
+        } else {
+            self.repaired = true;
+            string.escape = Escape::None;
+            self.put("\\\\u");
+            self.queue.push(c);
+            self.requeue();
+        }
+        self.state = State::InString(string);
+    }
+
+    /// Ends a string; what was read behind its quote is read again.
+    pub(super) fn end_string(&mut self, string: StringState, root: Option<&Value>) {
+        match string.escape {
+            Escape::Slash => self.put("\\\\"),
+            Escape::Drive(letter) => {
+                self.put("\\");
+                self.put_char(letter);
+            }
+            Escape::Unicode(_) => {
+                let word = std::mem::take(&mut self.word);
+                self.put("\\\\u");
+                self.put(&word);
+            }
+            Escape::None => {}
+        }
+        self.put("\"");
+        self.value_ended(root);
+        if string.triple {
+            let quotes = self.word.len() - self.word.trim_start_matches(string.end).len();
+            self.word.drain(..quotes.min(2));
+        }
+        self.requeue();
+    }
+
+    /// Goes on in a string behind a quote that belongs to its text.
+    pub(super) fn go_on_behind_quote(&mut self, mut string: StringState) {
+        self.repaired = true;
+        string.has_inner = true;
+        string.length = 3;
+        self.put_content(string.end);
+        self.state = State::InString(string);
+        self.requeue();
+    }
+
+    pub(super) fn begin_triple(&mut self, mut string: StringState) {
+        self.repaired = true;
+        self.word.remove(0);
+        string.triple = true;
+        string.length = 3;
+        self.state = State::InString(string);
+        // A line break behind the opening quotes stays: Python keeps it.
+        self.requeue();
+    }
+
+    /// Reads on in a string at what may be the end marker.
+    pub(super) fn in_marker(&mut self, c: char, string: StringState, root: Option<&Value>) {
+        self.word.push(c);
+        match quote::judge_marker(&self.word, &self.is_objects(), string, &self.ends) {
+            Verdict::More => {}
+            Verdict::Closing => self.end_at_marker(string, root),
+            _ => {
+                self.put("<");
+                self.word.remove(0);
+                self.state = State::InString(StringState { length: 3, ..string });
+                self.requeue();
+            }
+        }
+    }
+
+    /// Ends a string whose quote is missing before the end marker, if there is a marker.
+    pub(super) fn end_at_marker(&mut self, string: StringState, root: Option<&Value>) {
+        if self.ends.length_of_end(&self.word).is_none() {
+            let word = std::mem::take(&mut self.word);
+            self.put(&word);
+            self.state = State::InString(string);
+            return;
+        }
+        self.repaired = true;
+        self.end_string(string, root);
+    }
+}
