@@ -50,6 +50,7 @@ mod stored;
 mod stored_on_disk;
 mod strict_types;
 mod systemd;
+mod tool_calls;
 mod tools;
 mod upstream;
 mod usage;
