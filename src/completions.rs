@@ -42,6 +42,10 @@ use crate::observe::vitals::{StreamPace, Vitals};
 /// is an honest HTTP status.
 const HOLD_STATUS: Duration = Duration::from_secs(10);
 
+/// What a stream is told when the connection to LangFast is lost, and when it is there again.
+const CUT: &str = "the connection to LangFast is lost; connecting again";
+const GOES_ON: &str = "connected to LangFast again";
+
 /// The client of LangFast and the settings that every completion needs.
 pub struct Completions {
     /// The client of LangFast.
@@ -162,6 +166,7 @@ impl Completions {
             kept,
             ignored,
             head_is_out: false,
+            is_cut: false,
             record: std::mem::take(record),
             pace: self.vitals.pace(model.label()),
             began: answer.exchange().accepted,
@@ -324,6 +329,8 @@ pub struct Reply {
     ignored: Ignored,
     /// Whether the answer's head is made, so that it can name no more fields.
     head_is_out: bool,
+    /// Whether the connection that brings the runs' events is lost.
+    is_cut: bool,
     record: CompletionRecord,
     /// Measures how evenly a stream is written.
     pace: StreamPace,
@@ -492,6 +499,7 @@ impl Reply {
         let mut parts = Vec::new();
         let mut sent_at = Instant::now();
         let mut brings_text = false;
+        let mut told_cut = false;
         loop {
             match next {
                 Ok(ChoiceNews::Choice(at, event)) => {
@@ -502,6 +510,10 @@ impl Reply {
                     }
                     if let Some(ending) = ending {
                         self.dialect.finish(told, at, &ending);
+                    }
+                    if self.is_cut != told_cut {
+                        told_cut = self.is_cut;
+                        self.tell_cut(told);
                     }
                 }
                 // Only writing shows whether a client that sends no more still reads; but not every
@@ -535,6 +547,13 @@ impl Reply {
         Ok(())
     }
 
+    /// Says that the connection to LangFast is lost, or there again, to a client that bears comments.
+    fn tell_cut(&self, told: &mut Told<'_>) {
+        if !self.keep_alive.is_zero() {
+            told.comment(if self.is_cut { CUT } else { GOES_ON });
+        }
+    }
+
     /// Handles a choice's event: adds its parts to `parts`, and returns the ending if the choice has
     /// ended.
     ///
@@ -550,6 +569,10 @@ impl Reply {
         let reader = &mut self.readers[at];
         let reason = match event {
             ChoiceEvent::Alive => return Ok(None),
+            ChoiceEvent::Cut(is_cut) => {
+                self.is_cut = is_cut;
+                return Ok(None);
+            }
             ChoiceEvent::Usage(usage) => {
                 self.tally.note(at, &usage);
                 return Ok(None);
@@ -669,12 +692,13 @@ impl Reply {
                 // Nothing can be written yet; the front has its own way to find out whether the client
                 // has gone.
                 ChoiceNews::HalfClosed => {}
-                // A run that another one takes the place of has begun nothing, and tokens that are counted may
-                // be a failed run's.
+                // A run that another one takes the place of has begun nothing, tokens that are counted may be
+                // a failed run's, and the connection's state is none of the run.
                 ChoiceNews::Choice(
                     at,
                     event @ (ChoiceEvent::Failed(_)
                     | ChoiceEvent::Restarted(_)
+                    | ChoiceEvent::Cut(_)
                     | ChoiceEvent::Usage(_)),
                 ) => {
                     self.read(at, event, &mut Vec::new())?;

@@ -56,6 +56,13 @@ pub enum Failure {
         /// The time that was allowed.
         limit: Duration,
     },
+    /// The socket that brings runs' events was lost, and no other one was connected within this time.
+    Lost {
+        /// Name of the environment variable that sets it.
+        setting: &'static str,
+        /// The time that was allowed.
+        limit: Duration,
+    },
     /// LangFast answered with an HTTP status other than success.
     Status {
         /// The HTTP status.
@@ -391,6 +398,7 @@ impl Failure {
             Failure::Unreachable(_) => "unreachable",
             Failure::Broken(_) => "broken",
             Failure::TimedOut { .. } => "timed_out",
+            Failure::Lost { .. } => "lost",
             Failure::Status { .. } => "status",
             Failure::Malformed(_) => "malformed",
             Failure::Refused(_) => "refused",
@@ -442,6 +450,7 @@ impl Failure {
             }
             Failure::Ended { .. }
             | Failure::Broken(_)
+            | Failure::Lost { .. }
             | Failure::Malformed(_)
             | Failure::OverLimit(_)
             | Failure::Revised => report(502, "upstream_error", Some("upstream_error")),
@@ -626,6 +635,12 @@ fn write_failure(f: &mut fmt::Formatter<'_>, step: Step, failure: &Failure) -> f
         Failure::TimedOut { setting, limit } => write!(
             f,
             "Could not {step}: LangFast did not answer within {} s ({setting} sets this limit)",
+            limit.as_secs_f64()
+        ),
+        Failure::Lost { setting, limit } => write!(
+            f,
+            "Could not {step}: the connection to LangFast was lost, and there was no other one within {} s \
+             ({setting} sets this limit). LangFast may have gone on with the run",
             limit.as_secs_f64()
         ),
         Failure::Status { status, code, message, .. } => {

@@ -153,7 +153,12 @@ mod tests {
         let minute = Duration::from_secs(60);
         let completions = Completions {
             langfast: Arc::new(LangFast::new(&settings.langfast).unwrap()),
-            deadlines: Deadlines { first_event: minute, silence: minute, run: minute },
+            deadlines: Deadlines {
+                first_event: minute,
+                silence: minute,
+                run: minute,
+                reconnect: minute,
+            },
             strict: false,
             second_tries: None,
             keep_alive: minute,

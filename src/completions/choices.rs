@@ -20,6 +20,8 @@ pub enum ChoiceEvent {
     Text(String),
     /// A sign of life of the choice's run.
     Alive,
+    /// The connection that brings the run's events is lost (`true`), or there again.
+    Cut(bool),
     /// The tokens that LangFast has counted for the choice's run.
     Usage(ReportedUsage),
     /// A further run for the choice has been started.
@@ -260,6 +262,7 @@ impl RunningChoice {
         self.clock.note(&event);
         match event {
             RunEvent::Alive => Ok(ChoiceEvent::Alive),
+            RunEvent::Cut(is_cut) => Ok(ChoiceEvent::Cut(is_cut)),
             RunEvent::Usage(usage) => Ok(ChoiceEvent::Usage(*usage)),
             RunEvent::Ending { reason, revised } => {
                 self.ending = Some((reason, revised));

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::dialects::{Events, Keeper};
 use crate::http::answer::Answer;
-use crate::http::sse::EventStream;
+use crate::http::sse::{EventStream, KEEP_ALIVE};
 
 /// A stream that is being told.
 pub struct Told<'a> {
@@ -33,6 +33,13 @@ impl<'a> Told<'a> {
     /// A stream that is only kept.
     pub fn to_keeper(keeper: &'a mut (dyn Keeper + 'static)) -> Told<'a> {
         Told { client: None, keeper: Some(keeper), client_is_left: true, event: Vec::new() }
+    }
+
+    /// Tells the client of what is no part of the answer, in words of one line that its library skips.
+    pub fn comment(&mut self, words: &str) {
+        if let Some(client) = &mut self.client {
+            client.comment(words);
+        }
     }
 
     /// Sends what has been told; false if there was nothing to send. Without a client it is as if that had
@@ -79,7 +86,7 @@ impl Events for Told<'_> {
 
     fn keep_alive(&mut self) {
         if let Some(client) = &mut self.client {
-            client.comment();
+            client.comment(KEEP_ALIVE);
         }
     }
 

@@ -312,6 +312,11 @@ pub struct DeadlineSettings {
     #[arg(long, default_value = "120", value_name = "SECONDS", value_parser = values::seconds)]
     pub silence_timeout: Duration,
 
+    /// How long runs under way wait for another socket when LangFast's is lost; streams are told meanwhile, by
+    /// a comment.
+    #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = values::seconds)]
+    pub reconnect_timeout: Duration,
+
     /// How long a run may take in all.
     #[arg(long, default_value = "1800", value_name = "SECONDS", value_parser = values::seconds)]
     pub run_timeout: Duration,

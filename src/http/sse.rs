@@ -7,8 +7,8 @@ use std::io;
 use crate::http::answer::{Answer, Stream};
 use crate::http::websocket::messages::Messages;
 
-/// A comment has one line end only: after two, some clients see an empty event.
-const COMMENT: &[u8] = b": keep-alive\n";
+/// The comment that says nothing.
+pub const KEEP_ALIVE: &str = "keep-alive";
 
 /// An answer as a stream of events. Events are collected and sent by the next flush, in one write. On a
 /// WebSocket each event's data is a message.
@@ -39,10 +39,10 @@ impl<'a> EventStream<'a> {
         }
     }
 
-    /// Adds a comment, which clients skip, or a ping, to show proxies that the stream is alive.
-    pub fn comment(&mut self) {
+    /// Adds a comment of one line, which clients skip, or a ping: it shows proxies that the stream is alive.
+    pub fn comment(&mut self, words: &str) {
         match &mut self.0 {
-            Framing::Sse(stream) => stream.buffer().extend_from_slice(COMMENT),
+            Framing::Sse(stream) => put_comment(stream.buffer(), words),
             Framing::Messages(messages) => messages.ping(),
         }
     }
@@ -93,6 +93,13 @@ fn put_event(buffer: &mut Vec<u8>, name: Option<&str>, data: impl FnOnce(&mut Ve
     buffer.extend_from_slice(b"\n\n");
 }
 
+/// A comment has one line end only: after two, some clients see an empty event.
+fn put_comment(buffer: &mut Vec<u8>, words: &str) {
+    for part in [": ", words, "\n"] {
+        buffer.extend_from_slice(part.as_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,7 +108,7 @@ mod tests {
     fn an_event_is_its_name_its_data_and_an_empty_line_behind_what_is_there() {
         let mut buffer = Vec::new();
         put_event(&mut buffer, Some("ping"), |data| data.extend_from_slice(b"{}"));
-        buffer.extend_from_slice(COMMENT);
+        put_comment(&mut buffer, KEEP_ALIVE);
         put_event(&mut buffer, None, |data| data.extend_from_slice(b"[DONE]"));
         let expected = "event: ping\ndata: {}\n\n: keep-alive\ndata: [DONE]\n\n";
         assert_eq!(String::from_utf8(buffer).unwrap(), expected);

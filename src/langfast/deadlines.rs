@@ -18,6 +18,8 @@ pub struct Deadlines {
     pub silence: Duration,
     /// From the start to the end.
     pub run: Duration,
+    /// From the loss of the socket to another one.
+    pub reconnect: Duration,
 }
 
 impl Deadlines {
@@ -27,6 +29,7 @@ impl Deadlines {
             first_event: settings.first_event_timeout,
             silence: settings.silence_timeout,
             run: settings.run_timeout,
+            reconnect: settings.reconnect_timeout,
         }
     }
 }
@@ -39,12 +42,14 @@ pub struct RunClock {
     last_event: Option<Instant>,
     /// The time at which the run said that it is done, without saying how, since its last text.
     ending: Option<Instant>,
+    /// The time at which the socket was lost, until there is another one.
+    cut: Option<Instant>,
 }
 
 impl RunClock {
     /// The clock of a run that starts now.
     pub fn start(deadlines: Deadlines) -> RunClock {
-        RunClock { deadlines, started: Instant::now(), last_event: None, ending: None }
+        RunClock { deadlines, started: Instant::now(), last_event: None, ending: None, cut: None }
     }
 
     /// The clock of another run under the same deadlines, which starts now.
@@ -55,6 +60,10 @@ impl RunClock {
     /// Notes an event of the run; the next deadline counts from it.
     pub fn note(&mut self, event: &RunEvent) {
         let now = Instant::now();
+        if let RunEvent::Cut(is_cut) = event {
+            self.cut = is_cut.then_some(now);
+            return;
+        }
         self.last_event = Some(now);
         match event {
             RunEvent::Ending { .. } => drop(self.ending.get_or_insert(now)),
@@ -76,7 +85,8 @@ impl RunClock {
             (None, Some(last)) => last + self.deadlines.silence,
             (None, None) => self.started + self.deadlines.first_event,
         };
-        event.min(self.at_last())
+        let reconnected = self.cut.map_or(event, |cut| cut + self.deadlines.reconnect);
+        event.min(reconnected).min(self.at_last())
     }
 
     /// Judges a run whose [`RunClock::deadline`] has passed: `Ok` if the run has said that it is done,
@@ -85,12 +95,15 @@ impl RunClock {
     /// # Errors
     /// [`Step::Run`]: the run has taken too long; names the setting.
     pub fn expire(&self) -> Result<(), Error> {
-        let Deadlines { first_event, silence, run } = self.deadlines;
+        let Deadlines { first_event, silence, run, reconnect } = self.deadlines;
         if self.ending.is_some() {
             return Ok(());
         }
         let (setting, limit) = if self.started.elapsed() >= run {
             ("LANGFAST2API_RUN_TIMEOUT", run)
+        } else if self.cut.is_some_and(|cut| cut.elapsed() >= reconnect) {
+            let setting = "LANGFAST2API_RECONNECT_TIMEOUT";
+            return Err(Error::upstream(Step::Run, Failure::Lost { setting, limit: reconnect }));
         } else if self.last_event.is_some() {
             ("LANGFAST2API_SILENCE_TIMEOUT", silence)
         } else {
@@ -107,7 +120,8 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
     const DONE: RunEvent = RunEvent::Ending { reason: FinishReason::Stop, revised: None };
-    const LONG: Deadlines = Deadlines { first_event: HOUR, silence: HOUR, run: HOUR };
+    const LONG: Deadlines =
+        Deadlines { first_event: HOUR, silence: HOUR, run: HOUR, reconnect: HOUR };
 
     fn blamed(clock: &RunClock) -> String {
         clock.expire().unwrap_err().to_string()
@@ -148,6 +162,21 @@ mod tests {
         assert!(clock.expire().is_err());
         clock.note(&DONE);
         assert_eq!(clock.expire(), Ok(()));
+    }
+
+    #[test]
+    fn a_socket_that_is_lost_has_a_limit_of_its_own_and_is_no_event_of_the_run() {
+        let mut clock = RunClock::start(Deadlines { reconnect: Duration::ZERO, ..LONG });
+        clock.note(&RunEvent::Text("a".to_owned()));
+        let silent = clock.deadline();
+        clock.note(&RunEvent::Cut(true));
+        assert!(clock.deadline() <= Instant::now());
+        assert!(blamed(&clock).contains("LANGFAST2API_RECONNECT_TIMEOUT"));
+        clock.note(&RunEvent::Cut(false));
+        assert_eq!(clock.deadline(), silent);
+        clock.note(&DONE);
+        clock.note(&RunEvent::Cut(true));
+        assert_eq!(clock.expire(), Ok(()), "it had said that it is done");
     }
 
     #[test]

@@ -177,6 +177,7 @@ impl Leases {
         state.link = Some(link);
         state.failure = None;
         state.not_before = None;
+        state.routes.note_cut(false);
         self.news.notify_all();
     }
 
@@ -189,9 +190,12 @@ impl Leases {
         self.news.notify_all();
     }
 
-    /// Notes that the socket is lost. Wakes no request: those that wait do so for another socket.
+    /// Notes that the socket is lost, and tells the runs under way. Wakes no request: those that wait do so
+    /// for another socket.
     pub fn note_loss(&self) {
-        self.lock().link = None;
+        let mut state = self.lock();
+        state.link = None;
+        state.routes.note_cut(true);
     }
 
     /// Notes that events may have been missed: see [`Routes::note_gap`].

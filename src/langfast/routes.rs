@@ -47,6 +47,8 @@ pub struct Routes {
     manners: Arc<Manners>,
     /// How often events may have been missed.
     gaps: u64,
+    /// Whether the socket is lost, and not yet connected again.
+    is_cut: bool,
     /// Longest text of one answer, in bytes.
     answer_limit: usize,
 }
@@ -84,7 +86,15 @@ impl Routes {
             foreign: None,
             manners: Arc::default(),
             gaps: 0,
+            is_cut: false,
             answer_limit,
+        }
+    }
+
+    /// Tells the runs under way that the socket is lost, or connected again.
+    pub fn note_cut(&mut self, is_cut: bool) {
+        if std::mem::replace(&mut self.is_cut, is_cut) != is_cut {
+            self.runs.values_mut().for_each(|route| route.events.add(RunEvent::Cut(is_cut)));
         }
     }
 
@@ -139,6 +149,10 @@ impl Routes {
         };
         if gaps < self.gaps {
             progress.note_gap();
+        }
+        if self.is_cut {
+            // Behind what has come before.
+            let _ = events.send(RunEvent::Cut(true));
         }
         let key = self.insert(RunRoute { progress, ids, events: Destination::Wanted(events) });
         self.end_start();
@@ -357,6 +371,8 @@ impl Destination {
                     *last = now
                 }
                 (Some(_), RunEvent::Alive) => {}
+                // Whoever claims the run is told how it stands then.
+                (_, RunEvent::Cut(_)) => {}
                 (_, event) => events.push(event),
             },
         }

@@ -18,6 +18,9 @@ pub enum RunEvent {
     Text(String),
     /// An event that brought no new text; the run is alive.
     Alive,
+    /// The socket that brings the run's events is lost (`true`), or connected again. Nothing of the run
+    /// itself.
+    Cut(bool),
     /// The tokens that LangFast has counted, as far as it reports them; the last report counts. Comes with
     /// an end, before the text of the same event. Boxed, as everything long, to keep events small: a
     /// channel has room for 31 of them from the start.

@@ -9,7 +9,7 @@ use crossbeam_channel::{never, select};
 use crate::dialects::openai::responses::shown;
 use crate::error::Error;
 use crate::http::answer::Answer;
-use crate::http::sse::EventStream;
+use crate::http::sse::{EventStream, KEEP_ALIVE};
 use crate::http::{ClientNews, Head};
 use crate::stored::{Cursor, Entry, Outcome, OwnStore};
 
@@ -145,7 +145,7 @@ impl Replay {
                     Ok(ClientNews::HalfClosed) => client = never(),
                     Err(_) => return Err(Error::ClientGone),
                 },
-                recv(silence) -> _ => events.comment(),
+                recv(silence) -> _ => events.comment(KEEP_ALIVE),
             }
         }
     }

@@ -8,12 +8,17 @@ use crate::support::{Connection, Program, Start, start_stepped, streamed, user, 
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// The text of the next chunk of a stream.
+/// The text of the next chunk of a stream that has more than comments.
 fn next_text(connection: &mut Connection) -> String {
-    let chunk = String::from_utf8(connection.chunk().expect("a chunk")).unwrap();
+    let mut chunks = std::iter::from_fn(|| Some(next_chunk(connection)));
+    let chunk = chunks.find(|chunk| chunk.contains("data: ")).unwrap();
     let event = chunk.trim_end().rsplit("data: ").next().unwrap();
     let event: Value = serde_json::from_str(event).unwrap_or_else(|e| panic!("{e}: {chunk}"));
     event["choices"][0]["delta"]["content"].as_str().unwrap_or_else(|| panic!("{chunk}")).to_owned()
+}
+
+fn next_chunk(connection: &mut Connection) -> String {
+    String::from_utf8(connection.chunk().expect("a chunk")).unwrap()
 }
 
 /// Ends a streamed run that has said `so_far`, and checks that its stream ends too.
@@ -79,6 +84,51 @@ fn a_cut_socket_is_made_again_and_the_text_goes_on_where_it_stopped() {
     run.says("one two three ");
     assert_eq!(next_text(&mut connection), "two three ");
     finish(&run, connection, "one two three ");
+}
+
+#[test]
+fn a_stream_is_told_by_comments_that_its_connection_is_lost_and_there_again() {
+    let (simulator, program) = start_stepped();
+    let (run, mut connection) = run_under_way(&simulator, &program);
+    simulator.fault(Step::Connect, Fault::status(503));
+    simulator.cut_sockets();
+    assert_eq!(
+        next_chunk(&mut connection),
+        ": the connection to LangFast is lost; connecting again\n"
+    );
+    assert_eq!(next_chunk(&mut connection), ": connected to LangFast again\n");
+    finish(&run, connection, "one ");
+}
+
+#[test]
+fn who_bears_no_comments_is_told_nothing_of_a_connection_that_is_lost() {
+    let simulator = Simulator::builder().literal_socket().start();
+    let program = Start::new(&simulator.url()).args(["--keep-alive", "0"]).start();
+    let (run, mut connection) = run_under_way(&simulator, &program);
+    simulator.cut_sockets();
+    simulator.wait_until(|stats| stats.connects == 2);
+    run.says("one two ");
+    assert!(next_chunk(&mut connection).starts_with("data: "));
+    finish(&run, connection, "one two ");
+}
+
+#[test]
+fn runs_whose_socket_does_not_come_back_end_with_an_error_that_names_the_limit() {
+    let simulator = Simulator::builder().literal_socket().start();
+    let program = Start::new(&simulator.url()).env("LANGFAST2API_RECONNECT_TIMEOUT", "1").start();
+    let (_run, mut connection) = run_under_way(&simulator, &program);
+    let whole = program.chat_connection(user(SILENT));
+    simulator.wait_until(|stats| stats.runs == 2);
+    simulator.fault(Step::Connect, Fault::status(503).times(1000));
+    simulator.cut_sockets();
+    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
+    let rest = String::from_utf8(rest).unwrap();
+    assert!(rest.contains("RECONNECT_TIMEOUT") && !rest.contains("[DONE]"), "{rest}");
+    let mut whole = whole;
+    let whole = whole.response();
+    assert_eq!(whole.status, 502);
+    assert_eq!(whole.header("x-should-retry"), Some("false"), "the run may have gone on");
+    assert!(whole.text().contains("RECONNECT_TIMEOUT"), "{}", whole.text());
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn advice(error: &Error) -> Option<&'static str> {
             "Do what it says, or wait as long; your own account (`langfast2api login`) needs no sign-ups"
         }
         Failure::Unreachable(_) => "Check the network between here and LangFast",
-        Failure::Broken(_) | Failure::TimedOut { .. } => {
+        Failure::Broken(_) | Failure::Lost { .. } | Failure::TimedOut { .. } => {
             "Try again; if it stays so, LangFast has trouble or something on the way cuts connections"
         }
         Failure::Status { status: 404, .. } if *step == Step::Connect => {
@@ -305,7 +305,7 @@ fn try_run(
         first.get_or_insert_with(|| began.elapsed());
         match event {
             RunEvent::Text(_) => pieces += 1,
-            RunEvent::Alive | RunEvent::Usage(_) | RunEvent::Ending { .. } => {}
+            RunEvent::Alive | RunEvent::Cut(_) | RunEvent::Usage(_) | RunEvent::Ending { .. } => {}
             RunEvent::Finished { .. } => break,
             RunEvent::Failed(error) => return Err(*error),
         }
