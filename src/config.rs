@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::builder::Resettable;
-use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use file::{DEFAULT_PATH, SECRETS};
@@ -111,14 +111,16 @@ fn settings_of(command: &str) -> &'static [&'static str] {
         "login" => &[
             "config",
             "state_dir",
+            "unit",
             "supabase_url",
             "origin",
             "anon_key",
             "connect_timeout",
             "request_timeout",
         ],
-        "logout" | "whoami" => &["config", "state_dir", "supabase_url"],
-        "models" => &["config", "models", "model_aliases", "unknown_models", "state_dir"],
+        "logout" | "whoami" => &["config", "state_dir", "unit", "supabase_url"],
+        "keys" => &["config", "api_keys_file"],
+        "models" => &["config", "models", "model_aliases", "unknown_models", "state_dir", "unit"],
         _ => &[],
     }
 }
@@ -147,9 +149,9 @@ pub enum Command {
     /// Find out what works and what does not, step by step, and what to do about it.
     ///
     /// Looks at the settings, the files and the clock; then goes the server's own way to LangFast: names,
-    /// connections, sign-in, prompt, socket. It uses the server's session (if there is none it signs in,
-    /// as the server would) and spends nothing of the quota without --run. It minds every setting of the
-    /// server: see `langfast2api --help`.
+    /// connections, sign-in, prompt, socket. It uses the server's session, signs no anonymous user up without
+    /// --sign-in, and spends nothing of the quota without --run. It minds every setting of the server: see
+    /// `langfast2api --help`. Root examines the installed service, if there is one (--unit).
     Doctor(Examination),
     /// List the models with what each accepts, or bring the list up to date.
     ///
@@ -157,6 +159,11 @@ pub enum Command {
     /// and the developer tools (F12), tab Network, reload, find the answer whose rows have `slug` and
     /// `parameters` (from supabase.co/rest/v1/…), and copy its response.
     Models(ModelsCommand),
+    /// Manage the file of API keys that clients send: make a key for somebody, list whose there are, take one
+    /// away.
+    ///
+    /// The file is --api-keys-file, else the service's, /etc/langfast2api/api-keys. A new key is shown once.
+    Keys(KeysCommand),
     /// Print completions for a shell, to be put where it looks for them.
     Completions {
         /// The shell.
@@ -184,9 +191,34 @@ pub struct ModelsCommand {
     pub reset: bool,
 }
 
+/// What is to be done with the API keys.
+#[derive(Args, Clone, Debug)]
+pub struct KeysCommand {
+    /// What to do.
+    #[arg(value_enum, default_value = "list")]
+    pub action: KeysAction,
+    /// Whose key: a name of your own choice. To revoke one, also its fingerprint, as `list` shows it.
+    #[arg(required_if_eq_any([("action", "add"), ("action", "revoke")]))]
+    pub name: Option<String>,
+}
+
+/// What can be done with the API keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeysAction {
+    /// Show each key's fingerprint and name.
+    List,
+    /// Make a key, and show it.
+    Add,
+    /// Take a key out of the file.
+    Revoke,
+}
+
 /// What the doctor is to do.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Examination {
+    /// Sign an anonymous user up if nobody is signed in, as the server would with its first request.
+    #[arg(long)]
+    pub sign_in: bool,
     /// Also run a prompt with an answer of a few tokens: one request of LangFast's quota.
     #[arg(long)]
     pub run: bool,

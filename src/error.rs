@@ -51,14 +51,14 @@ pub enum Failure {
     Broken(String),
     /// A deadline passed.
     TimedOut {
-        /// Name of the environment variable that sets the deadline.
+        /// Name of the setting; of two whose sum it is, with ` + ` between them.
         setting: &'static str,
         /// The time that was allowed.
         limit: Duration,
     },
     /// The socket that brings runs' events was lost, and no other one was connected within this time.
     Lost {
-        /// Name of the environment variable that sets it.
+        /// Name of the setting.
         setting: &'static str,
         /// The time that was allowed.
         limit: Duration,
@@ -624,6 +624,16 @@ impl fmt::Display for Headline<'_> {
     }
 }
 
+/// The flag and the variable of a setting: whichever it was set by, the person knows it again.
+fn ways_to_set(setting: &str) -> String {
+    let flag = |name: &str| format!("--{}", name.replace('_', "-"));
+    let variable = |name: &str| format!("LANGFAST2API_{}", name.to_ascii_uppercase());
+    let all = |way: &dyn Fn(&str) -> String| {
+        setting.split(" + ").map(way).collect::<Vec<_>>().join(" + ")
+    };
+    format!("{} or {}", all(&flag), all(&variable))
+}
+
 fn write_failure(f: &mut fmt::Formatter<'_>, step: Step, failure: &Failure) -> fmt::Result {
     let cause = failure.meaning(step).and_then(cause_of);
     let step = step.name();
@@ -634,14 +644,16 @@ fn write_failure(f: &mut fmt::Formatter<'_>, step: Step, failure: &Failure) -> f
         }
         Failure::TimedOut { setting, limit } => write!(
             f,
-            "Could not {step}: LangFast did not answer within {} s ({setting} sets this limit)",
-            limit.as_secs_f64()
+            "Could not {step}: LangFast did not answer within {} s ({} sets this limit)",
+            limit.as_secs_f64(),
+            ways_to_set(setting)
         ),
         Failure::Lost { setting, limit } => write!(
             f,
             "Could not {step}: the connection to LangFast was lost, and there was no other one within {} s \
-             ({setting} sets this limit). LangFast may have gone on with the run",
-            limit.as_secs_f64()
+             ({} sets this limit). LangFast may have gone on with the run",
+            limit.as_secs_f64(),
+            ways_to_set(setting)
         ),
         Failure::Status { status, code, message, .. } => {
             let said = message.as_ref().or(code.as_ref().filter(|_| cause.is_some()));

@@ -5,11 +5,12 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 /// File name ending of a file that is being written.
 const FRESH: &str = ".new";
@@ -84,9 +85,18 @@ fn write(path: &Path, directory: &Path, prefix: &str, content: &[u8], mode: u32)
     file.write_all(content)?;
     // Whatever the umask.
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    if geteuid().is_root() {
+        keep_owner(path, directory, file.as_file())?;
+    }
     file.as_file().sync_all()?;
     file.persist(path)?;
     sync(directory)
+}
+
+/// Gives what root writes to whoever owned the old file, or else owns the directory: that user has to read it.
+fn keep_owner(path: &Path, directory: &Path, file: &File) -> io::Result<()> {
+    let former = fs::symlink_metadata(path).or_else(|_| fs::metadata(directory))?;
+    fchown(file, Some(former.uid()), Some(former.gid()))
 }
 
 /// Removes a file; when this returns it is gone from the disk, too. False if there was none.
@@ -180,7 +190,9 @@ pub fn make_private(directory: &Path) -> io::Result<()> {
 
 /// The directory of a file, and how the names of new files for it begin.
 fn place(path: &Path) -> (PathBuf, String) {
-    let directory = path.parent().map(Path::to_owned).unwrap_or_default();
+    // A name alone is one of the working directory, which an empty path does not open.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = parent.unwrap_or(Path::new(".")).to_owned();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     (directory, format!(".{stem}."))
 }
@@ -191,4 +203,16 @@ fn place(path: &Path) -> (PathBuf, String) {
 /// The disk fails.
 pub fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_alone_is_a_file_of_the_working_directory() {
+        let place = place(Path::new("api-keys"));
+        assert_eq!(place, (PathBuf::from("."), ".api-keys.".to_owned()));
+        assert!(sync(&place.0).is_ok());
+    }
 }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! main         the process: signals, exit codes, the allocator
-//! cli          everything besides serving: login, doctor, models, shell completions, the man page
+//! cli          everything besides serving: login, doctor, models, keys, completions, the man page
 //! server       who is let in, tiny_http's tickets and worker threads, routes, the page, the metrics
 //! completions  the story of a call for text: runs started, their events merged, read and answered
 //! http         the front door: connections, heads, bodies, refusals, answers, Server-Sent Events

@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 use langfast2api::chat::models::shutdowns::Day;
 use langfast2api::chat::tools::nonce::Secret;
 use langfast2api::cli::check::{self, Checked};
-use langfast2api::cli::{commands, doctor, import, manual};
+use langfast2api::cli::{about, commands, doctor, import, keys, manual, service};
 use langfast2api::completions::choices::Never;
 use langfast2api::completions::{Completions, Repeats};
 use langfast2api::config::{BadSetting, Cli, Command, LimitSettings, RefusedParameters, Settings};
@@ -22,7 +22,7 @@ use langfast2api::langfast::{self, Deadlines, LangFast, Outlook};
 use langfast2api::observe::vitals::Vitals;
 use langfast2api::observe::{logger, manager};
 use langfast2api::server::listen::{Listening, listen};
-use langfast2api::server::{ModelsInUse, Server, ServerLimits, Service};
+use langfast2api::server::{ModelsInUse, Server, ServerLimits, Service, warming};
 use langfast2api::stored::{Lanes, Store};
 use log::Level;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -38,6 +38,10 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     memory::set_up();
+    if std::env::args_os().skip(1).eq(["--version"]) {
+        println!("{}", about::long());
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => {
@@ -66,6 +70,9 @@ fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
+    if let Some(code) = service::hand_over(cli)? {
+        return Ok(code);
+    }
     let settings = &cli.settings;
     let langfast = || LangFast::new(&settings.langfast);
     match &cli.command {
@@ -84,6 +91,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
                 commands::models(&settings.model_source().read()?, &Day::today(), command.json)?;
             }
         },
+        Some(Command::Keys(command)) => keys::run(command, &settings.clients)?,
         Some(Command::Completions { shell }) => manual::completions(*shell)?,
         Some(Command::Man) => manual::man_page()?,
     }
@@ -123,8 +131,8 @@ fn serve(settings: &Settings) -> Result<()> {
         access.restrict_hosts();
     }
     let stored = store(settings, peers.own_name())?;
-    if let Some(salt) = stored.salt() {
-        access.mark_keys(|key| langfast::mark(salt, key));
+    if let Some(salt) = stored.salt().map(str::to_owned) {
+        access.mark_keys(move |key| langfast::mark(&salt, key));
     }
     let service = Arc::new(Service {
         models: ModelsInUse::new(settings.model_source(), models, &list),
@@ -143,7 +151,7 @@ fn serve(settings: &Settings) -> Result<()> {
     announce(&listening, settings, &who);
     warnings.iter().for_each(|warning| log::warn!("{warning}"));
     if settings.langfast.warm_up {
-        warm_up(&service);
+        warming::warm_up(&service);
     }
 
     for signal in signals.forever() {
@@ -152,6 +160,7 @@ fn serve(settings: &Settings) -> Result<()> {
         }
         manager::reloading();
         service.models.reload();
+        service.access.reload_keys(&settings.clients);
         service.completions.reload();
         manager::ready();
     }
@@ -172,22 +181,6 @@ fn store(settings: &Settings, instance: Option<&str>) -> Result<Arc<Store>> {
     let name = instance.map_or("responses".to_owned(), |name| format!("responses-{name}"));
     let directory = settings.langfast.state_dir()?.join(name);
     Ok(Store::on_disk(limit, age, instance, &directory, shown::interrupted))
-}
-
-/// Prepares the way to LangFast beside the first requests. If that fails, requests will say why.
-fn warm_up(service: &Arc<Service>) {
-    let service = service.clone();
-    let warm_up = move || {
-        let models = service.models.current();
-        let Some(model) = models.preferred(&Day::today()) else { return };
-        match service.completions.langfast.warm_up(&model.slug) {
-            Ok(()) => log::debug!("warm: signed in and connected"),
-            Err(error) => log::warn!("could not warm up: {error}"),
-        }
-    };
-    if let Err(error) = std::thread::Builder::new().name("warm-up".to_owned()).spawn(warm_up) {
-        log::warn!("could not warm up: no thread ({error})");
-    }
 }
 
 /// Bytes for what WebSockets keep for themselves: as much as for stored responses, and enough where none
@@ -213,8 +206,8 @@ fn limits(settings: &Settings, body_memory: usize, descriptors: u64) -> ServerLi
     ServerLimits { front, requests, after_burst }
 }
 
-/// Lets running answers end, up to `patience`; then ends them with an error that says so. A further
-/// signal ends at once.
+/// Lets running answers end, up to `patience`, or until a further signal; then ends them with an error that
+/// says so.
 fn shut_down(server: &Server, mut signals: Signals, stop: Sender<Never>, patience: Duration) {
     log::info!("stopping: no new connections, {} open", server.front.connections());
     server.front.stop_accepting();
@@ -223,7 +216,8 @@ fn shut_down(server: &Server, mut signals: Signals, stop: Sender<Never>, patienc
     let tick = Duration::from_millis(50);
     while Instant::now() < deadline && !server.wait_idle(Instant::now() + tick) {
         if hurried() {
-            return;
+            log::warn!("a further signal: {} connections end now", server.front.connections());
+            break;
         }
     }
     drop(stop);

@@ -27,6 +27,7 @@ mod service;
 mod stored_responses;
 mod tickets;
 mod unknown_url;
+pub mod warming;
 mod workers;
 
 use std::io;

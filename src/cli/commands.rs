@@ -45,7 +45,8 @@ pub fn login(session: &Session, by_refresh_token: bool) -> Result<()> {
 /// # Errors
 /// The session file cannot be written.
 pub fn logout(session: &Session) -> Result<()> {
-    match session.log_out()? {
+    let place = session.path();
+    match session.log_out().map_err(|error| format!("{}: {error}", place.display()))? {
         Some(who) => say(&format!("Signed out: {who}")),
         None => say("Nobody is signed in"),
     }
@@ -60,7 +61,11 @@ pub fn whoami(session: &Session) -> Result<()> {
     let outlook = session.outlook();
     let server = outlook.change.map(|change| format!(". The server will {change}"));
     let server = server.unwrap_or_default();
-    match session.kept()? {
+    let kept = session.kept().map_err(|error| {
+        let path = session.path();
+        format!("{}: {error}. --state-dir names the directory of the session", path.display())
+    })?;
+    match kept {
         Some((who, 0)) if server.is_empty() => {
             say(&format!("{who}; the access token has ended and will be renewed"))?;
         }

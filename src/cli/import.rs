@@ -7,6 +7,9 @@ use std::fs::File;
 use std::io::{IsTerminal, Read, stdin};
 use std::path::Path;
 
+use rustix::fs::FlockOperation::LockExclusive;
+use rustix::fs::flock;
+
 use crate::chat::models::import::{Changes, INPUT_LIMIT, Plan, find, plan};
 use crate::cli::commands::say;
 use crate::config::model_list::ModelSource;
@@ -71,6 +74,10 @@ fn kept_in(source: &ModelSource) -> std::result::Result<&Path, BadSetting> {
 
 fn write(path: &Path, json: &str) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), files::make_private)?;
+    // One import at a time: then what others have left behind is of ones that were killed.
+    let directory = path.parent().map(File::open).transpose()?;
+    directory.as_ref().map_or(Ok(()), |directory| flock(directory, LockExclusive))?;
+    files::remove_leftovers(path);
     files::replace(path, json.as_bytes(), MODE)
 }
 

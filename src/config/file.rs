@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::BadSetting;
 use super::given::{FileSecret, Origin};
 use super::variables::nearest;
+use super::{BadSetting, secrets};
 
 /// The file that is read if none is named; it need not be there.
 pub const DEFAULT_PATH: &str = "/etc/langfast2api/langfast2api.toml";
@@ -56,16 +56,17 @@ impl ConfigFile {
     /// # Errors
     /// When a named file is not there, or a file cannot be used.
     pub fn read(named: Option<(&Path, String)>, known: &[&str]) -> Result<ConfigFile, BadSetting> {
-        let read = |path: &Path, name: String| match ConfigFile::open(path) {
+        let read = |path: &Path, name: String| match ConfigFile::open(&secrets::readable(path)) {
             Ok(text) => text.parse(path, known),
-            Err(e) => Err(BadSetting(format!("{name}: {}: {e}", path.display()))),
+            Err(e) => {
+                let advice = secrets::handing_on(path, &e);
+                Err(BadSetting(format!("{name}: {}: {e}{advice}", path.display())))
+            }
         };
         if let Some((path, setting)) = named {
             return read(path, setting);
         }
-        let directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        let credential = directory.map(|directory| directory.join(CREDENTIAL));
-        if let Some(path) = credential.filter(|path| path.exists()) {
+        if let Some(path) = secrets::credential(CREDENTIAL).filter(|path| path.exists()) {
             return read(&path, format!("the systemd credential `{CREDENTIAL}`"));
         }
         let path = Path::new(DEFAULT_PATH);

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{BadSetting, ServingSettings, Settings};
+use super::{BadSetting, ServingSettings, Settings, secrets};
 use crate::chat::models::import::{LIST_LIMIT, as_of};
 use crate::chat::models::shutdowns::Day;
 use crate::chat::models::{BUILT_IN, BadModels, Models, Unknown};
@@ -147,8 +147,10 @@ impl ModelSource {
     fn set(&self, path: &Path) -> Result<LoadedModels, BadSetting> {
         let setting = self.serving.given.name("models");
         let place = format!("{setting}: {}", path.display());
-        let text =
-            fs::read_to_string(path).map_err(|error| BadSetting(format!("{place}: {error}")))?;
+        let unreadable = |error: io::Error| {
+            BadSetting(format!("{place}: {error}{}", secrets::handing_on(path, &error)))
+        };
+        let text = fs::read_to_string(secrets::readable(path)).map_err(unreadable)?;
         let models = self.parse(&text, &place)?;
         let overruled = self.imported.as_ref().filter(|path| path.exists());
         let note = overruled.map(|path| {
@@ -191,6 +193,11 @@ impl ModelSource {
 }
 
 impl ModelList {
+    /// Whether it is the one built in.
+    pub fn is_built_in(&self) -> bool {
+        matches!(self.origin, ListOrigin::BuiltIn)
+    }
+
     /// What a person should know besides which list it is.
     pub fn remarks(&self) -> impl Iterator<Item = &String> {
         self.problem.iter().chain(&self.note)

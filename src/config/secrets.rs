@@ -8,6 +8,13 @@ use std::{fs, io};
 use super::BadSetting;
 use super::given::Given;
 
+/// The unit's word on what its credentials are: what the path of each file begins with, before the name of
+/// the credential (`/etc/langfast2api/`).
+pub const CREDENTIALS_FROM: &str = "LANGFAST2API_CREDENTIALS_FROM";
+/// What the directory of renewed credentials is called behind the runtime directory's name. It is root's: the
+/// service may not lay links there for the reload to follow.
+const RELOADED: &str = ".reload";
+
 /// Where a secret may be, in the order in which it is looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Places<'a> {
@@ -55,14 +62,14 @@ pub fn find(places: Places<'_>) -> Result<Option<Secret>, BadSetting> {
     }
     if let Some(path) = places.file {
         let setting = places.given.name(&format!("{}_file", places.key));
-        let text = fs::read_to_string(path).map_err(|error| unreadable(&setting, path, &error))?;
+        let text = fs::read_to_string(readable(path))
+            .map_err(|error| unreadable(&setting, path, &error))?;
         return Secret::new(&text, &setting, Some(path)).map(Some);
     }
     if let Some(secret) = places.given.secret(places.key) {
         return Secret::new(&secret.text, &secret.origin.name(places.key), None).map(Some);
     }
-    let Some(directory) = env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
-    let path = PathBuf::from(directory).join(places.credential);
+    let Some(path) = credential(places.credential) else { return Ok(None) };
     let setting = format!("the systemd credential `{}`", places.credential);
     match fs::read_to_string(&path) {
         Ok(text) if places.is_optional && bare(&text).is_empty() => Ok(None),
@@ -90,6 +97,44 @@ fn bare(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text).trim()
 }
 
+/// The file of a systemd credential, which need not be there: the one that a reload of the unit has renewed
+/// (`ExecReload=` puts it beside the runtime directory), else the one of the unit's start. `None` where
+/// systemd hands on none.
+pub fn credential(name: &str) -> Option<PathBuf> {
+    let at_start = PathBuf::from(env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
+    let renewed = env::var("RUNTIME_DIRECTORY").ok().map(|directories| {
+        // systemd lists several with colons; ours is the first.
+        let first = directories.split(':').next().unwrap_or_default();
+        Path::new(&format!("{first}{RELOADED}")).join(name)
+    });
+    Some(renewed.filter(|path| path.exists()).unwrap_or(at_start))
+}
+
+/// Where a file that a setting names can be read: a service of a user of its own reads of the files in
+/// `/etc/langfast2api` only what its unit hands on as credentials.
+pub fn readable(path: &Path) -> PathBuf {
+    let handed_on = || {
+        let from = env::var_os(CREDENTIALS_FROM)?;
+        let name = path.to_str()?.strip_prefix(from.to_str()?)?;
+        // What stands in for a file that is missing is blank.
+        let is_file = |found: &PathBuf| fs::metadata(found).is_ok_and(|found| found.len() > 1);
+        credential(name).filter(|found| !name.is_empty() && is_file(found))
+    };
+    handed_on().unwrap_or_else(|| path.to_owned())
+}
+
 fn unreadable(setting: &str, path: &Path, error: &io::Error) -> BadSetting {
-    BadSetting(format!("{setting}: {}: {error}", path.display()))
+    BadSetting(format!("{setting}: {}: {error}{}", path.display(), handing_on(path, error)))
+}
+
+/// What to do where the service's user may not read a file.
+pub fn handing_on(path: &Path, error: &io::Error) -> &'static str {
+    let is_service = env::var_os("CREDENTIALS_DIRECTORY").is_some();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if is_service && readable(path) == path => {
+            ". The service's user may read no file but those that its unit hands on, if they are there; `systemctl cat \
+             langfast2api` shows them (LoadCredential=)"
+        }
+        _ => "",
+    }
 }

@@ -61,8 +61,9 @@ pub struct ServingSettings {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Addresses to listen on: HOST:PORT or unix:/path/of/socket, several with commas. If systemd
-    /// passes sockets on, they are used instead.
+    /// Addresses to listen on: HOST:PORT or unix:/path/of/socket, several with commas. Who may connect to a
+    /// Unix socket can stand behind its path: unix:/path?mode=660&group=www-data. If systemd passes sockets
+    /// on, they are used instead.
     #[arg(long, default_value = "127.0.0.1:8000", value_name = "ADDRESS", value_delimiter = ',')]
     pub listen: Vec<String>,
 
@@ -74,6 +75,11 @@ pub struct ServingSettings {
     /// All instances: NAME=http://HOST:PORT,… A request for what another one has stored is handed to it.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub instances: Vec<String>,
+
+    /// The installed service that root's commands (login, logout, whoami, doctor, models) are about: they run
+    /// as its user, with its settings and state. With none, or with --state-dir, root's own are meant.
+    #[arg(long, default_value = "langfast2api", value_name = "UNIT")]
+    pub unit: String,
 
     /// Another models.json than the one built in, and than an imported one.
     #[arg(long, value_name = "FILE")]

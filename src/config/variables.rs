@@ -3,6 +3,7 @@
 
 use std::env;
 
+use super::secrets::CREDENTIALS_FROM;
 use super::{BadSetting, variable_of};
 
 /// What the name of every variable of ours begins with.
@@ -11,6 +12,8 @@ pub const PREFIX: &str = "LANGFAST2API_";
 /// The secrets that only the environment, files and credentials hold: there are no flags for them.
 const SECRETS: [&str; 3] =
     ["LANGFAST2API_API_KEYS", "LANGFAST2API_PASSWORD", "LANGFAST2API_REFRESH_TOKEN"];
+/// What a unit of systemd says of itself.
+const OF_THE_UNIT: [&str; 1] = [CREDENTIALS_FROM];
 
 /// Refuses a variable that begins as ours do and is none, also one that is empty: whoever wrote it
 /// expects something of it.
@@ -36,7 +39,7 @@ pub fn check() -> Result<(), BadSetting> {
 
 fn known() -> Vec<String> {
     let settings = super::settings().map(|arg| variable_of(arg.get_id().as_str()));
-    settings.chain(SECRETS.map(str::to_owned)).collect()
+    settings.chain(SECRETS.into_iter().chain(OF_THE_UNIT).map(str::to_owned)).collect()
 }
 
 /// The one of `known` that differs least from `name`, unless half of it would be other letters.

@@ -373,7 +373,7 @@ impl Api {
                 Err(other) => Failure::Broken(other.to_string()),
             },
             ureq::Error::Timeout(_) => {
-                Failure::TimedOut { setting: "LANGFAST2API_REQUEST_TIMEOUT", limit: self.timeout }
+                Failure::TimedOut { setting: "request_timeout", limit: self.timeout }
             }
             ureq::Error::BodyExceedsLimit(_) => Failure::Malformed("it is too long".to_owned()),
             ureq::Error::Protocol(_)
@@ -403,9 +403,8 @@ struct ApiCall<'a> {
 pub fn dial_failure(error: DialError, limit: Duration) -> Failure {
     match error {
         DialError::Failed(why) => Failure::Unreachable(why),
-        DialError::TimedOut(_) => {
-            Failure::TimedOut { setting: "LANGFAST2API_CONNECT_TIMEOUT", limit }
-        }
+        DialError::NoName(why) => Failure::Unreachable(why + ". Check the network and DNS"),
+        DialError::TimedOut(_) => Failure::TimedOut { setting: "connect_timeout", limit },
     }
 }
 

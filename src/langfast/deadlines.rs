@@ -100,14 +100,14 @@ impl RunClock {
             return Ok(());
         }
         let (setting, limit) = if self.started.elapsed() >= run {
-            ("LANGFAST2API_RUN_TIMEOUT", run)
+            ("run_timeout", run)
         } else if self.cut.is_some_and(|cut| cut.elapsed() >= reconnect) {
-            let setting = "LANGFAST2API_RECONNECT_TIMEOUT";
+            let setting = "reconnect_timeout";
             return Err(Error::upstream(Step::Run, Failure::Lost { setting, limit: reconnect }));
         } else if self.last_event.is_some() {
-            ("LANGFAST2API_SILENCE_TIMEOUT", silence)
+            ("silence_timeout", silence)
         } else {
-            ("LANGFAST2API_FIRST_EVENT_TIMEOUT", first_event)
+            ("first_event_timeout", first_event)
         };
         Err(Error::upstream(Step::Run, Failure::TimedOut { setting, limit }))
     }

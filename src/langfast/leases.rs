@@ -316,7 +316,7 @@ impl Lease {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let setting = "LANGFAST2API_CONNECT_TIMEOUT + LANGFAST2API_REQUEST_TIMEOUT";
+                let setting = "connect_timeout + request_timeout";
                 break Err(Error::upstream(Step::Connect, Failure::TimedOut { setting, limit }));
             }
             if !is_waiting {

@@ -328,7 +328,7 @@ impl Shared {
         let joined = join(connection, endpoint, origin, *answer_limit, token, had, tape);
         joined.map_err(|failure| match Instant::now() < deadline {
             true => fail(failure),
-            false => fail(Failure::TimedOut { setting: "LANGFAST2API_REQUEST_TIMEOUT", limit }),
+            false => fail(Failure::TimedOut { setting: "request_timeout", limit }),
         })
     }
 

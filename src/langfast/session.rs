@@ -9,7 +9,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::api::{Api, Credentials, Tokens};
@@ -37,6 +37,10 @@ const LOCK_HOLD_OFF: Duration = Duration::from_secs(5);
 const TERMS: &str = "signed up an anonymous user. Mind LangFast's terms: they allow neither access by \
                      automated means nor accounts made by such, unless LangFast consents; with your own \
                      account (`langfast2api login`) none is made";
+/// Why nobody is signed up where that has to be asked for.
+const UNASKED: &str = "nobody is signed in, and an anonymous user is signed up only when that is asked \
+                       for. Do so (`langfast2api doctor --sign-in`), or sign in with your own account \
+                       (`langfast2api login`)";
 /// Longest wait for the lock when only the prompt has to be saved.
 const PROMPT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -49,6 +53,8 @@ pub struct Session {
     patience: Duration,
     renewals: Renewals,
     memory: Mutex<Memory>,
+    /// Set if no anonymous user may be signed up.
+    asks_first: OnceLock<()>,
 }
 
 /// State of this process: what belongs in the session file, in case that cannot be written, and what
@@ -77,7 +83,8 @@ impl Session {
     pub fn new(api: Arc<Api>, store: Store, account: Account, patience: Duration) -> Session {
         let spare = Spare::new(api.endpoint().authority());
         let (renewals, memory) = (Renewals::default(), Mutex::default());
-        Session { api, store, spare, account, patience, renewals, memory }
+        let asks_first = OnceLock::new();
+        Session { api, store, spare, account, patience, renewals, memory, asks_first }
     }
 
     /// Returns a grant with time left: the present one, or a renewed one. Callers that come together
@@ -213,6 +220,16 @@ impl Session {
     /// Whether an anonymous user may be signed up: the settings name no account.
     pub fn may_sign_up(&self) -> bool {
         self.account.login.is_none() && self.account.refresh_token.is_none()
+    }
+
+    /// From now on signs no anonymous user up: what needs one fails ([`Session::is_unasked`]).
+    pub fn forbid_sign_ups(&self) {
+        let _ = self.asks_first.set(());
+    }
+
+    /// Whether an error is only that no anonymous user was to be signed up.
+    pub fn is_unasked(error: &Error) -> bool {
+        *error == needs_operator(UNASKED)
     }
 
     /// The file in which anonymous sign-ups are counted; and, if it is not the session's, why that cannot
@@ -406,6 +423,9 @@ impl Session {
     }
 
     fn sign_up(&self, attempt: &mut Attempt<'_>) -> Result<Tokens, Error> {
+        if self.asks_first.get().is_some() {
+            return Err(needs_operator(UNASKED));
+        }
         let Attempt { saved, lock, unwanted } = attempt;
         let lock = lock.as_ref().ok();
         let explain = |error| self.explain(error, &Credentials::Anonymous);

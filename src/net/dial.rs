@@ -107,6 +107,8 @@ const PROXY_VARIABLES: [&str; 6] =
 pub enum DialError {
     /// DNS, TCP, TLS or a proxy failed, described in words.
     Failed(String),
+    /// A name has no address, described in words.
+    NoName(String),
     /// The connect deadline passed.
     TimedOut(Duration),
 }
@@ -114,7 +116,7 @@ pub enum DialError {
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DialError::Failed(why) => f.write_str(why),
+            DialError::Failed(why) | DialError::NoName(why) => f.write_str(why),
             DialError::TimedOut(limit) => {
                 write!(f, "no connection within {} s", limit.as_secs_f64())
             }
@@ -372,9 +374,7 @@ fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, 
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no answer in time".to_owned(),
     };
-    Err(DialError::Failed(format!(
-        "the name {host} cannot be looked up ({why}). Check the network and DNS"
-    )))
+    Err(DialError::NoName(format!("the name {host} cannot be looked up ({why})")))
 }
 
 /// Opens a tunnel through an HTTP proxy (RFC 9110, CONNECT).

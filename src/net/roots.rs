@@ -13,6 +13,25 @@ use native_tls::{Certificate, TlsConnector};
 /// Environment variables that name the root certificates to OpenSSL.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
+/// The day on which the built-in root certificates were taken from Mozilla's list: that of the release of
+/// `webpki-root-certs` (a test holds the two together).
+pub const AS_OF: &str = "2026-10-23";
+
+/// Whether the built-in root certificates are trusted: nobody names others, and the system has none.
+pub fn are_built_in_used() -> bool {
+    let is_any_named = VARIABLES.into_iter().any(|variable| named_place(variable).is_some());
+    !is_any_named && places_with_certificates(openssl_probe::probe()).is_empty()
+}
+
+/// What TLS is made by: OpenSSL's version, with its date.
+pub fn library() -> &'static str {
+    #[cfg(not(any(target_vendor = "apple", windows)))]
+    let name = openssl::version::version();
+    #[cfg(any(target_vendor = "apple", windows))]
+    let name = "the system's own library";
+    name
+}
+
 /// Whether the root certificates that somebody has named can be read.
 ///
 /// # Errors

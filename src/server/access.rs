@@ -10,13 +10,16 @@ mod keys;
 mod origin;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use subtle::ConstantTimeEq;
 
 pub use keys::Keys;
 
+use keys::KeyRing;
 use origin::Allowed;
 
+use crate::config::secrets::Secret;
 use crate::config::{BadSetting, ClientSettings};
 use crate::error::Error;
 use crate::http::Head;
@@ -24,9 +27,7 @@ use crate::http::Head;
 /// The rules by which requests are let in.
 #[derive(Clone, Default)]
 pub struct Access {
-    keys: Vec<String>,
-    /// For each key, the mark of what is its owner's.
-    marks: Vec<u64>,
+    keys: Arc<RwLock<KeyRing>>,
     /// Host names that are let in without a key, in lower case.
     hosts: Vec<String>,
     /// Whether no other name is let in without a key.
@@ -61,16 +62,37 @@ impl Access {
 
     /// Returns rules that ask for one of `keys`, or for no key if there are none.
     pub fn new(keys: Keys) -> Access {
-        Access {
-            marks: (1..).take(keys.list.len()).collect(),
-            keys: keys.list,
-            ..Access::default()
+        let access = Access::default();
+        access.change_keys(keys);
+        access
+    }
+
+    /// Gives each key, now and later, a mark that outlives this process, not 0. Without it, keys are numbered.
+    pub fn mark_keys(&self, mark: impl Fn(&str) -> u64 + Send + Sync + 'static) {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).mark_by(Box::new(mark));
+    }
+
+    /// Reads the keys again from where they are set. Keys that cannot be read leave the present ones in
+    /// place, and so does having none: a server that has asked for keys goes on to do so.
+    pub fn reload_keys(&self, settings: &ClientSettings) {
+        let read = |found: Secret| Keys::read(&found.text, &found.source);
+        match settings.api_keys().and_then(|found| found.map(read).transpose()) {
+            Ok(Some(keys)) => {
+                keys.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+                log::info!("API keys read again: {}", keys.list.len());
+                self.change_keys(keys);
+            }
+            Ok(None) => {}
+            Err(error) => log::error!("the API keys stay as they were: {error}"),
         }
     }
 
-    /// Gives each key a mark that outlives this process, not 0. Without it, keys are numbered.
-    pub fn mark_keys(&mut self, mark: impl Fn(&str) -> u64) {
-        self.marks = self.keys.iter().map(|key| mark(key)).collect();
+    fn change_keys(&self, keys: Keys) {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).replace(keys.list);
+    }
+
+    fn keys(&self) -> RwLockReadGuard<'_, KeyRing> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets the pages of these origins call: each as a browser sends it, or `*` for every one.
@@ -91,12 +113,12 @@ impl Access {
 
     /// True if requests need a key.
     pub fn has_keys(&self) -> bool {
-        !self.keys.is_empty()
+        !self.keys().keys.is_empty()
     }
 
     /// Returns one of the keys, for the program's own requests.
-    pub fn any_key(&self) -> Option<&str> {
-        self.keys.first().map(String::as_str)
+    pub fn any_key(&self) -> Option<String> {
+        self.keys().keys.first().map(|key| key.text.clone())
     }
 
     /// Refuses to listen on an address that other machines reach unless keys are set.
@@ -214,8 +236,9 @@ impl Access {
             equal.fold(subtle::Choice::from(0), |any, one| any | one)
         };
         // All are compared, as in `check_key`.
-        let own = self.marks.iter().zip(&self.keys).filter(|(_, key)| is_given(key).into());
-        own.fold(0, |first, (mark, _)| if first == 0 { *mark } else { first })
+        let ring = self.keys();
+        let own = ring.keys.iter().filter(|key| is_given(&key.text).into());
+        own.fold(0, |first, key| if first == 0 { key.mark } else { first })
     }
 
     /// Refuses a request that brings no valid key, if keys are set. A key comes as `Authorization:
@@ -235,8 +258,9 @@ impl Access {
             ));
         }
         // All pairs are compared, and whole, so that the time taken reveals nothing of the keys.
-        let pairs = given.iter().flat_map(|given| self.keys.iter().map(move |key| (given, key)));
-        let equal = pairs.map(|(given, key)| key.as_bytes().ct_eq(given.as_bytes()));
+        let ring = self.keys();
+        let pairs = given.iter().flat_map(|given| ring.keys.iter().map(move |key| (given, key)));
+        let equal = pairs.map(|(given, key)| key.text.as_bytes().ct_eq(given.as_bytes()));
         let any = equal.fold(subtle::Choice::from(0), |any, one| any | one);
         if any.into() { Ok(()) } else { Err(Error::Unauthorized("Incorrect API key provided")) }
     }
@@ -377,6 +401,19 @@ mod tests {
     }
 
     #[test]
+    fn keys_can_be_changed_and_one_that_stays_is_known_by_the_same_number() {
+        let access = access("one, two");
+        let with = |key: &str| head(&format!("x-api-key: {key}\r\n"));
+        let number = |key: &str| access.owner(&with(key));
+        let [one, two] = ["one", "two"].map(number);
+        access.change_keys(Keys::read("three, two, two", "KEYS").map_err(|e| e.0).unwrap());
+        assert!(access.check_key(&with("one")).is_err());
+        assert!(access.check_key(&with("three")).is_ok());
+        assert_eq!(number("two"), two);
+        assert!(![0, one, two].contains(&number("three")), "{}", number("three"));
+    }
+
+    #[test]
     fn without_a_key_only_local_names_addresses_and_allowed_names_are_answered_to() {
         let mut access = Access::default();
         access.allow_hosts(&[" My.host ".to_owned()]).unwrap();
@@ -387,7 +424,8 @@ mod tests {
         for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8000"] {
             assert!(access.check_host(&head_for(host)).is_err(), "{host}");
         }
-        let with_key = Access { keys: vec!["k".to_owned()], ..access };
+        access.change_keys(Keys::read("k", "KEYS").map_err(|e| e.0).unwrap());
+        let with_key = access;
         assert!(with_key.check_host(&head_for("evil.example")).is_ok());
     }
 

@@ -7,8 +7,7 @@
 
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::catch_unwind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,15 +37,13 @@ impl Line {
     /// # Errors
     /// No descriptor or thread is available.
     pub fn open() -> io::Result<Line> {
-        // An abstract socket name needs no directory, and no file that somebody might remove.
-        let name = format!("langfast2api-{}", uuid::Uuid::new_v4());
-        let address = SocketAddr::from_abstract_name(name)?;
-        let listener = UnixListener::bind_addr(&address)?;
+        // Connected before anything accepts, so that nobody can come first.
+        let (listener, connection) =
+            private_pair(&format!("langfast2api-{}", uuid::Uuid::new_v4()))?;
         let to_close = listener.try_clone()?;
         let http = catch_unwind(|| tiny_http::Server::from_listener(listener, None))
             .map_err(|_| io::Error::other("tiny_http cannot start a thread"))?;
         let http = ManuallyDrop::new(http.map_err(io::Error::other)?);
-        let connection = UnixStream::connect_addr(&address)?;
         connection.set_write_timeout(Some(WRITTEN_WITHIN))?;
         let (connection, last_called) = (Mutex::new(connection), Mutex::new(Instant::now()));
         let line = Line { http, connection, last_called };
@@ -113,6 +110,31 @@ impl Line {
     }
 }
 
+/// A listener with a connection to it that waits to be accepted. An abstract name, which Linux alone has, needs
+/// no directory, and no file that somebody might remove.
+#[cfg(target_os = "linux")]
+fn private_pair(name: &str) -> io::Result<(UnixListener, UnixStream)> {
+    use std::os::linux::net::SocketAddrExt;
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+    let listener = UnixListener::bind_addr(&address)?;
+    Ok((listener, UnixStream::connect_addr(&address)?))
+}
+
+/// The same by a file, in a directory of the user's own; both are gone when this returns.
+#[cfg(not(target_os = "linux"))]
+fn private_pair(name: &str) -> io::Result<(UnixListener, UnixStream)> {
+    use std::os::unix::fs::DirBuilderExt;
+    let directory = std::env::temp_dir().join(name);
+    std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
+    let path = directory.join("line");
+    let pair = UnixListener::bind(&path).and_then(|listener| {
+        let connection = UnixStream::connect(&path)?;
+        Ok((listener, connection))
+    });
+    std::fs::remove_dir_all(&directory)?;
+    pair
+}
+
 /// tiny_http has stopped accepting connections.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LineEnded;
@@ -131,9 +153,11 @@ mod tests {
             assert_eq!(line.next(OPENED_WITHIN), Ok(Some(ticket)));
         }
         assert_eq!(line.next(Duration::from_millis(1)), Ok(None));
-        let address = line.connection().peer_addr().unwrap();
-        let refused = UnixStream::connect_addr(&address).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        if cfg!(target_os = "linux") {
+            let address = line.connection().peer_addr().unwrap();
+            let refused = UnixStream::connect_addr(&address).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        }
     }
 
     #[test]

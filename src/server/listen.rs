@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::{error, fs};
+use std::{error, fs, fs::Permissions};
 
 use crate::config::{BadSetting, ServingSettings};
 use crate::http::Listener;
@@ -37,9 +37,10 @@ pub fn listen(settings: &ServingSettings, access: &Access) -> Result<Listening> 
     let mut listening = inherited()?;
     if listening.listeners.is_empty() {
         for address in places(settings)? {
-            let failed = |e: io::Error| format!("cannot listen on {address}: {e}");
-            match address.strip_prefix(UNIX) {
-                Some(path) => listening.bind_unix(Path::new(path), settings, address)?,
+            let failed =
+                |e: io::Error| format!("cannot listen on {address}: {e}{}", next_step(&e, address));
+            match UnixPlace::of(address) {
+                Some(place) => listening.bind_unix(&place?, settings, address)?,
                 None => {
                     let listener = TcpListener::bind(address).map_err(failed)?;
                     listening.add(Listener::Tcp(listener))?;
@@ -73,8 +74,10 @@ fn check_place(
     address: &str,
     access: &Access,
 ) -> std::result::Result<(), BadSetting> {
-    if let Some(path) = address.strip_prefix(UNIX) {
-        let path = Path::new(path);
+    if let Some(place) = UnixPlace::of(address) {
+        let place = place.map_err(|why| cannot_listen(settings, address, &why))?;
+        let path = place.path;
+        place.group_id().map_err(|why| cannot_listen(settings, address, &why))?;
         check_no_other_file(path, settings, address)?;
         return match path.parent() {
             Some(directory) if directory.as_os_str().is_empty() || directory.is_dir() => Ok(()),
@@ -111,14 +114,15 @@ fn places(settings: &ServingSettings) -> std::result::Result<Vec<&str>, BadSetti
 /// Why an address is neither `HOST:PORT` nor `unix:/path`.
 fn form_fault(address: &str) -> Option<&'static str> {
     const FORM: &str = "write HOST:PORT or unix:/path/of/socket";
-    if let Some(path) = address.strip_prefix(UNIX) {
-        return match path {
-            "" => Some(FORM),
+    if let Some(place) = UnixPlace::of(address) {
+        return match place {
+            Err(why) => Some(why),
+            Ok(place) if place.path.as_os_str().is_empty() => Some(FORM),
             // About 107 bytes, and no zero byte in them.
-            path if UnixAddress::from_pathname(path).is_err() => {
+            Ok(place) if UnixAddress::from_pathname(place.path).is_err() => {
                 Some("the path is too long for a socket")
             }
-            _ => None,
+            Ok(_) => None,
         };
     }
     match address.rsplit_once(':') {
@@ -185,12 +189,21 @@ fn inherited() -> Result<Listening> {
 }
 
 impl Listening {
-    fn bind_unix(&mut self, path: &Path, settings: &ServingSettings, address: &str) -> Result<()> {
+    fn bind_unix(
+        &mut self,
+        place: &UnixPlace<'_>,
+        settings: &ServingSettings,
+        address: &str,
+    ) -> Result<()> {
+        let path = place.path;
         check_no_other_file(path, settings, address)?;
+        let group = place.group_id().map_err(|why| cannot_listen(settings, address, &why))?;
         remove_stale(path);
-        let failed = |e: io::Error| format!("cannot listen on {address}: {e}");
+        let failed =
+            |e: io::Error| format!("cannot listen on {address}: {e}{}", next_step(&e, address));
         let listener = UnixListener::bind(path).map_err(failed)?;
         self._files.push(SocketFile::at(path).map_err(failed)?);
+        place.admit(group).map_err(|why| format!("cannot listen on {address}: {why}"))?;
         self.add(Listener::Unix(listener))?;
         Ok(())
     }
@@ -206,6 +219,101 @@ impl Listening {
         self.listeners.push(listener);
         Ok(())
     }
+}
+
+/// What to do about an address that cannot be had.
+fn next_step(error: &io::Error, address: &str) -> String {
+    let port = address.rsplit_once(':').map_or("PORT", |(_, port)| port);
+    match error.kind() {
+        io::ErrorKind::AddrInUse if address.starts_with(UNIX) => {
+            ". A program listens there: end it, or listen elsewhere (--listen)".to_owned()
+        }
+        io::ErrorKind::AddrInUse => format!(
+            ". Another program listens there, perhaps this one (`ss -ltnp 'sport = :{port}'` says which): end \
+             it, or listen elsewhere (--listen 127.0.0.1:0 takes a free port)"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            ". No network interface has this address; `ip address` shows those that there are"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied if address.starts_with(UNIX) => {
+            ". The user that this program runs as may not write that directory".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            ". Ports below 1024 are root's: take another one, and have a proxy in front".to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+/// Where a Unix socket is to be, and who may connect to it: `unix:/path?mode=660&group=NAME`.
+struct UnixPlace<'a> {
+    path: &'a Path,
+    mode: Option<u32>,
+    group: Option<&'a str>,
+}
+
+impl<'a> UnixPlace<'a> {
+    /// Reads an address; `None` if it is none of a Unix socket.
+    fn of(address: &'a str) -> Option<std::result::Result<UnixPlace<'a>, &'static str>> {
+        let rest = address.strip_prefix(UNIX)?;
+        let (path, options) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut place = UnixPlace { path: Path::new(path), mode: None, group: None };
+        for option in options.split('&').filter(|option| !option.is_empty()) {
+            if let Err(why) = place.set(option) {
+                return Some(Err(why));
+            }
+        }
+        Some(Ok(place))
+    }
+
+    fn set(&mut self, option: &'a str) -> std::result::Result<(), &'static str> {
+        match option.split_once('=') {
+            Some(("mode", mode)) => match u32::from_str_radix(mode, 8) {
+                Ok(bits @ 0o200..=0o777) => self.mode = Some(bits),
+                _ => return Err("a socket's mode is three octal digits, such as 660"),
+            },
+            Some(("group", name)) if !name.is_empty() => self.group = Some(name),
+            _ => {
+                return Err(
+                    "behind a socket's path stand mode=660 and group=NAME, as unix:/path?mode=660",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The group's number: groups are those of `/etc/group`.
+    fn group_id(&self) -> std::result::Result<Option<u32>, String> {
+        let Some(name) = self.group else { return Ok(None) };
+        let of_line = |line: &str| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+        };
+        let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+        let id = name.parse().ok().or_else(|| groups.lines().find_map(of_line));
+        id.map(Some).ok_or_else(|| format!("there is no group {name} in /etc/group"))
+    }
+
+    /// Lets those connect who are meant to. The group goes first: nobody else's may get in between.
+    fn admit(&self, group: Option<u32>) -> std::result::Result<(), String> {
+        if group.is_some() {
+            chown(self.path, None, group).map_err(|error| {
+                format!(
+                    "its group cannot be {}: {error}. The user that this program runs as has to be of that group \
+                     (in a unit of systemd: SupplementaryGroups={0})",
+                    self.group.unwrap_or_default()
+                )
+            })?;
+        }
+        let mode = self.mode.map(Permissions::from_mode);
+        mode.map_or(Ok(()), |mode| fs::set_permissions(self.path, mode)).map_err(|e| e.to_string())
+    }
+}
+
+/// The path of a Unix socket's address; `None` for any other address.
+pub fn socket_path(address: &str) -> Option<&Path> {
+    UnixPlace::of(address)?.ok().map(|place| place.path)
 }
 
 /// Removes a socket of this user's that a killed process has left behind; one that answers stays.
@@ -272,6 +380,12 @@ mod tests {
             ("127.0.0.1:8000/v1", "without a path"),
             ("127.0.0.1:8000,127.0.0.1:8000", "twice"),
             ("unix:", "write HOST:PORT or unix:"),
+            ("unix:?mode=660", "write HOST:PORT or unix:"),
+            ("unix:/tmp/s?mode=8", "three octal digits"),
+            ("unix:/tmp/s?mode=1777", "three octal digits"),
+            ("unix:/tmp/s?owner=me", "mode=660 and group=NAME"),
+            ("unix:/tmp/s?group=", "mode=660 and group=NAME"),
+            ("unix:/tmp/s?group=no-such-group", "no group no-such-group"),
             ("unix:/nowhere/at/all/socket", "no such directory"),
             (&too_long, "too long"),
         ] {
@@ -302,6 +416,31 @@ mod tests {
         assert!(refused.is::<BadSetting>());
         assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
         fs::remove_file(file).unwrap();
+    }
+
+    #[test]
+    fn a_socket_has_the_mode_and_the_group_that_it_is_given() {
+        let path = std::env::temp_dir().join(format!("langfast2api-{}", uuid::Uuid::new_v4()));
+        let own = rustix::process::getegid().as_raw();
+        let address = format!("unix:{}?mode=620&group={own}", path.display());
+        let listening = listen(&settings(&address), &Access::default()).unwrap();
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!((found.mode() & 0o777, found.gid()), (0o620, own));
+        assert_eq!(listening.addresses, [format!("unix:{}", path.display())]);
+        drop(listening);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn who_cannot_listen_is_told_what_to_do() {
+        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = holder.local_addr().unwrap();
+        let failed =
+            listen(&settings(&taken.to_string()), &Access::default()).err().expect("taken");
+        let failed = failed.to_string();
+        assert!(failed.contains(&format!("sport = :{}", taken.port())), "{failed}");
+        let nowhere = listen(&settings("192.0.2.1:0"), &Access::default());
+        assert!(nowhere.err().expect("no such address").to_string().contains("interface"));
     }
 
     #[test]

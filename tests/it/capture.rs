@@ -25,7 +25,8 @@ impl Recorded {
     /// Has a doctor record into a new file in `directory`.
     fn of(start: Start, directory: &Directory, args: &[&str]) -> Recorded {
         let path = directory.path().join(format!("{}.jsonl", uuid::Uuid::new_v4()));
-        let start = start.args(["doctor", "--json", "--capture"]).arg(&path).args(args);
+        let start =
+            start.args(["doctor", "--json", "--sign-in", "--capture"]).arg(&path).args(args);
         let (status, output, log) = start.run();
         let report: Value =
             serde_json::from_str(&output).unwrap_or_else(|e| panic!("{e}: {output} {log}"));
@@ -199,7 +200,9 @@ fn a_file_that_exists_is_left_alone_and_nothing_is_asked() {
     let path = directory.path().join("old");
     fs::write(&path, "precious").unwrap();
     for path in [path.clone(), directory.path().join("no/such/directory")] {
-        let start = Start::new(&simulator.url()).args(["doctor", "--run", "--capture"]).arg(path);
+        let start = Start::new(&simulator.url())
+            .args(["doctor", "--run", "--sign-in", "--capture"])
+            .arg(path);
         let (status, output, _) = start.run();
         assert_eq!(status.code(), Some(2), "{output}");
         assert!(output.contains("Name a file that does not exist"), "{output}");
@@ -225,7 +228,7 @@ fn a_signal_has_the_file_written_first() {
     let mut doctor = std::process::Command::new(env!("CARGO_BIN_EXE_langfast2api"))
         .args(["--supabase-url", &url, "--runner-url", &url, "--state-dir"])
         .arg(state)
-        .args(["doctor", "--run", "--capture"])
+        .args(["doctor", "--run", "--sign-in", "--capture"])
         .arg(&path)
         .env_clear()
         .stdout(std::process::Stdio::null())

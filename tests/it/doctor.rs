@@ -40,7 +40,9 @@ impl Diagnosis {
 }
 
 fn doctor(start: Start, args: &[&str]) -> Diagnosis {
-    let start = args.iter().fold(start.arg("doctor").arg("--json"), |start, arg| start.arg(arg));
+    let start = args
+        .iter()
+        .fold(start.args(["doctor", "--json", "--sign-in"]), |start, arg| start.arg(arg));
     let (status, output, log) = start.run();
     let report: Value =
         serde_json::from_str(&output).unwrap_or_else(|e| panic!("{e}: {output} {log}"));
@@ -63,6 +65,68 @@ fn the_whole_way_is_gone_without_spending_anything() {
     let stats = simulator.stats();
     assert_eq!((stats.signups, stats.prompts, stats.runs), (1, 1, 0));
     assert_eq!(diagnosis.log, "", "the report says it all");
+}
+
+/// The same as root or whoever may ask, without leave to sign anybody up.
+fn unasked(start: Start, args: &[&str]) -> Diagnosis {
+    let (status, output, log) = start.args(["doctor", "--json"]).args(args).run();
+    let report: Value = serde_json::from_str(&output).unwrap();
+    let (code, steps) = (status.code().unwrap(), report["steps"].as_array().unwrap().clone());
+    Diagnosis { code, steps, log }
+}
+
+#[test]
+fn nobody_is_signed_up_unless_that_is_asked_for() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let start = || Start::new(&simulator.url()).state_dir(directory.path());
+    let diagnosis = unasked(start(), &[]);
+    assert_eq!((diagnosis.code, diagnosis.states("failed")), (0, vec![]), "{diagnosis:?}");
+    assert_eq!(diagnosis.states("skipped"), ["sign-in", "prompt", "socket", "run"]);
+    assert!(diagnosis.advice("sign-in").contains("--sign-in"));
+    let (_, text, _) = start().lasting().arg("doctor").run();
+    assert!(text.ends_with("All is well, as far as it was tried.\n"), "{text}");
+    let run = unasked(start(), &["--run"]);
+    assert_eq!((run.code, run.states("failed")), (1, vec!["sign-in"]), "a run was asked for");
+    assert_eq!(simulator.stats().signups, 0);
+
+    // A session that is kept is used, and no other takes its place when it is over.
+    assert_eq!(doctor(start(), &[]).code, 0);
+    assert_eq!(unasked(start(), &[]).state("socket"), "ok");
+    simulator.expire_tokens();
+    simulator.revoke_refresh_tokens();
+    let over = unasked(start(), &[]);
+    assert_eq!(over.states("failed"), ["socket"], "{over:?}");
+    assert!(over.advice("socket").contains("--sign-in"), "{over:?}");
+    assert_eq!(simulator.stats().signups, 1);
+}
+
+#[test]
+fn an_account_is_signed_in_for_it_is_no_sign_up() {
+    let simulator = Simulator::start();
+    let start = Start::new(&simulator.url())
+        .env("LANGFAST2API_EMAIL", "user@example.com")
+        .env("LANGFAST2API_PASSWORD", "correct-password");
+    assert_eq!(unasked(start, &[]).state("socket"), "ok");
+    assert_eq!(simulator.stats().signups, 0);
+}
+
+#[test]
+fn who_connects_to_nobody_is_asked_first_whether_the_server_runs() {
+    let simulator = Simulator::start();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let diagnosis = doctor(Start::new(&simulator.url()), &["--url", &format!("http://{nobody}")]);
+    assert_eq!(diagnosis.states("failed"), ["public URL: TCP"]);
+    assert!(diagnosis.advice("public URL: TCP").starts_with("Is it running"), "{diagnosis:?}");
+}
+
+#[test]
+fn nothing_above_the_word_that_the_network_is_sound_doubts_the_network() {
+    let simulator = Simulator::start();
+    let start = Start::new(&simulator.url()).args(["--runner-url", "https://no-such-name.invalid"]);
+    let diagnosis = doctor(start, &[]);
+    assert!(diagnosis.advice("runner: name").contains("the network is sound"), "{diagnosis:?}");
+    let message = diagnosis.step("runner: name")["message"].as_str().unwrap();
+    assert!(!message.contains("Check the network"), "{message}");
 }
 
 #[test]
@@ -220,7 +284,8 @@ fn secrets_that_others_can_read_are_found() {
 #[test]
 fn people_get_lines_without_colours_when_nobody_shows_them() {
     let simulator = Simulator::start();
-    let (status, text, _) = Start::new(&simulator.url()).lasting().arg("doctor").run();
+    let (status, text, _) =
+        Start::new(&simulator.url()).lasting().args(["doctor", "--sign-in"]).run();
     assert!(status.success());
     assert!(text.contains("ok       sign-in") && text.ends_with("All is well.\n"), "{text}");
     assert!(!text.contains('\x1b') && !text.contains('\r'), "{text:?}");
@@ -300,7 +365,7 @@ fn a_server_that_asks_nobody_for_a_key_is_found() {
     let server = Start::new(&simulator.url()).start();
     let url = format!("http://{}", server.address());
     let without = doctor(Start::new(&simulator.url()), &["--url", &url]);
-    assert_eq!(without.states("failed"), ["public URL: no key"]);
+    assert_eq!(without.state("public URL: no key"), "ok", "nobody else reaches it");
     let keyed = Start::new(&simulator.url()).env("LANGFAST2API_API_KEYS", "the-key");
     let diagnosis = doctor(keyed, &["--url", &url]);
     assert_eq!(diagnosis.states("failed"), ["public URL: no key"]);

@@ -417,7 +417,10 @@ fn a_lost_last_event_is_an_error_that_names_the_silence_and_never_an_end() {
     let content = "/sim say=one%20two%20three lost=last";
     let (text, error) = broken_off(&program.ask_stream(content));
     assert_eq!(text, "one two ");
-    assert!(message(&error).contains("0.7 s (LANGFAST2API_SILENCE_TIMEOUT"), "{error}");
+    assert!(
+        message(&error).contains("0.7 s (--silence-timeout or LANGFAST2API_SILENCE_TIMEOUT sets"),
+        "{error}"
+    );
     assert_eq!(error["code"], "timeout");
     let whole = program.ask(content);
     assert_eq!((whole.status, whole.error()), (504, error));
@@ -431,7 +434,11 @@ fn a_run_without_a_first_event_is_given_up_by_name() {
         assert_eq!(response.status, 504);
         assert_eq!(response.header("x-should-retry"), Some("false"));
         let error = response.error();
-        assert!(message(&error).contains("0.7 s (LANGFAST2API_FIRST_EVENT_TIMEOUT"), "{error}");
+        assert!(
+            message(&error)
+                .contains("0.7 s (--first-event-timeout or LANGFAST2API_FIRST_EVENT_TIMEOUT sets"),
+            "{error}"
+        );
     }
 }
 
@@ -441,7 +448,10 @@ fn a_run_that_does_not_come_to_an_end_is_given_up_by_name() {
     let content = "/sim text=count events=10000 delay=50";
     let (text, error) = broken_off(&program.ask_stream(content));
     assert!(text.starts_with("1 2 "), "{text}");
-    assert!(message(&error).contains("0.7 s (LANGFAST2API_RUN_TIMEOUT"), "{error}");
+    assert!(
+        message(&error).contains("0.7 s (--run-timeout or LANGFAST2API_RUN_TIMEOUT sets"),
+        "{error}"
+    );
     assert_eq!(program.ask(content).status, 504);
 }
 

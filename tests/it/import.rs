@@ -133,6 +133,17 @@ fn one_record_or_a_list_with_merge_is_added_and_reset_goes_back() {
 }
 
 #[test]
+fn what_a_killed_import_has_left_behind_is_removed_by_the_next_one() {
+    let place = Place::new();
+    place.keep(TWO);
+    let leftover = place.state().join(".models.a1b2c3d4.new");
+    fs::write(&leftover, "half of a list").unwrap();
+    let (code, _, log) = place.import(TWO, &[]);
+    assert_eq!(code, 0, "{log}");
+    assert!(!leftover.exists() && place.kept().exists());
+}
+
+#[test]
 fn a_running_server_takes_a_list_up_by_itself() {
     let place = Place::new();
     let program = place.start().start();

@@ -28,6 +28,7 @@ mod messages;
 mod metrics;
 mod models;
 mod network;
+mod operation;
 mod page;
 mod paths;
 mod prometheus;

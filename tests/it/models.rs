@@ -227,7 +227,7 @@ fn a_list_of_which_nothing_is_left_still_serves_and_says_what_to_do() {
     program.signal(Signal::HUP);
     wait_until("the second warning", || program.log().matches(warning).count() == 2);
 
-    let (status, report, _) = start().args(["doctor", "--json", "--run"]).run();
+    let (status, report, _) = start().args(["doctor", "--json", "--sign-in", "--run"]).run();
     assert!(status.success(), "{report}");
     let report: Value = serde_json::from_str(&report).unwrap();
     let steps = report["steps"].as_array().unwrap();
@@ -247,7 +247,7 @@ fn the_doctor_warns_of_aliases_that_lead_to_what_is_gone_and_names_what_replaces
     let start = || {
         Start::new(&simulator.url()).args(["--model-aliases", "old=o1-mini,x-*=gpt-4.5-preview"])
     };
-    let (status, report, _) = start().arg("doctor").run();
+    let (status, report, _) = start().args(["doctor", "--sign-in"]).run();
     assert!(status.success(), "{report}");
     for words in [
         "`old` leads to o1-mini: OpenAI has shut it down on 2025-10-27",
@@ -261,15 +261,16 @@ fn the_doctor_warns_of_aliases_that_lead_to_what_is_gone_and_names_what_replaces
     // A run with a model that is gone is made, and says what is known of it where it fails.
     simulator
         .fault(Step::Run, Fault::status(400).body(r#"{"error":"The model has been deprecated"}"#));
-    let (_, report, _) = start().args(["doctor", "--run", "--model", "old"]).run();
+    let (_, report, _) = start().args(["doctor", "--sign-in", "--run", "--model", "old"]).run();
     assert!(report.contains("and names gpt-5.6-terra in its place"), "{report}");
 }
 
 #[test]
 fn the_doctor_runs_a_model_that_is_not_listed() {
     let simulator = Simulator::start();
-    let (status, report, _) =
-        Start::new(&simulator.url()).args(["doctor", "--run", "--model", "gpt-6-luna"]).run();
+    let (status, report, _) = Start::new(&simulator.url())
+        .args(["doctor", "--sign-in", "--run", "--model", "gpt-6-luna"])
+        .run();
     assert!(status.success(), "{report}");
     assert_eq!(latest(&simulator)["model"], "gpt-6-luna");
 }

@@ -152,7 +152,10 @@ fn a_tls_handshake_that_hangs_is_ended_by_the_deadline_of_connecting() {
     let program = Start::new(&url).env("LANGFAST2API_CONNECT_TIMEOUT", "0.5").start();
     let (message, code) = failure(&program);
     assert_eq!(code, "timeout");
-    assert!(message.contains("within 0.5 s (LANGFAST2API_CONNECT_TIMEOUT"), "{message}");
+    assert!(
+        message.contains("within 0.5 s (--connect-timeout or LANGFAST2API_CONNECT_TIMEOUT sets"),
+        "{message}"
+    );
 }
 
 // Proxies.

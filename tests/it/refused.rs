@@ -317,7 +317,7 @@ fn a_login_that_is_demanded_is_asked_for() {
 
 /// The message of the first line that has failed, and the advice below it.
 fn first_failure(simulator: &Simulator, args: &[&str], state: &Directory) -> (String, String) {
-    let start = Start::new(&simulator.url()).state_dir(state.path()).arg("doctor");
+    let start = Start::new(&simulator.url()).state_dir(state.path()).args(["doctor", "--sign-in"]);
     let (status, text, _) = start.args(args).run();
     assert_eq!(status.code(), Some(1), "{text}");
     let mut lines = text.lines().skip_while(|line| !line.trim_start().starts_with("FAILED"));
@@ -399,7 +399,8 @@ fn the_doctor_says_what_langfast_has_changed_of_its_events_and_what_can_be_done(
     ] {
         let simulator = Simulator::start();
         simulator.turn(json!({"text": "one two three four", "sim": format!("events=4 {sim}")}));
-        let (status, text, _) = Start::new(&simulator.url()).args(["doctor", "--run"]).run();
+        let (status, text, _) =
+            Start::new(&simulator.url()).args(["doctor", "--sign-in", "--run"]).run();
         assert!(status.success(), "it is taken as it comes: {text}");
         let mut lines = text.lines().skip_while(|line| !line.contains("LangFast has changed"));
         let (line, advice) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
@@ -415,7 +416,7 @@ fn the_doctor_says_what_langfast_has_changed_of_its_events_and_what_can_be_done(
 fn a_runner_that_nothing_listens_for_is_told_from_a_network_that_is_down() {
     let simulator = Simulator::start();
     let start = Start::new(&simulator.url()).arg("--runner-url").arg("http://127.0.0.1:1");
-    let (_, text, _) = start.arg("doctor").run();
+    let (_, text, _) = start.args(["doctor", "--sign-in"]).run();
     assert!(text.contains("the prompt runner is down"), "{text}");
 }
 

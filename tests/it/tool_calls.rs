@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use langfast2api::chat::models::{BUILT_IN, Models, Unknown};
+use langfast2api::chat::tools::nonce::Secret;
 use langfast2api::chat::tools::{self, Plan};
 use langfast2api::chat::{ChatRequest, FinishReason, Role, Sampling, Tool, Tools, Turn};
 use langfast2api::completions::reader::{Part, Reader};
@@ -133,9 +134,8 @@ fn offered() -> Vec<Value> {
 fn plan() -> (Arc<Plan>, String) {
     let tool = |value: &Value| Tool {
         name: value["name"].as_str().unwrap().to_owned(),
-        description: None,
         parameters: Some(value["parameters"].clone()),
-        strict: false,
+        ..Tool::default()
     };
     let list = offered().iter().map(tool).collect();
     let mut request = ChatRequest {
@@ -149,7 +149,7 @@ fn plan() -> (Arc<Plan>, String) {
         left_out: Vec::new(),
     };
     let models = Models::parse(BUILT_IN, &[], Unknown::Refuse).unwrap();
-    let plan = tools::plan(&mut request, models.find("gpt-3.5-turbo").unwrap());
+    let plan = tools::plan(&mut request, models.find("gpt-3.5-turbo").unwrap(), &Secret::default());
     let told: String = plan.prompt.messages.iter().map(|m| m.content.text()).collect();
     let nonce = told.split_once("<call-").unwrap().1.split([' ', '>']).next().unwrap().to_owned();
     (Arc::new(plan), nonce)

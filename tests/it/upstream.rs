@@ -175,7 +175,10 @@ fn a_call_that_hangs_is_ended_by_its_deadline_which_is_named() {
         assert_eq!(response.header("x-should-retry"), should_retry(step));
         let message = message(&response);
         assert!(message.contains(name), "{message}");
-        assert!(message.contains("within 1 s (LANGFAST2API_REQUEST_TIMEOUT"), "{message}");
+        assert!(
+            message.contains("within 1 s (--request-timeout or LANGFAST2API_REQUEST_TIMEOUT sets"),
+            "{message}"
+        );
     }
 }
 
@@ -451,7 +454,10 @@ fn a_socket_handshake_that_hangs_is_ended_by_its_deadline_which_is_named() {
     assert_eq!(response.status, 504, "{}", response.text());
     let message = message(&response);
     assert!(message.contains("connect to the prompt runner"), "{message}");
-    assert!(message.contains("within 1 s (LANGFAST2API_REQUEST_TIMEOUT"), "{message}");
+    assert!(
+        message.contains("within 1 s (--request-timeout or LANGFAST2API_REQUEST_TIMEOUT sets"),
+        "{message}"
+    );
 }
 
 #[test]

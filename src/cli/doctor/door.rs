@@ -11,7 +11,7 @@ use super::way::{advice_for, after, connection};
 use crate::cli::check::Checked;
 use crate::config::Settings;
 use crate::error::clean;
-use crate::net::dial::Endpoint;
+use crate::net::dial::{Endpoint, Stage};
 use crate::net::transport::Timeouts;
 use crate::server::probe;
 
@@ -34,15 +34,17 @@ pub fn examine(
         }
     };
     let dialer = checked.langfast.dialer();
-    let connected = connection("public URL", dialer, &endpoint, advice_for, report)?;
-    let is_plain = !endpoint.tls && !is_local(&endpoint.host);
+    let connected = connection("public URL", dialer, &endpoint, door_advice, report)?;
+    let is_local = is_local(&endpoint.host);
+    let is_plain = !endpoint.tls && !is_local;
     let langfast = &settings.langfast;
     let timeouts = Timeouts { call: langfast.request_timeout, keep_warm: langfast.keep_warm };
     let server = Outside::new(dialer.clone(), endpoint, timeouts);
     let key = checked.access.any_key();
+    let key = key.as_deref();
 
     after(connected, "public URL: no key", report, || {
-        without_key(&server, key.is_some(), is_plain)
+        without_key(&server, key.is_some(), is_local, is_plain)
     })?;
     let answers = after(connected, "public URL: models", report, || models(&server, key))?;
     after(answers, "public URL: stream", report, || stream(&server, key))?;
@@ -50,12 +52,23 @@ pub fn examine(
     Ok(())
 }
 
+/// What to do where the server's own URL cannot be connected to.
+fn door_advice(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Connect => {
+            "Is it running, and does it listen there (`systemctl status langfast2api`, --listen)? If it is: a \
+             firewall on the way"
+        }
+        _ => advice_for(stage),
+    }
+}
+
 fn is_local(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Who comes without a key has to be sent away, if there are keys.
-fn without_key(server: &Outside, has_keys: bool, is_plain: bool) -> Outcome {
+fn without_key(server: &Outside, has_keys: bool, is_local: bool, is_plain: bool) -> Outcome {
     let seen = match server.get(MODELS, None) {
         Ok(seen) => seen,
         Err(why) => return no_answer(&why),
@@ -70,6 +83,7 @@ fn without_key(server: &Outside, has_keys: bool, is_plain: bool) -> Outcome {
         (200, true) => Outcome::failed("it answers without the key").advise(
             "Was the server started again since the keys were set? Does the proxy add the key itself?",
         ),
+        (200, false) if is_local => Outcome::ok("nobody is asked for a key, on this machine alone"),
         (200, false) => Outcome::failed("it answers everybody: nobody is asked for a key").advise(
             "Set LANGFAST2API_API_KEYS_FILE, or whoever finds this URL uses your LangFast account",
         ),

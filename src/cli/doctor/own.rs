@@ -7,16 +7,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Access as Right, access};
 
 use super::report::{Outcome, Report};
 use crate::chat::models::shutdowns::Day;
 use crate::chat::models::{Model, Warning};
+use crate::cli::about;
 use crate::cli::check::Checked;
 use crate::config::Settings;
 use crate::http::{connections_for, raise_descriptor_limit};
+use crate::server::listen::socket_path;
 
 /// How long a server of this machine may take to accept.
 const LOCAL: Duration = Duration::from_millis(500);
@@ -52,7 +54,19 @@ pub fn examine(settings: &Settings, checked: &Checked, report: &mut Report) -> i
     }
     report.add("descriptors", None, descriptors(settings))?;
     report.add("models", None, models(checked, &Day::today()))?;
+    report.add("age", None, age(checked))?;
     Ok(())
+}
+
+/// Whether what is built in has been built in for too long.
+fn age(checked: &Checked) -> Outcome {
+    match about::old(checked.list.is_built_in(), SystemTime::now()).join("; ") {
+        none if none.is_empty() => Outcome::ok("nothing that is built in is old"),
+        old => Outcome::warning(format_args!("what is built in is old: {old}")).advise(
+            "Install a newer version of langfast2api. A list of models can be brought up to date without \
+             (`langfast2api models --import`)",
+        ),
+    }
 }
 
 /// Which list counts, and whether what is listed, and what aliases lead to, is still offered. An imported list
@@ -152,7 +166,7 @@ fn mode(metadata: &Metadata) -> u32 {
 
 /// Whether the server, or something else, is there already. Either may be what the person expects.
 fn listener(address: &str) -> Outcome {
-    let is_taken = match address.strip_prefix("unix:") {
+    let is_taken = match socket_path(address) {
         Some(path) => UnixStream::connect(path).is_ok(),
         None => address
             .to_socket_addrs()

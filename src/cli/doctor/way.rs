@@ -12,7 +12,7 @@ use crate::config::{Examination, Settings};
 use crate::error::meaning::Meaning;
 use crate::error::{Error, Failure, Step};
 use crate::langfast::{
-    Deadlines, LangFast, Refused, RunClock, RunEvent, prompt_meta, wanted_always,
+    Deadlines, LangFast, Refused, RunClock, RunEvent, Session, prompt_meta, wanted_always,
 };
 use crate::net::dial::{Dialer, Endpoint, Stage};
 
@@ -32,7 +32,7 @@ pub fn examine(
     let sign_in_server =
         connection("LangFast", langfast.dialer(), langfast.api().endpoint(), advice_for, report)?;
     let answers = after(sign_in_server, "LangFast: answer", report, || clock(langfast))?;
-    let signed_in = after(answers, "sign-in", report, || sign_in(langfast))?;
+    let signed_in = after(answers, "sign-in", report, || sign_in(langfast, examination))?;
     let prompt = after(signed_in, "prompt", report, || prompt(langfast, &first.slug))?;
 
     let runner = langfast.runner().endpoint();
@@ -63,7 +63,7 @@ pub(super) fn after(
 ) -> io::Result<bool> {
     match ready {
         true => report.step(name, work),
-        false => report.skip(name, "it needs a step that failed"),
+        false => report.skip(name, "it needs a step that has not succeeded"),
     }
 }
 
@@ -214,11 +214,15 @@ fn clock(langfast: &LangFast) -> Outcome {
     )
 }
 
-fn sign_in(langfast: &LangFast) -> Outcome {
+fn sign_in(langfast: &LangFast, examination: &Examination) -> Outcome {
     let session = langfast.session();
+    if !examination.sign_in {
+        session.forbid_sign_ups();
+    }
     let outlook = session.outlook();
     let kept = session.kept().ok().flatten().map(|(who, _)| who);
     match session.grant(&wanted_always()) {
+        Err(error) if Session::is_unasked(&error) => unasked(examination.run),
         Err(error) => failed(&error),
         Ok(grant) => {
             // The report may be shown to others: it does not name the account.
@@ -233,6 +237,19 @@ fn sign_in(langfast: &LangFast) -> Outcome {
                 warnings => Outcome::warning(format_args!("as {who}, by {how}; but {warnings}")),
             }
         }
+    }
+}
+
+/// Nobody is signed in, and the server would sign up an anonymous user.
+fn unasked(is_run_wanted: bool) -> Outcome {
+    const HOW: &str =
+        "--sign-in does so now; or sign in with your own account (`langfast2api login`)";
+    match is_run_wanted {
+        true => Outcome::failed("nobody is signed in, as a run needs").advise(HOW),
+        false => Outcome::skipped(
+            "nobody is signed in yet: the server signs up an anonymous user with its first request",
+        )
+        .advise(HOW),
     }
 }
 
