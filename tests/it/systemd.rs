@@ -153,16 +153,22 @@ fn the_installer_installs_upgrades_without_changing_settings_and_removes() {
     let key = key.expect("a key").to_owned();
     assert!(key.len() == 48 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
     let keys = root.path().join("etc/langfast2api/api-keys");
-    assert_eq!(fs::read_to_string(&keys).unwrap().trim_end(), key);
+    let kept = format!("{key}  # first\n");
+    assert_eq!(fs::read_to_string(&keys).unwrap(), kept);
     let installed = [
         "etc/langfast2api 700",
         "etc/langfast2api/api-keys 600",
         "etc/langfast2api/langfast2api.env 600",
         "etc/langfast2api/langfast2api.toml 600",
-        "etc/systemd/system/langfast2api.service 644",
-        "etc/systemd/system/langfast2api.socket 644",
-        "etc/systemd/system/langfast2api@.service 644",
         "usr/local/bin/langfast2api 755",
+        "usr/local/lib/systemd/system/langfast2api.service 644",
+        "usr/local/lib/systemd/system/langfast2api.socket 644",
+        "usr/local/lib/systemd/system/langfast2api@.service 644",
+        "usr/local/share/bash-completion/completions/langfast2api 644",
+        "usr/local/share/fish/vendor_completions.d/langfast2api.fish 644",
+        "usr/local/share/langfast2api/units.sha256 644",
+        "usr/local/share/man/man1/langfast2api.1 644",
+        "usr/local/share/zsh/site-functions/_langfast2api 644",
     ];
     assert_eq!(files(root.path()), installed);
 
@@ -172,19 +178,91 @@ fn the_installer_installs_upgrades_without_changing_settings_and_removes() {
     let said = run(installer(&root).arg(PROGRAM));
     assert!(!said.contains("API key"), "a key is shown once: {said}");
     assert_eq!(fs::read_to_string(&settings).unwrap(), "LANGFAST2API_LOG=debug\n");
-    assert_eq!(fs::read_to_string(&keys).unwrap().trim_end(), key);
+    assert_eq!(fs::read_to_string(&keys).unwrap(), kept);
     let size = |path: &Path| fs::metadata(path).unwrap().len();
     assert_eq!(size(&root.path().join("usr/local/bin/langfast2api")), size(Path::new(PROGRAM)));
     assert_eq!(files(root.path()), installed);
 
     // What it installed is what starts.
-    let (status, version, _) = Start::new("http://x").arg("--version").run();
+    let (status, version, _) = Start::new("http://x").arg("-V").run();
     assert!(status.success() && said.contains(version.trim_end()));
 
     run(installer(&root).arg("--remove"));
     assert_eq!(files(root.path()), installed[..4]);
     run(installer(&root).args(["--remove", "--purge"]));
     assert_eq!(files(root.path()), [""; 0]);
+}
+
+#[test]
+fn units_that_somebody_has_changed_go_on_to_count_after_an_upgrade() {
+    let root = Directory::new();
+    run(installer(&root).arg(PROGRAM));
+    let place = |name: &str| root.path().join(name).join("langfast2api.socket");
+    let (installed, own) = (place("usr/local/lib/systemd/system"), place("etc/systemd/system"));
+    let shipped = fs::read_to_string(&installed).unwrap();
+    let said = run(installer(&root).arg(PROGRAM));
+    assert!(!own.exists() && !said.contains("your own"), "{said}");
+
+    fs::write(&installed, shipped.replace("8000", "8080")).unwrap();
+    let said = run(installer(&root).arg(PROGRAM));
+    assert!(said.contains("your own /etc/systemd/system/langfast2api.socket"), "{said}");
+    assert!(fs::read_to_string(&own).unwrap().contains("8080"));
+    assert_eq!(fs::read_to_string(&installed).unwrap(), shipped);
+    run(installer(&root).arg(PROGRAM));
+    assert!(fs::read_to_string(&own).unwrap().contains("8080"), "and so after the next one");
+}
+
+/// The package of a binary, and its files with their modes.
+fn package() -> Option<Vec<String>> {
+    if !has("dpkg-deb") {
+        return None;
+    }
+    let target = Directory::new();
+    // In place of the program, which is large here: what calls it.
+    let stand_in = target.path().join("langfast2api");
+    fs::write(&stand_in, format!("#!/bin/sh\nexec '{PROGRAM}' \"$@\"\n")).unwrap();
+    fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+    let built = run(Command::new(scripts().join("build-deb"))
+        .arg("--binary")
+        .arg(&stand_in)
+        .env("CARGO_TARGET_DIR", target.path()));
+    let deb = built.lines().find(|line| line.ends_with(".deb")).unwrap();
+    let list = run(Command::new("dpkg-deb").args(["--contents", deb]));
+    let row = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        (!fields[0].starts_with('l')).then(|| format!("{} {}", &fields[5][1..], fields[0]))
+    };
+    Some(list.lines().filter_map(row).collect())
+}
+
+#[test]
+fn the_package_has_the_installers_files_and_closes_settings_to_others() {
+    let Some(package) = package() else { return };
+    for line in [
+        "/etc/langfast2api/ drwx------",
+        "/etc/langfast2api/langfast2api.env -rw-------",
+        "/etc/langfast2api/langfast2api.toml -rw-------",
+        "/usr/share/doc/langfast2api/examples/haproxy.cfg -rw-r--r--",
+        "/usr/share/doc/langfast2api/examples/prometheus-rules.yml -rw-r--r--",
+    ] {
+        assert!(package.iter().any(|found| found == line), "{line}: {package:#?}");
+    }
+    let root = Directory::new();
+    run(installer(&root).arg(PROGRAM));
+    let own = ["etc/langfast2api 700", "etc/langfast2api/api-keys 600"];
+    for file in files(root.path()) {
+        if own.contains(&file.as_str()) || file.contains("units.sha256") {
+            continue;
+        }
+        let (name, mode) = file.rsplit_once(' ').unwrap();
+        let name =
+            name.replace("usr/local/", "usr/").replace("site-functions", "vendor-completions");
+        let name = name.replace("langfast2api.1", "langfast2api.1.gz");
+        let shown = ["rw-------", "rw-r--r--", "rwxr-xr-x"];
+        let at = ["600", "644", "755"].iter().position(|known| *known == mode).unwrap();
+        let line = format!("/{name} -{}", shown[at]);
+        assert!(package.contains(&line), "{line}: {package:#?}");
+    }
 }
 
 #[test]
@@ -207,6 +285,8 @@ fn the_installer_refuses_what_it_cannot_use() {
 #[test]
 fn the_installer_is_sound_as_shellcheck_sees_it() {
     if has("shellcheck") {
-        run(Command::new("shellcheck").arg(scripts().join("install.sh")));
+        let deb = ["deb/postinst", "deb/prerm", "deb/postrm"];
+        let all = ["install.sh", "build-deb"].into_iter().chain(deb);
+        run(Command::new("shellcheck").args(all.map(|name| scripts().join(name))));
     }
 }
