@@ -1,4 +1,4 @@
-//! The page that browsers get at `/`, and the JSON that it asks the server for. It is one document
+//! The page that browsers get at `/`, its icon, and the JSON that it asks the server for. It is one document
 //! with its style and script inline, so that its policy can forbid everything else.
 
 use serde_json::json;
@@ -12,7 +12,16 @@ use crate::observe::vitals::Vitals;
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str = include_str!("page/script.js");
+const ICON: &str = include_str!("page/icon.svg");
+/// One script in one scope: a part may use what the parts before it define.
+const SCRIPT: &str = concat!(
+    include_str!("page/base.js"),
+    include_str!("page/markdown.js"),
+    include_str!("page/state.js"),
+    include_str!("page/chat.js"),
+    include_str!("page/code.js"),
+    include_str!("page/begin.js"),
+);
 
 /// True if a request for `/` asks for the page: browsers name `text/html` in `Accept`, programs
 /// accept anything.
@@ -22,7 +31,8 @@ pub fn is_wanted(head: &Head) -> bool {
 }
 
 /// Answers with the page. Its Content-Security-Policy allows only its own script and style, by a
-/// nonce that is new for each answer.
+/// nonce that is new for each answer, and lets no text become HTML or script (Trusted Types): what models
+/// write is shown in it.
 ///
 /// # Errors
 /// The client has gone.
@@ -30,8 +40,8 @@ pub fn send(answer: &mut Answer) -> std::io::Result<()> {
     let nonce = uuid::Uuid::new_v4().simple().to_string();
     let policy = format!(
         "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; \
-         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'none'"
+         connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     );
     answer.field("Content-Security-Policy", policy);
     answer.field("X-Content-Type-Options", "nosniff");
@@ -41,6 +51,16 @@ pub fn send(answer: &mut Answer) -> std::io::Result<()> {
     let page =
         PAGE.replace("{nonce}", &nonce).replace("{style}", STYLE).replace("{script}", SCRIPT);
     answer.whole(200, "text/html; charset=utf-8", &page)
+}
+
+/// Answers with the icon of the page, which browsers ask for at `/favicon.ico` on their own, too.
+///
+/// # Errors
+/// The client has gone.
+pub fn icon(answer: &mut Answer) -> std::io::Result<()> {
+    answer.field("Cache-Control", "max-age=86400");
+    answer.field("X-Content-Type-Options", "nosniff");
+    answer.whole(200, "image/svg+xml", ICON)
 }
 
 /// Returns the server's state as JSON, without the account that it uses.

@@ -9,6 +9,8 @@ use crate::http::Head;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
     Root,
+    /// The icon that browsers show beside the page.
+    Icon,
     Health,
     Ready,
     Models,
@@ -48,6 +50,7 @@ impl Route {
     pub fn name(&self) -> &'static str {
         match self {
             Route::Root => "/",
+            Route::Icon => "/favicon.ico",
             Route::Health => "/healthz",
             Route::Ready => "/readyz",
             Route::Models => "/v1/models",
@@ -84,7 +87,7 @@ impl Route {
 
     /// True if the route needs a key when keys are set.
     pub fn is_protected(&self) -> bool {
-        !matches!(self, Route::Root | Route::Health | Route::Ready)
+        !matches!(self, Route::Root | Route::Icon | Route::Health | Route::Ready)
     }
 
     /// True if the route allows this method.
@@ -101,6 +104,7 @@ pub fn segments(path: &str) -> Vec<&str> {
 fn of_the_server(parts: &[&str]) -> Option<Route> {
     match parts {
         [] => Some(Route::Root),
+        ["favicon.ico"] => Some(Route::Icon),
         ["health" | "healthz" | "livez"] | ["v1", "health"] => Some(Route::Health),
         ["ready" | "readyz"] => Some(Route::Ready),
         ["status"] => Some(Route::Status),

@@ -173,6 +173,7 @@ impl Service {
                 answer.field("Vary", "Accept");
                 answer.whole(200, "text/plain; charset=utf-8", ROOT)
             }
+            Route::Icon => page::icon(answer),
             Route::Status => {
                 answer.field("Cache-Control", "no-store");
                 answer.json(200, &page::status(&self.vitals, &self.completions.langfast))
