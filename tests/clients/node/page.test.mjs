@@ -241,13 +241,13 @@ describe('the page', { skip }, () => {
     await turns(1);
     await say('second');
     await turns(2);
-    await simulator.turns({ text: 'another' });
+    await simulator.turns({ text: 'rewritten' });
     const again = page.getByRole('button', { name: 'Regenerate' });
     assert.equal(await again.count(), 1, 'the last answer alone');
     await again.click();
-    await shown('another');
+    await shown('rewritten');
     await ended();
-    assert.deepEqual(await answers(), ['first', 'another']);
+    assert.deepEqual(await answers(), ['first', 'rewritten']);
     assert.equal((await simulator.lastRun()).prompt_meta.messages.length, 3);
 
     await say(sim({ text: 'lorem', delay: 200 }));
@@ -264,7 +264,7 @@ describe('the page', { skip }, () => {
     await shown(/not today/);
     await page.getByRole('button', { name: 'Try again' }).click();
     await turns(4);
-    assert.deepEqual(await answers(), ['first', 'another', 'short', 'third']);
+    assert.deepEqual(await answers(), ['first', 'rewritten', 'short', 'third']);
     assert.equal(await message().inputValue(), '', 'the question that was given back is not asked twice');
     assert.equal((await simulator.lastRun()).prompt_meta.messages.length, 7);
   });
