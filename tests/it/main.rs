@@ -29,6 +29,7 @@ mod metrics;
 mod models;
 mod network;
 mod operation;
+mod packages;
 mod page;
 mod paths;
 mod prometheus;

@@ -176,7 +176,7 @@ function fuzz([seed, cases]) {
   const pick = (list) => list[upTo(list.length)];
   const MARKS = ['*', '**', '***', '_', '__', '~~', '`', '``', '```', '~~~', '\n', '\n', '\n\n', '\n\n', ' ', ' ', '  ', '\t', '    ', '- ', '* ', '+ ', '1. ', '2) ',
     '10. ', '# ', '## ', ' #', '> ', '>', '---', '***', '|', ' | ', '|---|---|', '\n| a | b |\n|:--|--:|\n| c | d |', '[', ']', '(', ')', '](', '![', '<', '>', '\\', '\\(', '\\)',
-    '\\[', '\\]', '$$', '&', ';', '"', "'", ':', '!', '[x] ', '[ ] ', '<br>', '&lt;', '&#x6a;', '&#0;', '&#xD800;', '\r\n', '\u0000', '\u2028', '\ufeff', '　', '。', '：', '😀', '\ud83d', '=', '\n```js\n', '\n```\n'];
+    '\\[', '\\]', '$$', '&', ';', '"', "'", ':', '!', '[x] ', '[ ] ', '<br>', '&lt;', '&#x6a;', '&#0;', '&#xD800;', '\r\n', '\u0000', '\u2028', '\ufeff', '　', '。', '：', '😀', '\ud83d', '=', '\n```js\n', '\n```\n', 'c\na | b\n|--|--', ' x'];
   const EVIL = ['<script>pwned=1</script>', '<img src=x onerror=pwned=1>', '<svg onload=pwned=1>', '<iframe src="javascript:pwned=1">', '<a href="javascript:pwned=1">', '</code></pre></div>',
     '"><b onclick=pwned=1>', "' onmouseover='pwned=1", '<style>*{display:none}</style>', '<!--', ']]>', '<base href=https://evil.test>', '<meta http-equiv=refresh content=0>',
     '[a](javascript:pwned=1)', '[a](JAVASCRIPT:pwned=1)', '[a](java\nscript:pwned=1)', '[a](data:text/html,x)', '![a](https://evil.test/x.png)', '![a](javascript:pwned=1)', '<javascript:pwned=1>',
