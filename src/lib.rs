@@ -80,6 +80,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+compile_error!(
+    "langfast2api wakes and watches its threads by eventfd and POLLRDHUP, which this system does not have: \
+     run it in a container or a virtual machine with Linux"
+);
+
 pub mod budget;
 pub mod chat;
 pub mod cli;

@@ -11,8 +11,6 @@
       systems = [
         "x86_64-linux"
         "aarch64-linux"
-        "x86_64-darwin"
-        "aarch64-darwin"
       ];
       forEach = make: nixpkgs.lib.genAttrs systems (system: make nixpkgs.legacyPackages.${system});
     in
@@ -27,7 +25,7 @@
             pkgs.installShellFiles
             pkgs.pkg-config
           ];
-          buildInputs = pkgs.lib.optional pkgs.stdenv.hostPlatform.isLinux pkgs.openssl;
+          buildInputs = [ pkgs.openssl ];
           cargoBuildFlags = [ "--bin=langfast2api" ];
           # They start servers, browsers and proxies.
           doCheck = false;

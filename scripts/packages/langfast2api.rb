@@ -1,32 +1,23 @@
-# Homebrew's formula. On Linux it takes the release's binary, elsewhere it builds from source.
+# Homebrew's formula, for Linux: the program does not compile for macOS.
 class Langfast2api < Formula
   desc "OpenAI-compatible API in front of LangFast"
   homepage "@REPOSITORY@"
   version "@VERSION@"
   license "MIT"
 
-  on_macos do
-    url "@REPOSITORY@.git", tag: "v@VERSION@"
-    depends_on "rust" => :build
-  end
+  depends_on :linux
 
-  on_linux do
-    on_intel do
-      url "@REPOSITORY@/releases/download/v@VERSION@/langfast2api-linux-x86_64.tar.gz"
-      sha256 "@SHA256_x86_64@"
-    end
-    on_arm do
-      url "@REPOSITORY@/releases/download/v@VERSION@/langfast2api-linux-aarch64.tar.gz"
-      sha256 "@SHA256_aarch64@"
-    end
+  on_intel do
+    url "@REPOSITORY@/releases/download/v@VERSION@/langfast2api-linux-x86_64.tar.gz"
+    sha256 "@SHA256_x86_64@"
+  end
+  on_arm do
+    url "@REPOSITORY@/releases/download/v@VERSION@/langfast2api-linux-aarch64.tar.gz"
+    sha256 "@SHA256_aarch64@"
   end
 
   def install
-    if OS.mac?
-      system "cargo", "install", *std_cargo_args
-    else
-      bin.install "langfast2api"
-    end
+    bin.install "langfast2api"
     generate_completions_from_executable(bin/"langfast2api", "completions")
     (man1/"langfast2api.1").write Utils.safe_popen_read(bin/"langfast2api", "man")
   end

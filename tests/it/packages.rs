@@ -80,10 +80,7 @@ impl Release {
         let (from, files) = (self.directory.path().join("from"), self.files());
         fs::create_dir_all(&files).unwrap();
         write_program(&from.join("langfast2api"), &format!("echo langfast2api {version}"));
-        write_program(
-            &from.join("scripts/install.sh"),
-            r#"echo "install.sh got ${1##*/} ${2-}""#,
-        );
+        write_program(&from.join("scripts/install.sh"), r#"echo "install.sh got ${1##*/} ${2-}""#);
         let archive = files.join(Release::archive());
         run("tar", &["-czf", archive.to_str().unwrap(), "langfast2api", "scripts"], &from);
         let sums = run("sha256sum", &[&Release::archive()], &files);

@@ -32,7 +32,8 @@ const TABLE: (&str, &str, &str) = (
 /// Flags of other programs that the pages name.
 const FOREIGN: &str = "cargo: --release --path --test --example --all-targets --nocapture \
                        docker: --read-only --cap-drop --stop-timeout systemctl: --now certbot: --nginx \
-                       curl: --unix-socket aider: --edit-format --model";
+                       curl: --unix-socket aider: --edit-format --model \
+                       cargo: --git --locked";
 
 fn pages() -> Vec<Page> {
     let translated = TRANSLATED.map(|(_, translation)| translation);
@@ -78,7 +79,9 @@ fn every_setting_and_every_flag_that_is_named_exists() {
         .flat_map(|command| command.get_arguments().filter_map(Arg::get_long))
         .map(|name| format!("--{name}"))
         .collect();
-    let scripts = fs::read_dir(repository().join("scripts")).unwrap().map(|entry| Page {
+    let folders = ["scripts", "scripts/packages"];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(repository().join(folder)).unwrap());
+    let scripts = files.map(|entry| Page {
         path: "",
         text: fs::read_to_string(entry.unwrap().path()).unwrap_or_default(),
     });
@@ -282,7 +285,7 @@ fn no_example_names_a_model_that_is_or_will_be_shut_down() {
     let commands = std::iter::once(&definition).chain(definition.get_subcommands());
     let helps = commands
         .map(|command| ("--help".to_owned(), command.clone().render_long_help().to_string()));
-    let folders = ["scripts", "src/server/page", "tests/clients/agents"];
+    let folders = ["scripts", "scripts/packages", "src/server/page", "tests/clients/agents"];
     let files = folders.iter().flat_map(|folder| fs::read_dir(repository().join(folder)).unwrap());
     let files = files
         .map(|entry| entry.unwrap().path())

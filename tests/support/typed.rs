@@ -127,7 +127,8 @@ impl Reader {
         for script in fs::read_dir(repository().join("scripts")).unwrap() {
             let script = script.unwrap();
             // A link would not do: scripts look for the repository from where they are called.
-            if script.metadata().unwrap().permissions().mode() & 0o100 != 0 {
+            let metadata = script.metadata().unwrap();
+            if metadata.is_file() && metadata.permissions().mode() & 0o100 != 0 {
                 let text = format!("#!/bin/sh\nexec '{}' \"$@\"\n", script.path().display());
                 let name = Path::new("scripts").join(script.file_name());
                 let name = name.to_str().unwrap();
