@@ -2,17 +2,20 @@
 const $ = (id) => document.getElementById(id);
 const API = new URL('v1', document.baseURI).href;
 const KEY = 'langfast2api key';
-const UNREACHABLE = 'The server is not reachable.';
 
 // The key lives in this tab alone: never in a URL, and never in what is copied.
 let key = sessionStorage.getItem(KEY) ?? '';
 let keyWanted = false;
 let retry; // the timer of another beginning
 
-function request(path, options = {}) {
+async function request(path, options = {}) {
   const headers = { ...options.headers };
   if (key) headers.Authorization = `Bearer ${key}`;
-  return fetch(path, { cache: 'no-store', ...options, headers });
+  try {
+    return await fetch(path, { cache: 'no-store', ...options, headers });
+  } catch (error) {
+    throw error.name === 'AbortError' ? error : new Error('The server is not reachable.');
+  }
 }
 
 function element(name, text, className = '') {
@@ -29,15 +32,13 @@ function button(label, className, action) {
   return made;
 }
 
-// What went wrong, in words. A header holds a key only if it is plain ASCII.
+// What a refusal says.
 async function words(answer) {
   const body = await answer.json().catch(() => null);
   const wait = answer.headers.get('retry-after');
   const text = body?.error?.message ?? `The server answered with HTTP ${answer.status}.`;
   return wait ? `${text} (Try again in ${wait} s.)` : text;
 }
-
-const reason = (error) => (error instanceof TypeError ? UNREACHABLE : error.message);
 
 function duration(seconds) {
   const units = [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']];

@@ -16,7 +16,7 @@ async function begin() {
     if (!answer.ok) throw new Error(await words(answer));
     models = await answer.json();
   } catch (error) {
-    return down(reason(error));
+    return down(error.message);
   }
   keyWanted = false;
   if (key) sessionStorage.setItem(KEY, key);

@@ -23,13 +23,17 @@ function follow(change) {
   if (scrollHeight - scrollTop - clientHeight < 40) $('log').scrollTop = $('log').scrollHeight;
 }
 
+function cut(error) {
+  throw error?.name === 'AbortError' ? error : new Error('The connection ended before the answer did.');
+}
+
 // The chunks of a streamed answer; what ends it early is thrown.
 async function* chunks(answer) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   for (;;) {
-    const { done, value } = await reader.read();
-    if (done) throw new Error('The connection ended before the answer did.');
+    const { done, value } = await reader.read().catch(cut);
+    if (done) cut();
     const lines = (rest + value).split('\n');
     rest = lines.pop();
     for (const line of lines) {
@@ -85,6 +89,7 @@ class Reply {
   }
 }
 
+const STOPPED = 'Stopped.';
 const ENDINGS = {
   length: 'It ends here because its limit of tokens is reached.',
   content_filter: 'It ends here because a content filter has struck.',
@@ -105,8 +110,26 @@ async function ask(text) {
   busy(new AbortController());
   $('said').textContent = `${model} is answering.`;
   const reply = new Reply(body);
+  const { notes, error } = await stream(reply, model, conversation);
+  reply.show(false);
+  keep(reply.content, error, conversation, at);
+  const again = button(error ? 'Try again' : 'Regenerate', 'quiet', askAgain);
+  follow(() => {
+    box.classList.remove('waiting');
+    if (error) box.append(element('p', error, 'error'));
+    notes.forEach((note) => box.append(element('p', note, 'note')));
+    box.append(actions(reply.content, body, again));
+  });
+  if (conversation === messages) last = { text, at, boxes: [question.box, box], again, error };
+  $('said').textContent = error ? `It failed: ${error}` : notes[0] === STOPPED ? STOPPED : `${model} said: ${body.textContent}`;
+  busy(null);
+  code();
+  look();
+}
+
+// Has the conversation answered. Gives what to say below the answer, and why it failed, if it has.
+async function stream(reply, model, conversation) {
   const notes = [];
-  let error = null;
   try {
     const answer = await request('v1/chat/completions', {
       method: 'POST',
@@ -123,30 +146,17 @@ async function ask(text) {
     if (ignored) notes.push(`The model does not take ${ignored}: it went without.`);
     for await (const chunk of chunks(answer)) reply.take(chunk);
     if (ENDINGS[reply.finish]) notes.push(ENDINGS[reply.finish]);
-    notes.push(reply.cost());
-  } catch (thrown) {
-    if (thrown.name === 'AbortError') notes.push('Stopped.');
-    else error = reason(thrown);
+    return { notes: [...notes, reply.cost()] };
+  } catch (error) {
+    return error.name === 'AbortError' ? { notes: [STOPPED] } : { notes, error: error.message };
   }
-  reply.show(false);
-  const { content } = reply;
-  // What was not answered is no part of the conversation: it can be sent again.
-  const isKept = content && !error;
-  if (isKept) conversation.push({ role: 'assistant', content });
-  else conversation.length = at;
-  if (!isKept && conversation === messages) $('message').value ||= text;
-  const again = button(error ? 'Try again' : 'Regenerate', 'quiet', askAgain);
-  follow(() => {
-    box.classList.remove('waiting');
-    if (error) box.append(element('p', error, 'error'));
-    notes.forEach((note) => box.append(element('p', note, 'note')));
-    box.append(actions(content, body, again));
-  });
-  if (conversation === messages) last = { text, at, boxes: [question.box, box], again, error };
-  $('said').textContent = error ? `It failed: ${error}` : notes[0] === 'Stopped.' ? 'Stopped.' : `${model} said: ${body.textContent}`;
-  busy(null);
-  code();
-  look();
+}
+
+// What was not answered is no part of the conversation: the question can be sent again.
+function keep(content, error, conversation, at) {
+  if (content && !error) return conversation.push({ role: 'assistant', content });
+  const [{ content: question }] = conversation.splice(at);
+  if (conversation === messages) $('message').value ||= question;
 }
 
 function actions(content, body, again) {

@@ -81,7 +81,7 @@ async function look() {
     if (!answer.ok) throw new Error(await words(answer));
     status = await answer.json();
   } catch (error) {
-    tell(reason(error));
+    tell(error.message);
     return show('bad', 'Not available');
   }
   $('version').textContent = `${status.version}, up ${duration(status.uptime_s)}`;

@@ -322,12 +322,20 @@ describe('the page', { skip }, () => {
     assert.equal((await answers()).at(-1), 'hello');
     assert.equal((await simulator.lastRun()).prompt_meta.messages.length, 1);
 
+    // What ends without saying so has not ended well.
+    const chunk = { choices: [{ delta: { content: 'half' }, finish_reason: null }] };
+    await page.route('**/v1/chat/completions', (route) =>
+      route.fulfill({ contentType: 'text/event-stream', body: `data: ${JSON.stringify(chunk)}\n\n` }), { times: 1 });
+    await say('hello');
+    await shown('The connection ended before the answer did.');
+    assert.equal((await answers()).at(-1), 'half');
+
     // One that breaks off is shown, and is no part of the conversation either.
     await say(sim({ text: 'lorem', fail: 5 }));
     await shown('simulated failure');
     assert((await answers()).at(-1).length > 0);
     await say('bye');
-    await page.waitForFunction(() => document.querySelectorAll('.turn.assistant').length === 4);
+    await page.waitForFunction(() => document.querySelectorAll('.turn.assistant').length === 5);
     await ended();
     assert.equal((await simulator.lastRun()).prompt_meta.messages.length, 3);
   });
