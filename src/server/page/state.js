@@ -91,7 +91,7 @@ async function look() {
   $('answers').textContent = status.answers;
   $('first').textContent = plot(status.first_token_ms);
   tell(status.problem ?? '');
-  if (status.problem) show('bad', status.spent_quota ? 'The quota is spent' : 'Requests fail');
+  if (status.problem) show('bad', status.spent_quota ? 'Quota spent' : 'Requests fail');
   else if (status.session === 'none') show('good', 'Ready');
   else show('good', 'It works');
 }

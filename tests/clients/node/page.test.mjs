@@ -142,7 +142,7 @@ describe('the page', { skip }, () => {
       await visit(spent);
       await simulator.fault('run', { status: 429, body: { error: 'Your quota of 50 requests is used up. Try again in 3 hours.' } });
       await say('hello');
-      await shown('The quota is spent');
+      await shown('Quota spent');
       await page.getByRole('button', { name: 'New chat' }).click();
       await page.evaluate(() => look());
       await page.locator('#problem').waitFor();
