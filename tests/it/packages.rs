@@ -159,6 +159,22 @@ fn each_file_for_another_system_has_the_version_and_the_address_of_cargo_toml() 
     assert!(!output.status.success(), "a release without an archive is no release");
 }
 
+/// Names of archives are written in several places: what releases make is what the others fetch.
+#[test]
+fn all_fetch_the_archives_that_a_release_makes() {
+    let read = |file: &str| fs::read_to_string(repository().join(file)).unwrap();
+    let release = read(".github/workflows/release.yml");
+    assert!(release.contains("release/langfast2api-linux-$ARCH.tar.gz"));
+    for kind in ["x86_64", "aarch64", "armv7", "riscv64gc"] {
+        assert!(
+            release.contains(&format!("arch: {kind}, target: {kind}-unknown-linux-musl")),
+            "{kind}"
+        );
+    }
+    let url = "{ repo }/releases/download/v{ version }/{ name }-linux-{ target-arch }.tar.gz";
+    assert!(read("Cargo.toml").contains(&format!("pkg-url = \"{url}\"")));
+}
+
 #[test]
 fn the_flake_takes_version_and_address_from_cargo_toml() {
     let flake = fs::read_to_string(repository().join("scripts/packages/flake.nix")).unwrap();
