@@ -526,10 +526,11 @@ function tableRow(name, line, aligned, open) {
 
 // ---- a text that grows
 
-// Makes a node's children those of another one, and touches only what differs: what somebody has marked or
-// scrolled stays so.
-function become(parent, made, from = 0) {
-  const before = [...parent.childNodes].slice(from);
+// Makes a node's children, those behind one of them, the children of another node, and touches only what differs:
+// what somebody has marked or scrolled stays so.
+function become(parent, made, behind = null) {
+  const before = [];
+  for (let node = behind ? behind.nextSibling : parent.firstChild; node; node = node.nextSibling) before.push(node);
   const after = [...made.childNodes];
   after.forEach((node, at) => {
     if (!before[at]) parent.append(node);
@@ -561,20 +562,19 @@ function settled(text) {
 class Markdown {
   constructor(host) {
     this.host = host;
-    this.kept = 0; // children that are final
+    this.last = null; // of the children that are final
     this.from = 0; // where the text of the others begins
   }
 
   show(text, open) {
-    const rest = (open ? settled(text) : text).slice(this.from);
-    const lines = rest.replaceAll('\r\n', '\n').split('\n');
+    const rest = text.slice(this.from);
+    const lines = (open ? settled(rest) : rest).replaceAll('\r\n', '\n').split('\n');
     const made = document.createDocumentFragment();
     const starts = blocks(lines, made, open);
-    become(this.host, made, this.kept);
+    become(this.host, made, this.last);
     // A line that is not whole, or the one before it, may yet turn out to be something else.
     const final = starts.findLastIndex((start) => start + 2 < lines.length);
-    if (final <= 0) return;
-    this.kept += final;
-    for (let line = 0; line < starts[final]; line++) this.from = text.indexOf('\n', this.from) + 1;
+    for (let block = 0; block < final; block++) this.last = this.last ? this.last.nextSibling : this.host.firstChild;
+    for (let line = 0; line < (starts[final] ?? 0); line++) this.from = text.indexOf('\n', this.from) + 1;
   }
 }
