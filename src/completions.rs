@@ -16,8 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError};
-
 use crate::chat::json_mode::{self, Verdict};
 use crate::chat::media::{self, Images, vision};
 use crate::chat::models::{Model, Models};
@@ -25,7 +23,7 @@ use crate::chat::tools::nonce::Secret;
 use crate::chat::tools::{self, Plan};
 use crate::chat::usage::estimate_prompt;
 use crate::chat::{ChatRequest, FinishReason, LeftOut, Prompt, ResponseFormat, Usage};
-use crate::completions::choices::{ChoiceEvent, ChoiceNews, Choices, FailedRun, Never};
+use crate::completions::choices::{ChoiceEvent, ChoiceNews, Choices, FailedRun};
 use crate::completions::ignored::Ignored;
 use crate::completions::reader::{Part, Reader, add_part};
 pub use crate::completions::repeats::{Asked, Repeats};
@@ -35,8 +33,9 @@ use crate::completions::told::Told;
 use crate::dialects::{Choice, CompletionRequest, Dialect, Ending, Events, Keeper, Start};
 use crate::error::{Error, Failure, Step};
 use crate::http::answer::Answer;
-use crate::langfast::{Deadlines, LangFast, Revised, Unwanted};
+use crate::langfast::{Deadlines, LangFast, Listener, Revised, Unwanted};
 use crate::observe::vitals::{StreamPace, Vitals};
+use crate::sync::Alarm;
 
 /// Longest time that a stream's status line waits for the run's first event, so that an early failure
 /// is an honest HTTP status.
@@ -64,8 +63,8 @@ pub struct Completions {
     pub tool_repair: bool,
     /// What the markers of calls are made of.
     pub marker_secret: Secret,
-    /// Disconnected when the server no longer waits for its answers to end.
-    pub stopping: Receiver<Never>,
+    /// Raised when the server no longer waits for its answers to end.
+    pub stopping: Arc<Alarm>,
     /// The requests that have just failed.
     pub repeats: Arc<Repeats>,
     /// Where the pace of streams is noted.
@@ -129,12 +128,16 @@ impl Completions {
         let plans: Vec<Plan> = request.chats.iter_mut().map(plan).collect();
         let goes_on = Arc::new(AtomicBool::new(false));
         let unwanted = self.unwanted(answer, &goes_on);
+        // A whole answer is made of all texts together, unless one of them may end it.
+        let wants_each = request.stream || !stops.is_empty();
+        let listener = Listener { bell: answer.exchange().bell().clone(), wants_each };
         let starter = Starter {
             langfast: self.langfast.clone(),
             admission: Arc::new(self.langfast.admit(&model.slug, &unwanted)?),
             model: model.clone(),
             second_tries: self.second_tries.clone().filter(|_| !self.strict),
             unwanted,
+            listener: listener.clone(),
             request_id: answer.exchange().request_id.clone(),
         };
         let mut ignored = Ignored::at(left_out);
@@ -145,9 +148,9 @@ impl Completions {
         }
         let prompts = plans.iter().map(|plan| prompt_tokens(&plan.prompt, &model.slug));
         let tally = Tally::new(prompts.zip(request.chats.iter().map(|chat| chat.n)));
-        let (client, stopping) = (answer.exchange().clone(), self.stopping.clone());
+        let client = answer.exchange().clone();
         let kept = kept_prompts(&request.chats, &plans, &starter);
-        let mut choices = Choices::new(runs, self.deadlines, client, stopping);
+        let mut choices = Choices::new(runs, self.deadlines, client, listener, &self.stopping);
         if let Some(keeper) = &request.keeper {
             choices.abort_by(keeper.aborted());
         }
@@ -267,7 +270,7 @@ impl Completions {
         let goes_on = goes_on.clone();
         Arc::new(move || {
             // The server's end goes first, because it concerns what others wait for too.
-            if stopping.try_recv() == Err(TryRecvError::Disconnected) {
+            if stopping.is_raised() {
                 return Some(Error::ShuttingDown);
             }
             let has_gone = !goes_on.load(Ordering::Relaxed) && client.client_has_gone();

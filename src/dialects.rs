@@ -14,12 +14,11 @@ pub mod openai;
 #[cfg(test)]
 pub(crate) mod stories;
 
-use std::convert::Infallible;
-
-use crossbeam_channel::Receiver;
+use std::sync::Arc;
 
 use crate::chat::{ChatRequest, FinishReason, Sampling, ToolCall, Usage};
 use crate::error::Error;
+use crate::sync::Alarm;
 
 /// A request for text, in neutral words, whichever dialect the client speaks.
 pub struct CompletionRequest {
@@ -55,8 +54,8 @@ pub trait Keeper: Send {
     /// Whether it can be asked for now.
     fn is_kept(&self) -> bool;
 
-    /// A channel that is disconnected when the run has to end.
-    fn aborted(&self) -> Receiver<Infallible>;
+    /// Raised when the run has to end.
+    fn aborted(&self) -> &Arc<Alarm>;
 
     /// Whether the run may go on though its client has gone: then somebody may ask for the answer.
     fn adopt(&mut self) -> bool;

@@ -50,7 +50,7 @@ use crate::observe::heartbeat::Heartbeat;
 use accept::Acceptor;
 use socket::{ClientSocket, Signal};
 
-pub use exchange::{AnswerTurn, ClientNews, Exchange};
+pub use exchange::{AnswerTurn, Exchange};
 pub use head::{BodyLength, Head};
 pub use refusal::{reason_phrase, refusal};
 

@@ -54,6 +54,7 @@ pub use leases::Subscription;
 pub use prompt_meta::prompt_meta;
 pub use refusals::{Refusals, Refused, Sent};
 pub use remedies::BrowserPlace;
+pub use routes::Listener;
 pub use run::RunEvent;
 pub use runner::{Runner, RunnerConfig};
 pub use session::{Grant, Session};
@@ -244,7 +245,7 @@ impl LangFast {
     }
 
     /// Starts a run of `prompt_meta` for a request that was let through ([`LangFast::admit`]), and returns
-    /// its events. An access token that LangFast rejects
+    /// its events, of which `listener` is told. An access token that LangFast rejects
     /// (401) is renewed once. The start is given up once `unwanted` returns an error; but the sign-in
     /// and the prompt, which other requests use too, only when the server ends.
     ///
@@ -255,11 +256,12 @@ impl LangFast {
         model: &str,
         prompt_meta: &Value,
         admission: &Admission,
+        listener: &Listener,
         unwanted: &Unwanted,
     ) -> Result<Subscription, Error> {
         let start = |grant: &Grant| {
             admission.note_user(&grant.user_id);
-            self.start_as(grant, model, prompt_meta, unwanted)
+            self.start_as(grant, model, prompt_meta, listener, unwanted)
         };
         self.as_user(&wanted_by_others(unwanted), start)
     }
@@ -295,6 +297,7 @@ impl LangFast {
         grant: &Grant,
         model: &str,
         prompt_meta: &Value,
+        listener: &Listener,
         unwanted: &Unwanted,
     ) -> Result<Option<Subscription>, Error> {
         let lease = self.runner.lease()?;
@@ -320,7 +323,7 @@ impl LangFast {
             }
             other => other?,
         };
-        Ok(Some(lease.subscribe(started)))
+        Ok(Some(lease.subscribe(started, listener)))
     }
 
     /// Returns the prompt of the signed-in user, and creates it if there is none yet.

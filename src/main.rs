@@ -8,12 +8,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use langfast2api::chat::models::shutdowns::Day;
 use langfast2api::chat::tools::nonce::Secret;
 use langfast2api::cli::check::{self, Checked};
 use langfast2api::cli::{about, commands, doctor, import, keys, manual, service};
-use langfast2api::completions::choices::Never;
 use langfast2api::completions::{Completions, Repeats};
 use langfast2api::config::{BadSetting, Cli, Command, LimitSettings, RefusedParameters, Settings};
 use langfast2api::dialects::openai::responses::shown;
@@ -24,6 +22,7 @@ use langfast2api::observe::{logger, manager};
 use langfast2api::server::listen::{Listening, listen};
 use langfast2api::server::{ModelsInUse, Server, ServerLimits, Service, warming};
 use langfast2api::stored::{Lanes, Store};
+use langfast2api::sync::Alarm;
 use log::Level;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -108,7 +107,7 @@ fn serve(settings: &Settings) -> Result<()> {
     settings.given.warnings().iter().for_each(|warning| log::warn!("{warning}"));
     list.log("serving", &models);
     let limits = limits(settings, body_memory, descriptors);
-    let (stop, stopping) = crossbeam_channel::bounded(0);
+    let stopping = Arc::new(Alarm::default());
     let vitals = Arc::new(Vitals::default());
     let completions = Completions {
         langfast: Arc::new(langfast),
@@ -120,7 +119,7 @@ fn serve(settings: &Settings) -> Result<()> {
         images: settings.answers.images,
         tool_repair: settings.answers.tool_repair,
         marker_secret: Secret::kept(settings.langfast.state_dir().ok().as_deref()),
-        stopping,
+        stopping: stopping.clone(),
         repeats: Repeats::new(settings.answers.remember_failures),
         vitals: vitals.clone(),
     };
@@ -167,7 +166,7 @@ fn serve(settings: &Settings) -> Result<()> {
     let to_spare = Duration::from_secs(5);
     let patience = settings.deadlines.shutdown_timeout;
     manager::stopping(patience + LAST_WORDS + to_spare);
-    shut_down(&server, signals, stop, patience);
+    shut_down(&server, signals, &stopping, patience);
     Ok(())
 }
 
@@ -208,7 +207,7 @@ fn limits(settings: &Settings, body_memory: usize, descriptors: u64) -> ServerLi
 
 /// Lets running answers end, up to `patience`, or until a further signal; then ends them with an error that
 /// says so.
-fn shut_down(server: &Server, mut signals: Signals, stop: Sender<Never>, patience: Duration) {
+fn shut_down(server: &Server, mut signals: Signals, stopping: &Alarm, patience: Duration) {
     log::info!("stopping: no new connections, {} open", server.front.connections());
     server.front.stop_accepting();
     let deadline = Instant::now() + patience;
@@ -220,7 +219,7 @@ fn shut_down(server: &Server, mut signals: Signals, stop: Sender<Never>, patienc
             break;
         }
     }
-    drop(stop);
+    stopping.raise();
     server.wait_idle(Instant::now() + LAST_WORDS);
 }
 

@@ -166,7 +166,7 @@ mod tests {
             images: Default::default(),
             tool_repair: false,
             marker_secret: Default::default(),
-            stopping: crossbeam_channel::never(),
+            stopping: Arc::default(),
             repeats: Repeats::new(Duration::ZERO),
             vitals: Arc::default(),
         };

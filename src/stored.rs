@@ -392,6 +392,7 @@ impl Drop for Orphan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::Bell;
 
     const HOUR: Duration = Duration::from_secs(3600);
     const ONE: Owner = Owner(1);
@@ -458,16 +459,17 @@ mod tests {
         let own = own(20_000, HOUR);
         ended(&own, "resp_1", "a");
         let entry = begun(&own, "resp_2", "b");
-        let woken = entry.follow();
+        let bell: Arc<Bell> = Arc::default();
+        entry.follow(&bell);
         entry.tell("delta", &[b'x'; 30_000]);
         entry.flush();
         own.settle(&entry);
         assert!(own.find("resp_2").is_some() && own.find("resp_1").is_some());
-        assert!(!entry.is_closed() && !entry.has_events() && woken.try_recv().is_ok());
+        assert!(!entry.is_closed() && !entry.has_events() && bell.wait(Some(Instant::now())));
         entry.set(Outcome::new(&"x".repeat(30_000), Vec::new(), false));
         own.settle(&entry);
         assert!(own.find("resp_2").is_none() && own.find("resp_1").is_some());
-        assert!(entry.is_closed() && !entry.has_events() && woken.try_recv().is_ok());
+        assert!(entry.is_closed() && !entry.has_events() && bell.wait(Some(Instant::now())));
         let large = begun(&own, "resp_3", &"x".repeat(30_000));
         assert!(own.find("resp_3").is_none() && large.is_closed());
         assert!(own.find("resp_1").is_some(), "nothing is let go for it");

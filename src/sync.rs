@@ -20,11 +20,21 @@
 //! wake-up. A check must not block a thread by other means, such as the receiving end of a crossbeam
 //! channel.
 
+mod bell;
+
+pub use bell::{Alarm, Bell, RingAtEnd, Rings};
+
 #[cfg(not(all(test, feature = "interleavings")))]
-pub use std::sync::{Condvar, Mutex, MutexGuard};
+pub use std::{
+    sync::{Condvar, Mutex, MutexGuard},
+    thread,
+};
 
 #[cfg(all(test, feature = "interleavings"))]
-pub use shuttle::sync::{Condvar, Mutex, MutexGuard};
+pub use shuttle::{
+    sync::{Condvar, Mutex, MutexGuard},
+    thread,
+};
 
 /// Atomic values.
 pub mod atomic {

@@ -1,17 +1,21 @@
 //! Merges the runs of one request into one sequence: their events, their deadlines, and the client's
 //! leaving.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Select, TryRecvError, never};
+use crossbeam_channel::TryRecvError;
 
 use crate::chat::{FinishReason, ReportedUsage, Sampling};
 use crate::completions::starter::{StartedRun, Starting};
 use crate::error::Error;
-use crate::http::{ClientNews, Exchange};
-use crate::langfast::{Deadlines, Revised, RunClock, RunEvent, Sent};
+use crate::http::Exchange;
+use crate::langfast::{Deadlines, Listener, Revised, RunClock, RunEvent, Sent};
+use crate::sync::{Alarm, Rings};
+
+/// How often a listener that is not rung for each text looks at what has come, so that the deadlines of its
+/// runs count from when it came.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// An event of a choice.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,15 +76,17 @@ pub enum ChoiceNews {
 /// The choices of one request, each with its run.
 pub struct Choices {
     choices: Vec<RunningChoice>,
-    client: Receiver<ClientNews>,
-    /// Disconnected when the client has cancelled its answer.
-    aborted: Receiver<Infallible>,
-    stopping: Receiver<Never>,
+    /// Its bell is rung for everything that is waited for.
+    listener: Listener,
+    /// `None` if the answer goes on whatever becomes of the client.
+    client: Option<Arc<Exchange>>,
+    /// Whether it was told that the client sends no more.
+    is_half_closed_told: bool,
+    /// Raised when the client has cancelled its answer.
+    aborted: Option<Rings>,
+    /// Raised when the server no longer waits for its answers to end.
+    stopping: Rings,
 }
-
-/// Uninhabited: the channel signals only by being dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Never {}
 
 enum Run {
     Starting(Starting),
@@ -105,23 +111,25 @@ impl Choices {
         runs: Vec<StartedRun>,
         deadlines: Deadlines,
         client: Arc<Exchange>,
-        stopping: Receiver<Never>,
+        listener: Listener,
+        stopping: &Arc<Alarm>,
     ) -> Choices {
         let clock = RunClock::start(deadlines);
         let choice = |run| RunningChoice::new(Run::UnderWay(run), clock.restart());
-        let client = client.news().clone();
         let choices = runs.into_iter().map(choice).collect();
-        Choices { choices, client, aborted: never(), stopping }
+        let stopping = stopping.rings(listener.bell.clone());
+        let (client, aborted, is_half_closed_told) = (Some(client), None, false);
+        Choices { choices, listener, client, is_half_closed_told, aborted, stopping }
     }
 
-    /// Ends the runs when this channel is disconnected.
-    pub fn abort_by(&mut self, aborted: Receiver<Infallible>) {
-        self.aborted = aborted;
+    /// Ends the runs when this is raised.
+    pub fn abort_by(&mut self, aborted: &Arc<Alarm>) {
+        self.aborted = Some(aborted.rings(self.listener.bell.clone()));
     }
 
     /// Goes on whatever becomes of the client.
     pub fn leave_client(&mut self) {
-        self.client = never();
+        self.client = None;
     }
 
     /// The number of choices.
@@ -178,17 +186,53 @@ impl Choices {
             if let Some(ready) = self.ready() {
                 return ready;
             }
-            let (deadline, at) = self.earliest_deadline();
-            match self.wait(silence.map_or(deadline, |silence| silence.min(deadline)))? {
-                Woken::ByRun => {}
-                Woken::ByClient => return Ok(ChoiceNews::HalfClosed),
-                Woken::InTime if Instant::now() < deadline => return Ok(ChoiceNews::Silence),
-                Woken::InTime => {
-                    let event = self.choices[at].expire()?;
-                    return Ok(ChoiceNews::Choice(at, event));
-                }
+            self.check_wanted()?;
+            if self.has_just_half_closed() {
+                return Ok(ChoiceNews::HalfClosed);
             }
+            let (deadline, at) = self.earliest_deadline();
+            let due = silence.map_or(deadline, |silence| silence.min(deadline));
+            if self.wait(due) {
+                continue;
+            }
+            return match self.ready() {
+                // It came unrung.
+                Some(ready) => ready,
+                None if Instant::now() < deadline => Ok(ChoiceNews::Silence),
+                None => self.choices[at].expire().map(|event| ChoiceNews::Choice(at, event)),
+            };
         }
+    }
+
+    /// Whether the answer is still wanted.
+    fn check_wanted(&self) -> Result<(), Error> {
+        if self.stopping.is_raised() {
+            return Err(Error::CutShort);
+        }
+        if self.aborted.as_ref().is_some_and(Rings::is_raised) {
+            return Err(Error::Cancelled);
+        }
+        match self.client.as_ref().is_some_and(|client| client.client_has_gone()) {
+            true => Err(Error::ClientGone),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the client sends no more; true once.
+    fn has_just_half_closed(&mut self) -> bool {
+        let told = self.is_half_closed_told;
+        let has_half_closed = |client: &Arc<Exchange>| client.client_has_half_closed();
+        self.is_half_closed_told |= self.client.as_ref().is_some_and(has_half_closed);
+        self.is_half_closed_told && !told
+    }
+
+    /// Waits until there may be news; false if there are none until `due`.
+    fn wait(&self, due: Instant) -> bool {
+        let look = match self.listener.wants_each {
+            true => due,
+            false => due.min(Instant::now() + LOOK),
+        };
+        self.listener.bell.wait(Some(look)) || look < due
     }
 
     fn earliest_deadline(&self) -> (Instant, usize) {
@@ -196,37 +240,6 @@ impl Choices {
         let deadlines = running.map(|(at, choice)| (choice.deadline(), at));
         deadlines.min().unwrap_or((Instant::now(), 0))
     }
-
-    fn wait(&self, until: Instant) -> Result<Woken, Error> {
-        let mut select = Select::new();
-        let (by_client, by_stop) = (select.recv(&self.client), select.recv(&self.stopping));
-        let by_abort = select.recv(&self.aborted);
-        for choice in &self.choices {
-            match &choice.run {
-                Some(Run::UnderWay(run)) => drop(select.recv(&run.subscription.events)),
-                Some(Run::Starting(run)) => drop(select.recv(run)),
-                None => {}
-            }
-        }
-        match select.ready_deadline(until) {
-            Ok(ready) if ready == by_stop => Err(Error::CutShort),
-            Ok(ready) if ready == by_abort => Err(Error::Cancelled),
-            Ok(ready) if ready == by_client => match self.client.try_recv() {
-                Ok(ClientNews::HalfClosed) => Ok(Woken::ByClient),
-                Err(TryRecvError::Empty) => Ok(Woken::ByRun),
-                Err(TryRecvError::Disconnected) => Err(Error::ClientGone),
-            },
-            Ok(_) => Ok(Woken::ByRun),
-            Err(_) => Ok(Woken::InTime),
-        }
-    }
-}
-
-/// The cause that ended a wait.
-enum Woken {
-    ByRun,
-    ByClient,
-    InTime,
 }
 
 impl RunningChoice {

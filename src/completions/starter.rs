@@ -10,8 +10,11 @@ use crate::budget::{Budget, Share};
 use crate::chat::Prompt;
 use crate::chat::models::Model;
 use crate::error::Error;
-use crate::langfast::{Admission, LangFast, Refusals, Sent, Subscription, Unwanted, prompt_meta};
+use crate::langfast::{
+    Admission, LangFast, Listener, Refusals, Sent, Subscription, Unwanted, prompt_meta,
+};
 use crate::observe::logger;
+use crate::sync::RingAtEnd;
 
 /// Most runs for one choice because of what the model refuses: a model that refuses one parameter may
 /// refuse another one beside it, and says so of one at a time. What the third run meets is the client's
@@ -71,6 +74,8 @@ pub struct Starter {
     pub second_tries: Option<Arc<SecondTries>>,
     /// When the request's answer is not wanted any more.
     pub unwanted: Unwanted,
+    /// Who listens to the runs.
+    pub listener: Listener,
     /// The request's id, for the log.
     pub request_id: String,
 }
@@ -105,7 +110,7 @@ impl Starter {
             tries += 1;
             let sent = Sent::of(&meta);
             let (slug, admission) = (&self.model.slug, &self.admission);
-            match self.langfast.start(slug, &meta, admission, &self.unwanted) {
+            match self.langfast.start(slug, &meta, admission, &self.listener, &self.unwanted) {
                 Ok(subscription) => {
                     return Ok(StartedRun { subscription, sent, left_out, tries });
                 }
@@ -129,7 +134,10 @@ impl Starter {
     pub fn start(&self, prompt: Arc<Prompt>, tries: usize) -> Starting {
         let (started, starting) = bounded(1);
         let (own, sender) = (self.clone(), started.clone());
+        let ring = RingAtEnd(self.listener.bell.clone());
         let thread = std::thread::Builder::new().name("further run".to_owned()).spawn(move || {
+            // In this order: rung when the sender is gone.
+            let (_ring, sender) = (ring, sender);
             let run = own.fit(&prompt).and_then(|fitted| own.run(&prompt, fitted, tries));
             // Nobody receives the run if the client has gone: then it is dropped, and so given up.
             let _ = sender.send(run);
@@ -181,6 +189,7 @@ mod tests {
             model: settings.model_source().read().unwrap().models.serve("gpt-4o").unwrap(),
             second_tries: Some(Arc::default()),
             unwanted: wanted_always(),
+            listener: Listener::default(),
             request_id: String::new(),
         };
         let content = "x".repeat(KEPT / 2);

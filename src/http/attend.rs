@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::exchange::{ClientNews, ExchangeEnd, OpenExchange};
+use super::exchange::{ExchangeEnd, OpenExchange};
 use super::socket::{ClientSocket, Signal, wait};
 use super::{Gate, TAKEN_WITHIN};
 use crate::error::Error;
@@ -66,7 +66,7 @@ impl Attendance<'_> {
                 News::Over => return Ok(self.exchange.end()),
                 News::HalfClosed => {
                     of_client = PollFlags::empty();
-                    self.exchange.tell(ClientNews::HalfClosed);
+                    self.exchange.tell_half_closed();
                     if !self.exchange.probe() {
                         return Ok(ExchangeEnd::Gone);
                     }

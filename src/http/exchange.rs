@@ -6,25 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use super::socket::{ClientSocket, Signal, Stopped};
 use super::websocket::outgoing::Outgoing;
 use super::{Head, Shared};
 use crate::budget::Body;
 use crate::error::Error;
+use crate::sync::Bell;
 
 /// An interim answer, which every client must skip (RFC 9110, 15.2). Writing it finds out whether a
 /// client that has ended its side is still there: if not, its machine answers with a reset.
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// News about a client during its exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientNews {
-    /// The client will send nothing more. It may still read or have gone: only a write finds out.
-    /// Sent once.
-    HalfClosed,
-}
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +51,9 @@ pub struct Exchange {
     /// that its bytes precede the answer.
     begun: Mutex<bool>,
     shared: Arc<Shared>,
-    news: Receiver<ClientNews>,
+    /// Rung when the client has ended its side or gone.
+    bell: Arc<Bell>,
+    half_closed: AtomicBool,
     /// True once somebody has taken the exchange to answer it.
     taken: AtomicBool,
     finished: AtomicBool,
@@ -71,9 +64,20 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// True if the client has gone; for threads that cannot wait on [`Exchange::news`].
+    /// The bell of the thread that answers. It is rung when one of the following has become true; whatever
+    /// else that thread waits for may ring it too.
+    pub fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// True if the client has gone, and nobody reads the answer any more.
     pub fn client_has_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+
+    /// True if the client will send nothing more. It may still read or have gone: only a write finds out.
+    pub fn client_has_half_closed(&self) -> bool {
+        self.half_closed.load(Ordering::Acquire)
     }
 
     /// Takes the exchange to answer it; `None` if it is already taken. Dropping the turn ends the
@@ -122,12 +126,6 @@ impl Exchange {
 
     fn begun(&self) -> MutexGuard<'_, bool> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the channel of news about the client. It is disconnected when the client has gone
-    /// and nobody reads the answer any more.
-    pub fn news(&self) -> &Receiver<ClientNews> {
-        &self.news
     }
 
     /// Closes the client's connection after this answer, even if its head announced keep-alive.
@@ -180,7 +178,6 @@ pub(super) struct Request {
 /// gone.
 pub struct OpenExchange {
     exchange: Arc<Exchange>,
-    client: Sender<ClientNews>,
 }
 
 impl OpenExchange {
@@ -192,7 +189,6 @@ impl OpenExchange {
         let over = Signal::new().map_err(|error| {
             Error::Overloaded(format!("no more requests can be taken at the moment ({error})"))
         })?;
-        let (client, news) = bounded(1);
         let exchange = Arc::new(Exchange {
             id: shared.next_id(),
             head: request.head,
@@ -204,14 +200,15 @@ impl OpenExchange {
             socket: request.socket,
             begun: Mutex::new(false),
             shared: shared.clone(),
-            news,
+            bell: Arc::default(),
+            half_closed: AtomicBool::new(false),
             taken: AtomicBool::new(false),
             finished: AtomicBool::new(false),
             last: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             over,
         });
-        Ok(OpenExchange { exchange, client })
+        Ok(OpenExchange { exchange })
     }
 
     /// The signal that is raised when the [`AnswerTurn`] is dropped.
@@ -244,10 +241,10 @@ impl OpenExchange {
         mute || self.exchange.client.write(PROBE) == Ok(PROBE.len())
     }
 
-    /// Sends news to the answering thread. Never blocks: news comes at most once, and the channel
-    /// has room for one.
-    pub fn tell(&self, news: ClientNews) {
-        let _ = self.client.try_send(news);
+    /// Tells the answering thread that the client has ended its sending side.
+    pub fn tell_half_closed(&self) {
+        self.exchange.half_closed.store(true, Ordering::Release);
+        self.exchange.bell.ring();
     }
 }
 
@@ -262,6 +259,7 @@ impl Deref for OpenExchange {
 impl Drop for OpenExchange {
     fn drop(&mut self) {
         self.exchange.gone.store(true, Ordering::Release);
+        self.exchange.bell.ring();
         self.exchange.shared.gate.forget(&self.exchange);
     }
 }

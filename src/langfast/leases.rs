@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::api::Started;
-use super::routes::{Routes, RunKey};
+use super::routes::{Listener, Routes, RunKey};
 use super::run::{Notice, RunEvent};
 use super::unwanted::Unwanted;
 use crate::error::{Error, Failure, Step};
 use crate::net::transport::LOOK;
 use crate::observe::heartbeat::Heartbeat;
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Bell, Condvar, Mutex, MutexGuard};
 
 #[cfg(all(test, feature = "interleavings"))]
 mod interleavings;
@@ -179,6 +179,8 @@ impl Leases {
         state.not_before = None;
         state.routes.note_cut(false);
         self.news.notify_all();
+        drop(state);
+        self.ring(&mut Vec::new());
     }
 
     /// Notes that an attempt to connect has failed, and wakes the requests that wait for the socket.
@@ -196,6 +198,8 @@ impl Leases {
         let mut state = self.lock();
         state.link = None;
         state.routes.note_cut(true);
+        drop(state);
+        self.ring(&mut Vec::new());
     }
 
     /// Notes that events may have been missed: see [`Routes::note_gap`].
@@ -245,6 +249,13 @@ impl Leases {
             heartbeat.beat(left);
             state = wait(&self.needed, state, left);
         }
+    }
+
+    /// Rings the bells of those whose runs have had events since the last call. `spare` is empty, and kept
+    /// for the next call.
+    pub fn ring(&self, spare: &mut Vec<Arc<Bell>>) {
+        self.lock().routes.take_due(spare);
+        spare.drain(..).for_each(|bell| bell.ring());
     }
 
     /// Passes a packet to its run without parsing it, if possible: see [`Routes::grow`].
@@ -357,9 +368,10 @@ impl Lease {
     }
 
     /// Subscribes to the events of the run that was started under this lease, including those that have
-    /// come already.
-    pub fn subscribe(mut self, started: Started) -> Subscription {
-        let (run, events) = self.leases.lock().routes.claim(started, self.gaps.get());
+    /// come already; `listener` is told of those that come.
+    pub fn subscribe(mut self, started: Started, listener: &Listener) -> Subscription {
+        let gaps = self.gaps.get();
+        let (run, events) = self.leases.lock().routes.claim(started, gaps, listener.clone());
         self.run = Some(run);
         Subscription { events, _lease: self }
     }

@@ -11,6 +11,7 @@ use super::api::Started;
 use super::id_place::IdPlace;
 use super::run::{Notice, Progress, RunEvent, range_within};
 use super::texts::Manners;
+use crate::sync::Bell;
 
 /// Most early runs that are kept: their events came before the answer that names them, or they are
 /// another program's. If there are more, the oldest is dropped.
@@ -45,6 +46,8 @@ pub struct Routes {
     foreign: Option<Instant>,
     /// What the runs so far have shown of how texts come.
     manners: Arc<Manners>,
+    /// The bells to ring, because events have been sent: once for all that are read together.
+    due: Vec<Arc<Bell>>,
     /// How often events may have been missed.
     gaps: u64,
     /// Whether the socket is lost, and not yet connected again.
@@ -64,10 +67,25 @@ struct RunRoute {
     events: Destination,
 }
 
+/// Who waits for a run's events.
+#[derive(Clone, Default)]
+pub struct Listener {
+    /// Rung when there are events to be looked at.
+    pub bell: Arc<Bell>,
+    /// Whether that is so for each. Else only the first text and what says more than that there is more text
+    /// ring; the others have come unrung.
+    pub wants_each: bool,
+}
+
 /// Where a run's events go.
 enum Destination {
     /// To the request that has claimed the run.
-    Wanted(Sender<RunEvent>),
+    Wanted {
+        events: Sender<RunEvent>,
+        listener: Listener,
+        /// Whether any text has been sent.
+        has_text: bool,
+    },
     /// Kept here until a request claims the run.
     Early(Vec<RunEvent>),
 }
@@ -85,16 +103,19 @@ impl Routes {
             starting: 0,
             foreign: None,
             manners: Arc::default(),
+            due: Vec::new(),
             gaps: 0,
             is_cut: false,
             answer_limit,
         }
     }
 
-    /// Tells the runs under way that the socket is lost, or connected again.
+    /// Tells the runs under way that the socket is lost, or connected again. [`Routes::take_due`] has their
+    /// bells.
     pub fn note_cut(&mut self, is_cut: bool) {
         if std::mem::replace(&mut self.is_cut, is_cut) != is_cut {
-            self.runs.values_mut().for_each(|route| route.events.add(RunEvent::Cut(is_cut)));
+            let told = |route: &mut RunRoute| route.events.add(RunEvent::Cut(is_cut));
+            self.due.extend(self.runs.values_mut().filter_map(told));
         }
     }
 
@@ -132,7 +153,12 @@ impl Routes {
 
     /// Claims a run that has been started when there had been `gaps` [gaps](Routes::gaps); returns its
     /// key and its events, including those that have come already.
-    pub fn claim(&mut self, started: Started, gaps: u64) -> (RunKey, Receiver<RunEvent>) {
+    pub fn claim(
+        &mut self,
+        started: Started,
+        gaps: u64,
+        listener: Listener,
+    ) -> (RunKey, Receiver<RunEvent>) {
         let ids = vec![started.job_id, started.run_id];
         let early: Vec<RunRoute> = ids.iter().filter_map(|id| self.take_early(id)).collect();
         // If some events named only one id and some only the other, the id with more text counts.
@@ -154,7 +180,8 @@ impl Routes {
             // Behind what has come before.
             let _ = events.send(RunEvent::Cut(true));
         }
-        let key = self.insert(RunRoute { progress, ids, events: Destination::Wanted(events) });
+        let events = Destination::Wanted { events, listener, has_text: false };
+        let key = self.insert(RunRoute { progress, ids, events });
         self.end_start();
         (key, receiver)
     }
@@ -179,9 +206,14 @@ impl Routes {
         let Some(&key) = id.and_then(|id| self.by_id.get(id)) else { return false };
         let Some(route) = self.runs.get_mut(&key) else { return false };
         let Some(event) = route.progress.grow(packet) else { return false };
-        route.events.add(event);
+        self.due.extend(route.events.add(event));
         self.limit_early(key);
         true
+    }
+
+    /// Moves the bells to ring into `bells`, which is empty.
+    pub fn take_due(&mut self, bells: &mut Vec<Arc<Bell>>) {
+        std::mem::swap(&mut self.due, bells);
     }
 
     /// Passes a notice, which came in `packet`, to the run that it belongs to.
@@ -198,7 +230,7 @@ impl Routes {
         };
         let Some(route) = self.runs.get_mut(&key) else { return };
         let events = route.progress.take(packet, notice);
-        events.into_iter().for_each(|event| route.events.add(event));
+        self.due.extend(events.into_iter().filter_map(|event| route.events.add(event)));
         self.limit_early(key);
         self.note_id_place(packet, notice);
     }
@@ -354,28 +386,52 @@ impl Destination {
     /// The kept events of an early run; empty for a claimed one.
     fn early(&self) -> &[RunEvent] {
         match self {
-            Destination::Wanted(_) => &[],
+            Destination::Wanted { .. } => &[],
             Destination::Early(events) => events,
         }
     }
 
-    fn add(&mut self, event: RunEvent) {
+    /// Adds an event, and returns the bell that is to be rung for it.
+    fn add(&mut self, event: RunEvent) -> Option<Arc<Bell>> {
         match self {
             // A receiver that has other events to read sees from them that the run is alive.
-            Destination::Wanted(sender) if event == RunEvent::Alive && !sender.is_empty() => {}
-            // Sending fails only if the run is being dropped at this moment.
-            Destination::Wanted(sender) => drop(sender.send(event)),
-            Destination::Early(events) => match (events.last_mut(), event) {
-                (Some(RunEvent::Text(text)), RunEvent::Text(more)) => text.push_str(&more),
-                (Some(last @ RunEvent::Ending { .. }), now @ RunEvent::Ending { .. }) => {
-                    *last = now
-                }
-                (Some(_), RunEvent::Alive) => {}
-                // Whoever claims the run is told how it stands then.
-                (_, RunEvent::Cut(_)) => {}
-                (_, event) => events.push(event),
-            },
+            Destination::Wanted { events, .. }
+                if event == RunEvent::Alive && !events.is_empty() =>
+            {
+                None
+            }
+            Destination::Wanted { events, listener, has_text } => {
+                let is_heard = listener.wants_each || is_heard(&event, has_text);
+                // Sending fails only if the run is being dropped at this moment.
+                let _ = events.send(event);
+                is_heard.then(|| listener.bell.clone())
+            }
+            Destination::Early(events) => {
+                keep_early(events, event);
+                None
+            }
         }
+    }
+}
+
+/// Whether an event is to be heard of by those who do not want each.
+fn is_heard(event: &RunEvent, has_text: &mut bool) -> bool {
+    match event {
+        RunEvent::Text(_) => !std::mem::replace(has_text, true),
+        RunEvent::Alive => false,
+        _ => true,
+    }
+}
+
+/// Adds an event to the early ones.
+fn keep_early(events: &mut Vec<RunEvent>, event: RunEvent) {
+    match (events.last_mut(), event) {
+        (Some(RunEvent::Text(text)), RunEvent::Text(more)) => text.push_str(&more),
+        (Some(last @ RunEvent::Ending { .. }), now @ RunEvent::Ending { .. }) => *last = now,
+        (Some(_), RunEvent::Alive) => {}
+        // Whoever claims the run is told how it stands then.
+        (_, RunEvent::Cut(_)) => {}
+        (_, event) => events.push(event),
     }
 }
 
@@ -427,7 +483,7 @@ mod tests {
 
     fn claim(routes: &mut Routes, name: &str) -> (RunKey, Receiver<RunEvent>) {
         routes.begin_start();
-        routes.claim(started(name), 0)
+        routes.claim(started(name), 0, Listener::default())
     }
 
     fn text(events: &Receiver<RunEvent>) -> String {
@@ -465,7 +521,7 @@ mod tests {
             assert!(routes.early.is_empty() && routes.runs.is_empty(), "{ids}");
         }
         send(&mut routes, json!({"executionId": "job of b", "content": "b"}));
-        assert_eq!(text(&routes.claim(started("b"), 0).1), "b");
+        assert_eq!(text(&routes.claim(started("b"), 0, Listener::default()).1), "b");
     }
 
     #[test]
@@ -495,7 +551,7 @@ mod tests {
         let long = "x".repeat(12 << 20);
         send(&mut routes, json!({"executionId": "job of a", "content": long}));
         assert_eq!(routes.early.len(), 1);
-        assert_eq!(text(&routes.claim(started("a"), 0).1).len(), long.len());
+        assert_eq!(text(&routes.claim(started("a"), 0, Listener::default()).1).len(), long.len());
         assert!(routes.early.is_empty());
     }
 
@@ -510,7 +566,7 @@ mod tests {
             send(&mut routes, json!({"executionId": "job of a", "content": "y".repeat(end)}));
         }
         assert!(early_bytes(&routes) < 10_000, "{}", early_bytes(&routes));
-        let (_, events) = routes.claim(started("a"), 0);
+        let (_, events) = routes.claim(started("a"), 0, Listener::default());
         assert!(events.len() <= 2);
         assert_eq!(text(&events).len(), 1_000);
     }
@@ -523,7 +579,7 @@ mod tests {
             send(&mut routes, json!({"executionId": "job of a", "content": job}));
             let end = json!({"runId": "run of a", "content": run, "status": "completed"});
             send(&mut routes, end);
-            let (key, events) = routes.claim(started("a"), 0);
+            let (key, events) = routes.claim(started("a"), 0, Listener::default());
             let all: Vec<RunEvent> = events.try_iter().collect();
             assert_eq!(all[0], RunEvent::Text(expected.to_owned()));
             assert_eq!(all.len() > 1, run == expected, "an end: {all:?}");
@@ -590,7 +646,7 @@ mod tests {
         assert_eq!(routes.early.len(), 0);
         send(&mut routes, json!({"id": uuid, "text": "early"}));
         let started = Started { job_id: uuid.to_owned(), run_id: "run".to_owned() };
-        assert_eq!(text(&routes.claim(started, 0).1), "early");
+        assert_eq!(text(&routes.claim(started, 0, Listener::default()).1), "early");
     }
 
     #[test]
@@ -599,7 +655,7 @@ mod tests {
         routes.begin_start();
         let gaps = routes.gaps();
         routes.note_gap();
-        let (_, events) = routes.claim(started("a"), gaps);
+        let (_, events) = routes.claim(started("a"), gaps, Listener::default());
         for fields in [json!({"delta": "two "}), json!({"delta": "three", "status": "done"})] {
             let mut payload = fields.clone();
             payload["jobId"] = json!("job of a");

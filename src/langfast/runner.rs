@@ -203,6 +203,8 @@ impl Shared {
             let timeouts = self.dialer.timeout() + self.config.handshake_timeout;
             self.heartbeat.beat(timeouts * LONGEST_CONNECT);
             let turn = catch_unwind(AssertUnwindSafe(|| self.one_socket(&mut back_off, &mut past)));
+            // For what was read last.
+            self.leases.ring(&mut Vec::new());
             pause = turn.unwrap_or_else(|_| {
                 self.leases.note_loss();
                 self.leases
@@ -345,11 +347,18 @@ impl Shared {
         let waker = Arc::new(Waker::new()?);
         let connection = socket.get_mut();
         connection.set_deadline(None);
-        connection.set_watch(Watch::new(waker.clone(), silence), WRITE_TIMEOUT)?;
+        let watch = Watch::new(waker.clone(), silence).before_reads(self.bell_ringer());
+        connection.set_watch(watch, WRITE_TIMEOUT)?;
         self.vitals.note_connect();
         let wake = move || waker.wake();
         self.leases.note_link(Link::new(grant.user_id.clone(), Box::new(wake)));
         Ok(silence)
+    }
+
+    /// What rings the bells of all whose events were read together, before more is read.
+    fn bell_ringer(&self) -> Box<dyn FnMut() + Send + Sync> {
+        let (leases, mut spare) = (self.leases.clone(), Vec::new());
+        Box::new(move || leases.ring(&mut spare))
     }
 
     /// Reads the socket until it is lost or nobody needs it, and returns why it ended.
@@ -504,7 +513,7 @@ mod tests {
     use crate::langfast::join::sockets;
     use crate::langfast::leases::Subscription;
     use crate::langfast::store::Store;
-    use crate::langfast::{RunEvent, wanted_always};
+    use crate::langfast::{Listener, RunEvent, wanted_always};
     use crate::net::transport::Timeouts;
 
     /// Longer than any test takes.
@@ -610,7 +619,8 @@ mod tests {
         let runner = runner("127.0.0.1:1", LONG);
         let subscribe = |id: &str| -> Subscription {
             let lease = Leases::lease(&runner.shared.leases, || Ok(())).unwrap();
-            lease.subscribe(Started { run_id: id.to_owned(), job_id: format!("job {id}") })
+            let started = Started { run_id: id.to_owned(), job_id: format!("job {id}") };
+            lease.subscribe(started, &Listener::default())
         };
         let (one, two) = (subscribe("one"), subscribe("two"));
         let (socket, _peer) = sockets();

@@ -1,6 +1,7 @@
 //! Waits for data on a connection in a way that another thread can end. The kernel does the waiting, so
 //! no test can try its interleavings; what is decided on waking is in `langfast::leases`.
 
+use std::fmt;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
@@ -49,7 +50,6 @@ impl Waker {
 
 /// Reads a connection, and ends waits on silence, on time, or when woken: at once while there is a time
 /// to look, which is when nobody waits for what comes, else within a tenth of a second.
-#[derive(Debug)]
 pub struct Watch {
     waker: Arc<Waker>,
     /// Longest time without a byte.
@@ -61,13 +61,27 @@ pub struct Watch {
     /// Whether the last read filled its buffer, so that the next one need not wait: a long message
     /// saves a system call for each of its pieces.
     is_behind: bool,
+    /// Called before each read.
+    before: Box<dyn FnMut() + Send + Sync>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Watch").field("silence", &self.silence).finish_non_exhaustive()
+    }
 }
 
 impl Watch {
     /// A watch whose waits end `silence` after the last byte at the latest, and whenever `waker` is
     /// woken.
     pub fn new(waker: Arc<Waker>, silence: Duration) -> Watch {
-        Watch { waker, silence, heard: Instant::now(), look_at: None, is_behind: false }
+        let before = Box::new(|| {});
+        Watch { waker, silence, heard: Instant::now(), look_at: None, is_behind: false, before }
+    }
+
+    /// Has `before` called before each read: when all that has been read is dealt with.
+    pub fn before_reads(self, before: Box<dyn FnMut() + Send + Sync>) -> Watch {
+        Watch { before, ..self }
     }
 
     /// Makes waits end at this time too; `None` removes that limit.
@@ -89,6 +103,7 @@ impl Watch {
     /// `WouldBlock`: the thread was woken, or the time of [`Watch::look_at`] has come; reading can go
     /// on. `TimedOut`: the peer has been silent for too long. Any error of the connection.
     pub fn read(&mut self, tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        (self.before)();
         loop {
             let waits_by_itself = self.look_at.is_none();
             if !waits_by_itself && !self.is_behind {

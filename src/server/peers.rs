@@ -5,18 +5,17 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError};
-
 use crate::budget::Body;
-use crate::completions::choices::Never;
 use crate::config::{BadSetting, ServingSettings};
 use crate::dialects::openai::responses;
 use crate::error::Error;
 use crate::http::Exchange;
 use crate::http::answer::Answer;
 use crate::server::route::Route;
+use crate::sync::Alarm;
 
 /// Longest time for a connection to another instance, and to hand a request to it.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -81,13 +80,13 @@ impl Peers {
     /// Hands a request to the instance that has stored what it refers to; `None` if that is this one, or
     /// cannot be reached: then it is answered here, where it says what is not stored.
     ///
-    /// The relay ends when `stopping` is disconnected.
+    /// The relay ends when `stopping` is raised.
     pub fn hand_over(
         &self,
         route: &Route,
         exchange: &Exchange,
         body: &mut Body,
-        stopping: &Receiver<Never>,
+        stopping: &Arc<Alarm>,
     ) -> Option<Relay> {
         let head = &exchange.head;
         if self.others.is_empty() || head.header(MARK).is_some() {
@@ -196,8 +195,8 @@ pub struct Relay {
     begun_by: Option<Instant>,
     /// When the other instance was last known to be well.
     heard: Instant,
-    /// Disconnected when the server no longer waits for its answers to end.
-    stopping: Receiver<Never>,
+    /// Raised when the server no longer waits for its answers to end.
+    stopping: Arc<Alarm>,
 }
 
 impl Relay {
@@ -217,7 +216,8 @@ impl Relay {
 
     fn pass_on(&mut self, answer: &mut Answer) -> Result<(), Error> {
         answer.exchange().end_connection();
-        let mut buffer = [0; 16 * 1024];
+        // Not on the stack, which every writer would have to have room for.
+        let mut buffer = vec![0; 16 * 1024];
         loop {
             match self.connection.read(&mut buffer) {
                 Ok(0) => {
@@ -243,7 +243,7 @@ impl Relay {
         if answer.exchange().client_has_gone() {
             return Err(Error::ClientGone);
         }
-        if self.stopping.try_recv() == Err(TryRecvError::Disconnected) {
+        if self.stopping.is_raised() {
             return Err(Error::CutShort);
         }
         let is_late = self.begun_by.is_some_and(|by| Instant::now() >= by);

@@ -2,15 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
-
-use crossbeam_channel::{never, select};
+use std::time::{Duration, Instant};
 
 use crate::dialects::openai::responses::shown;
 use crate::error::Error;
+use crate::http::Head;
 use crate::http::answer::Answer;
 use crate::http::sse::{EventStream, KEEP_ALIVE};
-use crate::http::{ClientNews, Head};
 use crate::stored::{Cursor, Entry, Outcome, OwnStore};
 
 /// The stored response of this id.
@@ -107,8 +105,7 @@ impl Replay {
     /// The client has gone, or the events were let go before they were read.
     pub fn write(self, answer: &mut Answer) -> Result<(), Error> {
         let exchange = answer.exchange().clone();
-        let mut client = exchange.news().clone();
-        let woken = self.entry.follow();
+        self.entry.follow(exchange.bell());
         let mut events = EventStream::begin(answer);
         let (mut cursor, mut number) = (Cursor::default(), 0);
         let mut added = 0;
@@ -135,17 +132,11 @@ impl Replay {
                 return events.finish().map_err(|_| Error::ClientGone);
             }
             events.flush().map_err(|_| Error::ClientGone)?;
-            let silence = match self.keep_alive.is_zero() {
-                true => never(),
-                false => crossbeam_channel::after(self.keep_alive),
-            };
-            select! {
-                recv(woken) -> _ => {}
-                recv(client) -> news => match news {
-                    Ok(ClientNews::HalfClosed) => client = never(),
-                    Err(_) => return Err(Error::ClientGone),
-                },
-                recv(silence) -> _ => events.comment(KEEP_ALIVE),
+            let silence = (!self.keep_alive.is_zero()).then(|| Instant::now() + self.keep_alive);
+            if !exchange.bell().wait(silence) {
+                events.comment(KEEP_ALIVE);
+            } else if exchange.client_has_gone() {
+                return Err(Error::ClientGone);
             }
         }
     }

@@ -1,18 +1,14 @@
 //! One answer that is kept, under way or ended.
 
-use std::convert::Infallible;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Instant;
-
-use crossbeam_channel::TrySendError::Disconnected;
-use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Owner;
 use super::disk::Page;
 use super::events::{Cursor, Event, EventLog};
 use super::item::{self, Cost, Item};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Alarm, Bell, Mutex, MutexGuard};
 
 /// Bytes of an answer besides its texts.
 const ENTRY: usize = 800;
@@ -80,6 +76,8 @@ pub struct Entry {
     pub(super) owner: Owner,
     /// Whether nothing more is written.
     closed: AtomicBool,
+    /// Raised to end the run.
+    abort: Arc<Alarm>,
     state: Mutex<State>,
 }
 
@@ -87,10 +85,8 @@ struct State {
     outcome: Outcome,
     /// `None` if no events are kept, or not any more.
     events: Option<EventLog>,
-    /// Woken when there is something to read.
-    followers: Vec<Sender<()>>,
-    /// Dropped to end the run.
-    abort: Option<Sender<Infallible>>,
+    /// Rung when there is something to read.
+    followers: Vec<Weak<Bell>>,
     /// Its file, if it has one.
     page: Option<Page>,
     cost: Cost,
@@ -99,8 +95,7 @@ struct State {
 impl State {
     /// Wakes those who follow, and forgets those who have gone.
     fn wake(&mut self) {
-        // One whose channel is full has not read yet what woke it before.
-        self.followers.retain(|follower| follower.try_send(()) != Err(Disconnected(())));
+        self.followers.retain(|follower| follower.upgrade().inspect(|bell| bell.ring()).is_some());
     }
 }
 
@@ -110,7 +105,6 @@ impl Entry {
             outcome: Outcome::default(),
             events: draft.has_events.then(EventLog::default),
             followers: Vec::new(),
-            abort: None,
             page: None,
             cost: Cost::of(bytes),
         };
@@ -122,6 +116,7 @@ impl Entry {
             is_background: draft.is_background,
             owner,
             closed: AtomicBool::new(false),
+            abort: Arc::default(),
             state: Mutex::new(state),
         }
     }
@@ -210,25 +205,20 @@ impl Entry {
     }
 
     /// A channel that is written to when there is more to read, and at the end.
-    pub fn follow(&self) -> Receiver<()> {
-        let (wake, woken) = bounded(1);
+    pub fn follow(&self, bell: &Arc<Bell>) {
         let mut state = self.state();
-        // Waking the others for nothing finds out which of them have gone.
-        state.wake();
-        state.followers.push(wake);
-        woken
+        state.followers.retain(|follower| follower.strong_count() > 0);
+        state.followers.push(Arc::downgrade(bell));
     }
 
-    /// A channel that is disconnected when the run has to end: see [`Entry::abort`].
-    pub fn aborted(&self) -> Receiver<Infallible> {
-        let (abort, aborted) = bounded(0);
-        self.state().abort = Some(abort);
-        aborted
+    /// Raised when the run has to end: see [`Entry::abort`].
+    pub fn aborted(&self) -> &Arc<Alarm> {
+        &self.abort
     }
 
     /// Ends the run, if there is one that goes on without a client.
     pub fn abort(&self) {
-        self.state().abort = None;
+        self.abort.raise();
     }
 
     pub(super) fn close(&self) {

@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use langfast2api::error::Error;
 use langfast2api::http::body::Decoder;
 use langfast2api::http::head::Scan;
 use langfast2api::http::{
-    AnswerTurn, BodyLength, ClientNews, Exchange, Front, Gate, Head, Limits, Listener, Look,
-    connections_for, raise_descriptor_limit,
+    AnswerTurn, BodyLength, Exchange, Front, Gate, Head, Limits, Listener, Look, connections_for,
+    raise_descriptor_limit,
 };
 use proptest::prelude::*;
 use rustix::net::sockopt;
@@ -44,6 +44,13 @@ struct Server {
 struct Worker {
     reports: Sender<String>,
     go_on: Receiver<()>,
+}
+
+/// What a worker hears.
+enum News {
+    GoOn,
+    HalfClosed,
+    Gone,
 }
 
 /// Refuses by path, as the real one does; `/gate-panics` shows that even that is confined.
@@ -202,20 +209,30 @@ impl Worker {
     /// Answers when it is told to, unless the client leaves.
     fn wait(&self, exchange: &Exchange) {
         self.reports.send("waiting".to_owned()).unwrap();
+        let mut is_half_closed = false;
         loop {
-            select! {
-                recv(self.go_on) -> _ => return respond(exchange, b"at last"),
-                recv(exchange.news()) -> news => {
-                    let report = match news {
-                        Ok(ClientNews::HalfClosed) => "half-closed",
-                        Err(_) => "gone",
-                    };
-                    self.reports.send(report.to_owned()).unwrap();
-                    if news.is_err() {
-                        return;
-                    }
-                }
+            match self.news(exchange, &mut is_half_closed) {
+                News::GoOn => return respond(exchange, b"at last"),
+                News::HalfClosed => self.reports.send("half-closed".to_owned()).unwrap(),
+                News::Gone => return self.reports.send("gone".to_owned()).unwrap(),
             }
+        }
+    }
+
+    /// Waits until it is told to go on, or hears of the client; that it has half-closed, once.
+    fn news(&self, exchange: &Exchange, is_half_closed: &mut bool) -> News {
+        loop {
+            if self.go_on.try_recv().is_ok() {
+                return News::GoOn;
+            }
+            if exchange.client_has_gone() {
+                return News::Gone;
+            }
+            if exchange.client_has_half_closed() && !std::mem::replace(is_half_closed, true) {
+                return News::HalfClosed;
+            }
+            // The channel by which it is told rings no bell.
+            exchange.bell().wait(Some(Instant::now() + Duration::from_millis(5)));
         }
     }
 
@@ -224,20 +241,15 @@ impl Worker {
     fn stream(&self, exchange: &Exchange) {
         begin_stream(exchange);
         self.reports.send("streaming".to_owned()).unwrap();
-        let mut chunks = 0;
+        let (mut chunks, mut is_half_closed) = (0, false);
         while chunks < 3 {
-            select! {
-                recv(self.go_on) -> _ => {
+            match self.news(exchange, &mut is_half_closed) {
+                News::GoOn => {
                     chunks += 1;
                     chunk(exchange, format!("chunk {chunks};").as_bytes());
                 }
-                recv(exchange.news()) -> news => {
-                    if news.is_err() {
-                        self.reports.send("gone".to_owned()).unwrap();
-                        return;
-                    }
-                    chunk(exchange, b": comment;");
-                }
+                News::HalfClosed => chunk(exchange, b": comment;"),
+                News::Gone => return self.reports.send("gone".to_owned()).unwrap(),
             }
         }
         end_stream(exchange);

@@ -12,7 +12,7 @@ use crate::config::{Examination, Settings};
 use crate::error::meaning::Meaning;
 use crate::error::{Error, Failure, Step};
 use crate::langfast::{
-    Deadlines, LangFast, Refused, RunClock, RunEvent, Session, prompt_meta, wanted_always,
+    Deadlines, LangFast, Listener, Refused, RunClock, RunEvent, Session, prompt_meta, wanted_always,
 };
 use crate::net::dial::{Dialer, Endpoint, Stage};
 
@@ -310,7 +310,8 @@ fn try_run(
     let (meta, _) = prompt_meta(&prompt, model, &Refused::default())?;
     let began = Instant::now();
     let admission = langfast.admit(&model.slug, &wanted_always())?;
-    let run = langfast.start(&model.slug, &meta, &admission, &wanted_always())?;
+    let run =
+        langfast.start(&model.slug, &meta, &admission, &Listener::default(), &wanted_always())?;
     let mut clock = RunClock::start(Deadlines::of(&settings.deadlines));
     let (mut first, mut pieces) = (None, 0);
     loop {

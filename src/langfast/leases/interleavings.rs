@@ -224,11 +224,11 @@ fn a_run_that_was_given_up_does_not_come_back_and_the_others_lose_nothing() {
         });
         let leases = world.leases.clone();
         let gives_up = thread::spawn(move || {
-            drop(given_up.subscribe(started("given up")));
+            drop(given_up.subscribe(started("given up"), &Listener::default()));
             thread::yield_now();
             assert!(!leases.lock().routes.knows("given up"));
         });
-        let wants = wanted.subscribe(started("wanted"));
+        let wants = wanted.subscribe(started("wanted"), &Listener::default());
         langfast.join().unwrap();
         gives_up.join().unwrap();
         let texts = wants.events.try_iter().filter_map(|event| match event {

@@ -1,9 +1,7 @@
 //! Stores a response while it is told.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use crossbeam_channel::Receiver;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -15,6 +13,7 @@ use crate::dialects::fields::Fields;
 use crate::dialects::openai::response::{Identity, to_json};
 use crate::error::Error;
 use crate::stored::{Draft, Entry, Item, Lane, Orphan, Outcome, OwnStore};
+use crate::sync::Alarm;
 
 /// Stores one response.
 pub struct Kept {
@@ -147,7 +146,7 @@ impl Keeper for Kept {
         self.own.find(&self.entry.id).is_some()
     }
 
-    fn aborted(&self) -> Receiver<Infallible> {
+    fn aborted(&self) -> &Arc<Alarm> {
         self.entry.aborted()
     }
 

@@ -1,0 +1,243 @@
+//! A bell that one thread waits for and any thread rings, and a flag that rings bells.
+//!
+//! A thread that has several things to wait for (a channel, its client, the server's end) looks at all of
+//! them, and then waits for its bell, which whoever changes one of them rings. crossbeam's `Select` does
+//! that too, but gives the processor away four times before it sleeps, and enters and leaves the list of
+//! waiters of each channel: a quarter of what a token costs.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use super::atomic::{AtomicBool, Ordering};
+use super::thread::{self, Thread};
+use super::{Mutex, MutexGuard};
+
+/// Wakes a thread. Rings before the thread waits count, all of them as one.
+///
+/// Whoever rings makes the change first, and whoever waits looks for changes after each wait: so none is
+/// missed.
+#[derive(Default)]
+pub struct Bell {
+    is_rung: AtomicBool,
+    /// The thread that waited last.
+    waiter: Mutex<Option<Thread>>,
+}
+
+impl Bell {
+    /// Ends the wait that is under way, or else the next one. Costs a system call only if the thread sleeps.
+    pub fn ring(&self) {
+        // Who has not answered the last ring will look at this change, too.
+        if !self.is_rung.swap(true, Ordering::SeqCst) {
+            self.waiter().iter().for_each(Thread::unpark);
+        }
+    }
+
+    /// Waits for a ring, or until this time; `None` is for ever. Returns whether the bell was rung. One
+    /// thread at a time may wait.
+    pub fn wait(&self, until: Option<Instant>) -> bool {
+        if self.answer() {
+            return true;
+        }
+        self.note_waiter();
+        loop {
+            if self.answer() {
+                return true;
+            }
+            match until.map(|at| at.saturating_duration_since(Instant::now())) {
+                None => thread::park(),
+                Some(left) if left.is_zero() => return false,
+                Some(left) => thread::park_timeout(left),
+            }
+        }
+    }
+
+    fn answer(&self) -> bool {
+        self.is_rung.swap(false, Ordering::SeqCst)
+    }
+
+    fn note_waiter(&self) {
+        let (now, mut waiter) = (thread::current(), self.waiter());
+        if waiter.as_ref().map(Thread::id) != Some(now.id()) {
+            *waiter = Some(now);
+        }
+    }
+
+    fn waiter(&self) -> MutexGuard<'_, Option<Thread>> {
+        self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rings a bell when it is dropped, also in a panic.
+pub struct RingAtEnd(pub Arc<Bell>);
+
+impl Drop for RingAtEnd {
+    fn drop(&mut self) {
+        self.0.ring();
+    }
+}
+
+/// A flag that is raised once, which rings the bells of all who are to hear of it.
+#[derive(Default)]
+pub struct Alarm {
+    is_raised: AtomicBool,
+    bells: Mutex<Vec<Arc<Bell>>>,
+}
+
+impl Alarm {
+    /// Raises the flag and rings.
+    pub fn raise(&self) {
+        self.is_raised.store(true, Ordering::SeqCst);
+        self.bells().iter().for_each(|bell| bell.ring());
+    }
+
+    /// Whether the flag has been raised.
+    pub fn is_raised(&self) -> bool {
+        self.is_raised.load(Ordering::SeqCst)
+    }
+
+    /// Has the alarm ring `bell`, as long as what is returned lives. A flag that is raised already rings
+    /// nothing.
+    pub fn rings(self: &Arc<Alarm>, bell: Arc<Bell>) -> Rings {
+        self.bells().push(bell.clone());
+        Rings { alarm: self.clone(), bell }
+    }
+
+    fn bells(&self) -> MutexGuard<'_, Vec<Arc<Bell>>> {
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An alarm that rings a bell until this is dropped.
+pub struct Rings {
+    alarm: Arc<Alarm>,
+    bell: Arc<Bell>,
+}
+
+impl Rings {
+    /// Whether the alarm has been raised.
+    pub fn is_raised(&self) -> bool {
+        self.alarm.is_raised()
+    }
+}
+
+impl Drop for Rings {
+    fn drop(&mut self) {
+        let mut bells = self.alarm.bells();
+        if let Some(at) = bells.iter().position(|bell| Arc::ptr_eq(bell, &self.bell)) {
+            bells.swap_remove(at);
+        }
+        if bells.is_empty() {
+            bells.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(all(test, not(feature = "interleavings")))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn rings_before_a_wait_count_as_one() {
+        let bell = Bell::default();
+        bell.ring();
+        bell.ring();
+        assert!(bell.wait(None));
+        assert!(!bell.wait(Some(Instant::now())));
+    }
+
+    #[test]
+    fn another_thread_than_before_may_wait() {
+        let bell = Bell::default();
+        for _ in 0..2 {
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| bell.wait(None));
+                bell.ring();
+                assert!(waiting.join().unwrap());
+            });
+        }
+        // A thread that was let go for something else goes on waiting.
+        std::thread::current().unpark();
+        assert!(!bell.wait(Some(Instant::now() + Duration::from_millis(1))));
+    }
+
+    #[test]
+    fn an_alarm_rings_the_bells_of_those_who_still_listen() {
+        let alarm = Arc::new(Alarm::default());
+        let (one, other) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+        let rings = alarm.rings(one.clone());
+        drop(alarm.rings(other.clone()));
+        assert!(!rings.is_raised());
+        alarm.raise();
+        assert!(rings.is_raised());
+        assert!(one.wait(Some(Instant::now())));
+        assert!(!other.wait(Some(Instant::now())));
+        drop(rings);
+        assert_eq!(alarm.bells().capacity(), 0);
+    }
+
+    #[test]
+    fn a_bell_is_rung_by_a_thread_that_panics() {
+        let bell = Arc::new(Bell::default());
+        let ring = RingAtEnd(bell.clone());
+        let panicking = std::thread::spawn(move || {
+            let _ring = ring;
+            panic!("on purpose");
+        });
+        assert!(bell.wait(None));
+        assert!(panicking.join().is_err());
+    }
+}
+
+#[cfg(all(test, feature = "interleavings"))]
+mod interleavings {
+    //! No timeout passes in these tests: a lost ring is a deadlock.
+
+    use super::*;
+    use crate::sync::atomic::AtomicUsize;
+
+    fn check(test: impl Fn() + Send + Sync + 'static) {
+        let test = Arc::new(test);
+        let again = test.clone();
+        shuttle::check_random(move || again(), 5_000);
+        shuttle::check_pct(move || test(), 5_000, 3);
+    }
+
+    #[test]
+    fn no_ring_is_lost_however_many_ring() {
+        check(|| {
+            let (bell, made) = (Arc::new(Bell::default()), Arc::new(AtomicUsize::new(0)));
+            for _ in 0..3 {
+                let (bell, made) = (bell.clone(), made.clone());
+                thread::spawn(move || {
+                    made.fetch_add(1, Ordering::SeqCst);
+                    bell.ring();
+                });
+            }
+            while made.load(Ordering::SeqCst) < 3 {
+                assert!(bell.wait(None));
+            }
+        });
+    }
+
+    #[test]
+    fn an_alarm_is_heard_by_all_who_look_at_it_once_it_rings_their_bell() {
+        check(|| {
+            let alarm = Arc::new(Alarm::default());
+            let waiting: Vec<_> = (0..2)
+                .map(|_| {
+                    let alarm = alarm.clone();
+                    thread::spawn(move || {
+                        let bell = Arc::new(Bell::default());
+                        let rings = alarm.rings(bell.clone());
+                        while !rings.is_raised() {
+                            bell.wait(None);
+                        }
+                    })
+                })
+                .collect();
+            alarm.raise();
+            waiting.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+}
