@@ -49,14 +49,16 @@ impl PromptTokens {
 impl Tally {
     /// Nothing is reported yet. For each prompt its estimated tokens, and the number of its choices.
     pub fn new(prompts: impl IntoIterator<Item = (u64, usize)>) -> Tally {
-        let mut tally = Tally { prompts: Vec::new(), choices: Vec::new() };
-        for (prompt, (estimate, choices)) in prompts.into_iter().enumerate() {
-            tally.prompts.push(PromptTokens::of(estimate));
+        let prompts: Vec<(u64, usize)> = prompts.into_iter().collect();
+        // Room for exactly so many: it is kept for as long as the answer takes.
+        let mut choices = Vec::with_capacity(prompts.iter().map(|(_, choices)| choices).sum());
+        for (prompt, (_, of_prompt)) in prompts.iter().enumerate() {
             let choice =
                 |_| ChoiceTokens { prompt, runs: Default::default(), prepared: None, second: None };
-            tally.choices.extend((0..choices).map(choice));
+            choices.extend((0..*of_prompt).map(choice));
         }
-        tally
+        let prompts = prompts.into_iter().map(|(estimate, _)| PromptTokens::of(estimate));
+        Tally { prompts: prompts.collect(), choices }
     }
 
     /// Tokens of all prompts so far.

@@ -227,6 +227,8 @@ impl Answer {
 
 /// Bytes kept free for a chunk's size line: at most eight hexadecimal digits, and CRLF.
 const ROOM: usize = 10;
+/// Bytes of a stream's buffer once its head has been sent; what does not fit makes it grow.
+const EVENT: usize = 384;
 
 /// A streamed body. Each flush sends what the buffer holds as one chunk in one write.
 pub struct Stream<'a> {
@@ -299,8 +301,11 @@ impl Stream<'_> {
         self.answer.exchange.write(&self.buffer[begin..])?;
 
         self.answer.bytes += length as u64;
-        self.head = 0;
         self.buffer.truncate(ROOM);
+        if std::mem::take(&mut self.head) > 0 {
+            // Events are shorter than a head.
+            self.buffer.shrink_to(EVENT);
+        }
         Ok(())
     }
 }

@@ -5,6 +5,8 @@
 //!
 //! - [`lines`]: what is measured, a function a line of the table
 //! - [`client`], [`direct`]: who asks the gateway, and who asks the simulator without one
+//! - [`processor`], [`strace`]: what a token costs in processor time and system calls
+//! - [`shape`]: the least that the gateway's shape demands, a program of its own
 //! - [`process`]: starting programs, and their figures in `/proc`
 //! - [`floor`]: what reading a long answer's events costs at the least, and without thought
 //! - [`table`]: medians, and how they are printed
@@ -14,9 +16,13 @@ mod direct;
 mod floor;
 mod lines;
 mod process;
+mod processor;
+mod shape;
+mod strace;
 mod table;
 
 use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -28,8 +34,8 @@ use table::Table;
 #[derive(Parser)]
 struct Arguments {
     /// The program to measure
-    #[arg(long)]
-    gateway: PathBuf,
+    #[arg(long, required_unless_present = "shape")]
+    gateway: Option<PathBuf>,
     /// The same program in another version, to be measured in turns with it
     #[arg(long)]
     against: Option<PathBuf>,
@@ -37,8 +43,14 @@ struct Arguments {
     #[arg(long, default_value = "other")]
     against_name: String,
     /// The simulator of LangFast
-    #[arg(long)]
-    simulator: PathBuf,
+    #[arg(long, required_unless_present = "shape")]
+    simulator: Option<PathBuf>,
+    /// Serve streams of the simulator at this address, as the least that the gateway's shape demands
+    #[arg(long, hide = true)]
+    shape: Option<SocketAddr>,
+    /// How many
+    #[arg(long, hide = true, default_value_t = 100)]
+    streams: usize,
     /// Fewer rounds, and shorter ones
     #[arg(long)]
     quick: bool,
@@ -49,8 +61,12 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
-    let setup = Setup { simulator: arguments.simulator.clone(), quick: arguments.quick };
-    let mut variants = vec![("this".to_owned(), arguments.gateway.clone())];
+    if let Some(upstream) = arguments.shape {
+        shape::run(upstream, arguments.streams);
+    }
+    let (Some(gateway), Some(simulator)) = (arguments.gateway, arguments.simulator) else { return };
+    let setup = Setup { simulator, quick: arguments.quick };
+    let mut variants = vec![("this".to_owned(), gateway)];
     variants.extend(arguments.against.clone().map(|path| (arguments.against_name.clone(), path)));
 
     println!("{}", process::machine());

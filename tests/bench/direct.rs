@@ -10,8 +10,13 @@ use super::client::{Client, unix_micros};
 
 /// A signed-in user with a prompt and a joined socket.
 pub struct Direct {
-    http: Client,
+    starter: Starter,
     socket: WebSocket<TcpStream>,
+}
+
+/// Starts runs.
+pub struct Starter {
+    http: Client,
     token: String,
     user: Value,
     prompt: Value,
@@ -24,17 +29,21 @@ impl Direct {
         let token = session["access_token"].as_str().expect("a token").to_owned();
         let prompt = http.post("/rest/v1/rpc/create_prompt", &token, &prompt());
         let socket = join(simulator, &token);
-        Direct { http, socket, token, user: session["user"]["id"].clone(), prompt }
+        let user = session["user"]["id"].clone();
+        Direct { starter: Starter { http, token, user, prompt }, socket }
+    }
+
+    /// What starts runs, and the socket on which their events come.
+    pub fn split(self) -> (Starter, WebSocket<TcpStream>) {
+        (self.starter, self.socket)
     }
 
     /// Starts so many runs and reads them to their ends: microseconds from an event's sending until
     /// it has been read, without the first `skip` of every run.
     pub fn latencies(mut self, runs: usize, message: &str, skip: usize) -> Vec<f64> {
-        let (http, user, prompt) = (&mut self.http, &self.user, &self.prompt);
-        let token = &self.token;
-        let socket = &mut self.socket;
+        let (starter, socket) = (&mut self.starter, &mut self.socket);
         std::thread::scope(|scope| {
-            scope.spawn(move || (0..runs).for_each(|_| start(http, token, user, prompt, message)));
+            scope.spawn(move || (0..runs).for_each(|_| drop(starter.start(message))));
             read_runs(socket, runs, skip)
         })
     }
@@ -49,16 +58,20 @@ fn prompt() -> Value {
     })
 }
 
-fn start(http: &mut Client, token: &str, user: &Value, prompt: &Value, message: &str) {
-    let messages = json!([{"role": "user", "content": message}]);
-    let body = json!({
-        "run_id": uuid::Uuid::new_v4(),
-        "prompt_id": prompt,
-        "prompt_meta": {"model": "gpt-4o", "messages": messages, "stream": true},
-        "test_cases": [{"name": "bench", "variables": []}],
-        "created_by": user,
-    });
-    http.post("/functions/v1/initiate-prompt-run", token, &body);
+impl Starter {
+    /// Starts a run of this message; returns the id that its events have.
+    pub fn start(&mut self, message: &str) -> String {
+        let messages = json!([{"role": "user", "content": message}]);
+        let body = json!({
+            "run_id": uuid::Uuid::new_v4(),
+            "prompt_id": self.prompt,
+            "prompt_meta": {"model": "gpt-4o", "messages": messages, "stream": true},
+            "test_cases": [{"name": "bench", "variables": []}],
+            "created_by": self.user,
+        });
+        let started = self.http.post("/functions/v1/initiate-prompt-run", &self.token, &body);
+        started["jobs"][0]["job_id"].as_str().expect("an id").to_owned()
+    }
 }
 
 fn join(simulator: SocketAddr, token: &str) -> WebSocket<TcpStream> {
@@ -90,7 +103,7 @@ fn read_runs(socket: &mut WebSocket<TcpStream>, runs: usize, skip: usize) -> Vec
     latencies
 }
 
-fn frame(socket: &mut WebSocket<TcpStream>) -> tungstenite::Utf8Bytes {
+pub fn frame(socket: &mut WebSocket<TcpStream>) -> tungstenite::Utf8Bytes {
     loop {
         match socket.read().expect("a frame") {
             Message::Text(text) if text.as_str() == "2" => {
@@ -103,6 +116,6 @@ fn frame(socket: &mut WebSocket<TcpStream>) -> tungstenite::Utf8Bytes {
 }
 
 /// What stands behind a key, up to the value's end. Stamps hold nothing that is escaped.
-fn after<'a>(frame: &'a str, key: &str) -> Option<&'a str> {
+pub fn after<'a>(frame: &'a str, key: &str) -> Option<&'a str> {
     frame.split_once(key)?.1.split(['"', ',', '}']).next()
 }

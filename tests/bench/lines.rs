@@ -13,6 +13,7 @@ use super::client::{Client, stamp_in, unix_micros};
 use super::direct::Direct;
 use super::floor::{self, LongAnswer};
 use super::process::Process;
+use super::processor::processor;
 use super::table::{Figure, percentile};
 
 /// What the measurements have in common.
@@ -31,7 +32,7 @@ pub struct Line {
     pub measure: fn(&Setup, &Path) -> Vec<Figure>,
 }
 
-pub const LINES: [Line; 8] = [
+pub const LINES: [Line; 9] = [
     Line {
         number: 1,
         title: "to the first token",
@@ -46,18 +47,19 @@ pub const LINES: [Line; 8] = [
     Line { number: 6, title: "memory", rounds: 1, quick_rounds: 1, measure: memory },
     Line { number: 7, title: "size and start", rounds: 1, quick_rounds: 1, measure: start },
     Line { number: 8, title: "many connections", rounds: 3, quick_rounds: 1, measure: crowd },
+    Line { number: 9, title: "processor", rounds: 5, quick_rounds: 1, measure: processor },
 ];
 
 /// A short answer, as quick as can be.
-const SHORT: &str = "/sim events=20 delay=0";
+pub const SHORT: &str = "/sim events=20 delay=0";
 
 /// How much the clients of one gateway stand on: a thread each.
-const CLIENT_STACK: usize = 128 * 1024;
+pub const CLIENT_STACK: usize = 128 * 1024;
 
 /// A gateway in front of a simulator.
-struct World {
+pub struct World {
     // The gateway ends first.
-    gateway: Process,
+    pub gateway: Process,
     simulator: Process,
 }
 
@@ -69,13 +71,13 @@ impl World {
     }
 
     /// One that is signed in and has a socket, so that nothing is measured twice.
-    fn warm(setup: &Setup, gateway: &Path) -> World {
+    pub fn warm(setup: &Setup, gateway: &Path) -> World {
         let world = World::start(setup, gateway, &[]);
         world.client().ask(SHORT);
         world
     }
 
-    fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         Client::open(self.gateway.address)
     }
 
@@ -86,7 +88,7 @@ impl World {
     }
 }
 
-fn figure(name: &'static str, value: f64, unit: &'static str, how: &'static str) -> Figure {
+pub fn figure(name: &'static str, value: f64, unit: &'static str, how: &'static str) -> Figure {
     Figure { name, unit, value, how }
 }
 
@@ -285,8 +287,8 @@ fn cpu_by_thread(world: &World, setup: &Setup) -> Vec<(String, f64)> {
 
 // ---- 4
 
-const LONG_BYTES: usize = 500_000;
-const LONG_EVENTS: usize = 2000;
+pub const LONG_BYTES: usize = 500_000;
+pub const LONG_EVENTS: usize = 2000;
 
 fn long_answer(setup: &Setup, gateway: &Path) -> Vec<Figure> {
     let world = World::warm(setup, gateway);

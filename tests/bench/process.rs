@@ -42,6 +42,18 @@ impl Process {
         Process::start(command, directory)
     }
 
+    /// Starts this program as the least that the gateway's shape demands, for so many streams.
+    pub fn shape(upstream: SocketAddr, streams: usize) -> Process {
+        let mut command = Command::new(std::env::current_exe().expect("this program is a file"));
+        command.args(["--shape", &upstream.to_string(), "--streams", &streams.to_string()]);
+        Process::start(command, Directory::new())
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn start(mut command: Command, directory: Directory) -> Process {
         let log = fs::File::create(directory.path.join("log")).expect("a log file can be made");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
@@ -60,11 +72,7 @@ impl Process {
 
     /// CPU time so far, user's and system's, in microseconds; to a hundredth of a second.
     pub fn cpu_micros(&self) -> f64 {
-        let stat = self.read("stat");
-        let behind_name = stat.rsplit_once(") ").expect("a name in brackets").1;
-        let fields: Vec<&str> = behind_name.split(' ').collect();
-        let ticks = |at: usize| fields[at].parse::<f64>().expect("a number of ticks");
-        (ticks(11) + ticks(12)) * TICK_MICROS
+        cpu_micros_in(&self.read("stat"))
     }
 
     /// CPU time of the threads that live, in microseconds, by thread name.
@@ -117,6 +125,18 @@ fn is_of_the_gateway(name: &str) -> bool {
 
 fn address_in(line: &str) -> Option<SocketAddr> {
     line.split("http://").nth(1)?.split([',', '/', ' ', '\n']).next()?.parse().ok()
+}
+
+/// CPU time of this process so far, user's and system's, in microseconds; to a hundredth of a second.
+pub fn own_cpu_micros() -> f64 {
+    cpu_micros_in(&fs::read_to_string("/proc/self/stat").expect("Linux has it"))
+}
+
+fn cpu_micros_in(stat: &str) -> f64 {
+    let behind_name = stat.rsplit_once(") ").expect("a name in brackets").1;
+    let fields: Vec<&str> = behind_name.split(' ').collect();
+    let ticks = |at: usize| fields[at].parse::<f64>().expect("a number of ticks");
+    (ticks(11) + ticks(12)) * TICK_MICROS
 }
 
 /// CPU time of this thread so far, in microseconds.
