@@ -5,6 +5,7 @@
 
 mod file;
 pub mod given;
+mod memory;
 pub mod model_list;
 mod reading;
 pub mod secrets;
@@ -20,6 +21,7 @@ use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use file::{DEFAULT_PATH, SECRETS};
+pub use memory::{FittedLimits, Memory};
 pub use settings::{
     Account, AnswerSettings, ClientSettings, DeadlineSettings, LangFastSettings, LimitSettings,
     RefusedParameters, ServingSettings, SetToken, Settings,

@@ -13,7 +13,9 @@ use langfast2api::chat::tools::nonce::Secret;
 use langfast2api::cli::check::{self, Checked};
 use langfast2api::cli::{about, commands, doctor, import, keys, manual, service};
 use langfast2api::completions::{Completions, Repeats};
-use langfast2api::config::{BadSetting, Cli, Command, LimitSettings, RefusedParameters, Settings};
+use langfast2api::config::{
+    BadSetting, Cli, Command, FittedLimits, LimitSettings, RefusedParameters, Settings,
+};
 use langfast2api::dialects::openai::responses::shown;
 use langfast2api::http::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::{self, Deadlines, LangFast, Outlook};
@@ -102,11 +104,16 @@ fn serve(settings: &Settings) -> Result<()> {
     // Before anything else, so that a signal at any time is one that is heard.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let descriptors = raise_descriptor_limit();
-    let Checked { models, list, mut access, langfast, body_memory, peers, .. } =
+    let Checked { models, list, mut access, langfast, limits: mut fitted, peers, .. } =
         check::check(settings)?;
     settings.given.warnings().iter().for_each(|warning| log::warn!("{warning}"));
     list.log("serving", &models);
-    let limits = limits(settings, body_memory, descriptors);
+    fitted.connections = fitted.connections.min(connections_for(descriptors));
+    if let Some(memory) = fitted.lowered_by {
+        let FittedLimits { requests, connections, .. } = fitted;
+        log::info!("{requests} requests and {connections} connections at once fit into {memory}");
+    }
+    let limits = limits(settings, &fitted);
     let stopping = Arc::new(Alarm::default());
     let vitals = Arc::new(Vitals::default());
     let completions = Completions {
@@ -143,6 +150,7 @@ fn serve(settings: &Settings) -> Result<()> {
         lanes: Lanes::new(lane_memory(&settings.limits), limits.front.socket_age),
         peers,
         open_metrics: settings.clients.metrics_open,
+        limits: fitted,
     });
     let server = Server::start(listeners, service.clone(), limits)?;
     manager::keep_telling(server.health())?;
@@ -188,20 +196,20 @@ fn lane_memory(settings: &LimitSettings) -> usize {
     usize::from(settings.store_responses.max(LEAST_LANES)) << 20
 }
 
-fn limits(settings: &Settings, body_memory: usize, descriptors: u64) -> ServerLimits {
+fn limits(settings: &Settings, fitted: &FittedLimits) -> ServerLimits {
     let ping = settings.answers.keep_alive;
     let settings = &settings.limits;
     let front = Limits {
-        connections: settings.max_connections.min(connections_for(descriptors)),
+        connections: fitted.connections,
         body_bytes: usize::from(settings.max_body) << 20,
-        body_memory,
+        body_memory: fitted.body_memory,
         head_deadline: settings.head_timeout,
         idle: settings.idle_timeout,
         write_stall: settings.write_timeout,
         ping,
         ..Limits::default()
     };
-    let (requests, after_burst) = (settings.max_requests, memory::give_back);
+    let (requests, after_burst) = (fitted.requests, memory::give_back);
     ServerLimits { front, requests, after_burst }
 }
 

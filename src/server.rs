@@ -135,8 +135,8 @@ impl Health for ServerHealth {
 mod tests {
     use super::*;
     use crate::completions::{Completions, Repeats};
-    use crate::config::Settings;
     use crate::config::model_list::LoadedModels;
+    use crate::config::{FittedLimits, Settings};
     use crate::langfast::{Deadlines, LangFast};
     use crate::server::access::Access;
     use crate::stored::{Lanes, Store};
@@ -182,6 +182,7 @@ mod tests {
             lanes: Lanes::new(0, minute),
             peers: Default::default(),
             open_metrics: false,
+            limits: FittedLimits::of(&settings.limits).unwrap(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -8,7 +8,7 @@ use crate::chat::models::shutdowns::Day;
 use crate::config::given::{Given, Origin};
 use crate::config::model_list::{LoadedModels, ModelList};
 use crate::config::secrets::Secret;
-use crate::config::{BadSetting, Settings};
+use crate::config::{BadSetting, FittedLimits, Settings};
 use crate::langfast::LangFast;
 use crate::server::access::Access;
 use crate::server::listen;
@@ -31,8 +31,8 @@ pub struct Checked {
     pub langfast: LangFast,
     /// The other instances behind the same proxy.
     pub peers: Peers,
-    /// Bytes that the bodies of all requests may take together.
-    pub body_memory: usize,
+    /// The limits, as they fit into the memory that there is.
+    pub limits: FittedLimits,
     listen: Vec<String>,
     given: Given,
     /// The secrets that are set: the name of each, and where it is from.
@@ -48,7 +48,7 @@ pub fn check(settings: &Settings) -> Result<Checked, BadSetting> {
     let access = Access::of(&settings.clients)?;
     listen::check(&settings.serving, &access)?;
     let peers = Peers::of(&settings.serving)?;
-    let body_memory = settings.limits.body_memory()?;
+    let limits = FittedLimits::of(&settings.limits)?;
     let langfast = LangFast::new(&settings.langfast)?;
     let secrets = [
         ("api_keys", settings.clients.api_keys()?),
@@ -58,7 +58,7 @@ pub fn check(settings: &Settings) -> Result<Checked, BadSetting> {
     let place = |(name, secret): (_, Option<Secret>)| Some((name, secret?.source));
     let secrets = secrets.into_iter().filter_map(place).collect();
     let (listen, given) = (settings.serving.listen.clone(), settings.given.clone());
-    Ok(Checked { models, list, access, langfast, peers, body_memory, listen, given, secrets })
+    Ok(Checked { models, list, access, langfast, peers, limits, listen, given, secrets })
 }
 
 impl Checked {
@@ -76,15 +76,19 @@ impl Checked {
         let settings = self.given.settings().iter().filter_map(|counting| {
             let value = match counting.setting.as_str() {
                 name if MASKED.contains(&name) => MASK.to_owned(),
-                "body_memory" => (self.body_memory >> 20).to_string(),
                 "state_dir" => self.langfast.session().path().parent()?.display().to_string(),
-                _ => counting.value.clone()?,
+                name => self.limits.shown(name).or_else(|| counting.value.clone())?,
             };
             let origin = match &counting.origin {
                 Origin::Flag => "flag".to_owned(),
                 Origin::Variable => "variable".to_owned(),
                 Origin::File(path, line) => format!("{}:{line}", path.display()),
-                Origin::Default => "default".to_owned(),
+                Origin::Default => match self.limits.lowered_by {
+                    Some(memory) if self.limits.shown(&counting.setting).is_some() => {
+                        format!("fit for {memory}")
+                    }
+                    _ => "default".to_owned(),
+                },
             };
             Some([counting.setting.clone(), value, origin])
         });

@@ -22,9 +22,6 @@ const ANON_KEY: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzdXBhYmF
 /// What is logged unless it is set.
 pub const DEFAULT_LOG: &str = "info";
 
-/// Memory for all bodies unless it is set, in MiB.
-const BODY_MEMORY: u16 = 64;
-
 /// All settings, as given.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
@@ -190,20 +187,22 @@ pub struct ClientSettings {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitSettings {
-    /// Connections at once; one more is told 503. Never more than the descriptors allow.
-    #[arg(long, default_value = "1024", value_name = "N", value_parser = values::at_least_one)]
-    pub max_connections: usize,
+    /// Connections at once; one more is told 503. Never more than the descriptors allow [default: 1024, or
+    /// fewer where there is little memory].
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    pub max_connections: Option<usize>,
 
-    /// Requests worked on at once; one more is told 503.
-    #[arg(long, default_value = "256", value_name = "N", value_parser = values::at_least_one)]
-    pub max_requests: usize,
+    /// Requests worked on at once; one more is told 503 [default: 256, or fewer where there is little
+    /// memory].
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    pub max_requests: Option<usize>,
 
     /// Longest body of a request, in MiB.
     #[arg(long, default_value = "16", value_name = "MIB", value_parser = values::mib_of_one_body)]
     pub max_body: u16,
 
     /// Memory for the bodies of all requests together, with what is made of them, in MiB; a request
-    /// for which there is none in time is told 503 [default: 64, or --max-body if that is more].
+    /// for which there is none in time is told 503 [default: 64, or --max-body if that is more, or less where there is little memory].
     #[arg(long, value_name = "MIB", value_parser = values::mib)]
     pub body_memory: Option<u16>,
 
@@ -405,28 +404,6 @@ impl ClientSettings {
             credential: "api-keys",
             is_optional: false,
         })
-    }
-}
-
-impl LimitSettings {
-    /// Returns the bytes that all bodies may take together.
-    ///
-    /// # Errors
-    /// When not even one body of the greatest length would fit.
-    pub fn body_memory(&self) -> Result<usize, BadSetting> {
-        let memory = self.body_memory.unwrap_or(self.max_body.max(BODY_MEMORY));
-        match memory >= self.max_body {
-            true => Ok(usize::from(memory) << 20),
-            false => Err(self.given.bad(
-                "body_memory",
-                format_args!(
-                    "it is {memory} MiB, and one body may have {} ({}): raise the one, or lower the \
-                     other",
-                    self.max_body,
-                    self.given.name("max_body")
-                ),
-            )),
-        }
     }
 }
 

@@ -17,6 +17,12 @@ use rustix::net::{RecvFlags, recv};
 /// (measured in a virtual machine with two cores).
 const WAKE_WITHIN: Duration = Duration::from_millis(100);
 
+/// Bytes of a read behind which there is likely more already. Reads of TLS's, which are of whole records and
+/// their heads, are smaller unless the peer has much to say.
+const LARGE: usize = 4096;
+/// Longest time for which what is to be done before reads is put off, while more has come already.
+const PUT_OFF: Duration = Duration::from_millis(1);
+
 /// Whether a few bytes can be written to `tcp` without waiting.
 pub fn is_writable(tcp: &TcpStream) -> bool {
     let mut fds = [PollFd::new(tcp, PollFlags::OUT)];
@@ -61,8 +67,10 @@ pub struct Watch {
     /// Whether the last read filled its buffer, so that the next one need not wait: a long message
     /// saves a system call for each of its pieces.
     is_behind: bool,
-    /// Called before each read.
+    /// Called before a read that may wait.
     before: Box<dyn FnMut() + Send + Sync>,
+    /// The time at which it is called though there is more to read, while it is put off.
+    put_off: Option<Instant>,
 }
 
 impl fmt::Debug for Watch {
@@ -76,10 +84,19 @@ impl Watch {
     /// woken.
     pub fn new(waker: Arc<Waker>, silence: Duration) -> Watch {
         let before = Box::new(|| {});
-        Watch { waker, silence, heard: Instant::now(), look_at: None, is_behind: false, before }
+        Watch {
+            waker,
+            silence,
+            heard: Instant::now(),
+            look_at: None,
+            is_behind: false,
+            before,
+            put_off: None,
+        }
     }
 
-    /// Has `before` called before each read: when all that has been read is dealt with.
+    /// Has `before` called when all that has been read is dealt with: before each read, but while large
+    /// pieces come one after the other only every [`PUT_OFF`].
     pub fn before_reads(self, before: Box<dyn FnMut() + Send + Sync>) -> Watch {
         Watch { before, ..self }
     }
@@ -103,6 +120,9 @@ impl Watch {
     /// `WouldBlock`: the thread was woken, or the time of [`Watch::look_at`] has come; reading can go
     /// on. `TimedOut`: the peer has been silent for too long. Any error of the connection.
     pub fn read(&mut self, tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(length) = self.read_on(tcp, buffer)? {
+            return Ok(length);
+        }
         (self.before)();
         loop {
             let waits_by_itself = self.look_at.is_none();
@@ -111,11 +131,7 @@ impl Watch {
             }
             let flags = if waits_by_itself { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
             match recv(tcp, &mut *buffer, flags) {
-                Ok((_, length)) => {
-                    self.heard = Instant::now();
-                    self.is_behind = length == buffer.len();
-                    return Ok(length);
-                }
+                Ok((_, length)) => return Ok(self.note_read(length, buffer.len())),
                 Err(Errno::AGAIN) => {
                     self.is_behind = false;
                     if waits_by_itself && self.has_to_end()? {
@@ -126,6 +142,30 @@ impl Watch {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Reads what is there already, if that has just been much; `None` if [`Watch::before`] is due.
+    fn read_on(&mut self, tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if self.put_off.is_none_or(|until| Instant::now() >= until) {
+            self.put_off = None;
+            return Ok(None);
+        }
+        match recv(tcp, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((_, length)) => Ok(Some(self.note_read(length, buffer.len()))),
+            Err(Errno::AGAIN | Errno::INTR) => {
+                (self.put_off, self.is_behind) = (None, false);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn note_read(&mut self, length: usize, room: usize) -> usize {
+        self.heard = Instant::now();
+        self.is_behind = length == room;
+        self.put_off = (self.is_behind && length >= LARGE)
+            .then(|| self.put_off.unwrap_or(self.heard + PUT_OFF));
+        length
     }
 
     fn silent_at(&self) -> Instant {

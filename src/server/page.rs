@@ -7,8 +7,7 @@ use crate::chat::models::Models;
 use crate::chat::models::shutdowns::Day;
 use crate::http::Head;
 use crate::http::answer::Answer;
-use crate::langfast::LangFast;
-use crate::observe::vitals::Vitals;
+use crate::server::service::Service;
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/style.css");
@@ -64,7 +63,9 @@ pub fn icon(answer: &mut Answer) -> std::io::Result<()> {
 }
 
 /// Returns the server's state as JSON, without the account that it uses.
-pub fn status(vitals: &Vitals, langfast: &LangFast) -> String {
+pub fn status(service: &Service) -> String {
+    let Service { vitals, limits, .. } = service;
+    let langfast = &service.completions.langfast;
     let session = match langfast.session().present() {
         Some(grant) if grant.email.is_some() => "account",
         Some(_) => "anonymous",
@@ -82,6 +83,13 @@ pub fn status(vitals: &Vitals, langfast: &LangFast) -> String {
         "problem": problem.map(|error| error.to_string()),
         "spent_quota": spent_quota.is_some(),
         "socket": if langfast.runner().is_connected() { "connected" } else { "closed" },
+        "limits": {
+            "max_requests": limits.requests,
+            "max_connections": limits.connections,
+            "body_memory": limits.body_memory >> 20,
+            // Why they are lower than elsewhere, if nobody has set them so.
+            "fit_for": limits.lowered_by.map(|memory| memory.to_string()),
+        },
         "under_way": vitals.under_way(),
         "answers": answers,
         "first_token_ms": recent,

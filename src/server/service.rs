@@ -15,6 +15,7 @@ use crate::budget::Body;
 use crate::chat::models::shutdowns::Day;
 use crate::chat::models::{Model, Models, no_such_model};
 use crate::completions::{CompletionRecord, Completions, Repeats, Reply};
+use crate::config::FittedLimits;
 use crate::dialects::CompletionRequest;
 use crate::dialects::anthropic;
 use crate::dialects::openai::responses::socket::{self, Message, Wish};
@@ -46,6 +47,8 @@ pub struct Service {
     pub peers: Peers,
     /// True if `/metrics` needs no key.
     pub open_metrics: bool,
+    /// The limits, to be shown.
+    pub limits: FittedLimits,
 }
 
 /// What is left to be written of an answer, by a thread that stays small.
@@ -176,7 +179,7 @@ impl Service {
             Route::Icon => page::icon(answer),
             Route::Status => {
                 answer.field("Cache-Control", "no-store");
-                answer.json(200, &page::status(&self.vitals, &self.completions.langfast))
+                answer.json(200, &page::status(self))
             }
             Route::StatusOfModels => answer.json(200, &page::models(&models, &Day::today())),
             Route::Probe => probe::send(answer),

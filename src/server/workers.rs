@@ -22,10 +22,13 @@ const WORKER_IDLE: Duration = Duration::from_secs(1);
 const WRITER_IDLE: Duration = Duration::from_secs(10);
 /// Most idle workers; those that become idle beyond this number end at once.
 const MOST_SPARE: usize = 32;
-/// Stack of a worker or writer, in bytes: enough for a TLS handshake and for JSON as deep as
+/// Stack of a worker, in bytes: enough for a TLS handshake and for JSON as deep as
 /// serde_json reads it, even in a debug build. Only touched pages take memory. glibc caches ended
 /// threads' stacks up to a total size: the larger each, the fewer it caches.
 const STACK: usize = 2 * 1024 * 1024;
+/// Stack of a writer, in bytes. Larger than a worker's, because glibc gives an ended thread's stack, with
+/// all the pages that were touched, to the next thread for which it is large enough.
+const WRITER_STACK: usize = STACK + 64 * 1024;
 
 /// The worker threads. There is one for each request whose run has not started yet; idle ones stay
 /// a while for the next requests.
@@ -49,7 +52,7 @@ impl Workers {
         most: usize,
         after_burst: fn(),
     ) -> Arc<Workers> {
-        let writers = Pool::new("writer", STACK, WRITER_IDLE, after_burst);
+        let writers = Pool::new("writer", WRITER_STACK, WRITER_IDLE, after_burst);
         let vitals = service.vitals.clone();
         let permits = Permits::new(most, move |threads, busy| vitals.note_workers(threads, busy));
         Arc::new(Workers { tickets, service, permits, writers })

@@ -6,11 +6,16 @@
 //! waiters of each channel: a quarter of what a token costs.
 
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::atomic::{AtomicBool, Ordering};
 use super::thread::{self, Thread};
 use super::{Mutex, MutexGuard};
+
+/// A wait that is shorter costs less than being woken does.
+const SHORT: Duration = Duration::from_micros(50);
+/// How often a thread whose last wait was short gives the processor away before it sleeps.
+const YIELDS: usize = 4;
 
 /// Wakes a thread. Rings before the thread waits count, all of them as one.
 ///
@@ -19,6 +24,8 @@ use super::{Mutex, MutexGuard};
 #[derive(Default)]
 pub struct Bell {
     is_rung: AtomicBool,
+    /// Whether the last wait was a short one, so that the next may be, too.
+    was_short: AtomicBool,
     /// The thread that waited last.
     waiter: Mutex<Option<Thread>>,
 }
@@ -38,6 +45,22 @@ impl Bell {
         if self.answer() {
             return true;
         }
+        let began = Instant::now();
+        let is_rung =
+            self.was_short.load(Ordering::Relaxed) && self.answer_soon() || self.sleep(until);
+        self.was_short.store(is_rung && began.elapsed() < SHORT, Ordering::Relaxed);
+        is_rung
+    }
+
+    /// Lets others go first, who may ring.
+    fn answer_soon(&self) -> bool {
+        (0..YIELDS).any(|_| {
+            thread::yield_now();
+            self.answer()
+        })
+    }
+
+    fn sleep(&self, until: Option<Instant>) -> bool {
         self.note_waiter();
         loop {
             if self.answer() {
@@ -135,7 +158,6 @@ impl Drop for Rings {
 #[cfg(all(test, not(feature = "interleavings")))]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn rings_before_a_wait_count_as_one() {

@@ -52,7 +52,7 @@ pub fn examine(settings: &Settings, checked: &Checked, report: &mut Report) -> i
     for address in &settings.serving.listen {
         report.add("listen", None, listener(address))?;
     }
-    report.add("descriptors", None, descriptors(settings))?;
+    report.add("descriptors", None, descriptors(checked))?;
     report.add("models", None, models(checked, &Day::today()))?;
     report.add("age", None, age(checked))?;
     Ok(())
@@ -180,10 +180,10 @@ fn listener(address: &str) -> Outcome {
     ))
 }
 
-fn descriptors(settings: &Settings) -> Outcome {
+fn descriptors(checked: &Checked) -> Outcome {
     let descriptors = raise_descriptor_limit();
     let connections = connections_for(descriptors);
-    let wanted = settings.limits.max_connections;
+    let wanted = checked.limits.connections;
     if connections >= wanted {
         return Outcome::ok(format_args!("enough for {wanted} connections"));
     }
