@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The kernel counts CPU time for `/proc/PID/stat` in hundredths of a second, whatever its own clock.
 const TICK_MICROS: f64 = 10_000.0;
 
@@ -72,7 +74,11 @@ impl Process {
 
     /// CPU time so far, user's and system's, in microseconds; to a hundredth of a second.
     pub fn cpu_micros(&self) -> f64 {
-        cpu_micros_in(&self.read("stat"))
+        let stat = self.read("stat");
+        let behind_name = stat.rsplit_once(") ").expect("a name in brackets").1;
+        let fields: Vec<&str> = behind_name.split(' ').collect();
+        let ticks = |at: usize| fields[at].parse::<f64>().expect("a number of ticks");
+        (ticks(11) + ticks(12)) * TICK_MICROS
     }
 
     /// CPU time of the threads that live, in microseconds, by thread name.
@@ -127,16 +133,10 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     line.split("http://").nth(1)?.split([',', '/', ' ', '\n']).next()?.parse().ok()
 }
 
-/// CPU time of this process so far, user's and system's, in microseconds; to a hundredth of a second.
+/// CPU time of this process so far, user's and system's, in microseconds.
 pub fn own_cpu_micros() -> f64 {
-    cpu_micros_in(&fs::read_to_string("/proc/self/stat").expect("Linux has it"))
-}
-
-fn cpu_micros_in(stat: &str) -> f64 {
-    let behind_name = stat.rsplit_once(") ").expect("a name in brackets").1;
-    let fields: Vec<&str> = behind_name.split(' ').collect();
-    let ticks = |at: usize| fields[at].parse::<f64>().expect("a number of ticks");
-    (ticks(11) + ticks(12)) * TICK_MICROS
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
 }
 
 /// CPU time of this thread so far, in microseconds.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use langfast2api::sync::Bell;
 use serde_json::Value;
 
 use super::direct::{Direct, after, frame};
@@ -17,7 +18,7 @@ const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const CHUNK: &str = r#"{"id":"chatcmpl-00000000000000000000000000000000","object":"chat.completion.chunk","created":1700000000,"model":"gpt-4o","choices":[{"index":0,"delta":{"content":""#;
 
-type Runs = Arc<Mutex<HashMap<String, Sender<Option<String>>>>>;
+type Runs = Arc<Mutex<HashMap<String, (Sender<Option<String>>, Arc<Bell>)>>>;
 
 /// Serves so many clients, each one stream, until it is killed.
 pub fn run(upstream: SocketAddr, streams: usize) -> ! {
@@ -31,15 +32,16 @@ pub fn run(upstream: SocketAddr, streams: usize) -> ! {
         let (starter, runs) = (starter.clone(), runs.clone());
         thread::spawn(move || {
             let message = message(&client);
+            let bell = Arc::new(Bell::default());
             let events = {
                 // Both under the lock of the runs, so that no event is missed.
                 let mut runs = runs.lock().unwrap();
                 let id = starter.lock().unwrap().start(&message);
                 let (sender, events) = unbounded();
-                runs.insert(id, sender);
+                runs.insert(id, (sender, bell.clone()));
                 events
             };
-            write(&client, &events);
+            write(&client, &events, &bell);
         });
     }
     let mut texts: HashMap<String, usize> = HashMap::new();
@@ -49,12 +51,13 @@ pub fn run(upstream: SocketAddr, streams: usize) -> ! {
         let Some(text) = after(&frame, r#""content":""#) else { continue };
         let shown = texts.entry(id.to_owned()).or_default();
         let runs = runs.lock().unwrap();
-        let Some(sender) = runs.get(id) else { continue };
+        let Some((sender, bell)) = runs.get(id) else { continue };
         let _ = sender.send(text.get(*shown..).map(str::to_owned));
         *shown = text.len();
         if frame.contains(r#""status":"completed""#) {
             let _ = sender.send(None);
         }
+        bell.ring();
     }
 }
 
@@ -75,11 +78,16 @@ fn message(client: &TcpStream) -> String {
     body["messages"][0]["content"].as_str().expect("a text").to_owned()
 }
 
-fn write(mut client: &TcpStream, events: &Receiver<Option<String>>) {
+fn write(mut client: &TcpStream, events: &Receiver<Option<String>>, bell: &Bell) {
     client.set_nodelay(true).expect("TCP");
     client.write_all(HEAD).expect("a client");
     let mut chunk = Vec::new();
-    while let Ok(Some(text)) = events.recv() {
+    loop {
+        let Ok(text) = events.try_recv() else {
+            bell.wait(None);
+            continue;
+        };
+        let Some(text) = text else { break };
         let event = format!("data: {CHUNK}{text}\"}},\"finish_reason\":null}}]}}\n\n");
         chunk.clear();
         write!(chunk, "{:x}\r\n{event}\r\n", event.len()).expect("memory");
