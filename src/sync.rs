@@ -1,5 +1,10 @@
-//! The primitives by which threads wait for each other: the standard library's, except in the unit
-//! tests that are built with the feature `interleavings`. There they are shuttle's, which runs a test
+//! The primitives by which threads wait for each other.
+//!
+//! Enters: a thread that has nothing to do. Leaves: the same, once another one has something for it. It may
+//! not know what that is.
+//!
+//! They are the standard library's, and what is made of these, except in the unit tests that are built with
+//! the feature `interleavings`. There they are shuttle's, which runs a test
 //! again and again, each time with its threads interleaved in another way, and reports a deadlock (a
 //! lost wake-up, say) with the schedule that led to it.
 //!

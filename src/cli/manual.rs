@@ -144,6 +144,7 @@ fn example_value(arg: &Arg) -> String {
         (Some(text), _) => format!("{text:?}"),
         (None, _) if is_list => "[]".to_owned(),
         (None, "MIB") => "64".to_owned(),
+        (None, "N") => "256".to_owned(),
         (None, "FILE") => "\"/path/of/a/file\"".to_owned(),
         (None, "DIRECTORY") => "\"/path/of/a/directory\"".to_owned(),
         (None, "ADDRESS") => "\"you@example.com\"".to_owned(),
