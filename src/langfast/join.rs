@@ -20,7 +20,7 @@ use crate::net::dial::{Endpoint, OutboundConnection};
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 /// Bytes of one read from the socket. Small, because tungstenite's own buffer doubles once a message
 /// and what has been read of it no longer fit together, and a larger read makes it double sooner.
-const READ_BUFFER: usize = 64 * 1024;
+const READ_BUFFER: usize = 16 * 1024;
 
 /// The WebSocket to LangFast's prompt runner.
 pub struct RunnerSocket {
