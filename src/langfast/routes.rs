@@ -525,6 +525,32 @@ mod tests {
     }
 
     #[test]
+    fn who_does_not_want_each_text_is_rung_for_the_first_one_and_for_the_end() {
+        let rings = |wants_each| {
+            let mut routes = Routes::new(1 << 20);
+            routes.begin_start();
+            let listener = Listener { bell: Arc::default(), wants_each };
+            let (_, events) = routes.claim(started("a"), 0, listener);
+            let mut due = Vec::new();
+            let rings = ["in_progress"; 4].into_iter().chain(["completed"]).enumerate();
+            let rings = rings.map(|(count, status)| {
+                let text = "a word ".repeat(count);
+                send(
+                    &mut routes,
+                    json!({"executionId": "job of a", "status": status, "content": text}),
+                );
+                routes.take_due(&mut due);
+                due.drain(..).count()
+            });
+            let rings: Vec<usize> = rings.collect();
+            assert_eq!(text(&events), "a word ".repeat(4), "all have come");
+            rings
+        };
+        assert_eq!(rings(false), [0, 1, 0, 0, 1]);
+        assert!(rings(true).iter().all(|rings| *rings > 0));
+    }
+
+    #[test]
     fn the_ids_of_runs_that_are_over_are_remembered_up_to_a_limit() {
         let mut over = Over::default();
         (0..3 * MOST_OVER).for_each(|id| over.add(&id.to_string()));

@@ -221,6 +221,7 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Longer than any wait takes that ends as it should.
     const LONG: Duration = Duration::from_secs(60);
@@ -268,6 +269,29 @@ mod tests {
         while watch.read(&ours, &mut [0; 8]).is_err() {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn no_read_waits_before_what_is_to_be_done_first_however_much_has_come() {
+        let (ours, mut theirs) = connection();
+        let (waker, calls) = (Arc::new(Waker::new().unwrap()), Arc::new(AtomicUsize::new(0)));
+        let count = calls.clone();
+        let before = Box::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let mut watch = Watch::new(waker.clone(), LONG).before_reads(before);
+        let made = || calls.swap(0, Ordering::Relaxed);
+        let mut large = vec![0; LARGE];
+        theirs.write_all(&[b'x'; 3 * LARGE]).unwrap();
+        let lengths = [(); 3].map(|()| watch.read(&ours, &mut large).unwrap());
+        assert!((1..=3).contains(&made()), "once, unless a millisecond is over");
+        assert_eq!(lengths.iter().sum::<usize>(), 3 * LARGE);
+        waker.wake();
+        assert_eq!(kind(watch.read(&ours, &mut large)), io::ErrorKind::WouldBlock);
+        assert_eq!(made(), 1);
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(watch.read(&ours, &mut large).unwrap(), 1);
+        assert_eq!(made(), 1);
     }
 
     #[test]

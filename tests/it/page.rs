@@ -112,6 +112,7 @@ fn the_status_follows_what_happens() {
     let simulator = Simulator::start();
     let program = Program::start(&simulator.url());
     let before = status(&program);
+    assert!(before["limits"]["max_requests"].as_u64() >= Some(1), "{before}");
     assert_eq!(before["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&before["session"], &before["socket"]), (&json!("none"), &json!("closed")));
     assert_eq!((&before["answers"], &before["first_token_ms"]), (&json!(0), &json!([])));
