@@ -67,7 +67,8 @@
 //!
 //! # The way of one delta
 //!
-//! 1. `langfast::runner`: the thread that owns the socket reads a frame ([`langfast::socketio`]);
+//! 1. `langfast::runner`: the thread that owns the socket reads a frame ([`langfast::socketio`]), and rings for
+//!    all runs that had events once it has dealt with what it has read ([`sync::Bell`]);
 //! 2. `langfast::leases`, `langfast::routes`: which run it is about; `langfast::notice`: what it says, where
 //!    more than the text has changed; [`langfast::run`], `langfast::texts`: whether the text is whole or a
 //!    piece; [`langfast::transcript`]: what is new in it;
@@ -79,6 +80,7 @@
 //!    messages of a WebSocket.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+#![cfg_attr(not(test), warn(clippy::large_stack_arrays))]
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 compile_error!(
