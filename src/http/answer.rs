@@ -4,7 +4,7 @@
 //! It writes directly to the client's socket, because tiny_http's `respond` holds back 8 KiB of a
 //! stream.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::error::{Envelope, Error};
@@ -288,16 +288,19 @@ impl Stream<'_> {
 
     fn send(&mut self, end: &[u8]) -> io::Result<()> {
         let length = self.buffer.len() - self.head - ROOM;
-        let mut size = String::new();
+        let mut line = [0; ROOM];
+        let mut left = &mut line[..];
         if self.chunked && length > 0 {
-            size = format!("{length:x}\r\n");
+            write!(left, "{length:x}\r\n")?;
             self.buffer.extend_from_slice(b"\r\n");
         }
+        let left = left.len();
+        let size = &line[..ROOM - left];
         self.buffer.extend_from_slice(end);
         // The head moves right, up to the chunk's size line, which moves up to the data.
         let begin = ROOM - size.len();
         self.buffer.copy_within(..self.head, begin);
-        self.buffer[begin + self.head..self.head + ROOM].copy_from_slice(size.as_bytes());
+        self.buffer[begin + self.head..self.head + ROOM].copy_from_slice(size);
         self.answer.exchange.write(&self.buffer[begin..])?;
 
         self.answer.bytes += length as u64;

@@ -35,7 +35,9 @@ impl Bell {
     pub fn ring(&self) {
         // Who has not answered the last ring will look at this change, too.
         if !self.is_rung.swap(true, Ordering::SeqCst) {
-            self.waiter().iter().for_each(Thread::unpark);
+            // Not under the lock, which who is woken needs at once.
+            let waiter = self.waiter().clone();
+            waiter.iter().for_each(Thread::unpark);
         }
     }
 
