@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
+use tungstenite::client::client_with_config;
+use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
 use super::client::{Client, unix_micros};
@@ -78,7 +80,9 @@ fn join(simulator: SocketAddr, token: &str) -> WebSocket<TcpStream> {
     let stream = TcpStream::connect(simulator).expect("the simulator accepts");
     stream.set_nodelay(true).unwrap();
     let url = format!("ws://{simulator}/socket.io/?EIO=4&transport=websocket");
-    let (mut socket, _) = tungstenite::client(url, stream).expect("a WebSocket");
+    // By default each read clears 128 KiB first.
+    let config = WebSocketConfig::default().read_buffer_size(16 * 1024);
+    let (mut socket, _) = client_with_config(url, stream, Some(config)).expect("a WebSocket");
     assert!(frame(&mut socket).starts_with('0'));
     let connect = format!("40{}", json!({ "token": token }));
     socket.send(Message::text(connect)).expect("the simulator reads");
