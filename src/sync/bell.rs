@@ -12,8 +12,9 @@ use super::atomic::{AtomicBool, Ordering};
 use super::thread::{self, Thread};
 use super::{Mutex, MutexGuard};
 
-/// A wait that is shorter costs less than being woken does.
-const SHORT: Duration = Duration::from_micros(50);
+/// A thread that waited no longer than this is in a flood: what it waits for likely comes before it could
+/// sleep, and more with it. Tokens come ten times slower.
+const SHORT: Duration = Duration::from_micros(300);
 /// How often a thread whose last wait was short gives the processor away before it sleeps.
 const YIELDS: usize = 4;
 
