@@ -96,7 +96,7 @@ impl Watch {
     }
 
     /// Has `before` called when all that has been read is dealt with: before each read, but while large
-    /// pieces come one after the other only every [`PUT_OFF`].
+    /// pieces come one after the other only every millisecond.
     pub fn before_reads(self, before: Box<dyn FnMut() + Send + Sync>) -> Watch {
         Watch { before, ..self }
     }
@@ -144,7 +144,7 @@ impl Watch {
         }
     }
 
-    /// Reads what is there already, if that has just been much; `None` if [`Watch::before`] is due.
+    /// Reads what is there already, if that has just been much; `None` if `before` is due.
     fn read_on(&mut self, tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         if self.put_off.is_none_or(|until| Instant::now() >= until) {
             self.put_off = None;
