@@ -14,12 +14,14 @@ const MOST_CONNECTIONS: usize = 1024;
 /// MiB for the bodies of all requests.
 const BODY_MEMORY: u16 = 64;
 
-/// Bytes that the program takes without any request, with TLS and its own pages (measured: 7 MB).
+/// Bytes that the program takes without any request, with TLS and its own pages (measured: 7 MB without TLS; the
+/// rest is an estimate).
 const PROGRAM: u64 = 8 << 20;
 /// Bytes of a streamed answer with its connection, the kernel's part included (measured: 93 to 101 KiB, of
 /// which 41 are the process's; two thread's stacks in the kernel are 32).
 const REQUEST: u64 = 100 << 10;
-/// Bytes of an idle connection, the kernel's part included (measured: 45 KiB).
+/// Bytes of an idle connection, the kernel's part included (measured: 15 KiB of the process's; the
+/// rest is an estimate).
 const CONNECTION: u64 = 48 << 10;
 
 /// The memory that there is.
