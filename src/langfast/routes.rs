@@ -1,17 +1,22 @@
 //! Routes the socket's events to the runs that they belong to.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+mod over;
+mod route;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, unbounded};
 
 use super::api::Started;
 use super::id_place::IdPlace;
 use super::run::{Notice, Progress, RunEvent, range_within};
 use super::texts::Manners;
 use crate::sync::Bell;
+use over::Over;
+pub use route::Listener;
+use route::{Destination, RunRoute};
 
 /// Most early runs that are kept: their events came before the answer that names them, or they are
 /// another program's. If there are more, the oldest is dropped.
@@ -19,9 +24,6 @@ const MOST_EARLY: usize = 256;
 /// Most bytes that early runs take together. The one with the latest event is kept even if it alone
 /// takes more.
 const MOST_EARLY_BYTES: usize = 16 << 20;
-/// Number of ids of finished and abandoned runs that are remembered, two for each run: LangFast goes on
-/// with an abandoned run, perhaps for minutes.
-const MOST_OVER: usize = 2048;
 /// Time after an event of another program's run in which a failure that names no run may belong to that
 /// program.
 const SHARED: Duration = Duration::from_secs(600);
@@ -59,36 +61,6 @@ pub struct Routes {
 /// Identifies a run within [`Routes`]. Later runs have larger keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunKey(u64);
-
-struct RunRoute {
-    progress: Progress,
-    /// The run's ids in [`Routes::by_id`].
-    ids: Vec<String>,
-    events: Destination,
-}
-
-/// Who waits for a run's events.
-#[derive(Clone, Default)]
-pub struct Listener {
-    /// Rung when there are events to be looked at.
-    pub bell: Arc<Bell>,
-    /// Whether that is so for each. Else only the first text and what says more than that there is more text
-    /// ring; the others have come unrung.
-    pub wants_each: bool,
-}
-
-/// Where a run's events go.
-enum Destination {
-    /// To the request that has claimed the run.
-    Wanted {
-        events: Sender<RunEvent>,
-        listener: Listener,
-        /// Whether any text has been sent.
-        has_text: bool,
-    },
-    /// Kept here until a request claims the run.
-    Early(Vec<RunEvent>),
-}
 
 impl Routes {
     /// Starts without runs; each may bring `answer_limit` bytes of text.
@@ -365,105 +337,6 @@ fn is_uuid(id: &str) -> bool {
     id.len() == 36 && id.bytes().enumerate().all(is_right)
 }
 
-impl RunRoute {
-    /// Approximate memory of an early run, in bytes.
-    fn bytes(&self) -> usize {
-        let events: usize = self.events.early().iter().map(RunEvent::bytes).sum();
-        size_of::<RunRoute>() + self.progress.bytes() + events
-    }
-
-    /// The progress of an early run: the bytes of its text, and whether it has ended.
-    fn reached(&self) -> (usize, bool) {
-        let texts = self.events.early().iter().map(|event| match event {
-            RunEvent::Text(text) => text.len(),
-            _ => 0,
-        });
-        (texts.sum(), self.progress.has_ended())
-    }
-}
-
-impl Destination {
-    /// The kept events of an early run; empty for a claimed one.
-    fn early(&self) -> &[RunEvent] {
-        match self {
-            Destination::Wanted { .. } => &[],
-            Destination::Early(events) => events,
-        }
-    }
-
-    /// Adds an event, and returns the bell that is to be rung for it.
-    fn add(&mut self, event: RunEvent) -> Option<Arc<Bell>> {
-        match self {
-            // A receiver that has other events to read sees from them that the run is alive.
-            Destination::Wanted { events, .. }
-                if event == RunEvent::Alive && !events.is_empty() =>
-            {
-                None
-            }
-            Destination::Wanted { events, listener, has_text } => {
-                let is_heard = listener.wants_each || is_heard(&event, has_text);
-                // Sending fails only if the run is being dropped at this moment.
-                let _ = events.send(event);
-                is_heard.then(|| listener.bell.clone())
-            }
-            Destination::Early(events) => {
-                keep_early(events, event);
-                None
-            }
-        }
-    }
-}
-
-/// Whether an event is to be heard of by those who do not want each.
-fn is_heard(event: &RunEvent, has_text: &mut bool) -> bool {
-    match event {
-        RunEvent::Text(_) => !std::mem::replace(has_text, true),
-        RunEvent::Alive => false,
-        _ => true,
-    }
-}
-
-/// Adds an event to the early ones.
-fn keep_early(events: &mut Vec<RunEvent>, event: RunEvent) {
-    match (events.last_mut(), event) {
-        (Some(RunEvent::Text(text)), RunEvent::Text(more)) => text.push_str(&more),
-        (Some(last @ RunEvent::Ending { .. }), now @ RunEvent::Ending { .. }) => *last = now,
-        (Some(_), RunEvent::Alive) => {}
-        // Whoever claims the run is told how it stands then.
-        (_, RunEvent::Cut(_)) => {}
-        (_, event) => events.push(event),
-    }
-}
-
-/// The latest [`MOST_OVER`] ids of finished and abandoned runs. Only a hash of each is kept, which is
-/// enough to recognise it.
-#[derive(Default)]
-struct Over {
-    hasher: RandomState,
-    hashes: HashSet<u64>,
-    /// The same hashes, oldest first.
-    in_order: VecDeque<u64>,
-}
-
-impl Over {
-    fn add(&mut self, id: &str) {
-        let hash = self.hasher.hash_one(id);
-        if !self.hashes.insert(hash) {
-            return;
-        }
-        self.in_order.push_back(hash);
-        if self.in_order.len() > MOST_OVER {
-            if let Some(oldest) = self.in_order.pop_front() {
-                self.hashes.remove(&oldest);
-            }
-        }
-    }
-
-    fn contains(&self, id: &str) -> bool {
-        !self.hashes.is_empty() && self.hashes.contains(&self.hasher.hash_one(id))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -548,17 +421,6 @@ mod tests {
         };
         assert_eq!(rings(false), [0, 1, 0, 0, 1]);
         assert!(rings(true).iter().all(|rings| *rings > 0));
-    }
-
-    #[test]
-    fn the_ids_of_runs_that_are_over_are_remembered_up_to_a_limit() {
-        let mut over = Over::default();
-        (0..3 * MOST_OVER).for_each(|id| over.add(&id.to_string()));
-        over.add("0");
-        over.add("0");
-        assert_eq!((over.hashes.len(), over.in_order.len()), (MOST_OVER, MOST_OVER));
-        let known = (0..3 * MOST_OVER).filter(|id| over.contains(&id.to_string()));
-        assert!(known.eq(std::iter::once(0).chain(2 * MOST_OVER + 1..3 * MOST_OVER)));
     }
 
     #[test]
