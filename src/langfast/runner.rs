@@ -9,30 +9,30 @@
 //! user asks for what was sent since the last event; else that is lost. The token is the present one in
 //! either case, and another user is never given the session of the one before.
 
+mod reading;
+
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use tungstenite::Message;
-
 use super::acks::Acks;
 use super::api::dial_failure;
 use super::back_off::{BACK_OFF, BackOff};
 use super::capture::Tape;
-use super::join::{Had, Joined, RunnerSocket, join};
-use super::leases::{Instruction, Lease, LeaseLimits, Leases, Link, Pause};
+use super::join::{Joined, RunnerSocket, join};
+use super::leases::{Lease, LeaseLimits, Leases, Link, Pause};
 use super::not_yet::once_valid;
-use super::run::{Notice, with_object};
 use super::session::{Grant, Session};
 use super::unwanted::wanted_always;
 use crate::error::meaning::Meaning;
-use crate::error::{Error, Failure, Step, clean};
-use crate::langfast::socketio::{self, BadPacket, EnginePacket, EventFrame, Open, SocketPacket};
+use crate::error::{Error, Failure, Step};
+use crate::langfast::socketio::Open;
 use crate::net::dial::{Dialer, Endpoint};
 use crate::net::waker::{Waker, Watch};
 use crate::observe::heartbeat::Heartbeat;
 use crate::observe::vitals::{Loss, Upstream};
+use reading::{Past, Reading, SocketEnd};
 
 /// Lower and upper bound of the silence after which the server counts as dead; the server's ping times
 /// set it.
@@ -46,8 +46,6 @@ const NEW_TOKEN: Duration = Duration::from_secs(10);
 /// Longest time of one attempt to connect, as a multiple of the connect and request timeouts together:
 /// two sign-ins, each of which may be tried again and may wait for another process, and four sockets.
 const LONGEST_CONNECT: u32 = 14;
-/// Longest time of one message, as a multiple of the allowed silence: a message may come in pieces.
-const LONGEST_MESSAGE: u32 = 4;
 
 /// Settings of the runner's socket.
 #[derive(Clone, Debug)]
@@ -145,42 +143,6 @@ impl Drop for Runner {
     fn drop(&mut self) {
         self.shared.leases.close();
     }
-}
-
-/// What is kept of a socket for the next one.
-#[derive(Debug)]
-struct Past {
-    /// The user whose events it brought.
-    user_id: String,
-    /// The session's id for connection state recovery.
-    pid: String,
-    /// The offset of the last event; empty before the first one.
-    offset: String,
-}
-
-impl Past {
-    /// What was had of the session, if that is this user's and anything can be missed since.
-    fn had_by(&self, user_id: &str) -> Option<Had<'_>> {
-        let is_had = self.user_id == user_id && !self.offset.is_empty();
-        is_had.then_some((self.pid.as_str(), self.offset.as_str()))
-    }
-}
-
-/// A socket that is being read.
-struct Reading {
-    socket: RunnerSocket,
-    acks: Acks,
-    /// What the next socket has to know; `None` without connection state recovery.
-    past: Option<Past>,
-}
-
-/// Why a socket ended.
-#[derive(Debug, PartialEq)]
-enum SocketEnd {
-    /// Closed by us, for this reason.
-    Unwanted(&'static str),
-    /// Lost: the cause, and its description.
-    Lost(Loss, String),
 }
 
 impl Shared {
@@ -360,131 +322,11 @@ impl Shared {
         let (leases, mut spare) = (self.leases.clone(), Vec::new());
         Box::new(move || leases.ring(&mut spare))
     }
-
-    /// Reads the socket until it is lost or nobody needs it, and returns why it ended.
-    fn read(&self, reading: &mut Reading, silence: Duration) -> SocketEnd {
-        loop {
-            self.heartbeat.beat(silence * LONGEST_MESSAGE);
-            match self.leases.look() {
-                Instruction::Close(why) => return SocketEnd::Unwanted(why),
-                Instruction::ReadOn(next_look) => {
-                    if let Some(watch) = reading.socket.get_mut().watch() {
-                        watch.look_at(next_look);
-                    }
-                }
-            }
-            let taken = match reading.socket.read() {
-                Ok(Message::Text(frame)) => self.take(reading, &frame),
-                Ok(Message::Close(_)) => Err(closed()),
-                Ok(_) => Ok(()),
-                Err(error) => read_on_or_end(error),
-            };
-            if let Err(end) = taken {
-                return end;
-            }
-        }
-    }
-
-    /// Handles a frame: passes an event on, answers a ping, or returns the end that the server
-    /// announces.
-    fn take(&self, reading: &mut Reading, frame: &str) -> Result<(), SocketEnd> {
-        match socketio::event_frame(frame) {
-            Some(event) => {
-                if !self.leases.grow(event.body) {
-                    self.take_event(frame, event.body);
-                }
-                reading.note(&event).map_err(broken)
-            }
-            None => self.take_other(reading, frame),
-        }
-    }
-
-    /// Passes an event on, which is `body` in its frame.
-    fn take_event(&self, frame: &str, body: &str) {
-        match socketio::parse(frame) {
-            Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) => {
-                let mut inside = String::new();
-                let arguments = with_object(arguments, &mut inside);
-                for notice in Notice::all(&name, arguments) {
-                    self.leases.dispatch(body, &notice);
-                }
-            }
-            Ok(_) => {}
-            Err(error) => note_bad(frame, &error),
-        }
-    }
-
-    /// Handles a frame that is no event.
-    fn take_other(&self, reading: &mut Reading, frame: &str) -> Result<(), SocketEnd> {
-        match socketio::parse(frame) {
-            Ok(EnginePacket::Ping(data)) => {
-                reading.socket.send(Message::text(socketio::pong(data))).map_err(broken)?;
-                reading.acks.send(&mut reading.socket).map_err(broken)
-            }
-            // An event that names its namespace.
-            Ok(EnginePacket::Message(SocketPacket::Event { .. })) => {
-                self.take_event(frame, frame);
-                reading.note_offset(None);
-                Ok(())
-            }
-            Ok(EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect)) => {
-                Err(closed())
-            }
-            Ok(_) => Ok(()),
-            Err(error) => {
-                note_bad(frame, &error);
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Reading {
-    /// Remembers the offset of the last event. Behind one without, nothing can be asked for: what came
-    /// before it would come twice.
-    fn note_offset(&mut self, offset: Option<&str>) {
-        if let Some(past) = &mut self.past {
-            offset.unwrap_or_default().clone_into(&mut past.offset);
-        }
-    }
-
-    /// Remembers an event's offset, and acknowledges it if it wants that.
-    fn note(&mut self, event: &EventFrame<'_>) -> Result<(), tungstenite::Error> {
-        self.note_offset(event.offset);
-        match event.ack {
-            Some(id) => self.acks.add(id, &mut self.socket),
-            None => Ok(()),
-        }
-    }
-}
-
-fn note_bad(frame: &str, error: &BadPacket) {
-    log::debug!("runner: a frame of {} bytes: {}", frame.len(), error.0);
 }
 
 fn pause_of(back_off: &BackOff) -> Pause {
     let full = back_off.next_pause();
     Pause { full, hurried: full.min(BACK_OFF) }
-}
-
-/// Tells apart a failed read that ends the socket from one that was only interrupted, for the thread to
-/// ask what to do next (`Ok`).
-fn read_on_or_end(error: tungstenite::Error) -> Result<(), SocketEnd> {
-    match &error {
-        tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-            Err(SocketEnd::Lost(Loss::Silent, "no ping in time".to_owned()))
-        }
-        _ => Err(broken(error)),
-    }
-}
-
-fn broken(error: tungstenite::Error) -> SocketEnd {
-    SocketEnd::Lost(Loss::Broken, clean(&error.to_string()))
-}
-
-fn closed() -> SocketEnd {
-    SocketEnd::Lost(Loss::Closed, "the server closed it".to_owned())
 }
 
 /// Whether CONNECT was refused for its token, and not for the public key, nor for too many of them.
@@ -505,7 +347,7 @@ fn is_about_rate(why: &str) -> bool {
 mod tests {
     use std::net::{TcpListener, TcpStream};
 
-    use tungstenite::WebSocket;
+    use tungstenite::{Message, WebSocket};
 
     use super::*;
     use crate::config::Account;
