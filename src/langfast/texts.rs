@@ -29,11 +29,16 @@
 //! A stream of pieces has no second chance: what is sent while the socket is away is missing for good.
 //! Nothing more is shown then, and the run fails unless its last text is whole.
 
+mod manners;
+mod open;
+
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use super::transcript::{Revised, Transcript, common_prefix, unescape, without_cut_character};
+use super::transcript::{Revised, Transcript, unescape};
+use manners::Manner;
+pub use manners::{Manners, Place};
+use open::{Open, is_same, is_same_but_for_space};
 
 /// Bytes of a text that no piece of a text repeats by chance.
 const SURE: usize = 16;
@@ -45,64 +50,6 @@ const RETURN: usize = 6;
 const GROWN: u32 = 3;
 /// Number of texts after which what still does not tell is taken for what is expected.
 const MOST_OPEN: u32 = 64;
-
-/// The field of an event at which a text was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// The known one: `content` of the payload.
-    Content,
-    /// One that is called `delta`, or is in something that is.
-    Delta,
-    /// Any other.
-    Other,
-}
-
-/// Whether texts are whole or pieces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
-    Whole = 1,
-    Pieces = 2,
-}
-
-/// What the runs of this process have shown so far, for those that follow.
-#[derive(Debug, Default)]
-pub struct Manners {
-    /// The manner of each place's texts; 0 while none is known.
-    of_place: [AtomicU8; 3],
-    /// Whether the last run that ended well had its text at the known place.
-    is_known_form: AtomicBool,
-}
-
-impl Manners {
-    fn of(&self, place: Place) -> Option<Manner> {
-        match self.of_place[place as usize].load(Ordering::Relaxed) {
-            1 => Some(Manner::Whole),
-            2 => Some(Manner::Pieces),
-            _ => None,
-        }
-    }
-
-    fn learn(&self, place: Place, manner: Manner) {
-        self.of_place[place as usize].store(manner as u8, Ordering::Relaxed);
-    }
-
-    /// Those of a process whose runs had whole texts.
-    #[cfg(test)]
-    pub fn all_whole() -> Arc<Manners> {
-        let of_place = std::array::from_fn(|_| AtomicU8::new(Manner::Whole as u8));
-        Arc::new(Manners { of_place, is_known_form: AtomicBool::new(true) })
-    }
-
-    /// Whether text is expected at the known place only.
-    pub fn is_known_form(&self) -> bool {
-        self.is_known_form.load(Ordering::Relaxed)
-    }
-
-    /// Notes that a run has ended well whose text was at the known place, or was not.
-    pub fn note_form(&self, is_known: bool) {
-        self.is_known_form.store(is_known, Ordering::Relaxed);
-    }
-}
 
 /// The texts of one run, taken one after the other.
 #[derive(Debug)]
@@ -122,67 +69,10 @@ enum State {
     Pieces(LastPiece),
 }
 
-/// What is known while it is not decided.
-#[derive(Debug, Default)]
-struct Open {
-    /// All texts joined, as if they were pieces; JSON string content.
-    joined: Vec<u8>,
-    /// The position of the last text in it of which there is more than half a character.
-    last: Range<usize>,
-    /// Number of texts.
-    count: u32,
-    /// Texts in a row that each extended the one before.
-    grown: u32,
-    /// Texts in a row that had nothing to do with the one before.
-    apart: u32,
-    /// Whether some text can only be whole, and whether any had nothing to do with the one before it.
-    is_surely_whole: bool,
-    was_apart: bool,
-}
-
 #[derive(Debug, Default)]
 struct LastPiece {
     text: Vec<u8>,
     grown: u32,
-}
-
-impl Open {
-    /// Whether each text extended the one before.
-    fn all_grew(&self) -> bool {
-        self.grown + 1 == self.count
-    }
-
-    /// The last text.
-    fn last_text(&self) -> String {
-        unescape(without_cut_character(&self.joined[self.last.clone()]))
-    }
-
-    /// Adds a text; returns the one before it and itself, if there is anything to compare.
-    fn add(&mut self, raw: &[u8]) -> Option<(String, String)> {
-        let at = self.joined.len();
-        self.joined.extend_from_slice(raw);
-        self.count += 1;
-        if without_cut_character(raw).is_empty() {
-            return None;
-        }
-        let before = self.last_text();
-        self.last = at..self.joined.len();
-        (!before.is_empty()).then(|| (before, self.last_text()))
-    }
-
-    /// Compares a text with the one before; it may also go back to what was shown, and on from there.
-    fn compare(&mut self, before: &str, now: &str, returns: bool) {
-        if before.starts_with(now) {
-            self.is_surely_whole |= now.len() >= SURE;
-        } else if now.starts_with(before) || returns {
-            (self.grown, self.apart) = (self.grown + 1, 0);
-            self.is_surely_whole |= before.len() >= SURE;
-        } else if is_same(before, now) {
-            self.is_surely_whole = true;
-        } else {
-            (self.grown, self.apart, self.was_apart) = (0, self.apart + 1, true);
-        }
-    }
 }
 
 impl Texts {
@@ -474,17 +364,6 @@ impl Texts {
             _ => String::new(),
         }
     }
-}
-
-/// Whether two texts are the same one, which was trimmed or revised: they have a long beginning in
-/// common.
-fn is_same(a: &str, b: &str) -> bool {
-    let common = common_prefix(a, b);
-    common >= SAME_BEGINNING && common >= a.len().min(b.len()) / 2 || is_same_but_for_space(a, b)
-}
-
-fn is_same_but_for_space(a: &str, b: &str) -> bool {
-    !a.trim().is_empty() && a.trim() == b.trim()
 }
 
 #[cfg(test)]
