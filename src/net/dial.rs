@@ -1,106 +1,33 @@
 //! Connections to LangFast: DNS, TCP, a proxy's CONNECT and TLS, under one deadline, for the HTTP
 //! calls and the socket alike. The one TLS connector lives here: each costs about 1 MB.
 
+mod connection;
+mod endpoint;
+mod proxy;
+
 use std::fmt::{self, Display};
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use native_tls::{HandshakeError, TlsConnector, TlsStream};
+use native_tls::{HandshakeError, TlsConnector};
 use rustix::net::sockopt;
 use ureq::http::Uri;
 
 use super::roots;
-use super::waker::{Watch, is_writable};
+pub use connection::{OutboundConnection, TimedSocket};
+pub use endpoint::Endpoint;
+use proxy::{PROXY_VARIABLES, connect_through, proxy_fault};
 
 /// The TLS library, by name: native-tls uses OpenSSL on all systems that this program runs on.
 pub const TLS: &str = "openssl";
-
-/// Why a proxy of another kind is not used.
-const ONLY_HTTP: &str = "only http:// proxies are supported";
 
 /// TCP keep-alive: the silence after which an idle connection is probed, and the time between two
 /// probes.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Number of unanswered probes after which a connection counts as lost.
 const LOST_SIGNS: u32 = 3;
-
-/// The address of a server, parsed from a URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Whether to speak TLS.
-    pub tls: bool,
-    /// Host name or IP address, without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Path in front of every request's path, without a trailing slash.
-    pub base: String,
-}
-
-impl Endpoint {
-    /// Reads `http(s)://` or `ws(s)://host[:port][/base]`.
-    ///
-    /// # Errors
-    /// A description of what is wrong with the URL.
-    pub fn parse(url: &str) -> Result<Endpoint, String> {
-        let bad = |why: &str| format!("`{url}` cannot be used: {why}");
-        let uri: Uri = url.parse().map_err(|_| bad("not a URL"))?;
-        let tls = match uri.scheme_str() {
-            Some("https" | "wss") => true,
-            Some("http" | "ws") => false,
-            _ => return Err(bad("it must begin with https://, http://, wss:// or ws://")),
-        };
-        if uri.query().is_some() || uri.authority().is_some_and(|a| a.as_str().contains('@')) {
-            return Err(bad("give scheme, host, port and path only"));
-        }
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| bad("no host"))?;
-        if !has_sound_port(&uri) {
-            return Err(bad("ports are 1 to 65535"));
-        }
-        Ok(Endpoint {
-            tls,
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-            base: uri.path().trim_end_matches('/').to_owned(),
-        })
-    }
-
-    /// `host:port`, the host in brackets if it is an IPv6 address.
-    pub fn authority(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
-        }
-    }
-
-    /// The URL of `path` at this endpoint, with `scheme` `http` or `ws`; TLS adds the `s`. The scheme's
-    /// default port is left out, as browsers do, because the URL becomes the `Host` header.
-    pub fn url(&self, scheme: &str, path: &str) -> String {
-        let (s, own_port) = if self.tls { ("s", ":443") } else { ("", ":80") };
-        let authority = self.authority();
-        let authority = authority.strip_suffix(own_port).unwrap_or(&authority);
-        format!("{scheme}{s}://{authority}{}{path}", self.base)
-    }
-}
-
-/// Whether a URL has no port, or one that there can be: a larger number is passed over in silence by
-/// [`Uri::port_u16`].
-fn has_sound_port(uri: &Uri) -> bool {
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let behind_host = authority.rsplit(['@', ']']).next().unwrap_or(authority);
-    match behind_host.split_once(':') {
-        Some((_, port)) => port.parse::<u16>().is_ok_and(|port| port > 0),
-        None => true,
-    }
-}
-
-/// The variables that may name a proxy, in the order in which ureq looks for one.
-const PROXY_VARIABLES: [&str; 6] =
-    ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
 /// Why no connection was made: which part failed, and what to check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -264,19 +191,6 @@ impl Dialer {
     }
 }
 
-/// Why a proxy's URL cannot be used.
-fn proxy_fault(url: &str) -> Option<&'static str> {
-    let Ok(proxy) = ureq::Proxy::new(url) else {
-        return Some("write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT");
-    };
-    match proxy.protocol() {
-        ureq::ProxyProtocol::Http if proxy.host().is_empty() => Some("it has no host"),
-        ureq::ProxyProtocol::Http if !has_sound_port(proxy.uri()) => Some("ports are 1 to 65535"),
-        ureq::ProxyProtocol::Http => None,
-        _ => Some(ONLY_HTTP),
-    }
-}
-
 fn tls_failure(host: &str, error: HandshakeError<TimedSocket>) -> String {
     let why = match error {
         HandshakeError::Failure(error) => error.to_string(),
@@ -377,227 +291,12 @@ fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, 
     Err(DialError::NoName(format!("the name {host} cannot be looked up ({why})")))
 }
 
-/// Opens a tunnel through an HTTP proxy (RFC 9110, CONNECT).
-fn connect_through(
-    proxy: &ureq::Proxy,
-    endpoint: &Endpoint,
-    deadline: Instant,
-) -> Result<TimedSocket, DialError> {
-    let name = format!("the proxy {}:{}", proxy.host(), proxy.port());
-    let failed = |why: &dyn fmt::Display| DialError::Failed(format!("{name}: {why}"));
-    if proxy.protocol() != ureq::ProxyProtocol::Http {
-        return Err(failed(&ONLY_HTTP));
-    }
-    let tcp = connect_tcp(proxy.host(), proxy.port(), deadline, &mut |_, _| {});
-    let tcp = tcp.map_err(|e| failed(&e))?;
-    let mut socket = TimedSocket::new(tcp, deadline);
-
-    let target = endpoint.authority();
-    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
-    if let Some(user) = proxy.username() {
-        let login = format!("{user}:{}", proxy.password().unwrap_or_default());
-        let login = BASE64_STANDARD.encode(login);
-        request.push_str(&format!("Proxy-Authorization: Basic {login}\r\n"));
-    }
-    request.push_str("\r\n");
-    socket.write_all(request.as_bytes()).map_err(|e| failed(&e))?;
-    match read_connect_status(&mut socket).map_err(|e| failed(&e))? {
-        200..=299 => Ok(socket),
-        407 => Err(failed(&"it wants a user and password (HTTP 407): put them into its URL")),
-        status => Err(failed(&format_args!("it refused a tunnel to {target} (HTTP {status})"))),
-    }
-}
-
-/// Reads the head of a proxy's answer and returns its status. Reads byte by byte, because what follows
-/// belongs to the tunnel.
-fn read_connect_status(socket: &mut TimedSocket) -> io::Result<u16> {
-    const LONGEST_HEAD: usize = 16 * 1024;
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        if head.len() == LONGEST_HEAD || socket.read(&mut byte)? == 0 {
-            return Err(io::Error::other("its answer to CONNECT is not HTTP"));
-        }
-        head.push(byte[0]);
-    }
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut headers);
-    let parsed = response.parse(&head);
-    match (parsed, response.code) {
-        (Ok(_), Some(status)) => Ok(status),
-        _ => Err(io::Error::other("its answer to CONNECT is not HTTP")),
-    }
-}
-
-/// A TCP socket whose reads and writes all end by one deadline, however many there are.
-#[derive(Debug)]
-pub struct TimedSocket {
-    tcp: TcpStream,
-    deadline: Option<Instant>,
-    /// How reads wait if there is no deadline.
-    watch: Option<Watch>,
-}
-
-impl TimedSocket {
-    fn new(tcp: TcpStream, deadline: Instant) -> TimedSocket {
-        TimedSocket { tcp, deadline: Some(deadline), watch: None }
-    }
-
-    fn left(&self) -> io::Result<Option<Duration>> {
-        let Some(deadline) = self.deadline else { return Ok(None) };
-        match deadline.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-            left => Ok(Some(left)),
-        }
-    }
-}
-
-impl Read for TimedSocket {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if let (None, Some(watch)) = (self.deadline, &mut self.watch) {
-            return watch.read(&self.tcp, buf);
-        }
-        again_if_interrupted(|| {
-            if let Some(left) = self.left()? {
-                self.tcp.set_read_timeout(Some(left))?;
-            }
-            self.tcp.read(buf)
-        })
-    }
-}
-
-impl Write for TimedSocket {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        again_if_interrupted(|| {
-            if let Some(left) = self.left()? {
-                self.tcp.set_write_timeout(Some(left))?;
-            }
-            self.tcp.write(buf)
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.tcp.flush()
-    }
-}
-
-/// Makes a call, and repeats it while it is interrupted: when a stopped program (Ctrl-Z, `kill -STOP`)
-/// goes on, its calls on sockets with a timeout end with that error (signal(7)).
-fn again_if_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-/// A connection to LangFast.
-#[derive(Debug)]
-pub enum OutboundConnection {
-    /// Without TLS: to a simulator, or to a proxy of the operator's own.
-    Plain(TimedSocket),
-    /// With TLS.
-    Tls(Box<TlsStream<TimedSocket>>),
-}
-
-impl OutboundConnection {
-    fn socket(&mut self) -> &mut TimedSocket {
-        match self {
-            OutboundConnection::Plain(socket) => socket,
-            OutboundConnection::Tls(stream) => stream.get_mut(),
-        }
-    }
-
-    /// Makes every read and write end by `deadline`. With `None`, reads wait as
-    /// [`OutboundConnection::set_watch`] says; without a watch, the timeouts that were set last remain.
-    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
-        self.socket().deadline = deadline;
-    }
-
-    /// Sets how reads wait while there is no deadline, and how long one write may block.
-    ///
-    /// # Errors
-    /// The system refuses the socket option.
-    pub fn set_watch(&mut self, watch: Watch, write: Duration) -> io::Result<()> {
-        let socket = self.socket();
-        watch.set_up(&socket.tcp)?;
-        socket.watch = Some(watch);
-        socket.tcp.set_write_timeout(Some(write))
-    }
-
-    /// The watch by which reads wait, if one is set.
-    pub fn watch(&mut self) -> Option<&mut Watch> {
-        self.socket().watch.as_mut()
-    }
-
-    /// Whether a few bytes can be written without waiting for the peer to read.
-    pub fn is_writable(&mut self) -> bool {
-        is_writable(&self.socket().tcp)
-    }
-
-    /// Whether the peer has neither closed the connection nor sent anything unasked, so that an idle
-    /// connection can be used again.
-    pub fn is_idle(&mut self) -> bool {
-        self.set_deadline(None);
-        if self.socket().tcp.set_nonblocking(true).is_err() {
-            return false;
-        }
-        // Reads instead of peeking, because TLS has messages of its own, such as tickets.
-        let silent = matches!(self.read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock);
-        silent && self.socket().tcp.set_nonblocking(false).is_ok()
-    }
-}
-
-impl Read for OutboundConnection {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            OutboundConnection::Plain(socket) => socket.read(buf),
-            OutboundConnection::Tls(stream) => stream.read(buf),
-        }
-    }
-}
-
-impl Write for OutboundConnection {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            OutboundConnection::Plain(socket) => socket.write(buf),
-            OutboundConnection::Tls(stream) => stream.write(buf),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            OutboundConnection::Plain(socket) => socket.flush(),
-            OutboundConnection::Tls(stream) => stream.flush(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     use super::*;
-
-    #[test]
-    fn an_endpoint_is_read_from_http_and_ws_urls() {
-        let endpoint = Endpoint::parse("wss://runner.example/base/").unwrap();
-        assert_eq!(endpoint.url("http", "/x"), "https://runner.example/base/x");
-        let endpoint = Endpoint::parse("http://[::1]:9000").unwrap();
-        assert_eq!((endpoint.tls, endpoint.host.as_str()), (false, "::1"));
-        assert_eq!(endpoint.url("ws", "/x"), "ws://[::1]:9000/x");
-    }
-
-    #[test]
-    fn what_is_no_endpoint_is_refused_in_words() {
-        for url in ["", "example.com", "ftp://x", "https://", "https://u:p@h/", "https://h/?q"] {
-            assert!(Endpoint::parse(url).is_err(), "{url}");
-        }
-        for url in ["https://h:99999", "https://h:0", "http://[::1]:65536/x"] {
-            assert!(Endpoint::parse(url).unwrap_err().contains("ports are 1 to 65535"), "{url}");
-        }
-    }
 
     #[test]
     fn a_refused_connection_says_who_refused_it() {
@@ -646,19 +345,6 @@ mod tests {
             ["192.0.2.1:443".parse().unwrap(), "[2001:db8::1]:443".parse().unwrap()];
         assert_eq!(Addresses(&addresses).to_string(), "192.0.2.1, 2001:db8::1");
         assert_eq!(Addresses(&addresses[..1]).to_string(), "192.0.2.1");
-    }
-
-    #[test]
-    fn the_schemes_own_port_is_left_out_of_urls_and_any_other_is_not() {
-        for (given, url) in [
-            ("https://a.example", "https://a.example/x"),
-            ("https://a.example:443/", "https://a.example/x"),
-            ("https://a.example:80", "https://a.example:80/x"),
-            ("http://[::1]:80", "http://[::1]/x"),
-            ("http://[::1]:443", "http://[::1]:443/x"),
-        ] {
-            assert_eq!(Endpoint::parse(given).unwrap().url("http", "/x"), url, "{given}");
-        }
     }
 
     fn dialer(proxy: Option<&str>) -> Dialer {
