@@ -7,49 +7,24 @@
 //! A record is recognised by its fields `slug` and `parameters`, wherever it stands: the table's name and
 //! the shape of the answer are not known.
 
+mod changes;
 mod copied;
+mod found;
 mod recording;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use serde::Serialize;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
 
 use super::records::{self, Record, shown};
 use super::unix_time;
+pub use changes::Changes;
+use changes::{compare, missing};
+pub use found::Found;
+use found::{Row, compact, enough, in_answer, in_recording};
 
 /// Most bytes that are read: a recording of a whole visit may have as many.
 pub const INPUT_LIMIT: usize = 64 << 20;
 /// Most bytes of an answer that may list the models, and of a list that is kept. A list of 17 has 9 KB.
 pub const LIST_LIMIT: usize = 4 << 20;
-/// Most records of a list: each is a value of a metric's label.
-const MOST_RECORDS: usize = 1_000;
-/// Longest `slug`, in bytes.
-const LONGEST_SLUG: usize = 200;
-/// Most `versions` of a record.
-const MOST_VERSIONS: usize = 100;
-/// How deep in an answer records are looked for.
-const DEPTH: usize = 8;
-
-/// The records that were found in what was copied.
-#[derive(Debug, Default)]
-pub struct Found {
-    rows: Vec<Row>,
-    left_out: Vec<String>,
-    /// The URLs of the answers that they were found in, if it was a recording.
-    found_in: Vec<String>,
-}
-
-/// A record that counts.
-#[derive(Debug)]
-struct Row {
-    place: String,
-    slug: String,
-    versions: Vec<String>,
-    /// Its JSON on one line.
-    text: String,
-}
 
 /// A list to be kept, and how it differs from the one before.
 #[derive(Debug)]
@@ -58,27 +33,6 @@ pub struct Plan {
     pub json: String,
     /// What differs.
     pub changes: Changes,
-}
-
-/// What an import changes.
-#[derive(Debug, Default, Serialize)]
-pub struct Changes {
-    /// Records that were taken from what was copied.
-    pub records: usize,
-    /// Whether they were added to the list before; else they replace it.
-    pub merged: bool,
-    /// The URLs of the answers that they were found in; empty unless it was a recording.
-    pub found_in: Vec<String>,
-    /// Models that the list before did not offer.
-    pub new: Vec<String>,
-    /// Models with the fields that differ.
-    pub changed: BTreeMap<String, Vec<String>>,
-    /// Models that are not offered any more.
-    pub gone: Vec<String>,
-    /// Records that were not taken, and why.
-    pub left_out: Vec<String>,
-    /// Fields that models are asked by and that no record has any more.
-    pub missing: Vec<String>,
 }
 
 /// Finds the records in what was copied: LangFast's answer, as JSON, or a recording of many (HAR).
@@ -109,170 +63,6 @@ pub fn find(bytes: &[u8]) -> Result<Found, String> {
 
 fn too_long(length: usize) -> String {
     format!("it has {} MiB, and a list of models has some KB: copy that one answer", length >> 20)
-}
-
-/// The records of an answer.
-fn in_answer(text: &str) -> Result<Found, String> {
-    let raw: &RawValue =
-        serde_json::from_str(text).map_err(|error| copied::no_json(text, &error))?;
-    if let Ok(inner) = serde_json::from_str::<String>(raw.get()) {
-        // JSON that was copied as a text in quotes.
-        let is_json = inner.trim_start().starts_with(['[', '{']);
-        return if is_json { in_answer(&inner) } else { Err(copied::no_rows(raw.get())) };
-    }
-    let mut rows = Vec::new();
-    gather(raw, DEPTH, &mut rows);
-    if rows.is_empty() {
-        return Err(copied::no_rows(raw.get()));
-    }
-    enough(rows.len())?;
-    let mut found = Found::default();
-    for (row, number) in rows.into_iter().zip(1..) {
-        found.add(records::record(text, row.get(), number)?, row.get())?;
-    }
-    Ok(found)
-}
-
-/// The records of all answers. The latest answer counts, where two have the same record.
-fn in_recording(answers: Vec<recording::Answer>) -> Result<Found, String> {
-    let mut all = Found::default();
-    let mut slugs = HashSet::new();
-    for answer in answers.into_iter().rev() {
-        if !holds_records(&answer.text) {
-            continue;
-        }
-        let found = in_answer(&answer.text).map_err(|why| format!("{}: {why}", answer.url))?;
-        for row in found.rows {
-            if slugs.insert(row.slug.clone()) {
-                all.take(row);
-            }
-        }
-        enough(all.rows.len())?;
-        all.left_out.extend(found.left_out);
-        if !all.found_in.contains(&answer.url) {
-            all.found_in.push(answer.url);
-        }
-    }
-    match all.found_in.is_empty() {
-        true => Err(recording::NO_ROWS.to_owned()),
-        false => Ok(all),
-    }
-}
-
-/// Whether an answer of a recording lists models; any other is nobody's mistake.
-fn holds_records(text: &str) -> bool {
-    let mut rows = Vec::new();
-    if let Ok(raw) = serde_json::from_str(text) {
-        gather(raw, DEPTH, &mut rows);
-    }
-    !rows.is_empty()
-}
-
-/// Collects what may be records: the members of lists that hold one, and single ones.
-fn gather<'a>(raw: &'a RawValue, depth: usize, rows: &mut Vec<&'a RawValue>) {
-    if depth == 0 {
-        return;
-    }
-    match raw.get().as_bytes().first() {
-        Some(b'[') => {
-            let members: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
-            match members.iter().any(|member| is_row(&fields_of(member))) {
-                true => rows.extend(members),
-                false => members.into_iter().for_each(|member| gather(member, depth - 1, rows)),
-            }
-        }
-        Some(b'{') => match fields_of(raw) {
-            fields if is_row(&fields) => rows.push(raw),
-            fields => fields.into_values().for_each(|value| gather(value, depth - 1, rows)),
-        },
-        _ => {}
-    }
-}
-
-/// The fields of an object; none of anything else.
-fn fields_of(raw: &RawValue) -> BTreeMap<String, &RawValue> {
-    serde_json::from_str(raw.get()).unwrap_or_default()
-}
-
-fn is_row(fields: &BTreeMap<String, &RawValue>) -> bool {
-    ["slug", "parameters"].iter().all(|name| fields.contains_key(*name))
-}
-
-impl Found {
-    /// Takes a record, or notes why it is left out.
-    fn add(&mut self, record: Record, text: &str) -> Result<(), String> {
-        let place = record.place.to_string();
-        fit(&record).map_err(|why| format!("{place}: {why}"))?;
-        match unusable(&record) {
-            Some(why) => self.left_out.push(format!("{place}: {why}")),
-            None => self.take(Row {
-                place,
-                slug: record.slug,
-                versions: record.versions,
-                text: compact(text),
-            }),
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, row: Row) {
-        match self.clash(&row) {
-            Some(why) => self.left_out.push(format!("{}: {why}", row.place)),
-            None if self.rows.iter().any(|other| other.slug == row.slug) => {}
-            None => self.rows.push(row),
-        }
-    }
-
-    /// Why a record cannot stand in the list beside those before it. One that says the same as another is
-    /// no matter.
-    fn clash(&self, row: &Row) -> Option<String> {
-        let same = |other: &&Row| other.slug == row.slug && other.text != row.text;
-        if let Some(other) = self.rows.iter().find(same) {
-            return Some(format!("`slug` is that of {} too, which counts", other.place));
-        }
-        let others = || self.rows.iter().filter(|other| other.slug != row.slug);
-        let version = |version: &&String| others().find(|other| other.versions.contains(version));
-        let (name, other) = row.versions.iter().find_map(|name| Some((name, version(&name)?)))?;
-        Some(format!("`versions` has `{}`, as {} has, which counts", shown(name), other.place))
-    }
-}
-
-fn enough(records: usize) -> Result<(), String> {
-    match records > MOST_RECORDS {
-        true => {
-            Err(format!("there are more than {MOST_RECORDS} records: that is no list of models"))
-        }
-        false => Ok(()),
-    }
-}
-
-/// Fails if a record's names cannot be those of a model.
-fn fit(record: &Record) -> Result<(), String> {
-    if record.slug.len() > LONGEST_SLUG || record.slug.contains(char::is_control) {
-        return Err(format!(
-            "`slug` is no name of a model: it is longer than {LONGEST_SLUG} characters, or has control \
-             characters"
-        ));
-    }
-    match record.versions.len() > MOST_VERSIONS {
-        true => Err(format!("`versions` has more than {MOST_VERSIONS} entries")),
-        false => Ok(()),
-    }
-}
-
-/// Why a well-formed record is of no use.
-fn unusable(record: &Record) -> Option<String> {
-    if !record.is_public() {
-        let status = record.status.as_deref().unwrap_or_default();
-        return Some(format!(
-            "`status` is `{}`, and LangFast offers what is `public`",
-            shown(status)
-        ));
-    }
-    record
-        .parameters
-        .is_empty()
-        .then(|| "`parameters` is empty: what it accepts is not known".to_owned())
 }
 
 /// Makes the list that is to be kept. A single record is always added to `before`, a models.json; a list
@@ -329,67 +119,6 @@ fn models_json(records: &[(String, String)]) -> Result<String, String> {
     if json.len() > LIST_LIMIT { Err(too_long(json.len())) } else { Ok(json) }
 }
 
-/// What no record tells any more of how its model is to be asked: LangFast's format is another then.
-fn missing(before: &[(&str, &str)], after: &[(String, String)]) -> Vec<String> {
-    const NEEDED: [&str; 3] = ["message_types", "stream", "max_completion_tokens"];
-    let has = |text: &str, name: &str| {
-        let fields = serde_json::from_str::<Value>(text).unwrap_or_default();
-        fields["parameters"].get(name).is_some()
-    };
-    let is_missing = |name: &&str| {
-        before.iter().any(|(_, text)| has(text, name))
-            && !after.iter().any(|(_, text)| has(text, name))
-    };
-    NEEDED.into_iter().filter(is_missing).map(|name| format!("parameters.{name}")).collect()
-}
-
-fn compare(before: &[(&str, &str)], after: &[(String, String)]) -> Changes {
-    let mut changes = Changes::default();
-    let old: HashMap<&str, &str> = before.iter().copied().collect();
-    let kept: HashSet<&str> = after.iter().map(|(slug, _)| slug.as_str()).collect();
-    let gone = before.iter().map(|(slug, _)| *slug).filter(|slug| !kept.contains(slug));
-    changes.gone = gone.map(str::to_owned).collect();
-    for (slug, text) in after {
-        match old.get(slug.as_str()) {
-            None => changes.new.push(slug.clone()),
-            Some(old) => {
-                let fields = differing(old, text);
-                if !fields.is_empty() {
-                    changes.changed.insert(slug.clone(), fields);
-                }
-            }
-        }
-    }
-    changes
-}
-
-/// The fields in which two records differ, those of `parameters` one by one. The times of a record say
-/// nothing about its model.
-fn differing(one: &str, other: &str) -> Vec<String> {
-    const TIMES: [&str; 2] = ["created_at", "updated_at"];
-    let read = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
-    let (one, other) = (read(one), read(other));
-    let mut fields = Vec::new();
-    for name in names(&one, &other).into_iter().filter(|name| !TIMES.contains(&name.as_str())) {
-        match (one.get(name), other.get(name)) {
-            (one, other) if one == other => {}
-            (Some(Value::Object(one)), Some(Value::Object(other))) => {
-                let inner =
-                    names(one, other).into_iter().filter(|key| one.get(*key) != other.get(*key));
-                fields.extend(inner.map(|key| shown(&format!("{name}.{key}"))));
-            }
-            _ => fields.push(shown(name)),
-        }
-    }
-    fields
-}
-
-/// The names of both, each once.
-fn names<'a>(one: &'a Map<String, Value>, other: &'a Map<String, Value>) -> Vec<&'a String> {
-    let further = other.keys().filter(|name| !one.contains_key(*name));
-    one.keys().chain(further).collect()
-}
-
 /// Unix time of the latest change to a record of a models.json, if they tell.
 pub fn as_of(json: &str) -> Option<u64> {
     let records = records::read(json).ok()?;
@@ -397,23 +126,12 @@ pub fn as_of(json: &str) -> Option<u64> {
     times.filter_map(|time| unix_time(&time)).max()
 }
 
-/// JSON on one line: without the white space that is in no text.
-fn compact(json: &str) -> String {
-    let (mut in_text, mut escaped) = (false, false);
-    let keep = |c: &char| {
-        let is_kept = in_text || !c.is_ascii_whitespace();
-        in_text ^= *c == '"' && !escaped;
-        escaped = in_text && *c == '\\' && !escaped;
-        is_kept
-    };
-    json.chars().filter(keep).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{BUILT_IN, Models, Unknown};
+    use super::found::MOST_RECORDS;
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const ROW: &str = r#"{"slug": "a", "parameters": {"stream": true}}"#;
 
