@@ -3,6 +3,7 @@
 //! Source: the types of Anthropic's own SDKs, <https://github.com/anthropics/anthropic-sdk-python>.
 
 pub mod kinds;
+pub mod models;
 pub mod request;
 pub mod response;
 mod tools;

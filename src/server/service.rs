@@ -16,10 +16,9 @@ use crate::chat::models::shutdowns::Day;
 use crate::chat::models::{Model, Models, no_such_model};
 use crate::completions::{CompletionRecord, Completions, Repeats, Reply};
 use crate::config::FittedLimits;
-use crate::dialects::CompletionRequest;
-use crate::dialects::anthropic;
 use crate::dialects::openai::responses::socket::{self, Message, Wish};
-use crate::dialects::openai::{legacy, request, response, responses};
+use crate::dialects::openai::{legacy, request, responses};
+use crate::dialects::{CompletionRequest, anthropic, openai};
 use crate::error::{Error, Step, clean};
 use crate::http::answer::Answer;
 use crate::http::{Exchange, Head};
@@ -157,8 +156,8 @@ impl Service {
                 let all = self.all_models || exchange.head.query("all") == Some("true");
                 let offered = models.offered(&today, all);
                 let list = match speaks_anthropic(&exchange.head) {
-                    true => anthropic::response::model_list(&offered, &today),
-                    false => response::model_list(&offered),
+                    true => anthropic::models::model_list(&offered, &today),
+                    false => openai::models::model_list(&offered),
                 };
                 answer.json(200, &list)
             }
@@ -166,8 +165,8 @@ impl Service {
                 let model = models.find(&name).ok_or_else(|| no_such_model(&name))?;
                 let listed = models.listed(&name, model);
                 let look = match speaks_anthropic(&exchange.head) {
-                    true => anthropic::response::model(&listed, &Day::today()),
-                    false => response::model(&listed),
+                    true => anthropic::models::model(&listed, &Day::today()),
+                    false => openai::models::model(&listed),
                 };
                 answer.json(200, &look)
             }

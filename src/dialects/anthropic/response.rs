@@ -4,8 +4,6 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::request::THREAD_UNSUPPORTED;
-use crate::chat::models::Listed;
-use crate::chat::models::shutdowns::Day;
 use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
@@ -195,7 +193,7 @@ enum Block<'a> {
 }
 
 /// `null` where Anthropic's answers always have a field of which there is nothing to say here.
-type Absent = Option<()>;
+pub(super) type Absent = Option<()>;
 
 /// Who calls a tool: the model itself, not a program that Anthropic runs.
 #[derive(Serialize)]
@@ -303,7 +301,7 @@ fn put(events: &mut dyn Events, event: &Event<'_>) {
     });
 }
 
-fn to_json(value: &impl Serialize) -> String {
+pub(super) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("strings and numbers always serialise")
 }
 
@@ -366,61 +364,6 @@ pub fn envelope(error: &Error, request_id: &str) -> String {
         request_id: &'a str,
     }
     to_json(&Envelope { r#type: "error", error: error.into(), request_id })
-}
-
-#[derive(Serialize)]
-struct ModelObject<'a> {
-    r#type: &'static str,
-    id: &'a str,
-    display_name: &'a str,
-    created_at: &'a str,
-    lifecycle: &'static str,
-    /// RFC 3339.
-    retires_at: Option<String>,
-    max_tokens: Option<u64>,
-    max_input_tokens: Absent,
-    capabilities: Absent,
-}
-
-impl<'a> ModelObject<'a> {
-    fn new(listed: &Listed<'a>, today: &Day) -> ModelObject<'a> {
-        let model = listed.model;
-        ModelObject {
-            r#type: "model",
-            id: listed.id,
-            display_name: &model.name,
-            created_at: &model.created_at,
-            lifecycle: match listed.shutdown {
-                None => "active",
-                Some(shutdown) if shutdown.is_over(today) => "retired",
-                Some(_) => "deprecated",
-            },
-            retires_at: listed.shutdown.map(|shutdown| format!("{}T00:00:00Z", shutdown.date)),
-            max_tokens: model.max_completion_tokens(),
-            max_input_tokens: None,
-            capabilities: None,
-        }
-    }
-}
-
-/// The list of models, all on one page.
-pub fn model_list(models: &[Listed<'_>], today: &Day) -> String {
-    #[derive(Serialize)]
-    struct List<'a> {
-        data: Vec<ModelObject<'a>>,
-        has_more: bool,
-        first_id: Option<&'a str>,
-        last_id: Option<&'a str>,
-    }
-    let data: Vec<ModelObject<'_>> =
-        models.iter().map(|listed| ModelObject::new(listed, today)).collect();
-    let (first_id, last_id) = (data.first().map(|m| m.id), data.last().map(|m| m.id));
-    to_json(&List { data, has_more: false, first_id, last_id })
-}
-
-/// One model.
-pub fn model(listed: &Listed<'_>, today: &Day) -> String {
-    to_json(&ModelObject::new(listed, today))
 }
 
 #[cfg(test)]

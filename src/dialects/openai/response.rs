@@ -1,12 +1,13 @@
-//! Writes OpenAI's answers: chat completions, their chunks, and models, as lines of JSON.
+//! Writes OpenAI's chat completions, whole and as the chunks of a stream, as lines of JSON.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use serde::Serialize;
 
+use super::chunk::{chunk_head, put_done, put_end, put_error, put_usage};
+pub(super) use super::chunk::{put, put_string};
 use super::custom;
-use crate::chat::models::Listed;
+use super::usage::UsageObject;
 use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
@@ -75,48 +76,6 @@ struct FunctionObject<'a> {
 impl<'a> From<&'a ToolCall> for FunctionObject<'a> {
     fn from(call: &'a ToolCall) -> FunctionObject<'a> {
         FunctionObject { name: &call.name, arguments: &call.arguments }
-    }
-}
-
-/// Numbers of tokens. Details of which nothing is known are zero; they are there because clients read them.
-#[derive(Default, Serialize)]
-pub(super) struct UsageObject {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    total_tokens: u64,
-    prompt_tokens_details: PromptTokensDetails,
-    completion_tokens_details: CompletionTokensDetails,
-}
-
-#[derive(Default, Serialize)]
-struct PromptTokensDetails {
-    cached_tokens: u64,
-    audio_tokens: u64,
-}
-
-#[derive(Default, Serialize)]
-struct CompletionTokensDetails {
-    reasoning_tokens: u64,
-    audio_tokens: u64,
-    accepted_prediction_tokens: u64,
-    rejected_prediction_tokens: u64,
-}
-
-impl From<&Usage> for UsageObject {
-    fn from(usage: &Usage) -> UsageObject {
-        UsageObject {
-            prompt_tokens: usage.prompt_tokens,
-            completion_tokens: usage.completion_tokens,
-            total_tokens: usage.prompt_tokens + usage.completion_tokens,
-            prompt_tokens_details: PromptTokensDetails {
-                cached_tokens: usage.cached_tokens,
-                ..PromptTokensDetails::default()
-            },
-            completion_tokens_details: CompletionTokensDetails {
-                reasoning_tokens: usage.reasoning_tokens,
-                ..CompletionTokensDetails::default()
-            },
-        }
     }
 }
 
@@ -364,87 +323,6 @@ impl Dialect for ChatAnswer {
             service_tier: "default",
         })
     }
-}
-
-/// Adds the last event of a complete stream.
-pub(super) fn put_done(events: &mut dyn Events) {
-    events.put(None, &|out| out.extend_from_slice(b"[DONE]"));
-}
-
-/// Adds the error event of a stream that breaks off; it is the last event.
-pub(super) fn put_error(events: &mut dyn Events, error: &Error) {
-    events.put(None, &|out| out.extend_from_slice(error.body().as_bytes()));
-}
-
-/// The beginning of every chunk of a stream; the dialect's own fields and `"choices":[` follow.
-pub(super) fn chunk_head(identity: &Identity, object: &str) -> String {
-    let model = to_json(&identity.model);
-    format!(
-        r#"{{"id":"{}","object":"{object}","created":{},"model":{model},"#,
-        identity.id, identity.created
-    )
-}
-
-/// Appends the end of a chunk, after its delta or text.
-pub(super) fn put_end(out: &mut Vec<u8>, reason: Option<&str>, include_usage: bool) {
-    match reason {
-        None => out.extend_from_slice(br#","logprobs":null,"finish_reason":null}"#),
-        Some(reason) => {
-            put(out, format_args!(r#","logprobs":null,"finish_reason":"{reason}"}}"#));
-        }
-    }
-    out.extend_from_slice(if include_usage { br#"],"usage":null}"# } else { b"]}" });
-}
-
-/// Adds the chunk with the usage and without a choice.
-pub(super) fn put_usage(events: &mut dyn Events, head: &str, usage: &Usage) {
-    let usage = to_json(&UsageObject::from(usage));
-    events.put(None, &|out| put(out, format_args!("{head}],\"usage\":{usage}}}")));
-}
-
-pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("a Vec takes everything");
-}
-
-pub(super) fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a Vec takes everything");
-}
-
-#[derive(Serialize)]
-struct ModelObject<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    owned_by: &'a str,
-    /// `YYYY-MM-DD`.
-    shutdown_date: Option<&'static str>,
-}
-
-impl<'a> From<&Listed<'a>> for ModelObject<'a> {
-    fn from(listed: &Listed<'a>) -> ModelObject<'a> {
-        ModelObject {
-            id: listed.id,
-            object: "model",
-            created: listed.model.created,
-            owned_by: &listed.model.provider,
-            shutdown_date: listed.shutdown.map(|shutdown| shutdown.date),
-        }
-    }
-}
-
-/// The list of models.
-pub fn model_list(models: &[Listed<'_>]) -> String {
-    #[derive(Serialize)]
-    struct List<'a> {
-        object: &'static str,
-        data: Vec<ModelObject<'a>>,
-    }
-    to_json(&List { object: "list", data: models.iter().map(ModelObject::from).collect() })
-}
-
-/// One model.
-pub fn model(listed: &Listed<'_>) -> String {
-    to_json(&ModelObject::from(listed))
 }
 
 #[cfg(test)]
