@@ -99,6 +99,30 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The calls for text, as the settings have them.
+fn completions(
+    settings: &Settings,
+    langfast: LangFast,
+    stopping: Arc<Alarm>,
+    vitals: Arc<Vitals>,
+) -> Completions {
+    let answers = &settings.answers;
+    let retries = answers.refused_parameters == RefusedParameters::Retry;
+    Completions {
+        langfast: Arc::new(langfast),
+        deadlines: Deadlines::of(&settings.deadlines),
+        strict: answers.strict,
+        second_tries: retries.then(Arc::default),
+        keep_alive: answers.keep_alive,
+        images: answers.images,
+        tool_repair: answers.tool_repair,
+        marker_secret: Secret::kept(settings.langfast.state_dir().ok().as_deref()),
+        stopping,
+        repeats: Repeats::new(answers.remember_failures),
+        vitals,
+    }
+}
+
 /// Serves until a signal ends it.
 fn serve(settings: &Settings) -> Result<()> {
     // Before anything else, so that a signal at any time is one that is heard.
@@ -116,20 +140,7 @@ fn serve(settings: &Settings) -> Result<()> {
     let limits = limits(settings, &fitted);
     let stopping = Arc::new(Alarm::default());
     let vitals = Arc::new(Vitals::default());
-    let completions = Completions {
-        langfast: Arc::new(langfast),
-        deadlines: Deadlines::of(&settings.deadlines),
-        strict: settings.answers.strict,
-        second_tries: (settings.answers.refused_parameters == RefusedParameters::Retry)
-            .then(Arc::default),
-        keep_alive: settings.answers.keep_alive,
-        images: settings.answers.images,
-        tool_repair: settings.answers.tool_repair,
-        marker_secret: Secret::kept(settings.langfast.state_dir().ok().as_deref()),
-        stopping: stopping.clone(),
-        repeats: Repeats::new(settings.answers.remember_failures),
-        vitals: vitals.clone(),
-    };
+    let completions = completions(settings, langfast, stopping.clone(), vitals.clone());
     let Outlook { who, warnings, .. } = completions.langfast.session().outlook();
     let mut listening = listen(&settings.serving, &access)?;
     let listeners = std::mem::take(&mut listening.listeners);
