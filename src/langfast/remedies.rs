@@ -125,15 +125,7 @@ pub fn remedy(
     place: &BrowserPlace,
 ) -> Option<String> {
     let recipe = place.recipe();
-    let log_in = match set {
-        Some(set) => format!(
-            "Sign in with `langfast2api login`, or put a new refresh token into {}",
-            set.setting
-        ),
-        None => {
-            "Sign in with `langfast2api login`, or set LANGFAST2API_EMAIL and a password".to_owned()
-        }
-    };
+    let log_in = log_in_again(set);
     Some(match trouble(error)? {
         Trouble::UnknownToken => format!("the kept session is unknown to LangFast. {log_in}"),
         Trouble::UsedToken => {
@@ -161,20 +153,30 @@ pub fn remedy(
             "LangFast takes no new users at present, so only an account that is there already helps. \
              {log_in}"
         ),
-        Trouble::Captcha => {
-            let instead = match credentials {
-                Credentials::Anonymous => {
-                    "An account's password does not help, since it is guarded too"
-                }
-                _ => "Another password does not help, since every one is guarded so",
-            };
-            format!(
-                "LangFast wants a captcha solved, which only a person can. {instead}. What helps is a \
-                 refresh token: {recipe}"
-            )
-        }
+        Trouble::Captcha => behind_captcha(credentials, &recipe),
         Trouble::Banned => "LangFast has banned this account. Ask LangFast's support".to_owned(),
     })
+}
+
+/// How to sign in anew, in the operator's own way; `set` is the refresh token in the settings.
+fn log_in_again(set: Option<&SetToken>) -> String {
+    let other = match set {
+        Some(set) => format!("put a new refresh token into {}", set.setting),
+        None => "set LANGFAST2API_EMAIL and a password".to_owned(),
+    };
+    format!("Sign in with `langfast2api login`, or {other}")
+}
+
+/// What to do where sign-ins are guarded by a captcha; `recipe` says where a refresh token is found.
+fn behind_captcha(credentials: &Credentials, recipe: &str) -> String {
+    let instead = match credentials {
+        Credentials::Anonymous => "An account's password does not help, since it is guarded too",
+        _ => "Another password does not help, since every one is guarded so",
+    };
+    format!(
+        "LangFast wants a captcha solved, which only a person can. {instead}. What helps is a refresh \
+         token: {recipe}"
+    )
 }
 
 #[cfg(test)]

@@ -44,6 +44,38 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
     }
 }
 
+/// What is copied by mistake, told by how it begins, in any case.
+const MISTAKES: [(&[&str], &str); 6] = [
+    (
+        &["curl "],
+        "This is a request (`Copy as cURL`), not its answer. It holds your access to LangFast: show it to nobody",
+    ),
+    (
+        &["fetch(", "await fetch(", "$session", "invoke-webrequest", "invoke-restmethod"],
+        "This is a request (`Copy as fetch` or PowerShell), not its answer. It holds your access to LangFast: \
+         show it to nobody",
+    ),
+    (&["http://", "https://"], "This is the address of a request (`Copy URL`), not its answer"),
+    (
+        &[
+            "http/",
+            "get /",
+            "post /",
+            "options /",
+            ":authority",
+            ":method",
+            "accept:",
+            "authorization:",
+        ],
+        "These are headers, not the body of an answer",
+    ),
+    (
+        &["eyJ", "sb_", "bearer ", "base64-"],
+        "This looks like a key or a token, which has no place here",
+    ),
+    (&["data:", "event:", "42["], "These are events of an answer, not a list of models"),
+];
+
 /// What a text is that is no JSON, by its beginning, in a whole sentence.
 pub fn something_else(text: &str) -> Option<String> {
     let text = text.trim_start();
@@ -52,57 +84,33 @@ pub fn something_else(text: &str) -> Option<String> {
             text.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
         })
     };
+    let is_table = |head: &str| head.contains("slug") && !head.contains(['{', '[']);
+    let mistake = MISTAKES.iter().find(|(beginnings, _)| starts(beginnings));
     let what = if text.is_empty() {
         "Nothing was given"
     } else if starts(&["<"]) {
-        match text.contains("__NEXT_DATA__") || text.contains("self.__next_f") {
-            true => {
-                "This is a web page (HTML, of Next.js), not the answer to a request that the page has made"
-            }
-            false => {
-                "This is a web page (HTML or XML), not the answer to a request that the page has made"
-            }
-        }
-    } else if starts(&["curl "]) {
-        "This is a request (`Copy as cURL`), not its answer. It holds your access to LangFast: show it to nobody"
-    } else if starts(&[
-        "fetch(",
-        "await fetch(",
-        "$session",
-        "invoke-webrequest",
-        "invoke-restmethod",
-    ]) {
-        "This is a request (`Copy as fetch` or PowerShell), not its answer. It holds your access to LangFast: \
-         show it to nobody"
-    } else if starts(&["http://", "https://"]) {
-        "This is the address of a request (`Copy URL`), not its answer"
-    } else if starts(&[
-        "http/",
-        "get /",
-        "post /",
-        "options /",
-        ":authority",
-        ":method",
-        "accept:",
-        "authorization:",
-    ]) {
-        "These are headers, not the body of an answer"
-    } else if starts(&["eyJ", "sb_", "bearer ", "base64-"]) {
-        "This looks like a key or a token, which has no place here"
-    } else if starts(&["data:", "event:", "42["]) {
-        "These are events of an answer, not a list of models"
+        kind_of_page(text)
+    } else if let Some((_, what)) = mistake {
+        what
     } else if is_flight(text) {
         "This is data of a page (of Next.js), not the answer to a request that the page has made"
-    } else if text
-        .lines()
-        .next()
-        .is_some_and(|head| head.contains("slug") && !head.contains(['{', '[']))
-    {
+    } else if text.lines().next().is_some_and(is_table) {
         "This is a table (CSV or the like), not JSON"
     } else {
         return None;
     };
     Some(format!("{what}. {WANTED}"))
+}
+
+fn kind_of_page(text: &str) -> &'static str {
+    match text.contains("__NEXT_DATA__") || text.contains("self.__next_f") {
+        true => {
+            "This is a web page (HTML, of Next.js), not the answer to a request that the page has made"
+        }
+        false => {
+            "This is a web page (HTML or XML), not the answer to a request that the page has made"
+        }
+    }
 }
 
 /// Whether it begins as the data of React's server components do: `0:{…`, `1:"$S…`, `2:I[…`.
