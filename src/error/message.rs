@@ -1,7 +1,8 @@
 //! An error's message: what happened and where, and behind it what to do.
 //!
-//! Enters: an error, with LangFast's own words where it has sent some. Leaves: one sentence or more for people, in
-//! plain English and without a secret. It may not know the status and the code, which [`super::report`] chooses.
+//! Enters: an error, with LangFast's own words where it has sent some. Leaves: one sentence or more for
+//! people, in plain English and without a secret. It may not know the status and the code, which
+//! [`super::report`] chooses.
 
 use std::fmt;
 use std::time::Duration;

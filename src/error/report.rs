@@ -1,8 +1,9 @@
-//! What an error becomes for a client: HTTP status, OpenAI's `type` and `code`, whether a retry makes sense, and
-//! OpenAI's error object.
+//! What an error becomes for a client: HTTP status, OpenAI's `type` and `code`, whether a retry makes
+//! sense, and OpenAI's error object.
 //!
-//! Enters: an error. Leaves: its [`ErrorReport`], and its JSON body. No other place maps a cause to a status. It
-//! may not know what the message says, which [`super::message`] writes, nor another dialect's envelope.
+//! Enters: an error. Leaves: its [`ErrorReport`], and its JSON body. No other place maps a cause to a
+//! status. It may not know what the message says, which [`super::message`] writes, nor another dialect's
+//! envelope.
 
 use serde::Serialize;
 

@@ -1,7 +1,8 @@
-//! The pieces of JSON of which the chunks of a stream are put together, those of chat completions and of text
-//! completions alike.
+//! The pieces of JSON of which the chunks of a stream are put together, those of chat completions and of
+//! text completions alike.
 //!
-//! Enters: an answer's identity, texts and numbers. Leaves: bytes of events. It may not know the order of the chunks.
+//! Enters: an answer's identity, texts and numbers. Leaves: bytes of events. It may not know the order of
+//! the chunks.
 
 use std::io::Write;
 

@@ -1,6 +1,7 @@
 //! Models as OpenAI's `GET /v1/models` lists them.
 //!
-//! Enters: models that are listed here. Leaves: their JSON. It may not know which models are offered, nor to whom.
+//! Enters: models that are listed here. Leaves: their JSON. It may not know which models are offered, nor
+//! to whom.
 
 use serde::Serialize;
 

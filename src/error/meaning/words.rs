@@ -1,8 +1,9 @@
-//! The words of a refusal, by which it is recognised: those of OpenAI, Azure, Anthropic, PostgreSQL, and likely ones
-//! of LangFast's own.
+//! The words of a refusal, by which it is recognised: those of OpenAI, Azure, Anthropic, PostgreSQL, and
+//! likely ones of LangFast's own.
 //!
-//! Enters: code and message in lower case. Leaves: whether they speak of a quota, a plan, a login, a model that is
-//! gone, and so on. It may not know the status nor the step, which [`super::Said`] weighs beside the words.
+//! Enters: code and message in lower case. Leaves: whether they speak of a quota, a plan, a login, a
+//! model that is gone, and so on. It may not know the status nor the step, which [`super::Said`] weighs
+//! beside the words.
 
 /// Code and message in lower case.
 pub(super) struct Words<'a>(pub(super) &'a str);

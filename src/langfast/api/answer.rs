@@ -1,7 +1,7 @@
 //! The answer to an HTTP call of LangFast, and what its error says, in whichever shape.
 //!
-//! Enters: status, header and body as they came. Leaves: the body; or a [`Failure`] with LangFast's code and cleaned
-//! words. It may not know which call it was, nor what the words mean.
+//! Enters: status, header and body as they came. Leaves: the body; or a [`Failure`] with LangFast's code
+//! and cleaned words. It may not know which call it was, nor what the words mean.
 
 use http::Response;
 use serde_json::Value;

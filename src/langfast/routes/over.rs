@@ -1,7 +1,7 @@
 //! The runs that are over, finished or abandoned, as far as they are remembered.
 //!
-//! Enters: ids of runs that nobody waits for any more. Leaves: whether an id is among the latest of them, so that its
-//! late events are neither kept nor taken for another program's. It may not know events.
+//! Enters: ids of runs that nobody waits for any more. Leaves: whether an id is among the latest of them,
+//! so that its late events are neither kept nor taken for another program's. It may not know events.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};

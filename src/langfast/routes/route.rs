@@ -1,8 +1,8 @@
-//! One run under way: its ids, how far it has come, and where its events go: to the request that has claimed it, or
-//! into keeping until one does.
+//! One run under way: its ids, how far it has come, and where its events go: to the request that has
+//! claimed it, or into keeping until one does.
 //!
-//! Enters: the events of one run, in order. Leaves: the same events on the run's channel, and the bell to ring for
-//! each that is to be heard of. It may not know packets, nor other runs.
+//! Enters: the events of one run, in order. Leaves: the same events on the run's channel, and the bell to
+//! ring for each that is to be heard of. It may not know packets, nor other runs.
 
 use std::sync::Arc;
 

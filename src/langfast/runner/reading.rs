@@ -1,8 +1,8 @@
-//! One socket, read to its end: events are passed on, pings are answered, and the offset of the last event is
-//! remembered.
+//! One socket, read to its end: events are passed on, pings are answered, and the offset of the last
+//! event is remembered.
 //!
-//! Enters: a joined socket. Leaves: events, to [`Leases`](super::Leases); and why the socket ended. It may not know
-//! how sockets are connected, nor when another one is.
+//! Enters: a joined socket. Leaves: events, to [`Leases`](super::Leases); and why the socket ended. It
+//! may not know how sockets are connected, nor when another one is.
 
 use std::io;
 use std::time::Duration;

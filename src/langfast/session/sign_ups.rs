@@ -1,8 +1,9 @@
 //! Anonymous sign-ups: whether one may be made, and how they are counted.
 //!
-//! Enters: an attempt to sign in for which no account is set. Leaves: an anonymous user's tokens, after the sign-up
-//! was counted on disk; or why nobody is signed up. It knows the session's store, and the [spare](super::Spare) place
-//! for the count where that cannot be written; it may not know how sessions are renewed.
+//! Enters: an attempt to sign in for which no account is set. Leaves: an anonymous user's tokens, after
+//! the sign-up was counted on disk; or why nobody is signed up. It knows the session's store, and the
+//! [spare](super::Spare) place for the count where that cannot be written; it may not know how sessions
+//! are renewed.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What the runs of this process have shown of how their texts come, for the next runs.
 //!
-//! Enters: what a run was certain of at the end of its weighing. Leaves: what to expect of a text at the same place.
-//! It may not know any text.
+//! Enters: what a run was certain of at the end of its weighing. Leaves: what to expect of a text at the
+//! same place. It may not know any text.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 

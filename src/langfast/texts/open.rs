@@ -1,8 +1,8 @@
 //! The first texts of a run, as long as it is not decided whether they are whole or pieces.
 //!
-//! Enters: one text after the other, as JSON string content. Leaves: what speaks for either reading: how many texts
-//! in a row extended the one before, and how many had nothing to do with it. It may not decide, nor know what was
-//! expected or shown.
+//! Enters: one text after the other, as JSON string content. Leaves: what speaks for either reading: how
+//! many texts in a row extended the one before, and how many had nothing to do with it. It may not
+//! decide, nor know what was expected or shown.
 
 use std::ops::Range;
 

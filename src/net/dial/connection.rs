@@ -1,7 +1,7 @@
 //! A connection that is made: reads and writes that end by one deadline, or wait as a watch says.
 //!
-//! Enters: a TCP socket, with TLS or without. Leaves: the same as `Read` and `Write`. It may not know how it was made,
-//! nor what is spoken over it.
+//! Enters: a TCP socket, with TLS or without. Leaves: the same as `Read` and `Write`. It may not know how
+//! it was made, nor what is spoken over it.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

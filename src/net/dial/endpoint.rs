@@ -1,7 +1,7 @@
 //! The address of a server, read from a URL and written into others.
 //!
-//! Enters: `http(s)://` or `ws(s)://host[:port][/base]`, as a setting has it. Leaves: host, port, TLS or not, and URLs
-//! below the base. It may not know names' addresses nor sockets.
+//! Enters: `http(s)://` or `ws(s)://host[:port][/base]`, as a setting has it. Leaves: host, port, TLS or
+//! not, and URLs below the base. It may not know names' addresses nor sockets.
 
 use ureq::http::Uri;
 

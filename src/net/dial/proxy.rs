@@ -1,7 +1,8 @@
-//! An HTTP proxy on the way: whether its URL can be used, and the tunnel that it opens (RFC 9110, CONNECT).
+//! An HTTP proxy on the way: whether its URL can be used, and the tunnel that it opens (RFC 9110,
+//! CONNECT).
 //!
-//! Enters: a proxy's URL, and the endpoint behind it. Leaves: a socket through which the endpoint can be spoken to; or
-//! what is wrong with the proxy, without the password in its URL. It may not know TLS.
+//! Enters: a proxy's URL, and the endpoint behind it. Leaves: a socket through which the endpoint can be
+//! spoken to; or what is wrong with the proxy, without the password in its URL. It may not know TLS.
 
 use std::fmt;
 use std::io::{self, Read, Write};

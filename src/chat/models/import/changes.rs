@@ -1,7 +1,7 @@
 //! How a new list of models differs from the one before.
 //!
-//! Enters: the records of both, each with its slug. Leaves: which models are new, gone or changed, in which fields. It
-//! may not know where the records came from.
+//! Enters: the records of both, each with its slug. Leaves: which models are new, gone or changed, in
+//! which fields. It may not know where the records came from.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

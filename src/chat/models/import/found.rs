@@ -1,7 +1,7 @@
 //! The records of models in what was copied, found wherever they stand, and those of them that count.
 //!
-//! Enters: an answer of LangFast as JSON, or those of a recording. Leaves: rows, each a record word for word, and what
-//! was left out and why. It may not know the list before.
+//! Enters: an answer of LangFast as JSON, or those of a recording. Leaves: rows, each a record word for
+//! word, and what was left out and why. It may not know the list before.
 
 use std::collections::{BTreeMap, HashSet};
 
