@@ -393,12 +393,12 @@ pub struct ChatRequest {
     pub n: usize,
     /// Names of fields that the client set and that have no effect.
     pub ignored: Vec<&'static str>,
-    /// What the dialect could make nothing of.
+    /// Parts of the request that the dialect cannot pass on.
     pub left_out: Vec<LeftOut>,
 }
 
-/// What a run is made of; not what has no effect, nor the limit of tokens: Claude Code halves it when a stream
-/// has broken off and it asks once more without one.
+/// Covers the fields of which a run is made. Those without effect do not count, nor does the limit of tokens:
+/// Claude Code halves it when a stream has broken off, and then asks once more without streaming.
 impl Hash for ChatRequest {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let ChatRequest { model, turns, tools, sampling, stop, n, ignored: _, left_out: _ } = self;
@@ -469,11 +469,11 @@ impl FinishReason {
 pub struct Usage {
     /// Tokens of the conversation.
     pub prompt_tokens: u64,
-    /// Those of them that were read from a cache, as far as is known.
+    /// Tokens of the conversation that were read from a cache, as far as is known.
     pub cached_tokens: u64,
     /// Tokens of all answers together.
     pub completion_tokens: u64,
-    /// Those of them that were spent on thinking, as far as is known.
+    /// Tokens of the answers that were spent on thinking, as far as is known.
     pub reasoning_tokens: u64,
 }
 
@@ -482,10 +482,10 @@ pub struct Usage {
 pub struct ReportedUsage {
     /// Tokens of the conversation.
     pub prompt_tokens: Option<u64>,
-    /// Those of them that were read from a cache.
+    /// Tokens of the conversation that were read from a cache.
     pub cached_tokens: Option<u64>,
     /// Tokens of the answer.
     pub completion_tokens: Option<u64>,
-    /// Those of them that were spent on thinking.
+    /// Tokens of the answer that were spent on thinking.
     pub reasoning_tokens: Option<u64>,
 }

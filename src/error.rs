@@ -153,7 +153,7 @@ pub enum Error {
     },
     /// LangFast was not asked, because of what it has answered before; see [`Error::remembered`].
     Remembered {
-        /// That answer.
+        /// The earlier answer.
         error: Box<Error>,
         /// Why it counts again.
         memory: Memory,
@@ -246,7 +246,7 @@ impl Error {
         }
     }
 
-    /// What LangFast means by its refusal, if the error is one and is understood.
+    /// The meaning of LangFast's refusal; `None` for any other error, and for words that are not understood.
     pub fn meaning(&self) -> Option<Meaning> {
         match self {
             Error::Upstream { step, failure } => failure.meaning(*step),
@@ -284,7 +284,7 @@ impl Failure {
         }
     }
 
-    /// What LangFast means by its refusal, if it is one and is understood.
+    /// The meaning of the refusal; `None` for any other failure, and for words that are not understood.
     fn meaning(&self, step: Step) -> Option<Meaning> {
         let said = match self {
             Failure::Status { status, code, message, .. } => Said {

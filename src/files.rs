@@ -16,7 +16,7 @@ use rustix::process::geteuid;
 const FRESH: &str = ".new";
 /// Number of random letters and digits in the name of such a file.
 const RANDOM: usize = 8;
-/// What stands in place of them in the name of a trial.
+/// Stands in place of the random part in the name of a trial's file.
 const TRIAL: &str = "trial000";
 
 /// What to do where something in the state directory cannot be written, in a sentence without its full stop.

@@ -28,7 +28,7 @@ use crate::error::{Error, clean};
 /// The records that the binary carries, LangFast's as of October 2025.
 pub const BUILT_IN: &str = include_str!("../../models.json");
 
-/// What metrics count a model under that only clients name: they could name any number.
+/// The metrics' label for all models that only clients have named, since they can name any number.
 pub const UNLISTED: &str = "other";
 
 /// Most names of which the log says once what stands in for them.
@@ -76,7 +76,7 @@ enum Source {
     Record,
     /// From the record of a model that it is taken to be like; from none if none is near.
     Guess {
-        /// That model's slug.
+        /// The slug of the model that is near.
         like: Option<String>,
         /// Whether the operator has set its name, as an alias, and not only a client.
         is_set: bool,
@@ -129,7 +129,7 @@ impl Model {
             .find(|role| self.lists("message_types", role.name()))
     }
 
-    /// What metrics count it under: from a short list, whatever clients send.
+    /// The model's label in metrics, from a short list, whatever clients send.
     pub fn label(&self) -> &str {
         match self.source {
             Source::Guess { is_set: false, .. } => UNLISTED,
@@ -157,7 +157,7 @@ pub struct Models {
     list: Vec<Arc<Model>>,
     by_name: HashMap<String, usize>,
     aliases: BTreeMap<String, Arc<Model>>,
-    /// What names may begin with, and a `*`; the longest first.
+    /// Aliases that end in `*`, by the beginning of the name; the longest first.
     patterns: Vec<(String, Arc<Model>)>,
     unknown: Unknown,
     /// Names that are not listed and that the log has told of.

@@ -12,9 +12,9 @@ use crate::net::roots;
 /// neither.
 const COMMIT: Option<&str> = option_env!("BUILD_COMMIT");
 const TARGET: Option<&str> = option_env!("BUILD_TARGET");
-/// After so many days OpenSSL is likely to have faults that are known.
+/// Age in days at which OpenSSL is likely to have known faults.
 const OLD_OPENSSL: u64 = 365;
-/// After so many days certificates and models are likely to have changed.
+/// Age in days at which certificates and models are likely to have changed.
 const OLD_DATA: u64 = 730;
 
 /// What `--version` says: the version, and a line for each part.
@@ -42,7 +42,7 @@ fn models() -> Day {
     Day::of(SystemTime::UNIX_EPOCH + Duration::from_secs(as_of(BUILT_IN).unwrap_or(0)))
 }
 
-/// What is old of what is used, in words for each. The built-in models count only if they are `served`.
+/// Describes each part that is in use and too old. The built-in models count only if they are `served`.
 pub fn old(served: bool, now: SystemTime) -> Vec<String> {
     let openssl = is_built_in().then(|| date_in(roots::library())).flatten();
     let roots = roots::are_built_in_used().then(|| roots::AS_OF.to_owned());

@@ -14,7 +14,7 @@ use crate::server::access::Access;
 use crate::server::listen;
 use crate::server::peers::Peers;
 
-/// What stands in place of a value that is nobody's business.
+/// Shown in place of a value that is private.
 const MASK: &str = "********";
 /// Settings whose values are not shown.
 const MASKED: [&str; 1] = ["anon_key"];

@@ -169,7 +169,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What tells a key from others without giving it away.
+/// Returns a few digits of the key's SHA-256, by which it is told from others and not found out.
 fn fingerprint(key: &str) -> String {
     let digest = Sha256::digest(key.as_bytes());
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();

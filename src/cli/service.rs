@@ -20,8 +20,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// The value of `--unit` for commands that are about one's own settings.
 const NONE: &str = "none";
-/// What of the unit decides who runs, with what, and where its state is. Its runtime directory is left out:
-/// it would be removed with the transient unit.
+/// Directives of the unit that decide who runs, with what, and where the state is. The runtime directory is
+/// not among them: it would be removed with the transient unit.
 const TAKEN_OVER: [&str; 12] = [
     "User",
     "Group",
@@ -77,7 +77,7 @@ fn names_state(cli: &Cli) -> bool {
 /// An installed unit.
 struct Unit {
     name: String,
-    /// Its lines, those of drop-ins behind them: key and value.
+    /// Key and value of each line of the unit, then of each line of its drop-ins.
     lines: Vec<(String, String)>,
 }
 

@@ -116,7 +116,7 @@ impl Drop for Quiet {
     }
 }
 
-/// What has been typed, and the keys that are no text.
+/// The text typed so far, and how far a key that is no text has been read.
 #[derive(Default)]
 struct Typed {
     bytes: Vec<u8>,

@@ -56,7 +56,7 @@ pub struct FurtherRun {
 pub struct FailedRun {
     /// How.
     pub error: Error,
-    /// What it was given that a model can refuse.
+    /// The parts of the run's request that a model can refuse.
     pub sent: Sent,
     /// The number of runs so far for the same choice and prompt.
     pub tries: usize,

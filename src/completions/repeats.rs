@@ -97,7 +97,7 @@ impl Repeats {
 }
 
 impl Failed {
-    /// Whether nothing of it counts any more.
+    /// Whether the failure can be forgotten: twice its span has passed.
     fn is_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.at) >= self.span * 2
     }

@@ -47,7 +47,7 @@ pub struct KeptPrompt {
 pub struct StartedRun {
     /// Its events.
     pub subscription: Subscription,
-    /// What it was given that a model can refuse.
+    /// The parts of the run's request that a model can refuse.
     pub sent: Sent,
     /// The fields that were left out of it.
     pub left_out: Vec<&'static str>,
@@ -72,7 +72,7 @@ pub struct Starter {
     pub admission: Arc<Admission>,
     /// `None` if a refused parameter is an error.
     pub second_tries: Option<Arc<SecondTries>>,
-    /// When the request's answer is not wanted any more.
+    /// Tells whether the request's answer is still wanted.
     pub unwanted: Unwanted,
     /// Who listens to the runs.
     pub listener: Listener,

@@ -22,7 +22,7 @@ struct PromptTokens {
 struct ChoiceTokens {
     /// The index of its prompt.
     prompt: usize,
-    /// What was reported of its first and its second run.
+    /// The tokens that LangFast has reported of the choice's first and second run.
     runs: [ReportedUsage; 2],
     /// The estimate of its second run's prompt, before that run counts.
     prepared: Option<u64>,

@@ -28,11 +28,11 @@ pub const SECRETS: [(&str, &str); 3] = [
     ("password", "password_file"),
     ("refresh_token", "refresh_token_file"),
 ];
-/// Mode bits that a file with secrets may not have: those of others, and writing for the group. The
-/// group may read it, since a service often gets its secrets that way.
+/// Mode bits that a file with secrets may not have: any for others, and writing for the group. The group
+/// may read it, since a service often gets its secrets that way.
 const MODE_OF_OTHERS: u32 = 0o027;
 
-/// What a configuration file says.
+/// The settings of a configuration file.
 #[derive(Debug, Default)]
 pub struct ConfigFile {
     path: PathBuf,
@@ -44,7 +44,7 @@ pub struct ConfigFile {
 #[derive(Debug)]
 struct Entry {
     key: String,
-    /// As a variable would have it: a list has commas.
+    /// The value as an environment variable would have it: a list has commas.
     value: String,
     line: usize,
 }

@@ -6,13 +6,13 @@ use std::env;
 use super::secrets::CREDENTIALS_FROM;
 use super::{BadSetting, variable_of};
 
-/// What the name of every variable of ours begins with.
+/// The beginning of every variable's name that is a setting here.
 pub const PREFIX: &str = "LANGFAST2API_";
 
 /// The secrets that only the environment, files and credentials hold: there are no flags for them.
 const SECRETS: [&str; 3] =
     ["LANGFAST2API_API_KEYS", "LANGFAST2API_PASSWORD", "LANGFAST2API_REFRESH_TOKEN"];
-/// What a unit of systemd says of itself.
+/// Variables that a unit of systemd sets about itself, and that are no settings.
 const OF_THE_UNIT: [&str; 1] = [CREDENTIALS_FROM];
 
 /// Refuses a variable that begins as ours do and is none, also one that is empty: whoever wrote it

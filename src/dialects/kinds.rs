@@ -23,7 +23,7 @@ pub enum Fate {
 
 /// How a kind is read.
 pub trait Reading {
-    /// What becomes of it.
+    /// What becomes of a kind that is read so.
     fn fate(&self) -> Fate;
 }
 

@@ -40,7 +40,7 @@ pub enum Data<'a> {
         format: Option<&'a str>,
         /// The encoded bytes.
         base64: &'a str,
-        /// As for a link.
+        /// OpenAI's word for how closely the model has to look at an image.
         detail: Option<&'a str>,
     },
     /// Not in the request.

@@ -58,7 +58,7 @@ pub struct Said<'a> {
 }
 
 impl Said<'_> {
-    /// What it means at this step; `None` if that is not known.
+    /// Returns the meaning of the refusal at this step; `None` if it is not known.
     pub fn meaning(&self, step: Step) -> Option<Meaning> {
         let words = format!("{} {}", self.code, self.message).to_ascii_lowercase();
         let words = Words(&words);
@@ -69,7 +69,7 @@ impl Said<'_> {
         })
     }
 
-    /// What Supabase says, and what is in front of everything.
+    /// Reads the refusals of Supabase's own parts, and of the gateway in front of them.
     fn of_platform(&self, step: Step, words: &Words) -> Option<Meaning> {
         if self.refuses_key(step, words) {
             return Some(Meaning::PublicKey);
@@ -130,7 +130,7 @@ impl Said<'_> {
         }
     }
 
-    /// What LangFast's own code says, or a model's maker through it.
+    /// Reads the refusals of LangFast's own code, and of a model's maker through it.
     fn of_service(&self, words: &Words) -> Option<Meaning> {
         match self.status {
             Some(429) if words.speak_of_quota() => return Some(Meaning::Quota),

@@ -38,7 +38,7 @@ const RECORD: usize = 200;
 pub struct Tape {
     began: Instant,
     began_at: SystemTime,
-    /// Of the placeholders of texts; never written.
+    /// Makes the placeholders of texts; never written.
     key: RandomState,
     kept: Mutex<Kept>,
 }
@@ -54,7 +54,7 @@ struct Kept {
     sockets: usize,
 }
 
-/// What a tape had no room for.
+/// Records and frames for which a tape had no room, counted.
 #[derive(Clone, Copy, Default)]
 struct LeftOut {
     records: usize,
@@ -85,7 +85,7 @@ type Headers = Vec<(String, String)>;
 /// A body or a frame.
 enum Bytes {
     Whole(Vec<u8>),
-    /// So many bytes, too many to be kept.
+    /// Too long to be kept; its length in bytes.
     TooLong(usize),
 }
 

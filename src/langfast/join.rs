@@ -90,7 +90,7 @@ pub struct Joined {
     pub pid: Option<String>,
 }
 
-/// What was had of a session that was lost: its `pid`, and the offset of its last event.
+/// The place in a lost session up to which events have come: its `pid`, and the offset of its last event.
 pub type Had<'a> = (&'a str, &'a str);
 
 /// Joins the runner at `endpoint` as the holder of the access token `token`, within the connection's

@@ -12,7 +12,7 @@ use crate::chat::ReportedUsage;
 
 /// An event about an execution, as it was received; borrows from its frame.
 pub struct Notice<'a> {
-    /// What the event names as ids, one of which is the run's; empty if it names none.
+    /// The ids that the event names, one of which is the run's; empty if it names none.
     pub ids: Vec<String>,
     /// Further words of the event that are a run's id if a run has it.
     pub maybe_ids: Vec<String>,

@@ -34,11 +34,11 @@ const COOKIE_BASE64: GeneralPurpose = GeneralPurpose::new(
 pub struct FoundToken {
     /// The token.
     pub token: String,
-    /// What it was found in.
+    /// The wrapping in which the token was found.
     pub within: Wrapping,
 }
 
-/// What a refresh token was found in.
+/// The form of the text in which a refresh token was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrapping {
     /// Nothing: the token alone.

@@ -118,7 +118,7 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// What this `prompt_meta` has of them.
+    /// Notes the parts of this `prompt_meta` that a run can do without.
     pub fn of(prompt_meta: &Value) -> Sent {
         let value = |name: &&'static str| Some((*name, prompt_meta.get(*name)?.clone()));
         let parameters = DISPENSABLE.iter().filter_map(value);
@@ -163,8 +163,8 @@ impl Sent {
         self.parameters.iter().find(|(sent, _)| *sent == name)
     }
 
-    /// What the model has refused of it, by an error's words. Empty for any other error, and where
-    /// leaving something out would not help.
+    /// Reads from an error's words which of these parts the model has refused. Returns nothing for any other
+    /// error, and where leaving something out would not help.
     fn refused(&self, error: &Error) -> Vec<Fact> {
         let words = error.words().unwrap_or_default();
         let facts = match error.meaning() {
@@ -277,7 +277,7 @@ impl Refusals {
 
 /// For the log: names no value that a client has sent.
 impl Fact {
-    /// What later runs do about it.
+    /// Returns, for the log, how later runs avoid the refusal.
     fn instead(&self) -> &'static str {
         match self {
             Fact::Parameter(_) | Fact::Word(..) => "it is left out",

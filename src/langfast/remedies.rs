@@ -35,7 +35,7 @@ impl BrowserPlace {
     }
 }
 
-/// What is wrong with a sign-in.
+/// The cause of a failed sign-in that only a person can mend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     UnknownToken,

@@ -317,7 +317,8 @@ impl Shared {
         Ok(silence)
     }
 
-    /// What rings the bells of all whose events were read together, before more is read.
+    /// Returns the function to call before each read: it rings for all runs that had events since the last
+    /// one.
     fn bell_ringer(&self) -> Box<dyn FnMut() + Send + Sync> {
         let (leases, mut spare) = (self.leases.clone(), Vec::new());
         Box::new(move || leases.ring(&mut spare))

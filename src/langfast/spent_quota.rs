@@ -84,7 +84,8 @@ impl SpentQuotas {
         Ok(Admission::new(quotas.clone(), model, is_probe))
     }
 
-    /// What requests are told now, if any quota is spent: of all models rather than of one.
+    /// Returns the error that requests get now if a quota is spent; one for all models comes before one for a
+    /// single model.
     pub fn answer(&self, now: Instant) -> Option<Error> {
         let spent = self.lock();
         let of_all = spent.iter().find(|spent| spent.model.is_none());

@@ -32,18 +32,18 @@ const MOST_OBJECTS: usize = 64;
 const MOST_IDS: usize = 16;
 const LONGEST_ID: usize = 128;
 
-/// What was found in an event.
+/// The parts of an event that were found by likely names.
 #[derive(Debug, Default)]
 pub struct Found<'a> {
-    /// What is named as an id of a run.
+    /// Words under a name that means a run's id.
     pub ids: Vec<String>,
-    /// What may be one.
+    /// Words that may be a run's id, under a name that also means others.
     pub maybe_ids: Vec<String>,
     /// A text: raw JSON, quotes included.
     pub text: Option<(Place, &'a RawValue)>,
     /// Whether there is a field of a text that is empty or null.
     pub has_no_text: bool,
-    /// What tells of the run's end.
+    /// The fields that tell whether and how the run has ended.
     pub end: EndFields<'a>,
 }
 

@@ -13,7 +13,7 @@ use native_tls::{Certificate, TlsConnector};
 /// Environment variables that name the root certificates to OpenSSL.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// The day on which the built-in root certificates were taken from Mozilla's list: that of the release of
+/// The day on which the built-in root certificates were taken from Mozilla's list: the release day of
 /// `webpki-root-certs` (a test holds the two together).
 pub const AS_OF: &str = "2026-10-23";
 
@@ -23,7 +23,7 @@ pub fn are_built_in_used() -> bool {
     !is_any_named && places_with_certificates(openssl_probe::probe()).is_empty()
 }
 
-/// What TLS is made by: OpenSSL's version, with its date.
+/// The name of the TLS library: OpenSSL's version, with its date.
 pub fn library() -> &'static str {
     #[cfg(not(any(target_vendor = "apple", windows)))]
     let name = openssl::version::version();

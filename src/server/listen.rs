@@ -12,12 +12,12 @@ use crate::config::{BadSetting, ServingSettings};
 use crate::http::Listener;
 use crate::server::access::Access;
 
-/// What addresses of Unix sockets begin with.
+/// The beginning of a Unix socket's address.
 const UNIX: &str = "unix:";
 
 type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
 
-/// The listeners, and what is to be said and done about them.
+/// The listeners, their addresses in words, and the files to remove at the end.
 #[derive(Default)]
 pub struct Listening {
     /// The listeners, at least one.
@@ -140,7 +140,7 @@ fn form_fault(address: &str) -> Option<&'static str> {
     }
 }
 
-/// Refuses a path where something is that is no socket: it is somebody's, and stays.
+/// Refuses a path at which there is a file that is no socket: it belongs to somebody and is not replaced.
 fn check_no_other_file(
     path: &Path,
     settings: &ServingSettings,
@@ -221,7 +221,7 @@ impl Listening {
     }
 }
 
-/// What to do about an address that cannot be had.
+/// Says what to do when an address cannot be listened on.
 fn next_step(error: &io::Error, address: &str) -> String {
     let port = address.rsplit_once(':').map_or("PORT", |(_, port)| port);
     match error.kind() {
@@ -246,7 +246,7 @@ fn next_step(error: &io::Error, address: &str) -> String {
     }
 }
 
-/// Where a Unix socket is to be, and who may connect to it: `unix:/path?mode=660&group=NAME`.
+/// The path of a Unix socket, and who may connect to it: `unix:/path?mode=660&group=NAME`.
 struct UnixPlace<'a> {
     path: &'a Path,
     mode: Option<u32>,

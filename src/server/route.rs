@@ -115,7 +115,7 @@ fn of_the_server(parts: &[&str]) -> Option<Route> {
     }
 }
 
-/// What other servers have in front of a resource, in any order and number: OpenAI's `/v1`,
+/// The path prefixes of other servers, in any order and number in front of a resource: OpenAI's `/v1`,
 /// OpenRouter's `/api/v1`, Azure's `/openai` and `/openai/v1`, and `/anthropic`, as several have it.
 const PREFIXES: [&str; 4] = ["v1", "api", "openai", "anthropic"];
 

@@ -80,7 +80,7 @@ fn advice(path: &str, address: &str) -> String {
     }
 }
 
-/// What LangFast cannot do, by the part of a URL of OpenAI's or Azure's that asks for it.
+/// Names the service behind a part of OpenAI's or Azure's URLs that LangFast does not have.
 fn not_served(part: &str) -> Option<&'static str> {
     match part {
         "embeddings" => Some("Embeddings"),
@@ -97,7 +97,7 @@ fn not_served(part: &str) -> Option<&'static str> {
     }
 }
 
-/// What to say where nothing but the base URL can be wrong.
+/// The remedy for a URL in which only the base URL can be wrong.
 fn of_base_urls(path: &str, parts: &[&str], address: &str) -> String {
     if Route::find(&path.to_ascii_lowercase()).is_some() {
         return format!("URLs are written in lower case here: set the base URL to {address}/v1");

@@ -6,12 +6,12 @@
 
 use super::image::{Detail, Image};
 
-/// What an image costs.
+/// The price of an image, in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cost {
-    /// So many tokens, and so many more for each tile of 512 × 512 pixels.
+    /// A base price, and the price of each tile of 512 × 512 pixels, both in tokens.
     Tiles(u64, u64),
-    /// So many hundredths of a token for each patch of 32 × 32 pixels.
+    /// The price of each patch of 32 × 32 pixels, in hundredths of a token.
     Patches(u64),
     /// The model takes images, and its maker does not say, or not in this form, what they cost.
     NotKnown,

@@ -37,7 +37,7 @@ pub fn of<'a>(slug: &str, listed: impl Iterator<Item = &'a Model>, is_set: bool)
     }
 }
 
-/// What every model takes. A limit of tokens is passed on if a request has one, as `{}` says.
+/// The parameters that every model takes. `{}` means that a limit of tokens is passed on if a request has one.
 fn least() -> Map<String, Value> {
     let least = json!({
         "message_types": ["system", "user", "assistant"],
@@ -47,8 +47,8 @@ fn least() -> Map<String, Value> {
     if let Value::Object(parameters) = least { parameters } else { Map::new() }
 }
 
-/// Whether the record has a word that the name has not, how far the versions are apart, how many words both
-/// have, how many more the record has.
+/// How unlike a record and a name are, the least first: whether the record has a word that the name lacks, the
+/// difference of the versions, the number of common words, and of further words in the record.
 type Distance = (bool, u32, u32, Reverse<usize>, usize);
 
 /// A name taken apart: `gpt-5.6-sol` is of the family `gpt`, in version 5.6, as variant `sol`.

@@ -15,7 +15,7 @@ use crate::net::dial::{Endpoint, Stage};
 use crate::net::transport::Timeouts;
 use crate::server::probe;
 
-/// What needs a key, if keys are set.
+/// A URL that needs a key, if keys are set.
 const MODELS: &str = "/v1/models";
 
 pub fn examine(

@@ -133,7 +133,7 @@ impl Report {
         out.flush()
     }
 
-    /// Notes a step that is done already, and took so many milliseconds; true if it did not fail.
+    /// Notes a step that is done already, and took `ms` milliseconds; returns true if it did not fail.
     ///
     /// # Errors
     /// When standard output takes no more.

@@ -34,7 +34,7 @@ pub enum BlockReading {
     Compaction,
     /// Another model's thoughts are of no use to this one, and mostly encrypted.
     PassedOver,
-    /// What was done on Anthropic's servers, or cannot be read without them.
+    /// The work of a tool on Anthropic's servers, or a block that cannot be read without them.
     LeftOut,
 }
 

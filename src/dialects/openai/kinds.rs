@@ -123,7 +123,7 @@ pub enum ItemReading {
     Reference,
     /// Notes of another server for itself.
     PassedOver,
-    /// What was done on OpenAI's servers, or cannot be read without them.
+    /// The work of a tool on OpenAI's servers, or an item that cannot be read without them.
     LeftOut,
     /// A wish for something that is no answer.
     Refused,

@@ -27,7 +27,7 @@ pub struct Document {
     pub text: String,
     /// What in it differs from the wire as it is known, in words.
     pub differences: Vec<String>,
-    /// Those of them in the form of answers and events.
+    /// The differences that are in the form of answers and events.
     pub of_form: Vec<String>,
     /// Number of HTTP calls.
     pub calls: usize,

@@ -39,7 +39,7 @@ pub struct Mask {
     dictionary: HashSet<String>,
 }
 
-/// What surrounds a value.
+/// The surroundings of a value, as far as they decide what is shown of it.
 #[derive(Clone, Copy)]
 pub struct Around {
     /// Whether it belongs to an error, so that messages are words for people.
@@ -47,8 +47,8 @@ pub struct Around {
 }
 
 impl Mask {
-    /// Of a capture that began at `began`, with these secrets. Placeholders of texts are the same for the
-    /// same `key`.
+    /// Creates the mask of a capture that began at `began` and may not show `secrets`. The same `key` makes
+    /// the same placeholders of texts.
     pub fn new(secrets: Secrets, key: RandomState, began: SystemTime) -> Mask {
         let words = known::MESSAGES.iter().chain([&known::MESSAGE_WORDS]);
         let words = words.flat_map(|text| text.split(|c: char| !(c.is_alphanumeric() || c == '_')));
@@ -63,7 +63,7 @@ impl Mask {
         }
     }
 
-    /// What is secret.
+    /// The secrets that are not shown.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
     }

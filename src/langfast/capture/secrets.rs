@@ -26,7 +26,7 @@ const WINDOW: usize = 8;
 pub struct Secrets {
     /// In small letters.
     values: Vec<String>,
-    /// Those of them that may grow.
+    /// The secrets that are texts and may grow.
     texts: Vec<String>,
     bytes: usize,
     is_full: bool,

@@ -68,7 +68,7 @@ impl Destination {
         }
     }
 
-    /// Adds an event, and returns the bell that is to be rung for it.
+    /// Adds an event; returns the bell to ring for it, if any.
     pub(super) fn add(&mut self, event: RunEvent) -> Option<Arc<Bell>> {
         match self {
             // A receiver that has other events to read sees from them that the run is alive.
@@ -91,7 +91,7 @@ impl Destination {
     }
 }
 
-/// Whether an event is to be heard of by those who do not want each.
+/// Whether the bell rings for an event even if the listener does not want each.
 fn is_heard(event: &RunEvent, has_text: &mut bool) -> bool {
     match event {
         RunEvent::Text(_) => !std::mem::replace(has_text, true),

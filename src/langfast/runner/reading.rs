@@ -21,7 +21,7 @@ use crate::observe::vitals::Loss;
 /// Longest time of one message, as a multiple of the allowed silence: a message may come in pieces.
 const LONGEST_MESSAGE: u32 = 4;
 
-/// What is kept of a socket for the next one.
+/// The state of a lost socket that the next one needs to ask for the events in between.
 #[derive(Debug)]
 pub(super) struct Past {
     /// The user whose events it brought.
@@ -33,7 +33,8 @@ pub(super) struct Past {
 }
 
 impl Past {
-    /// What was had of the session, if that is this user's and anything can be missed since.
+    /// The place up to which events have come; `None` if the session is another user's, or no event has
+    /// come yet.
     pub(super) fn had_by(&self, user_id: &str) -> Option<Had<'_>> {
         let is_had = self.user_id == user_id && !self.offset.is_empty();
         is_had.then_some((self.pid.as_str(), self.offset.as_str()))
@@ -44,7 +45,7 @@ impl Past {
 pub(super) struct Reading {
     pub(super) socket: RunnerSocket,
     pub(super) acks: Acks,
-    /// What the next socket has to know; `None` without connection state recovery.
+    /// Kept for the next socket; `None` without connection state recovery.
     pub(super) past: Option<Past>,
 }
 

@@ -45,7 +45,7 @@ impl Manners {
         self.of_place[place as usize].store(manner as u8, Ordering::Relaxed);
     }
 
-    /// Those of a process whose runs had whole texts.
+    /// The manners of a process whose runs had whole texts.
     #[cfg(test)]
     pub fn all_whole() -> std::sync::Arc<Manners> {
         let of_place = std::array::from_fn(|_| AtomicU8::new(Manner::Whole as u8));

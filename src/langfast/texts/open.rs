@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::{SAME_BEGINNING, SURE};
 use crate::langfast::transcript::{common_prefix, unescape, without_cut_character};
 
-/// What is known while it is not decided.
+/// The texts so far, and what speaks for either reading of them.
 #[derive(Debug, Default)]
 pub(super) struct Open {
     /// All texts joined, as if they were pieces; JSON string content.

@@ -27,11 +27,11 @@ pub struct Changes {
     pub gone: Vec<String>,
     /// Records that were not taken, and why.
     pub left_out: Vec<String>,
-    /// Fields that models are asked by and that no record has any more.
+    /// Fields by which requests are made, and which no record has any more.
     pub missing: Vec<String>,
 }
 
-/// What no record tells any more of how its model is to be asked: LangFast's format is another then.
+/// Parameters that some record had before and none has now, though requests are made by them: LangFast's
 pub(super) fn missing(before: &[(&str, &str)], after: &[(String, String)]) -> Vec<String> {
     const NEEDED: [&str; 3] = ["message_types", "stream", "max_completion_tokens"];
     let has = |text: &str, name: &str| {

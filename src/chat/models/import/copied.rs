@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::super::records::{self, shown};
 
-/// What is asked for.
+/// What to copy instead, for the end of a message.
 const WANTED: &str = "Wanted is LangFast's answer that lists the models, rows with `slug` and `parameters`: in the \
                       browser's developer tools, tab Network, choose it and copy its response";
 
@@ -76,7 +76,7 @@ const MISTAKES: [(&[&str], &str); 6] = [
     (&["data:", "event:", "42["], "These are events of an answer, not a list of models"),
 ];
 
-/// What a text is that is no JSON, by its beginning, in a whole sentence.
+/// Tells by its beginning what a text is instead of JSON, in whole sentences; `None` if it may be JSON.
 pub fn something_else(text: &str) -> Option<String> {
     let text = text.trim_start();
     let starts = |beginnings: &[&str]| {
@@ -138,7 +138,7 @@ pub fn no_json(text: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// What JSON is that holds no records.
+/// Describes JSON in which there are no records, and says what to copy instead.
 pub fn no_rows(json: &str) -> String {
     let what = match serde_json::from_str(json) {
         Ok(Value::Object(fields)) => match error_in(&fields) {

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{LIST_LIMIT, copied};
 
-/// What to say of a recording that lists no models.
+/// The error for a recording that lists no models.
 pub const NO_ROWS: &str = "This is a recording (HAR), and none of its answers lists the models, as rows with `slug` and `parameters`. \
      Load LangFast's page while the developer tools are open, and save it with the contents of the answers";
 
