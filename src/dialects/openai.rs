@@ -3,6 +3,7 @@
 
 mod chunk;
 mod custom;
+mod identity;
 pub mod kinds;
 pub mod legacy;
 pub mod models;

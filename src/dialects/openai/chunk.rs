@@ -6,11 +6,17 @@
 
 use std::io::Write;
 
-use super::response::{Identity, to_json};
+use serde::Serialize;
+
+use super::identity::Identity;
 use super::usage::UsageObject;
 use crate::chat::Usage;
 use crate::dialects::Events;
 use crate::error::Error;
+
+pub(super) fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings and numbers always serialise")
+}
 
 /// Adds the last event of a complete stream.
 pub(super) fn put_done(events: &mut dyn Events) {

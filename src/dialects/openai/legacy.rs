@@ -4,9 +4,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::chunk::{chunk_head, put, put_done, put_end, put_error, put_string, put_usage};
+use super::chunk::{chunk_head, put, put_done, put_end, put_error, put_string, put_usage, to_json};
+use super::identity::Identity;
 use super::request::{self, MOST_CHOICES};
-use super::response::{Identity, to_json};
 use super::usage::UsageObject;
 use crate::budget::Body;
 use crate::chat::{ChatRequest, FinishReason, Role, Sampling, ToolCall, Tools, Turn, Usage};

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::response::to_json;
+use super::chunk::to_json;
 use crate::chat::models::Listed;
 
 #[derive(Serialize)]

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
+use super::identity::Identity;
 use super::kinds::SPOKEN;
 use super::parts::content;
-use super::response::{ChatAnswer, Identity};
+use super::response::ChatAnswer;
 use super::tools;
 use crate::budget::Body;
 use crate::chat::media::Images;

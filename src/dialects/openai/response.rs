@@ -5,40 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::chunk::{chunk_head, put_done, put_end, put_error, put_usage};
-pub(super) use super::chunk::{put, put_string};
+pub(super) use super::chunk::{put, put_string, to_json};
 use super::custom;
+pub use super::identity::Identity;
 use super::usage::UsageObject;
 use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
-
-/// The fields by which a whole answer, and every chunk of one, is identified.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// `chatcmpl-…` or the like.
-    pub id: String,
-    /// Unix time at which the request's body was read.
-    pub created: u64,
-    /// The model's name as the client spelled it.
-    pub model: String,
-}
-
-impl Identity {
-    /// The identity of a new answer; the id begins with `prefix`.
-    pub fn new(prefix: &str, model: &str) -> Identity {
-        Identity {
-            id: format!("{prefix}{}", uuid::Uuid::new_v4().simple()),
-            created: Identity::now(),
-            model: model.to_owned(),
-        }
-    }
-
-    /// The present Unix time, in seconds.
-    pub(super) fn now() -> u64 {
-        let now = std::time::SystemTime::now();
-        now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-    }
-}
 
 /// The assistant's message in a whole answer.
 #[derive(Serialize)]
@@ -77,10 +50,6 @@ impl<'a> From<&'a ToolCall> for FunctionObject<'a> {
     fn from(call: &'a ToolCall) -> FunctionObject<'a> {
         FunctionObject { name: &call.name, arguments: &call.arguments }
     }
-}
-
-pub(super) fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("strings and numbers always serialise")
 }
 
 /// The form in which calls of tools are written, if there can be any.

@@ -1,0 +1,32 @@
+//! The fields by which an answer is recognised, whole or in chunks.
+//!
+//! Enters: the model's name as the client spelled it. Leaves: a new id, and the time. It may not know
+//! what the answer is.
+
+/// The fields by which a whole answer, and every chunk of one, is identified.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `chatcmpl-…` or the like.
+    pub id: String,
+    /// Unix time at which the request's body was read.
+    pub created: u64,
+    /// The model's name as the client spelled it.
+    pub model: String,
+}
+
+impl Identity {
+    /// The identity of a new answer; the id begins with `prefix`.
+    pub fn new(prefix: &str, model: &str) -> Identity {
+        Identity {
+            id: format!("{prefix}{}", uuid::Uuid::new_v4().simple()),
+            created: Identity::now(),
+            model: model.to_owned(),
+        }
+    }
+
+    /// The present Unix time, in seconds.
+    pub(super) fn now() -> u64 {
+        let now = std::time::SystemTime::now();
+        now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+}
