@@ -2,7 +2,7 @@
 //!
 //! LangFast answers through several hands: Supabase's gateway, Auth, PostgREST, the platform of its edge
 //! function, the function itself, the prompt runner, and the model's maker, whose words come through as
-//! they are. Each has its own form; this is the one place that tells them apart, and [`words`] knows their words.
+//! they are. Each has its own form; this is the one place that tells them apart, and `words` knows their words.
 
 mod words;
 
