@@ -5,7 +5,7 @@ use std::fmt::Write;
 use ::http::StatusCode;
 
 use super::{Look, websocket};
-use crate::error::Error;
+use crate::error::{Error, ErrorReport};
 
 /// Returns a refusal as bytes: head and error object, in the form `look`. Without `keep_alive` it
 /// says `Connection: close`; `with_body` is false for HEAD.
@@ -25,36 +25,42 @@ pub fn refusal(
         reason_phrase(report.status),
         body.len()
     );
-    let mut field = |name: &str, value: &dyn std::fmt::Display| {
-        write!(head, "{name}: {value}\r\n").expect("a String takes everything");
-    };
     for (name, value) in &look.fields {
-        field(name, value);
+        put(&mut head, name, value);
     }
     if !keep_alive {
-        field("Connection", &"close");
+        put(&mut head, "Connection", &"close");
     }
-    if report.status == 401 {
-        field("WWW-Authenticate", &"Bearer");
-    }
-    if report.status == 426 {
-        field("Upgrade", &"websocket");
-        field("Sec-WebSocket-Version", &websocket::VERSION);
-    }
-    if let Error::WrongMethod { allow, .. } = error {
-        field("Allow", allow);
-    }
-    if let Some(seconds) = report.retry_after {
-        field("Retry-After", &seconds);
-    }
-    if let Some(should_retry) = report.should_retry {
-        field("x-should-retry", &should_retry);
-    }
+    put_fields(&mut head, error, &report);
     head.push_str("\r\n");
     if with_body {
         head.push_str(&body);
     }
     head.into_bytes()
+}
+
+/// Writes the header fields that this kind of error has.
+fn put_fields(head: &mut String, error: &Error, report: &ErrorReport) {
+    if report.status == 401 {
+        put(head, "WWW-Authenticate", &"Bearer");
+    }
+    if report.status == 426 {
+        put(head, "Upgrade", &"websocket");
+        put(head, "Sec-WebSocket-Version", &websocket::VERSION);
+    }
+    if let Error::WrongMethod { allow, .. } = error {
+        put(head, "Allow", allow);
+    }
+    if let Some(seconds) = report.retry_after {
+        put(head, "Retry-After", &seconds);
+    }
+    if let Some(should_retry) = report.should_retry {
+        put(head, "x-should-retry", &should_retry);
+    }
+}
+
+fn put(head: &mut String, name: &str, value: &dyn std::fmt::Display) {
+    write!(head, "{name}: {value}\r\n").expect("a String takes everything");
 }
 
 /// Returns the standard reason phrase of a status; `Unknown` if it has none.

@@ -244,14 +244,6 @@ impl Api {
         prompt_meta: &Value,
         unwanted: &Unwanted,
     ) -> Result<Started, Error> {
-        #[derive(Deserialize)]
-        struct Jobs {
-            jobs: Vec<Job>,
-        }
-        #[derive(Deserialize)]
-        struct Job {
-            job_id: String,
-        }
         // Borrowed, for a prompt with images is large.
         #[derive(Serialize)]
         struct Run<'a> {
@@ -277,13 +269,7 @@ impl Api {
             Error::ShuttingDown => Error::CutShort,
             other => other,
         })?;
-        let Jobs { jobs } = serde_json::from_slice(&answer)
-            .map_err(|_| not_understood(Step::StartRun, &answer, "no jobs in it"))?;
-        // One test case makes one job.
-        let job = jobs.into_iter().next();
-        let job_id =
-            job.ok_or_else(|| not_understood(Step::StartRun, &answer, "no job in it"))?.job_id;
-        Ok(Started { run_id, job_id })
+        Ok(Started { run_id, job_id: job_id(&answer)? })
     }
 
     /// Makes a call and returns the body of a successful answer. A failed call is made once more if
@@ -412,6 +398,21 @@ pub fn dial_failure(error: DialError, limit: Duration) -> Failure {
 /// LangFast runs a prompt over test cases; ours is one without variables.
 fn test_cases() -> Value {
     json!([{"name": "API Test Case", "variables": []}])
+}
+
+/// Reads the id of the one job that one test case makes.
+fn job_id(answer: &[u8]) -> Result<String, Error> {
+    #[derive(Deserialize)]
+    struct Jobs {
+        jobs: Vec<Job>,
+    }
+    #[derive(Deserialize)]
+    struct Job {
+        job_id: String,
+    }
+    let bad = |what| not_understood(Step::StartRun, answer, what);
+    let Jobs { jobs } = serde_json::from_slice(answer).map_err(|_| bad("no jobs in it"))?;
+    jobs.into_iter().next().map(|job| job.job_id).ok_or_else(|| bad("no job in it"))
 }
 
 /// The failure of a call whose answer of success is none: what it says of an error, or else what is

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::refusals::Refused;
 use crate::chat::media::image::Image;
 use crate::chat::models::Model;
-use crate::chat::{Content, Message, Part, Prompt, ResponseFormat, Role};
+use crate::chat::{Content, Message, Part, Prompt, ResponseFormat, Role, Sampling};
 use crate::error::Error;
 
 /// Returns the `prompt_meta` of a run, and the names of the fields that are left out because the
@@ -21,7 +21,6 @@ pub fn prompt_meta(
     model: &Model,
     refused: &Refused,
 ) -> Result<(Value, Vec<&'static str>), Error> {
-    let accepts = |name: &'static str| model.accepts(name) && refused.allows(name);
     let mut meta = Map::new();
     let mut left_out = Vec::new();
     meta.insert("model".to_owned(), json!(model.slug));
@@ -30,11 +29,31 @@ pub fn prompt_meta(
     let closing = prompt.closing.message(is_formatted);
     let all: Vec<&Message> = prompt.messages.iter().chain(&closing).collect();
     meta.insert("messages".to_owned(), messages(&all, refused.instruction_role(model)));
-    if accepts("stream") {
+    if accepts(model, refused, "stream") {
         meta.insert("stream".to_owned(), json!(true));
     }
+    left_out.extend(insert_numbers(&mut meta, &prompt.sampling, model, refused));
+    left_out.extend(insert_levels(&mut meta, &prompt.sampling, model, refused));
+    if !is_formatted && prompt.closing.is_clients {
+        left_out.push("response_format");
+    }
+    meta.extend(format.map(|format| ("response_format".to_owned(), format)));
+    Ok((Value::Object(meta), left_out))
+}
 
-    let sampling = &prompt.sampling;
+fn accepts(model: &Model, refused: &Refused, name: &'static str) -> bool {
+    model.accepts(name) && refused.allows(name)
+}
+
+/// Inserts the numbers that the model takes; returns the names of the others. A limit of tokens is lowered to
+/// the model's own.
+fn insert_numbers(
+    meta: &mut Map<String, Value>,
+    sampling: &Sampling,
+    model: &Model,
+    refused: &Refused,
+) -> Vec<&'static str> {
+    let mut left_out = Vec::new();
     let most = model.max_completion_tokens().unwrap_or(u64::MAX);
     let most = most.min(refused.most_tokens().unwrap_or(u64::MAX));
     let tokens = sampling.max_completion_tokens.map(|tokens| tokens.min(most));
@@ -46,11 +65,25 @@ pub fn prompt_meta(
         ("frequency_penalty", sampling.frequency_penalty.map(Value::from)),
     ] {
         match value {
-            Some(value) if accepts(name) => drop(meta.insert(name.to_owned(), value)),
+            Some(value) if accepts(model, refused, name) => {
+                drop(meta.insert(name.to_owned(), value))
+            }
             Some(_) => left_out.push(name),
             None => {}
         }
     }
+    left_out
+}
+
+/// Inserts the levels of effort and verbosity, each the nearest one that the model takes; returns the names of
+/// those whose level is another than the one asked for.
+fn insert_levels(
+    meta: &mut Map<String, Value>,
+    sampling: &Sampling,
+    model: &Model,
+    refused: &Refused,
+) -> Vec<&'static str> {
+    let mut left_out = Vec::new();
     for (name, value) in
         [("reasoning_effort", &sampling.reasoning_effort), ("verbosity", &sampling.verbosity)]
     {
@@ -67,11 +100,7 @@ pub fn prompt_meta(
         let level = nearest(asked, model.values(name).filter(|word| !is_refused && is_taken(word)));
         meta.extend(level.map(|word| (name.to_owned(), json!(word))));
     }
-    if !is_formatted && prompt.closing.is_clients {
-        left_out.push("response_format");
-    }
-    meta.extend(format.map(|format| ("response_format".to_owned(), format)));
-    Ok((Value::Object(meta), left_out))
+    left_out
 }
 
 /// OpenAI's levels of effort and verbosity, from the least to the most.

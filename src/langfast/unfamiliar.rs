@@ -109,34 +109,27 @@ impl<'a> Found<'a> {
             self.note_end(name, value, level);
         }
         if of_answer && self.text.is_none() {
-            let is_none = |value: &RawValue| matches!(value.get(), "\"\"" | "null");
-            let is_said = |name: &&str| named(name).is_some_and(|(_, value)| is_none(value));
-            self.has_no_text |= TEXTS.iter().any(is_said);
-            let is_text = |value: &&RawValue| value.get().starts_with('"') && value.get() != "\"\"";
-            let named = |wanted: &&str| named(wanted).filter(|(_, value)| is_text(value));
-            self.text = TEXTS.iter().find_map(named).map(|(name, value)| {
-                let place = match name.as_str() {
-                    "content" if level.depth == 0 => Place::Content,
-                    name if name == "delta" || level.is_delta => Place::Delta,
-                    _ => Place::Other,
-                };
-                (place, *value)
-            });
+            self.take_text(level, &fields);
         }
-        let depth = level.depth + 1;
-        let mut inner = Vec::new();
-        for (name, value) in fields.iter().filter(|_| depth < MOST_LEVELS) {
-            let of_run = OF_THE_RUN.contains(&name.as_str());
-            if !of_run && !OF_ITS_TEXT.contains(&name.as_str()) {
-                continue;
-            }
-            let (of_run, is_delta) = (of_run && level.of_run, level.is_delta || name == "delta");
-            let one = |value| Level { value, depth, of_run, of_answer, is_delta };
-            inner.push(one(value));
-            inner.extend(raw::items(value).into_iter().map(one));
-        }
-        inner.retain(|level| level.value.get().starts_with('{'));
-        inner
+        inner_levels(level, &fields, of_answer)
+    }
+
+    /// Takes the text of an object, under the likeliest name that it has.
+    fn take_text(&mut self, level: &Level<'a>, fields: &[(String, &'a RawValue)]) {
+        let named = |wanted: &str| fields.iter().find(|(name, _)| name == wanted);
+        let is_none = |value: &RawValue| matches!(value.get(), "\"\"" | "null");
+        let is_said = |name: &&str| named(name).is_some_and(|(_, value)| is_none(value));
+        self.has_no_text |= TEXTS.iter().any(is_said);
+        let is_text = |value: &&RawValue| value.get().starts_with('"') && value.get() != "\"\"";
+        let named = |wanted: &&str| named(wanted).filter(|(_, value)| is_text(value));
+        self.text = TEXTS.iter().find_map(named).map(|(name, value)| {
+            let place = match name.as_str() {
+                "content" if level.depth == 0 => Place::Content,
+                name if name == "delta" || level.is_delta => Place::Delta,
+                _ => Place::Other,
+            };
+            (place, *value)
+        });
     }
 
     fn note_id(&mut self, name: &str, value: &RawValue) {
@@ -160,6 +153,28 @@ impl<'a> Found<'a> {
         };
         field.get_or_insert(value);
     }
+}
+
+/// The objects in an object in which the same event may go on, one level deeper.
+fn inner_levels<'a>(
+    level: &Level<'a>,
+    fields: &[(String, &'a RawValue)],
+    of_answer: bool,
+) -> Vec<Level<'a>> {
+    let depth = level.depth + 1;
+    let mut inner = Vec::new();
+    for (name, value) in fields.iter().filter(|_| depth < MOST_LEVELS) {
+        let of_run = OF_THE_RUN.contains(&name.as_str());
+        if !of_run && !OF_ITS_TEXT.contains(&name.as_str()) {
+            continue;
+        }
+        let (of_run, is_delta) = (of_run && level.of_run, level.is_delta || name == "delta");
+        let one = |value| Level { value, depth, of_run, of_answer, is_delta };
+        inner.push(one(value));
+        inner.extend(raw::items(value).into_iter().map(one));
+    }
+    inner.retain(|level| level.value.get().starts_with('{'));
+    inner
 }
 
 #[cfg(test)]
