@@ -529,7 +529,7 @@ fn calls_are_told_from_text_alike_whatever_pieces_they_come_in() {
         cuts = cuts.map(|at| boundary(&text, at));
         cuts.sort_unstable();
         let pieces: Vec<&str> = cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect();
-        let names = vec!["add".to_owned()];
+        let names = ["add".to_owned()];
         let tools: Arc<[Tool]> = [add()].into();
         let parallel = rng.bool();
         let marked = |pieces: &[&str]| {

@@ -34,7 +34,7 @@ fn told(form: &Form, tools: &Arc<[Tool]>, pieces: &[&str]) -> Told {
             Piece::Text(text) => told.text += &text,
             Piece::Begin { name } => told.calls.push((name, String::new())),
             Piece::Arguments(piece) => told.calls.last_mut().unwrap().1 += &piece,
-            Piece::Cut { .. } => told.is_cut = true,
+            Piece::Cut => told.is_cut = true,
             _ => {}
         }
     }
