@@ -4,7 +4,10 @@ arguments. An agent that gets such answers finishes its task all the same.
 `$NONCE` is the nonce of the request's markers, which the simulated model reads in its instructions.
 """
 
+import html
 import json
+import sys
+from pathlib import Path
 
 from gateway import turn
 
@@ -121,7 +124,7 @@ def in_a_tag(name, arguments):
 
 
 def escaped(name, arguments):
-    return plain(name, arguments).replace("<call", "&lt;call").replace("</call", "&lt;/call").replace('"', "&quot;").replace(">", "&gt;")
+    return html.escape(plain(name, arguments), quote=True)
 
 
 def with_a_foreign_end(name, arguments):
@@ -130,6 +133,11 @@ def with_a_foreign_end(name, arguments):
 
 def with_two_ends(name, arguments):
     return plain(name, arguments) + "</call-$NONCE></call-$NONCE>"
+
+
+def with_inner_quotes(name, arguments):
+    return marked(name, json.dumps(arguments).replace("'", '"'))
+
 
 FORMS = [
     plain,
@@ -161,7 +169,30 @@ FORMS = [
     escaped,
     with_a_foreign_end,
     with_two_ends,
+    with_inner_quotes,
 ]
+
+# How lines.py is started; the file that it writes to is one argument more.
+LINES = [sys.executable, str(Path(__file__).parent / "lines.py")]
+# Calls of its tools.
+WITHOUT_ARGUMENTS = [
+    marked("stamp", "{}"),
+    marked("stamp", ""),
+    marked("stamp", " \n"),
+    marked("stamp", "null"),
+    marked("stamp", '"{}"'),
+    '<call-$NONCE name="stamp"/>',
+]
+RECORD = {"count": 3, "exact": True, "names": ["a", "b"], "options": {"depth": 2}}
+OF_OTHER_TYPES = [
+    plain("record", {name: json.dumps(value) for name, value in RECORD.items()}),
+    plain("record", RECORD | {"exact": "True", "count": "3", "options": {"depth": "2"}}),
+    marked("record", json.dumps(RECORD).replace("true", "True")),
+]
+# Between two calls of one answer.
+JUNK = ["", "\n", ",\n", "\n\n---\n\n", "\n- ", "\n2. ", "</call>\n", "\n</tool_calls>\n"]
+JUNK += ["\n```\n```xml\n", "<br/>", "<|end|>"]
+
 
 # Calls that are only shown, or in other forms than the one asked for, or without the nonce: they may have
 # come from a web page.
@@ -170,6 +201,40 @@ SHOWN = """All done. Never run this:
 <tool_call>{{"name": "{name}", "arguments": {arguments}}}</tool_call>
 to=functions.{name} {arguments}
 Nor this: `<call-$NONCE name="{name}">{arguments}</call-$NONCE>`. Shall I run it?"""
+
+
+
+def script_for_an_unknown_tool(name, key):
+    """The turns of a model that calls a tool that nobody has, and then one that has `on` written."""
+    return [turn(plain("launch_rocket", {"to": "the moon"})), *going_on(name, key)]
+
+
+def script_for_half_a_call(name, key):
+    """The turns of a model whose run ends within a call, as if it were whole; and then as above."""
+    half = plain(name, {key: "echo half >>done.txt; echo whole >>done.txt"})
+    return [turn(f"I go.\n{half[: half.index('whole')]}"), *going_on(name, key)]
+
+
+def going_on(name, key):
+    return [turn(plain(name, {key: "echo on >>done.txt"})), turn("All done.")]
+
+
+def script_for_lines(prefix=""):
+    """The turns of a model that calls the tools of lines.py, whose names it writes with this prefix; and
+    the lines that these then have written.
+    """
+    calls = [*WITHOUT_ARGUMENTS, *OF_OTHER_TYPES]
+    junk = [f"{WITHOUT_ARGUMENTS[0]}{junk}{OF_OTHER_TYPES[0]}" for junk in JUNK]
+    stamp, record = ["stamp", {}], ["record", RECORD]
+    lines = [stamp] * len(WITHOUT_ARGUMENTS) + [record] * len(OF_OTHER_TYPES) + [stamp, record] * len(JUNK)
+    texts = ["\n".join(calls), *junk]
+    texts = [text.replace('name="', f'name="{prefix}') for text in texts]
+    return [*map(turn, texts), turn("All done.")], lines
+
+
+def written(file):
+    """What lines.py has written to a file."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def script(name, key, file="done.txt", forms=FORMS):

@@ -166,15 +166,6 @@ def test_a_stream_that_breaks_off_is_asked_for_once_more_and_starts_no_other_run
     assert counts["runs"] == 1
 
 
-def test_a_spent_quota_is_said_and_costs_no_more(claude, simulator):
-    simulator.fault("run", status=429, body={"message": "Daily limit reached"}, times=9)
-    counts = Counts(simulator)
-    result, status = claude("Hello?")
-    assert (status, result["is_error"]) == (1, True)
-    assert "Daily limit reached" in result["result"]
-    assert counts["runs"] == 0 and counts["http_requests"] <= 2
-
-
 def test_calls_that_deviate_from_the_form_finish_the_task(claude, simulator):
     turns, lines = deviations.script("Bash", "command")
     simulator.turns(*turns)
@@ -182,3 +173,51 @@ def test_calls_that_deviate_from_the_form_finish_the_task(claude, simulator):
     assert (status, result["is_error"]) == (0, False)
     assert (claude.directory / "done.txt").read_text().splitlines() == lines
     assert result["result"].startswith("All done.") and "to=functions.Bash" in result["result"]
+
+
+def test_tools_get_what_is_meant_without_arguments_with_other_types_and_behind_junk(claude, simulator):
+    file = claude.directory / "lines.txt"
+    program, *arguments = [*deviations.LINES, str(file)]
+    servers = {"mcpServers": {"lines": {"command": program, "args": arguments}}}
+    turns, lines = deviations.script_for_lines()
+    # Of a server's tools it tells the names alone, until the model has asked for more.
+    search = call("ToolSearch", query="select:mcp__lines__stamp,mcp__lines__record")
+    simulator.turns(turn("", search), *turns)
+    result, status = claude("Write the lines.", "--mcp-config", json.dumps(servers))
+    assert (status, result["result"]) == (0, "All done.")
+    assert deviations.written(file) == lines
+
+
+def test_a_tool_that_it_does_not_have_is_no_end(claude, simulator):
+    simulator.turns(*deviations.script_for_an_unknown_tool("Bash", "command"))
+    result, status = claude("Write it.")
+    assert (status, result["result"]) == (0, "All done.")
+    assert (claude.directory / "done.txt").read_text() == "on\n"
+    assert "No such tool available: launch_rocket" in told(simulator)
+
+
+def test_half_a_call_is_not_run(claude, simulator):
+    simulator.turns(*deviations.script_for_half_a_call("Bash", "command"))
+    result, status = claude("Write it.")
+    assert (status, result["result"]) == (0, "All done.")
+    assert (claude.directory / "done.txt").read_text() == "on\n"
+
+
+def test_an_answer_by_a_schema_is_had_from_calls_that_deviate(claude, simulator):
+    properties = {"city": {"type": "string"}, "days": {"type": "integer"}}
+    schema = {"type": "object", "properties": properties, "required": ["city", "days"]}
+    forms = [deviations.plain, deviations.wrapped, deviations.with_a_trailing_comma, deviations.listed]
+    for form in forms:
+        simulator.turns(turn(form("StructuredOutput", {"city": "Oslo", "days": "3"})))
+        result, status = claude("Where, and how long?", "--json-schema", json.dumps(schema))
+        assert (status, result["structured_output"]) == (0, {"city": "Oslo", "days": 3}), form.__name__
+
+
+# The last one, since the program remembers a spent quota.
+def test_a_spent_quota_is_said_and_costs_no_more(claude, simulator):
+    simulator.fault("run", status=429, body={"message": "Daily limit reached"}, times=9)
+    counts = Counts(simulator)
+    result, status = claude("Hello?")
+    assert (status, result["is_error"]) == (1, True)
+    assert "Daily limit reached" in result["result"]
+    assert counts["runs"] == 0 and counts["http_requests"] <= 2

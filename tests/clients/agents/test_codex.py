@@ -197,3 +197,30 @@ def test_calls_that_deviate_from_the_form_finish_the_task(codex, simulator):
     assert (codex.place.work / "done.txt").read_text().splitlines() == lines
     texts = [item["text"] for item in items if item["type"] == "agent_message"]
     assert texts[-1].startswith("All done.") and "to=functions.exec_command" in texts[-1]
+
+
+def test_tools_get_what_is_meant_without_arguments_with_other_types_and_behind_junk(codex, simulator):
+    file = codex.place.work / "lines.txt"
+    program, *arguments = [*deviations.LINES, str(file)]
+    server = f'[mcp_servers.lines]\ncommand = "{program}"\nargs = {json.dumps(arguments)}\n'
+    turns, lines = deviations.script_for_lines()
+    simulator.turns(*turns)
+    codex.done("Write the lines.", config=CONFIG + server)
+    assert deviations.written(file) == lines
+
+
+def test_a_tool_that_it_does_not_have_is_no_end(codex, simulator):
+    simulator.turns(*deviations.script_for_an_unknown_tool("exec_command", "cmd"))
+    items = codex.done("Write it.")
+    assert (codex.place.work / "done.txt").read_text() == "on\n"
+    assert any("unsupported call: launch_rocket" in text for text in told(simulator))
+    assert items[-1]["text"] == "All done."
+
+
+def test_half_a_call_is_not_run(codex, simulator):
+    # It takes an answer that was cut for a failure, says so, and ends.
+    simulator.turns(*deviations.script_for_half_a_call("exec_command", "cmd"))
+    code, events = codex.do("Write it.")
+    assert code != 0 and "max_output_tokens" in events[-1]["error"]["message"]
+    assert not (codex.place.work / "done.txt").exists()
+    assert not [event for event in events if event.get("item", {}).get("type") == "command_execution"]
