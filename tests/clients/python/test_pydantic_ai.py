@@ -3,7 +3,7 @@
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent, RunContext
-from pydantic_ai.exceptions import AgentRunError, ModelHTTPError
+from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
@@ -75,6 +75,38 @@ async def test_output_of_a_type(model, simulator):
     agent = Agent(model, output_type=Weather)
     simulator.turns(turn("", call("final_result", place="Oslo", days=2)))
     assert (await agent.run("How is it?")).output == Weather(place="Oslo", days=2)
+
+
+# Answers of a model that has to call a tool, as it writes them instead of the form that it was asked for.
+FORCED = {
+    "fenced, and other fields": '```json\n{"calls":[{"tool":"final_result","parameters":%s}]}\n```',
+    "a bare list with a prefix": '[{"name":"functions.final_result","arguments":%s}]',
+    "prose around it": 'Here it is:\n{"calls":[{"arguments":%s,"name":"final_result"}]}\nAs you asked.',
+}
+
+
+@pytest.mark.parametrize("form", FORCED)
+async def test_output_of_a_type_is_had_from_calls_that_deviate(model, simulator, counts, form):
+    agent = Agent(model, output_type=Weather)
+    simulator.turns(turn(FORCED[form] % '{"place": "Oslo", "days": 2}'))
+    assert (await agent.run("How is it?")).output == Weather(place="Oslo", days=2)
+    assert counts["runs"] == 1
+
+
+async def test_half_a_call_runs_no_tool(model, simulator, counts):
+    agent, asked = Agent(model), []
+
+    @agent.tool_plain
+    def weather(place: str) -> str:
+        """The weather of a place."""
+        asked.append(place)
+        return "rain"
+
+    # It asks again, with what is wrong.
+    half = turn('I look. <call-$NONCE name="weather">{"place": "Os')
+    simulator.turns(half, turn("", call("weather", place="Oslo")), turn("Rain."))
+    assert (await agent.run("How is it?")).output == "Rain."
+    assert asked == ["Oslo"] and counts["runs"] == 3
 
 
 async def test_failures_are_errors_and_run_once(model, counts):
