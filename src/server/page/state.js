@@ -63,7 +63,8 @@ function plot(times) {
   const median = [...times].sort((a, b) => a - b)[times.length >> 1];
   const range = `${time(Math.min(...times))} to ${time(most)}`;
   $('plot').setAttribute('aria-label', `The last ${times.length} times to the first token: ${range}`);
-  return `${time(times.at(-1))} (median of the last ${times.length}: ${time(median)})`;
+  const newest = time(times.at(-1));
+  return times.length > 1 ? `${newest} (median of the last ${times.length}: ${time(median)})` : newest;
 }
 
 // Says why requests fail, unless the last question's answer has just said so.
