@@ -32,6 +32,12 @@ pub fn long() -> String {
     lines.join("\n")
 }
 
+/// The day of the commit that this is built of; where that is not known, of the newest thing in it whose day is.
+pub fn date() -> &'static str {
+    let commit = COMMIT.and_then(|commit| commit.rsplit_once(", "));
+    commit.map_or(roots::AS_OF, |(_, day)| day)
+}
+
 /// Whether OpenSSL is part of the program.
 fn is_built_in() -> bool {
     cfg!(feature = "vendored")

@@ -67,13 +67,16 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 fn cannot(path: &Path, error: &io::Error) -> Box<dyn std::error::Error> {
-    let advice = match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-            ". Name your own file with --api-keys-file; the service's is root's"
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "its directory is not there. Without an installed service, name your own file with --api-keys-file".to_owned()
         }
-        _ => "",
+        io::ErrorKind::PermissionDenied => {
+            format!("{error}. Name your own file with --api-keys-file; the service's is root's")
+        }
+        _ => error.to_string(),
     };
-    format!("{}: {error}{advice}", path.display()).into()
+    format!("{}: {why}", path.display()).into()
 }
 
 fn new_key() -> Result<String> {

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use roff::{Roff, bold, italic, roman};
 
+use super::about;
 use crate::config::{Cli, EXIT_CODES, SECRETS, variable_of};
 
 /// Prints the completions for a shell.
@@ -26,10 +27,15 @@ pub fn completions(shell: Shell) -> io::Result<()> {
 /// # Errors
 /// Standard output cannot be written.
 pub fn man_page() -> io::Result<()> {
+    stdout().write_all(page()?.as_bytes())
+}
+
+fn page() -> io::Result<String> {
     let mut definition = Cli::definition().disable_help_subcommand(true);
     definition.build();
     let mut page = Vec::new();
-    let man = Man::new(definition.clone());
+    // Without a date the version would stand in its place.
+    let man = Man::new(definition.clone()).date(about::date());
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
     synopsis(&definition).to_writer(&mut page)?;
@@ -37,7 +43,13 @@ pub fn man_page() -> io::Result<()> {
     commands(&definition).to_writer(&mut page)?;
     man.render_options_section(&mut page)?;
     exit_status().to_writer(&mut page)?;
-    stdout().write_all(&page)
+    Ok(tidy(&String::from_utf8_lossy(&page)))
+}
+
+/// Takes out what clap_mangen leaves at the ends of lines, and its breaks around empty ones.
+fn tidy(page: &str) -> String {
+    let lines: String = page.lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
+    lines.replace(".br\n\n.br\n", ".sp\n")
 }
 
 /// Returns a short synopsis. clap_mangen's own lists every option without its values.
@@ -165,4 +177,18 @@ fn comment(words: &str) -> String {
         }
     }
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_man_page_has_its_date_and_nothing_that_mandoc_warns_of() {
+        let page = page().unwrap();
+        let title = page.lines().find(|line| line.starts_with(".TH")).unwrap();
+        let words: Vec<&str> = title.split_whitespace().collect();
+        assert!(words[3].starts_with("20") && words[4] == "\"langfast2api", "{title}");
+        assert!(!page.contains(".br\n\n") && !page.contains(" \n"), "{page}");
+    }
 }

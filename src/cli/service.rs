@@ -22,7 +22,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const NONE: &str = "none";
 /// Directives of the unit that decide who runs, with what, and where the state is. The runtime directory is
 /// not among them: it would be removed with the transient unit.
-const TAKEN_OVER: [&str; 12] = [
+const TAKEN_OVER: [&str; 30] = [
     "User",
     "Group",
     "SupplementaryGroups",
@@ -31,11 +31,34 @@ const TAKEN_OVER: [&str; 12] = [
     "StateDirectory",
     "StateDirectoryMode",
     "UMask",
+    "WorkingDirectory",
     "Environment",
     "EnvironmentFile",
+    "PassEnvironment",
+    "UnsetEnvironment",
     "LoadCredential",
+    "LoadCredentialEncrypted",
     "SetCredential",
+    "SetCredentialEncrypted",
+    // What it can reach, and how much there is of it.
+    "ProtectSystem",
+    "ReadOnlyPaths",
+    "ReadWritePaths",
+    "InaccessiblePaths",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "PrivateNetwork",
+    "NetworkNamespacePath",
+    "RestrictAddressFamilies",
+    "IPAddressAllow",
+    "IPAddressDeny",
+    "LimitNOFILE",
+    "MemoryMax",
 ];
+/// Exit codes from here on are systemd's own: the program was not started.
+const NOT_STARTED: i32 = 200;
+/// The credential without which no unit of ours starts.
+const KEYS: &str = "api-keys";
 
 /// Runs the command as the service would, if it is one that is about a server, root asks for it, a service is
 /// installed, and nothing says that another state is meant. Returns its exit code; `None` if the command is
@@ -53,24 +76,36 @@ pub fn hand_over(cli: &Cli) -> Result<Option<ExitCode>> {
             | Command::Doctor(_)
             | Command::Models(_)
     );
-    if !is_of_server || cli.check_config || unit == NONE || names_state(cli) || !geteuid().is_root()
+    if !is_of_server
+        || cli.check_config
+        || unit == NONE
+        || is_given(cli, "state_dir")
+        || !geteuid().is_root()
     {
         return Ok(None);
     }
-    let Some(unit) = Unit::find(unit) else { return Ok(None) };
-    eprintln!(
-        "As the service {} (--unit none: with your own settings instead)",
-        unit.name.trim_end_matches(".service")
-    );
-    unit.run(command).map(Some)
+    let Some(unit) = Unit::find(unit) else {
+        return if is_given(cli, "unit") { Err(unknown(unit)) } else { Ok(None) };
+    };
+    eprintln!("As the service {} (--unit none: with your own settings instead)", unit.short());
+    unit.check_credentials()?;
+    let code = unit.run(command)?;
+    if matches!(command, Command::Doctor(_)) {
+        unit.say_whether_it_runs();
+    }
+    Ok(Some(code))
 }
 
-/// Whether a flag or a variable says where the state is.
-fn names_state(cli: &Cli) -> bool {
+fn unknown(unit: &str) -> Box<dyn std::error::Error> {
+    format!("--unit {unit}: there is no such unit; `systemctl list-unit-files 'langfast2api*'` shows which there are")
+        .into()
+}
+
+/// Whether a flag or a variable has this setting.
+fn is_given(cli: &Cli, setting: &str) -> bool {
     let mut settings = cli.settings.given.settings().iter();
     settings.any(|counting| {
-        counting.setting == "state_dir"
-            && matches!(counting.origin, Origin::Flag | Origin::Variable)
+        counting.setting == setting && matches!(counting.origin, Origin::Flag | Origin::Variable)
     })
 }
 
@@ -107,6 +142,39 @@ impl Unit {
         Unit { name, lines }
     }
 
+    fn short(&self) -> &str {
+        self.name.trim_end_matches(".service")
+    }
+
+    /// Fails if a file that the unit hands on is not there, and nothing stands in for it: systemd would start
+    /// nothing, and say nothing here of what it misses.
+    fn check_credentials(&self) -> Result<()> {
+        let of = |key: &'static str| {
+            let lines = self.lines.iter().filter(move |(found, _)| found == key);
+            lines.filter_map(|(_, value)| value.split_once(':'))
+        };
+        let stands_in = |name: &str| of("SetCredential").any(|(other, _)| other == name);
+        let missing = of("LoadCredential").find(|(name, path)| {
+            path.starts_with('/') && !stands_in(name) && !Path::new(path).exists()
+        });
+        let Some((name, path)) = missing else { return Ok(()) };
+        let advice = match name {
+            KEYS => "make a key with `langfast2api keys add NAME`",
+            _ => "write it, or take the line out of the unit (`systemctl edit`)",
+        };
+        Err(format!("{path} is not there, which {} hands on (LoadCredential={name}), so the service cannot start: {advice}", self.name).into())
+    }
+
+    fn say_whether_it_runs(&self) {
+        let output = Program::new("systemctl").args(["is-active", "--", &self.name]).output();
+        let Some(output) = output.ok().filter(|output| !output.status.success()) else { return };
+        let (state, unit) = (String::from_utf8_lossy(&output.stdout), self.short());
+        eprintln!(
+            "The service itself does not run ({}): `journalctl -u {unit} -n 20` says why, `systemctl restart {unit}` starts it",
+            state.trim()
+        );
+    }
+
     fn last(&self, key: &str) -> Option<&str> {
         self.lines.iter().rev().find(|(found, _)| found == key).map(|(_, value)| value.as_str())
     }
@@ -126,7 +194,7 @@ impl Unit {
             own.map(|(key, value)| format!("{key}={value}")).collect();
         if self.last("DynamicUser").is_some() && self.last("User").is_none() {
             // So systemd names the user of such a unit.
-            properties.push(format!("User={}", self.name.trim_end_matches(".service")));
+            properties.push(format!("User={}", self.short()));
         }
         properties
     }
@@ -153,6 +221,12 @@ impl Unit {
             .status()
             .map_err(|error| format!("systemd-run: {error}"))?;
         capture.map_or(Ok(()), Moved::finish)?;
+        if let Some(code) = status.code().filter(|code| *code >= NOT_STARTED) {
+            eprintln!(
+                "systemd could not start it as {}: `systemd-analyze exit-status {code}` and `journalctl -n 20` say why",
+                self.name
+            );
+        }
         Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
     }
 
@@ -233,6 +307,19 @@ mod tests {
         );
         assert_eq!(unit.properties(), ["User=a-8001", "Environment=A=1    B=50%"]);
         assert_eq!(unit.program().collect::<Vec<_>>(), ["/opt/langfast2api", "--log", "debug"]);
+    }
+
+    #[test]
+    fn what_the_unit_hands_on_has_to_be_there_unless_something_stands_in_for_it() {
+        let check = |text: &str| parse(text).check_credentials().map_err(|error| error.to_string());
+        let missing = check("LoadCredential=api-keys:/nowhere/api-keys\n").unwrap_err();
+        assert!(
+            missing.contains("/nowhere/api-keys is not there") && missing.contains("keys add"),
+            "{missing}"
+        );
+        let other = check("LoadCredential=x:/nowhere/x\nSetCredential=y:\\n\n").unwrap_err();
+        assert!(other.contains("LoadCredential=x") && other.contains("systemctl edit"), "{other}");
+        check("LoadCredential=x:/nowhere/x\nSetCredential=x:\\n\nLoadCredential=y:/\nLoadCredential=z:of-systemd\n").unwrap();
     }
 
     #[test]

@@ -55,7 +55,9 @@ pub fn find(places: Places<'_>) -> Result<Option<Secret>, BadSetting> {
     match env::var(places.variable) {
         Ok(value) if value.is_empty() => {}
         Err(VarError::NotPresent) => {}
-        Ok(value) => return Secret::new(&value, places.variable, None).map(Some),
+        Ok(value) => {
+            return Secret::new(&value, places.variable, places.variable.to_owned()).map(Some);
+        }
         Err(VarError::NotUnicode(_)) => {
             return Err(BadSetting(format!("{}: it is not UTF-8", places.variable)));
         }
@@ -64,29 +66,33 @@ pub fn find(places: Places<'_>) -> Result<Option<Secret>, BadSetting> {
         let setting = places.given.name(&format!("{}_file", places.key));
         let text = fs::read_to_string(readable(path))
             .map_err(|error| unreadable(&setting, path, &error))?;
-        return Secret::new(&text, &setting, Some(path)).map(Some);
+        let source = format!("{setting}: {}", path.display());
+        return Secret::new(&text, &setting, source).map(Some);
     }
     if let Some(secret) = places.given.secret(places.key) {
-        return Secret::new(&secret.text, &secret.origin.name(places.key), None).map(Some);
+        let setting = secret.origin.name(places.key);
+        return Secret::new(&secret.text, &setting, setting.clone()).map(Some);
     }
     let Some(path) = credential(places.credential) else { return Ok(None) };
     let setting = format!("the systemd credential `{}`", places.credential);
     match fs::read_to_string(&path) {
         Ok(text) if places.is_optional && bare(&text).is_empty() => Ok(None),
-        Ok(text) => Secret::new(&text, &setting, Some(&path)).map(Some),
+        // What stands in /run is a copy: nobody mends anything there.
+        Ok(text) => {
+            let source = format!("{setting} (LoadCredential= in the unit names its file)");
+            Secret::new(&text, &setting, source).map(Some)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unreadable(&setting, &path, &error)),
     }
 }
 
 impl Secret {
-    fn new(text: &str, setting: &str, path: Option<&Path>) -> Result<Secret, BadSetting> {
-        let source = match path {
-            Some(path) => format!("{setting}: {}", path.display()),
-            None => setting.to_owned(),
-        };
+    fn new(text: &str, setting: &str, source: String) -> Result<Secret, BadSetting> {
         match bare(text) {
-            "" => Err(BadSetting(format!("{source}: it is set, and there is nothing in it"))),
+            "" => Err(BadSetting(format!(
+                "{source}: it is set, and there is nothing in it. Write it there, or take the setting away"
+            ))),
             text => Ok(Secret { text: text.to_owned(), setting: setting.to_owned(), source }),
         }
     }

@@ -45,6 +45,9 @@ fn keys_are_made_listed_and_revoked_by_name_and_none_is_shown_twice() {
     assert!(keys(&file, &["revoke", "bob"]).unwrap_err().contains("only key"));
     assert!(keys(&file, &["revoke", "carol"]).unwrap_err().contains("no key of carol"));
     assert!(keys(&file, &["add"]).is_err(), "without a name");
+    let nowhere = directory.path().join("none/api-keys");
+    let said = keys(&nowhere, &["add", "x"]).unwrap_err();
+    assert!(said.contains("none/api-keys: its directory is not there"), "{said}");
 }
 
 #[test]
@@ -226,11 +229,18 @@ fn tools() -> Directory {
     let unit = "[Service]\nExecStart=/opt/langfast2api --log info\nDynamicUser=yes\n\
                 StateDirectory=langfast2api\nStateDirectoryMode=0700\n\
                 EnvironmentFile=-/etc/langfast2api/langfast2api.env\n\
-                LoadCredential=api-keys:/etc/langfast2api/api-keys\n\
+                LoadCredential=api-keys:/etc/passwd\nReadOnlyPaths=/srv\n\
                 SetCredential=password:\\n\n";
     for (name, text) in [
         ("unit", unit.to_owned()),
-        ("systemctl", format!("#!/bin/sh\ncat '{}/unit'\n", directory.path().display())),
+        (
+            "systemctl",
+            format!(
+                "#!/bin/sh\ncase \"$*\" in\n*other.service) exit 1 ;;\nis-active*) echo failed; exit 3 ;;\n\
+                 *) cat '{}/unit' ;;\nesac\n",
+                directory.path().display()
+            ),
+        ),
         ("systemd-run", "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 7\n".to_owned()),
     ] {
         let path = directory.path().join(name);
@@ -273,7 +283,8 @@ fn beside_an_installed_service_roots_commands_are_the_services() {
         "--property=StateDirectory=langfast2api",
         "--property=StateDirectoryMode=0700",
         "--property=EnvironmentFile=-/etc/langfast2api/langfast2api.env",
-        "--property=LoadCredential=api-keys:/etc/langfast2api/api-keys",
+        "--property=LoadCredential=api-keys:/etc/passwd",
+        "--property=ReadOnlyPaths=/srv",
         "--property=SetCredential=password:\\n",
         "--property=User=langfast2api",
         "--",
@@ -287,6 +298,7 @@ fn beside_an_installed_service_roots_commands_are_the_services() {
     ];
     assert_eq!(asked, asked_for);
     assert!(said.contains("As the service langfast2api"), "{said}");
+    assert!(said.contains("does not run (failed): `journalctl -u langfast2api"), "{said}");
     for command in [&["whoami"][..], &["logout"], &["models"], &["login"]] {
         let (code, asked, _) = as_root(&tools, command);
         assert!(code == Some(7) && asked.contains(&command[0].to_owned()), "{asked:?}");
@@ -300,6 +312,24 @@ fn beside_an_installed_service_roots_commands_are_the_services() {
             "{own:?}"
         );
     }
+}
+
+#[test]
+fn what_keeps_a_command_from_being_the_services_is_said() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let tools = tools();
+    let (code, asked, said) = as_root(&tools, &["whoami", "--unit", "other"]);
+    assert!(code == Some(1) && asked.is_empty() && said.contains("no such unit"), "{said}");
+
+    write(&tools.path().join("systemd-run"), "#!/bin/sh\nexit 243\n");
+    let (code, _, said) = as_root(&tools, &["whoami"]);
+    assert!(code == Some(243) && said.contains("systemd-analyze exit-status 243"), "{said}");
+
+    write(&tools.path().join("unit"), "ExecStart=/x\nLoadCredential=api-keys:/nowhere/api-keys\n");
+    let (code, _, said) = as_root(&tools, &["doctor"]);
+    assert!(code == Some(1) && said.contains("/nowhere/api-keys is not there"), "{said}");
 }
 
 #[test]

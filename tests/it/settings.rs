@@ -445,7 +445,10 @@ fn a_blank_credential_is_none_but_for_the_keys() {
     put("api-keys", "\n");
     let (status, _, log) = start().run();
     assert!(
-        !status.success() && log.contains("api-keys: it is set, and there is nothing in it"),
+        !status.success()
+            && log.contains(
+                "`api-keys` (LoadCredential= in the unit names its file): it is set, and"
+            ),
         "{log}"
     );
 }
