@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Program, ExitCode, Stdio};
 
@@ -91,6 +91,7 @@ pub fn hand_over(cli: &Cli) -> Result<Option<ExitCode>> {
     unit.check_credentials()?;
     let code = unit.run(command)?;
     if matches!(command, Command::Doctor(_)) {
+        unit.say_what_others_can_read();
         unit.say_whether_it_runs();
     }
     Ok(Some(code))
@@ -146,15 +147,18 @@ impl Unit {
         self.name.trim_end_matches(".service")
     }
 
+    /// The files that the unit hands on: the credential's name, and the path.
+    fn credentials(&self, key: &'static str) -> impl Iterator<Item = (&str, &str)> {
+        let lines = self.lines.iter().filter(move |(found, _)| found == key);
+        lines.filter_map(|(_, value)| value.split_once(':'))
+    }
+
     /// Fails if a file that the unit hands on is not there, and nothing stands in for it: systemd would start
     /// nothing, and say nothing here of what it misses.
     fn check_credentials(&self) -> Result<()> {
-        let of = |key: &'static str| {
-            let lines = self.lines.iter().filter(move |(found, _)| found == key);
-            lines.filter_map(|(_, value)| value.split_once(':'))
-        };
-        let stands_in = |name: &str| of("SetCredential").any(|(other, _)| other == name);
-        let missing = of("LoadCredential").find(|(name, path)| {
+        let stands_in =
+            |name: &str| self.credentials("SetCredential").any(|(other, _)| other == name);
+        let missing = self.credentials("LoadCredential").find(|(name, path)| {
             path.starts_with('/') && !stands_in(name) && !Path::new(path).exists()
         });
         let Some((name, path)) = missing else { return Ok(()) };
@@ -162,7 +166,21 @@ impl Unit {
             KEYS => "make a key with `langfast2api keys add NAME`",
             _ => "write it, or take the line out of the unit (`systemctl edit`)",
         };
-        Err(format!("{path} is not there, which {} hands on (LoadCredential={name}), so the service cannot start: {advice}", self.name).into())
+        Err(format!(
+            "{path} is not there, which {} hands on (LoadCredential={name}), so the service cannot start: {advice}",
+            self.name
+        )
+        .into())
+    }
+
+    /// Says which of the files that the unit hands on others can read: the service's user, for whom they are
+    /// copied, cannot tell.
+    fn say_what_others_can_read(&self) {
+        for (_, path) in
+            self.credentials("LoadCredential").filter(|(_, path)| others_can_read(Path::new(path)))
+        {
+            eprintln!("Others can read {path}: chmod 600 {path}, and change what is in it");
+        }
     }
 
     fn say_whether_it_runs(&self) {
@@ -246,6 +264,12 @@ impl Unit {
             _ => none,
         })
     }
+}
+
+/// Whether the file's mode lets others read it, and its directory's lets them get there.
+fn others_can_read(path: &Path) -> bool {
+    let mode = |path: &Path| fs::metadata(path).map_or(0, |found| found.mode());
+    mode(path) & 0o044 != 0 && mode(path.parent().unwrap_or(path)) & 0o011 != 0
 }
 
 /// How the service's user gets at files of root's.

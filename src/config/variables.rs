@@ -12,8 +12,9 @@ pub const PREFIX: &str = "LANGFAST2API_";
 /// The secrets that only the environment, files and credentials hold: there are no flags for them.
 const SECRETS: [&str; 3] =
     ["LANGFAST2API_API_KEYS", "LANGFAST2API_PASSWORD", "LANGFAST2API_REFRESH_TOKEN"];
-/// Variables that a unit of systemd sets about itself, and that are no settings.
-const OF_THE_UNIT: [&str; 1] = [CREDENTIALS_FROM];
+/// Variables that a unit of systemd sets about itself, and where `get.sh` has releases from: no settings of
+/// the server's.
+const OF_OTHERS: [&str; 2] = [CREDENTIALS_FROM, "LANGFAST2API_RELEASES"];
 
 /// Refuses a variable that begins as ours do and is none, also one that is empty: whoever wrote it
 /// expects something of it.
@@ -39,7 +40,7 @@ pub fn check() -> Result<(), BadSetting> {
 
 fn known() -> Vec<String> {
     let settings = super::settings().map(|arg| variable_of(arg.get_id().as_str()));
-    settings.chain(SECRETS.into_iter().chain(OF_THE_UNIT).map(str::to_owned)).collect()
+    settings.chain(SECRETS.into_iter().chain(OF_OTHERS).map(str::to_owned)).collect()
 }
 
 /// The one of `known` that differs least from `name`, unless half of it would be other letters.
@@ -79,6 +80,18 @@ fn is_of_kubernetes(name: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_our_scripts_take_from_the_environment_keeps_no_server_from_starting() {
+        let (script, known) = (include_str!("../../scripts/packages/get.sh"), known());
+        let is_of_name = |letter: char| letter.is_ascii_uppercase() || letter == '_';
+        let names: Vec<String> = script
+            .split(PREFIX)
+            .skip(1)
+            .map(|rest| format!("{PREFIX}{}", &rest[..rest.find(|at| !is_of_name(at)).unwrap()]))
+            .collect();
+        assert!(!names.is_empty() && names.iter().all(|name| known.contains(name)), "{names:?}");
+    }
 
     #[test]
     fn the_nearest_name_is_the_one_with_the_fewest_other_letters() {

@@ -298,6 +298,7 @@ fn beside_an_installed_service_roots_commands_are_the_services() {
     ];
     assert_eq!(asked, asked_for);
     assert!(said.contains("As the service langfast2api"), "{said}");
+    assert!(said.contains("Others can read /etc/passwd: chmod 600"), "{said}");
     assert!(said.contains("does not run (failed): `journalctl -u langfast2api"), "{said}");
     for command in [&["whoami"][..], &["logout"], &["models"], &["login"]] {
         let (code, asked, _) = as_root(&tools, command);
