@@ -229,7 +229,11 @@ impl Access {
     }
 
     /// Returns whose the request is: the mark of the key that it brings; 0 if none is asked for.
-    pub fn owner(&self, head: &Head) -> u64 {
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`]: its key does not count any more. The messages of a WebSocket may come long
+    /// after its head was let in.
+    pub fn owner(&self, head: &Head) -> Result<u64, Error> {
         let given: Vec<&str> = given_keys(head).collect();
         let is_given = |key: &str| {
             let equal = given.iter().map(|given| key.as_bytes().ct_eq(given.as_bytes()));
@@ -238,7 +242,10 @@ impl Access {
         // All are compared, as in `check_key`.
         let ring = self.keys();
         let own = ring.keys.iter().filter(|key| is_given(&key.text).into());
-        own.fold(0, |first, key| if first == 0 { key.mark } else { first })
+        match own.fold(0, |first, key| if first == 0 { key.mark } else { first }) {
+            0 if !ring.keys.is_empty() => Err(Error::Unauthorized(WRONG_KEY)),
+            mark => Ok(mark),
+        }
     }
 
     /// Refuses a request that brings no valid key, if keys are set. A key comes as `Authorization:
@@ -262,7 +269,7 @@ impl Access {
         let pairs = given.iter().flat_map(|given| ring.keys.iter().map(move |key| (given, key)));
         let equal = pairs.map(|(given, key)| key.text.as_bytes().ct_eq(given.as_bytes()));
         let any = equal.fold(subtle::Choice::from(0), |any, one| any | one);
-        if any.into() { Ok(()) } else { Err(Error::Unauthorized("Incorrect API key provided")) }
+        if any.into() { Ok(()) } else { Err(Error::Unauthorized(WRONG_KEY)) }
     }
 
     /// Returns the keys that a request brings, valid or not: what tells one client of ours from another.
@@ -290,6 +297,9 @@ impl Access {
         fields
     }
 }
+
+/// What a client is told whose key is none that counts.
+const WRONG_KEY: &str = "Incorrect API key provided";
 
 /// Header fields of answers that a page's script may read besides the standard ones: those that
 /// this program sends, and those that OpenAI's and Anthropic's SDKs look for.
@@ -404,10 +414,11 @@ mod tests {
     fn keys_can_be_changed_and_one_that_stays_is_known_by_the_same_number() {
         let access = access("one, two");
         let with = |key: &str| head(&format!("x-api-key: {key}\r\n"));
-        let number = |key: &str| access.owner(&with(key));
+        let number = |key: &str| access.owner(&with(key)).unwrap();
         let [one, two] = ["one", "two"].map(number);
         access.change_keys(Keys::read("three, two, two", "KEYS").map_err(|e| e.0).unwrap());
         assert!(access.check_key(&with("one")).is_err());
+        assert!(access.owner(&with("one")).is_err(), "nobody else's number");
         assert!(access.check_key(&with("three")).is_ok());
         assert_eq!(number("two"), two);
         assert!(![0, one, two].contains(&number("three")), "{}", number("three"));

@@ -121,7 +121,7 @@ impl Service {
                 let request = responses::parse(
                     &mut body,
                     self.completions.images,
-                    &self.own(&exchange.head),
+                    &self.own(&exchange.head)?,
                 )?;
                 return self.begin(&models, request, body, answer, record).map(Some);
             }
@@ -133,10 +133,10 @@ impl Service {
                 return Err(Error::NoSuchUrl(format!("{} {path} ({why})", exchange.head.method)));
             }
             Route::Response(id) if exchange.head.method == "DELETE" => {
-                stored_responses::delete(answer, &self.own(&exchange.head), &id)?
+                stored_responses::delete(answer, &self.own(&exchange.head)?, &id)?
             }
             Route::Response(id) => {
-                let entry = stored_responses::find(&self.own(&exchange.head), &id)?;
+                let entry = stored_responses::find(&self.own(&exchange.head)?, &id)?;
                 if let Some(replay) = Replay::wanted(entry.clone(), &exchange.head)? {
                     let replay = replay.keeping_alive(self.completions.keep_alive);
                     return Ok(Some(Rest::Replay(replay)));
@@ -144,11 +144,11 @@ impl Service {
                 answer.json(200, &entry.outcome().answer())
             }
             Route::ResponseInput(id) => {
-                let entry = stored_responses::find(&self.own(&exchange.head), &id)?;
+                let entry = stored_responses::find(&self.own(&exchange.head)?, &id)?;
                 stored_responses::input(answer, &entry)?
             }
             Route::ResponseCancel(id) => {
-                let entry = stored_responses::find(&self.own(&exchange.head), &id)?;
+                let entry = stored_responses::find(&self.own(&exchange.head)?, &id)?;
                 stored_responses::cancel(answer, &entry)?
             }
             Route::Models => {
@@ -208,7 +208,7 @@ impl Service {
             Wish::Create => {
                 let lane = self.lanes.enter(id, &message.lane);
                 let lane = lane.ok_or_else(|| socket::too_many_lanes(MOST_LANES))?;
-                let own = self.own(&answer.exchange().head).on(lane);
+                let own = self.own(&answer.exchange().head)?.on(lane);
                 let request = responses::parse(&mut body, self.completions.images, &own)?;
                 return self.begin(&self.models.current(), request, body, answer, record).map(Some);
             }
@@ -248,8 +248,11 @@ impl Service {
     }
 
     /// What the sender of this head has stored.
-    fn own(&self, head: &Head) -> OwnStore {
-        self.stored.of(Owner(self.access.owner(head)))
+    ///
+    /// # Errors
+    /// Its key does not count any more.
+    fn own(&self, head: &Head) -> Result<OwnStore, Error> {
+        self.access.owner(head).map(|owner| self.stored.of(Owner(owner)))
     }
 
     /// Ends a request: answers with the error if nothing has been answered, gives the permit back,
