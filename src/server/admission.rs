@@ -80,8 +80,9 @@ impl Gate for Admission {
     fn note_socket(&self, id: u64, is_open: bool) {
         let service = self.workers.service();
         service.vitals.note_socket(is_open);
-        if !is_open {
-            service.lanes.forget(id);
+        match is_open {
+            true => service.lanes.begin(id),
+            false => service.lanes.forget(id),
         }
     }
 

@@ -14,7 +14,8 @@ pub const MOST: usize = 32;
 /// What all connections keep.
 pub struct Lanes {
     store: Arc<Store>,
-    /// By connection and name of the lane, the id of the newest response once there is one.
+    /// By connection and name of the lane, the id of the newest response once there is one. The lane without a
+    /// name is there as long as the connection is.
     newest: Mutex<BTreeMap<(u64, String), Option<String>>>,
 }
 
@@ -32,8 +33,13 @@ impl Lanes {
         Arc::new(Lanes { store: Store::new(limit, age, None), newest: Mutex::default() })
     }
 
+    /// Notes that a connection has begun.
+    pub fn begin(&self, connection: u64) {
+        self.newest().insert((connection, String::new()), None);
+    }
+
     /// The lane of this name, which is empty for the one that has none; `None` if the connection has used too
-    /// many.
+    /// many. That of a connection that has ended keeps nothing: a message may outlive it.
     pub fn enter(self: &Arc<Lanes>, connection: u64, name: &str) -> Option<Lane> {
         let key = (connection, name.to_owned());
         let mut newest = self.newest();
@@ -43,7 +49,9 @@ impl Lanes {
         if !newest.contains_key(&key) && !name.is_empty() && named >= MOST {
             return None;
         }
-        newest.entry(key).or_default();
+        if newest.contains_key(&(connection, String::new())) {
+            newest.entry(key).or_default();
+        }
         Some(Lane { lanes: self.clone(), connection, name: name.to_owned() })
     }
 
@@ -108,8 +116,11 @@ mod tests {
         lane.own().close(&entry);
     }
 
+    /// With the connections 7 and 8.
     fn lanes() -> Arc<Lanes> {
-        Lanes::new(1 << 20, Duration::from_secs(60))
+        let lanes = Lanes::new(1 << 20, Duration::from_secs(60));
+        [7, 8].iter().for_each(|connection| lanes.begin(*connection));
+        lanes
     }
 
     #[test]
@@ -131,7 +142,9 @@ mod tests {
         response(&stays, "b");
         lanes.forget(7);
         response(&gone, "c");
-        assert!(["a", "c"].iter().all(|id| gone.own().find(id).is_none()));
+        // A message that is read too late.
+        response(&lanes.enter(7, "x").unwrap(), "d");
+        assert!(["a", "c", "d"].iter().all(|id| gone.own().find(id).is_none()));
         assert!(stays.own().find("b").is_some());
         lanes.forget(8);
         assert!(lanes.newest().is_empty());

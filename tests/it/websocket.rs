@@ -1,5 +1,6 @@
 //! `/v1/responses` as a WebSocket: what clients are told, what they may send, and how it ends.
 
+use std::io::Write;
 use std::net::Shutdown;
 
 use crate::simulator::Simulator;
@@ -8,7 +9,7 @@ use crate::support::stepped::{SILENT, Stepped};
 use crate::support::websocket::{
     Client, by_hand, create, frame, frame_head, head, read_close, read_frame, text,
 };
-use crate::support::{Connection, Program, Start, start, start_stepped, wait_until};
+use crate::support::{Connection, Directory, Program, Start, start, start_stepped, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::Message;
@@ -414,6 +415,59 @@ fn frames_that_break_the_protocol_end_the_connection_with_their_code() {
 }
 
 #[test]
+fn who_sends_frames_without_end_keeps_neither_an_answer_nor_the_servers_end() {
+    let simulator = Simulator::start();
+    let start = Start::new(&simulator.url()).env("LANGFAST2API_SHUTDOWN_TIMEOUT", "3600");
+    let program = start.start();
+    let (mut connection, _) = by_hand(&program, "");
+    let mut sender = connection.stream.get_ref().try_clone().unwrap();
+    let flood = std::thread::spawn(move || {
+        // Pieces that are empty make no message, and want no answer.
+        let first = [frame(0x81, create(json!({})).to_string().as_bytes()), frame(0x01, b"")];
+        let pieces = frame(0x00, b"").repeat(1000);
+        let sent = sender.write_all(&first.concat());
+        while sent.is_ok() && sender.write_all(&pieces).is_ok() {}
+    });
+    let mut last = Vec::new();
+    while !String::from_utf8_lossy(&last).contains("response.completed") {
+        last = read_frame(&mut connection).expect("the answer").1;
+    }
+    program.signal(Signal::TERM);
+    assert_eq!(read_close(&mut connection), 1001);
+    drop(connection);
+    program.stop();
+    flood.join().unwrap();
+}
+
+#[test]
+fn a_key_that_counts_no_more_has_no_message_answered() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let file = directory.path().join("api-keys");
+    let [alice, bob] = ["sk-alice-0123456789", "sk-bob-0123456789"];
+    let write = |keys: &[&str]| std::fs::write(&file, keys.join("\n")).unwrap();
+    write(&[alice, bob]);
+    let program = Start::new(&simulator.url()).arg("--api-keys-file").arg(&file).start();
+    let open = |key| Client::open_at(program.address(), "/v1/responses", &[("api-key", key)]);
+    let [mut of_alice, mut of_bob] = [alice, bob].map(|key| open(key).unwrap());
+    let response = of_alice.respond(json!({}));
+    write(&[bob]);
+    program.signal(Signal::HUP);
+    program.wait_for_log("reloaded");
+    let continued = json!({"previous_response_id": response["id"]});
+    let error = of_alice.error(&create(continued));
+    assert_eq!(
+        (&error["status"], &error["error"]["code"]),
+        (&json!(401), &json!("invalid_api_key"))
+    );
+    of_bob.respond(json!({}));
+    assert_eq!(simulator.stats().runs, 2);
+    write(&[alice, bob]);
+    program.signal(Signal::HUP);
+    wait_until("both keys", || program.log().matches("reloaded").count() == 2);
+    of_alice.respond(json!({}));
+}
+
+#[test]
 fn a_message_in_pieces_has_the_same_limit_and_is_told_so() {
     let simulator = Simulator::start();
     let program = Start::new(&simulator.url()).args(["--max-body", "1"]).start();
@@ -744,7 +798,7 @@ fn a_client_that_only_listened_to_a_long_answer_is_not_taken_for_lost() {
     for _ in 0..2 {
         client.respond(json!({"input": long}));
     }
-    assert_eq!(count(&program, "status=200"), 2);
+    wait_until("the log", || count(&program, "status=200") == 2);
 }
 
 // What operators see.

@@ -26,6 +26,10 @@ const LONGEST_CONTROL: usize = 125;
 /// doubles when it grows.
 const IN_PIECES: usize = 3;
 
+/// Frames that are read at once. tungstenite reads on as long as there are any that end no message, and whoever
+/// sends nothing but pings would never be left.
+const AT_ONCE: usize = 64;
+
 /// A client's bytes, and the way back to it.
 pub struct Incoming {
     socket: Arc<ClientSocket>,
@@ -45,6 +49,8 @@ pub struct Incoming {
     heard: Instant,
     /// Bytes that have come since [`Incoming::take_count`].
     count: usize,
+    /// Frames that may still be begun.
+    frames: usize,
 }
 
 impl Incoming {
@@ -56,8 +62,31 @@ impl Incoming {
         ahead: Vec<u8>,
     ) -> Incoming {
         let share = Share::of(&shared.bodies);
-        let (left, in_pieces, full, heard, count) = (0, false, None, Instant::now(), 0);
-        Incoming { socket, outgoing, shared, ahead, left, in_pieces, share, full, heard, count }
+        let (left, in_pieces, full, count) = (0, false, None, 0);
+        let (heard, frames) = (Instant::now(), AT_ONCE);
+        Incoming {
+            socket,
+            outgoing,
+            shared,
+            ahead,
+            left,
+            in_pieces,
+            share,
+            full,
+            heard,
+            count,
+            frames,
+        }
+    }
+
+    /// Has further frames be read.
+    pub fn go_on(&mut self) {
+        self.frames = AT_ONCE;
+    }
+
+    /// True if no more is read before [`Incoming::go_on`], whether or not more has come.
+    pub fn is_held_up(&self) -> bool {
+        self.frames == 0
     }
 
     /// True if part of a message has come, and the rest is still to come.
@@ -87,6 +116,9 @@ impl Incoming {
 
     /// Begins the next frame once its head is whole, and takes memory for it.
     fn begin_frame(&mut self) -> io::Result<bool> {
+        if self.is_held_up() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
         loop {
             let mut head = Cursor::new(&self.ahead);
             match FrameHeader::parse(&mut head) {
@@ -94,6 +126,7 @@ impl Incoming {
                     let length = usize::try_from(length).unwrap_or(usize::MAX);
                     let head = head.position() as usize;
                     self.left = head.saturating_add(length);
+                    self.frames -= 1;
                     return self.note_frame(&header, length).map(|()| true);
                 }
                 Ok(None) => {}

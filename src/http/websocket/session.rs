@@ -89,8 +89,10 @@ impl Session {
         let incoming =
             Incoming::new(client.socket.clone(), outgoing.clone(), shared.clone(), ahead);
         let config = config(shared.limits.body_bytes);
+        let id = shared.next_id();
+        shared.gate.note_socket(id, true);
         Session {
-            id: shared.next_id(),
+            id,
             client,
             websocket: Some(WebSocket::from_raw_socket(incoming, Role::Server, Some(config))),
             outgoing,
@@ -107,7 +109,6 @@ impl Session {
     /// Answers messages until the WebSocket ends; true if that was in good order, so that the connection may
     /// linger.
     pub fn run(mut self) -> bool {
-        self.shared.gate.note_socket(self.id, true);
         let end = loop {
             self.take_in();
             if let Some(end) = self.end.take().or_else(|| self.end_of_time(Instant::now())) {
@@ -118,13 +119,13 @@ impl Session {
                 None => self.wait_for_more(),
             }
         };
-        let in_order = self.say_goodbye(end);
-        self.shared.gate.note_socket(self.id, false);
-        in_order
+        self.say_goodbye(end)
     }
 
-    /// Reads the messages that have come, as many as may wait.
+    /// Reads the messages that have come, as many as may wait, and no more frames than
+    /// [`Incoming::go_on`] allows.
     fn take_in(&mut self) {
+        self.websocket.iter_mut().for_each(|websocket| websocket.get_mut().go_on());
         while self.end.is_none() && self.waiting.len() < MOST_WAITING {
             let Some(websocket) = &mut self.websocket else { return };
             match websocket.read() {
@@ -252,10 +253,18 @@ impl Session {
         }
     }
 
+    /// Whether more may have come, of which the socket does not tell.
+    fn is_held_up(&self) -> bool {
+        self.websocket.as_ref().is_some_and(|websocket| websocket.get_ref().is_held_up())
+    }
+
     /// Waits for the client's next message, and pings the client meanwhile.
     fn wait_for_more(&mut self) {
         if self.ping_at().is_some_and(|at| Instant::now() >= at) {
             self.ping();
+        }
+        if self.is_held_up() {
+            return;
         }
         let too_old = Some(self.began + self.shared.limits.socket_age);
         let until = [too_old, self.late_at(), self.ping_at(), self.lost_at()];
@@ -336,6 +345,13 @@ impl Session {
     }
 }
 
+/// Also in a panic, so that nothing is kept for it.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.gate.note_socket(self.id, false);
+    }
+}
+
 /// What a client sends while it is answered.
 impl Meanwhile for Session {
     fn wants(&self) -> bool {
@@ -343,7 +359,7 @@ impl Meanwhile for Session {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.late_at()
+        if self.is_held_up() { Some(self.began) } else { self.late_at() }
     }
 
     fn take(&mut self) -> bool {
