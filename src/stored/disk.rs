@@ -274,15 +274,15 @@ impl Page {
         self.number
     }
 
-    /// Leaves the file where it is, for whoever wants to look at it.
-    pub fn leave(self) {
-        std::mem::forget(self);
+    /// Leaves the file where it is, for whoever wants to look at it; it takes no room of the others.
+    pub fn leave(mut self) {
+        self.path = PathBuf::new();
     }
 }
 
 impl Drop for Page {
     fn drop(&mut self) {
-        if !self.disk.is_left.load(Ordering::Relaxed) {
+        if !self.disk.is_left.load(Ordering::Relaxed) && !self.path.as_os_str().is_empty() {
             // One that cannot be removed is too old one day.
             let _ = fs::remove_file(&self.path);
         }

@@ -55,7 +55,9 @@ impl Store {
                 }
             }
         }
+        // Only now do those that go, if the limit is lower than it was, take their items along.
         drop(places);
+        self.make_room(&mut self.shelf());
         let directory = directory.display();
         log::info!("{directory}: stored responses: {}", self.count());
         if strange > 0 {
@@ -101,8 +103,6 @@ impl Store {
 
     fn put_back(&self, entry: Arc<Entry>, page: Page) {
         entry.set_page(page);
-        let mut shelf = self.shelf();
-        shelf.put(entry);
-        self.make_room(&mut shelf);
+        self.shelf().put(entry);
     }
 }

@@ -319,6 +319,35 @@ fn what_is_on_disk_stays_within_the_limit_and_what_is_too_old_goes() {
 }
 
 #[test]
+fn with_a_lower_limit_the_newest_come_back() {
+    let house = House::new();
+    let start = |mib: &str| house.prepare().args(["--store-responses", mib]).start();
+    let program = start("3");
+    let responses: Vec<Value> = (0..24)
+        .map(|at| {
+            let long = json!({"role": "user", "content": format!("{at} {}", "x".repeat(100_000))});
+            let input = json!([long, {"role": "user", "content": "/sim say=Hi"}]);
+            create(&program, json!({"input": input}))
+        })
+        .collect();
+    assert!(responses.iter().all(|response| get(&program, response).status == 200));
+    drop(program);
+    for _ in 0..2 {
+        let program = start("1");
+        let status = |response: &Value| get(&program, response).status;
+        let kept: Vec<bool> = responses.iter().map(|response| status(response) == 200).collect();
+        let count = kept.iter().filter(|is_kept| **is_kept).count();
+        assert!(
+            (8..=10).contains(&count) && kept[24 - count..].iter().all(|kept| *kept),
+            "{kept:?}"
+        );
+        assert!(!program.log().contains("damaged"), "{}", program.log());
+        let bytes = house.files().values().map(String::len).sum::<usize>();
+        assert!((800_000..=1 << 20).contains(&bytes), "{bytes}");
+    }
+}
+
+#[test]
 fn what_is_sent_again_with_each_request_is_written_once() {
     let house = House::new();
     let program = house.start();
