@@ -13,9 +13,7 @@ use langfast2api::chat::tools::nonce::Secret;
 use langfast2api::cli::check::{self, Checked};
 use langfast2api::cli::{about, commands, doctor, import, keys, manual, service};
 use langfast2api::completions::{Completions, Repeats};
-use langfast2api::config::{
-    BadSetting, Cli, Command, FittedLimits, LimitSettings, RefusedParameters, Settings,
-};
+use langfast2api::config::{BadSetting, Cli, Command, FittedLimits, RefusedParameters, Settings};
 use langfast2api::dialects::openai::responses::shown;
 use langfast2api::http::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::{self, Deadlines, LangFast, Outlook};
@@ -28,9 +26,6 @@ use langfast2api::sync::Alarm;
 use log::Level;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-
-/// Memory for what WebSockets keep for themselves, in MiB, where less or nothing is stored.
-const LEAST_LANES: u16 = 16;
 
 /// What answers get that did not end in time, to say so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -147,7 +142,7 @@ fn serve(settings: &Settings) -> Result<()> {
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
         access.restrict_hosts();
     }
-    let stored = store(settings, peers.own_name())?;
+    let stored = store(settings, fitted.stored, peers.own_name())?;
     if let Some(salt) = stored.salt().map(str::to_owned) {
         access.mark_keys(move |key| langfast::mark(&salt, key));
     }
@@ -158,7 +153,7 @@ fn serve(settings: &Settings) -> Result<()> {
         access,
         vitals,
         stored,
-        lanes: Lanes::new(lane_memory(&settings.limits), limits.front.socket_age),
+        lanes: Lanes::new(fitted.lanes, limits.front.socket_age),
         peers,
         open_metrics: settings.clients.metrics_open,
         limits: fitted,
@@ -177,9 +172,10 @@ fn serve(settings: &Settings) -> Result<()> {
             break;
         }
         manager::reloading();
-        service.models.reload();
-        service.access.reload_keys(&settings.clients);
         service.completions.reload();
+        service.access.reload_keys(&settings.clients);
+        // The last, because it says that all of it is done.
+        service.models.reload();
         manager::ready();
     }
     let to_spare = Duration::from_secs(5);
@@ -189,9 +185,8 @@ fn serve(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Where responses are stored: several instances that share a state directory have a place each.
-fn store(settings: &Settings, instance: Option<&str>) -> Result<Arc<Store>> {
-    let limit = usize::from(settings.limits.store_responses) << 20;
+/// Where responses are stored, in at most `limit` bytes: several instances that share a state directory have a place each.
+fn store(settings: &Settings, limit: usize, instance: Option<&str>) -> Result<Arc<Store>> {
     let age = settings.limits.store_age;
     if limit == 0 || !settings.limits.store_on_disk {
         return Ok(Store::new(limit, age, instance));
@@ -199,12 +194,6 @@ fn store(settings: &Settings, instance: Option<&str>) -> Result<Arc<Store>> {
     let name = instance.map_or("responses".to_owned(), |name| format!("responses-{name}"));
     let directory = settings.langfast.state_dir()?.join(name);
     Ok(Store::on_disk(limit, age, instance, &directory, shown::interrupted))
-}
-
-/// Bytes for what WebSockets keep for themselves: as much as for stored responses, and enough where none
-/// are stored, since clients on a WebSocket rely on it.
-fn lane_memory(settings: &LimitSettings) -> usize {
-    usize::from(settings.store_responses.max(LEAST_LANES)) << 20
 }
 
 fn limits(settings: &Settings, fitted: &FittedLimits) -> ServerLimits {

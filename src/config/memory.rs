@@ -13,6 +13,8 @@ const MOST_REQUESTS: usize = 256;
 const MOST_CONNECTIONS: usize = 1024;
 /// MiB for the bodies of all requests.
 const BODY_MEMORY: u16 = 64;
+/// MiB for stored responses, and for what WebSockets keep for themselves.
+const STORED: u16 = 16;
 
 /// Bytes that the program takes without any request, with TLS and its own pages (measured: 7 MB without TLS; the
 /// rest is an estimate).
@@ -105,6 +107,11 @@ pub struct FittedLimits {
     pub connections: usize,
     /// Bytes that the bodies of all requests may take together.
     pub body_memory: usize,
+    /// Bytes that stored responses may take together; 0 if none are stored.
+    pub stored: usize,
+    /// Bytes that WebSockets may take together for what they keep for themselves: as much as for stored
+    /// responses, and enough where none are stored, since clients on a WebSocket rely on it.
+    pub lanes: usize,
     /// The memory that has made one of them lower than it would be elsewhere.
     pub lowered_by: Option<Memory>,
 }
@@ -125,21 +132,26 @@ impl FittedLimits {
         let ample = Ample {
             requests: MOST_REQUESTS,
             connections: MOST_CONNECTIONS,
-            body_memory: usize::from(settings.max_body.max(BODY_MEMORY)) << 20,
+            body_memory: mib(settings.max_body.max(BODY_MEMORY)),
+            stored: mib(STORED),
         };
         let fit = memory.map_or(ample, |memory| ample.within(memory.bytes));
         if let Some(set) = settings.body_memory.filter(|set| *set < settings.max_body) {
             return Err(too_small(settings, set));
         }
+        let stored = settings.store_responses.map_or(fit.stored, mib);
         let limits = FittedLimits {
             requests: settings.max_requests.unwrap_or(fit.requests),
             connections: settings.max_connections.unwrap_or(fit.connections),
-            body_memory: settings.body_memory.map_or(fit.body_memory, |set| usize::from(set) << 20),
+            body_memory: settings.body_memory.map_or(fit.body_memory, mib),
+            stored,
+            lanes: stored.max(fit.stored),
             lowered_by: None,
         };
         let is_lowered = settings.max_requests.is_none() && fit.requests < ample.requests
             || settings.max_connections.is_none() && fit.connections < ample.connections
-            || settings.body_memory.is_none() && fit.body_memory < ample.body_memory;
+            || settings.body_memory.is_none() && fit.body_memory < ample.body_memory
+            || settings.store_responses.is_none() && fit.stored < ample.stored;
         Ok(FittedLimits { lowered_by: memory.filter(|_| is_lowered), ..limits })
     }
 
@@ -149,6 +161,7 @@ impl FittedLimits {
             "max_requests" => Some(self.requests.to_string()),
             "max_connections" => Some(self.connections.to_string()),
             "body_memory" => Some((self.body_memory >> 20).to_string()),
+            "store_responses" => Some((self.stored >> 20).to_string()),
             _ => None,
         }
     }
@@ -160,22 +173,28 @@ struct Ample {
     requests: usize,
     connections: usize,
     body_memory: usize,
+    stored: usize,
 }
 
 impl Ample {
-    /// As much of them as fits into so many bytes. Half of what the program leaves is for requests, a quarter
-    /// for further connections, and a quarter for bodies.
+    /// As much of them as fits into so many bytes. Of what the program leaves, three eighths are for requests,
+    /// one for further connections, two for bodies, one for stored responses and one for what WebSockets keep.
     fn within(self, bytes: u64) -> Ample {
-        let quarter = bytes.saturating_sub(PROGRAM) / 4;
+        let eighth = bytes.saturating_sub(PROGRAM) / 8;
         let number = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let requests = self.requests.min(number(2 * quarter / REQUEST)).max(1);
-        let connections = requests + number(quarter / CONNECTION).max(1);
+        let requests = self.requests.min(number(3 * eighth / REQUEST)).max(1);
+        let connections = requests + number(eighth / CONNECTION).max(1);
         Ample {
             requests,
             connections: self.connections.min(connections),
-            body_memory: self.body_memory.min(number(quarter)).max(1 << 20),
+            body_memory: self.body_memory.min(number(2 * eighth)).max(1 << 20),
+            stored: self.stored.min(number(eighth)).max(1 << 20),
         }
     }
+}
+
+fn mib(number: u16) -> usize {
+    usize::from(number) << 20
 }
 
 fn too_small(settings: &LimitSettings, memory: u16) -> BadSetting {
@@ -243,15 +262,17 @@ mod tests {
         let ample = fitted(100_000, &[]);
         assert_eq!((ample.requests, ample.connections), (MOST_REQUESTS, MOST_CONNECTIONS));
         assert_eq!((ample.body_memory, ample.lowered_by), (64 << 20, None));
+        assert_eq!((ample.stored, ample.lanes), (16 << 20, 16 << 20));
         for mib in [0, 8, 9, 16, 24, 32, 64, 128, 256] {
             let limits = fitted(mib, &[]);
             assert!(limits.requests >= 1 && limits.connections > limits.requests, "{limits:?}");
             assert!(limits.lowered_by.is_some() && limits.body_memory <= 64 << 20);
+            assert!((1 << 20..=16 << 20).contains(&limits.stored) && limits.lanes == limits.stored);
             let spare = (limits.connections - limits.requests) as u64;
             let bytes = PROGRAM
                 + limits.requests as u64 * REQUEST
                 + spare * CONNECTION
-                + limits.body_memory as u64;
+                + (limits.body_memory + limits.stored + limits.lanes) as u64;
             assert!(mib < 16 || bytes <= mib << 20, "{mib}: {limits:?}");
         }
         let small = fitted(16, &[]);
@@ -261,9 +282,12 @@ mod tests {
     #[test]
     fn what_is_set_stays_however_little_memory_there_is() {
         let flags = ["--max-requests", "500", "--max-connections", "2000", "--body-memory", "100"];
-        let set = fitted(16, &flags);
+        let set = fitted(16, &[&flags[..], &["--store-responses", "20"]].concat());
+        assert_eq!((set.stored, set.lanes), (20 << 20, 20 << 20));
         assert_eq!((set.requests, set.connections, set.body_memory), (500, 2000, 100 << 20));
         assert_eq!(set.lowered_by, None);
         assert!(fitted(16, &flags[..2]).lowered_by.is_some());
+        let none = fitted(16, &["--store-responses", "0"]);
+        assert_eq!((none.stored, none.lanes), (0, fitted(16, &[]).lanes));
     }
 }

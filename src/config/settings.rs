@@ -202,7 +202,8 @@ pub struct LimitSettings {
     pub max_body: u16,
 
     /// Memory for the bodies of all requests together, with what is made of them, in MiB; a request
-    /// for which there is none in time is told 503 [default: 64, or --max-body if that is more, or less where there is little memory].
+    /// for which there is none in time is told 503 [default: 64, or --max-body if that is more, or less
+    /// where there is little memory].
     #[arg(long, value_name = "MIB", value_parser = values::mib)]
     pub body_memory: Option<u16>,
 
@@ -219,10 +220,10 @@ pub struct LimitSettings {
     pub write_timeout: Duration,
 
     /// Memory for stored responses, in MiB, so that clients can continue and fetch them; when it is full, the
-    /// oldest are let go. 0 stores none. WebSockets may take as much again, at least 16, to go on with what is
-    /// not stored.
-    #[arg(long, default_value = "16", value_name = "MIB", value_parser = values::mib_or_none)]
-    pub store_responses: u16,
+    /// oldest are let go. 0 stores none. WebSockets may take as much again, and no less than the default, to
+    /// go on with what is not stored [default: 16, or less where there is little memory].
+    #[arg(long, value_name = "MIB", value_parser = values::mib_or_none)]
+    pub store_responses: Option<u16>,
 
     /// How long a response is stored at the longest, in minutes.
     #[arg(long, default_value = "720", value_name = "MINUTES", value_parser = values::minutes)]

@@ -87,6 +87,7 @@ pub fn status(service: &Service) -> String {
             "max_requests": limits.requests,
             "max_connections": limits.connections,
             "body_memory": limits.body_memory >> 20,
+            "store_responses": limits.stored >> 20,
             // Why they are lower than elsewhere, if nobody has set them so.
             "fit_for": limits.lowered_by.map(|memory| memory.to_string()),
         },
