@@ -582,6 +582,8 @@ impl Reply {
             }
             ChoiceEvent::Restarted(further) => {
                 self.tally.begin_further(at);
+                // What was told of the run before says nothing of this one, which is told anew.
+                self.is_cut = false;
                 self.note_left_out(&further.left_out);
                 self.dialect.note_done(&further.done);
                 return Ok(None);

@@ -204,7 +204,7 @@ impl Entry {
         self.state().events.as_ref()?.next(cursor)
     }
 
-    /// A channel that is written to when there is more to read, and at the end.
+    /// Has a bell be rung when there is more to read, and at the end.
     pub fn follow(&self, bell: &Arc<Bell>) {
         let mut state = self.state();
         state.followers.retain(|follower| follower.strong_count() > 0);
@@ -241,10 +241,12 @@ impl Entry {
         drop(page);
     }
 
+    /// Lets go of the events; who follows them hears of it.
     pub(super) fn forget_events(&self) {
         let mut state = self.state();
         state.events = None;
         self.count(&mut state);
+        state.wake();
     }
 
     /// Keeps nothing more of an answer under way; who follows it hears of an end, and its run ends if nobody
