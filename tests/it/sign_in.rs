@@ -436,7 +436,8 @@ fn restarts_without_a_state_directory_sign_up_no_more_than_three_users() {
 fn the_doctor_says_of_a_session_that_cannot_be_kept_that_it_is_not_kept() {
     let (simulator, runtime) = (Simulator::start(), Directory::new());
     let start = Start::new(&simulator.url()).env("XDG_RUNTIME_DIR", runtime.path());
-    let (_, report, _) = start.state_dir(Path::new(NOWHERE)).arg("doctor").run();
+    let start = start.state_dir(Path::new(NOWHERE)).args(["doctor", "--sign-in"]);
+    let (_, report, _) = start.run();
     for words in ["a new session, which is not kept", "a new one, which is not kept"] {
         assert!(report.contains(words), "{report}");
     }

@@ -32,9 +32,10 @@ fn with_recovery() -> (Simulator, Program) {
     (simulator, program)
 }
 
-/// The text of a stream's next chunk.
+/// The text of a stream's next chunk that is more than comments.
 fn next_text(connection: &mut Connection) -> String {
-    let chunk = String::from_utf8(connection.chunk().expect("a chunk")).unwrap();
+    let mut chunk = || String::from_utf8(connection.chunk().expect("a chunk")).unwrap();
+    let chunk = std::iter::repeat_with(&mut chunk).find(|chunk| chunk.contains("data: ")).unwrap();
     let texts = chunk.lines().filter_map(|line| {
         let event: Value = serde_json::from_str(line.strip_prefix("data: ")?).ok()?;
         event["choices"][0]["delta"]["content"].as_str().map(str::to_owned)
@@ -341,6 +342,9 @@ fn tokens_that_are_none_are_estimated_and_choices_add_up() {
     untold.ends("one");
     let [prompt, completion] = usage(&connection.response());
     assert!(prompt < 50 && completion == 101, "{prompt} {completion}");
+    // A request is counted once its client has the answer, and then logged.
+    let is_counted = || program.log().matches("POST /v1/chat/completions status=200").count() == 3;
+    wait_until("the requests so far", is_counted);
     let before = tokens(&program);
     program.ask("/sim say=one%20two usage=chat");
     wait_until("the metrics", || {
