@@ -48,6 +48,11 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tool_calls")
 }
 
+/// The folders of outputs, each of which is counted by itself.
+fn folders() -> [PathBuf; 3] {
+    [folder(), folder().join("held_back"), folder().join("by_another")]
+}
+
 /// The outputs of the files in a folder.
 fn outputs(folder: &Path) -> Vec<Output> {
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
@@ -206,7 +211,7 @@ fn wrong(outputs: &[Output], got: impl Fn(&Output) -> (Got, String)) -> Vec<Stri
 #[test]
 fn every_output_is_read_as_it_is_meant() {
     let (plan, nonce) = plan();
-    for folder in [folder(), folder().join("held_back")] {
+    for folder in folders() {
         let faults = wrong(&outputs(&folder), |output| {
             let written = output.written.replace("$N", &nonce);
             (read(&plan, false, [written.as_str()]), nonce.clone())
@@ -231,7 +236,7 @@ fn it_makes_no_difference_where_an_output_is_cut_and_whether_calls_are_held() {
 }
 
 fn all_outputs() -> Vec<Output> {
-    [folder(), folder().join("held_back")].iter().flat_map(|folder| outputs(folder)).collect()
+    folders().iter().flat_map(|folder| outputs(folder)).collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
