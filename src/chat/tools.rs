@@ -6,9 +6,10 @@
 //! - `offer`, `example`: what the model is told about tools, and what it has to do
 //! - `words`: calls and results of earlier turns as text
 //! - [`marked`]: calls between markers in a text; [`forced`]: calls as an answer of JSON
-//! - `relaxed`: JSON as models write it; `fit`: its types by a tool's schema; `names`: the tool that is meant
+//! - `relaxed`: JSON as models write it; `fit`: its types by a tool's schema; `names`: the tool that is meant;
+//!   `wrapped`: calls in JSON with more than arguments
 //! - [`leak`]: calls in a form that is not read, which are noticed
-//! - `cursor`, `object`: reading of text that arrives in pieces
+//! - `cursor`: reading of text that arrives in pieces
 
 mod cursor;
 mod example;
@@ -18,10 +19,10 @@ pub mod leak;
 pub mod marked;
 mod names;
 pub mod nonce;
-mod object;
 mod offer;
 mod relaxed;
 mod words;
+mod wrapped;
 
 use std::sync::Arc;
 
@@ -189,6 +190,12 @@ impl Plan {
         let arguments = match serde_json::from_str::<Value>(&call.arguments) {
             Ok(arguments) if arguments.is_object() => arguments,
             Ok(_) => return Some(format!("The arguments of {} are no JSON object.", call.name)),
+            Err(error) if error.is_syntax() && is_beyond(&call.arguments) => {
+                return Some(format!(
+                    "The arguments of {} hold a number, or half a character, that cannot be read: {error}.",
+                    call.name
+                ));
+            }
             Err(error) if is_too_deep(&error) => {
                 return Some(format!(
                     "The arguments of {} are nested deeper than {DEEPEST} levels.",
@@ -220,6 +227,12 @@ impl Plan {
         ]);
         prompt
     }
+}
+
+/// True if a text is JSON but for numbers and characters that are beyond what is read: `1e999`, or half of a
+/// surrogate pair.
+fn is_beyond(json: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok()
 }
 
 /// True if a conversation contains calls or results.
@@ -264,7 +277,7 @@ impl Parser {
     pub fn repaired(&self) -> bool {
         match self {
             Parser::Marked(parser) => parser.repaired(),
-            Parser::Forced(_) => false,
+            Parser::Forced(parser) => parser.repaired(),
         }
     }
 

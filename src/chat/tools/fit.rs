@@ -105,17 +105,30 @@ pub fn kinds(root: Option<&Value>, slot: &Slot) -> Kinds {
 
 fn kinds_to(root: Option<&Value>, slot: &Slot, depth: usize) -> Kinds {
     let Some((rules, slot)) = rules(root, slot).filter(|_| depth > 0) else { return Kinds::ANY };
-    match rules.get("type") {
-        Some(Value::String(name)) => return Kinds::named(name),
+    if rules.get("nullable") == Some(&Value::Bool(true)) {
+        return Kinds(kinds_of(root, rules, &slot, depth).0 | Kinds::NULL.0);
+    }
+    kinds_of(root, rules, &slot, depth)
+}
+
+fn kinds_of(root: Option<&Value>, rules: &Map<String, Value>, slot: &Slot, depth: usize) -> Kinds {
+    let listed = rules.get("enum").and_then(Value::as_array).map(|values| values.iter());
+    let listed = listed.or_else(|| rules.get("const").map(|one| std::slice::from_ref(one).iter()));
+    let listed = listed.map(|values| Kinds::joined(values.map(Kinds::of)));
+    let typed = match rules.get("type") {
+        Some(Value::String(name)) => Some(Kinds::named(name)),
         Some(Value::Array(names)) => {
-            return Kinds::joined(names.iter().filter_map(Value::as_str).map(Kinds::named));
+            Some(Kinds::joined(names.iter().filter_map(Value::as_str).map(Kinds::named)))
         }
-        _ => {}
+        _ => None,
+    };
+    match (typed, listed) {
+        // A whole number may be listed as a fraction.
+        (Some(typed), Some(listed)) if typed.contains(listed) => return Kinds(typed.0 & listed.0),
+        (Some(kinds), _) | (None, Some(kinds)) => return kinds,
+        (None, None) => {}
     }
-    if let Some(values) = rules.get("enum").and_then(Value::as_array) {
-        return Kinds::joined(values.iter().map(Kinds::of));
-    }
-    let alternatives = alternatives(rules, &slot);
+    let alternatives = alternatives(rules, slot);
     if alternatives.is_empty() {
         return Kinds::ANY;
     }
@@ -181,6 +194,27 @@ pub fn property(root: Option<&Value>, slot: &Slot, key: &str) -> (String, Slot) 
         Some((name, at)) => (name.to_owned(), at.within(&["properties", name])),
         None => (key.to_owned(), Slot::none()),
     }
+}
+
+/// True if an object at this place may do without a property, which may not be null.
+pub fn may_lack(root: Option<&Value>, slot: &Slot, key: &str) -> bool {
+    let Some((rules, at)) = rules(root, slot) else { return false };
+    let required = rules.get("required").and_then(Value::as_array);
+    knows(root, slot, key)
+        && !required.is_some_and(|names| names.iter().any(|name| name == key))
+        && !allows_null(root, &at.within(&["properties", key]))
+}
+
+/// True if a place allows null.
+pub fn allows_null(root: Option<&Value>, slot: &Slot) -> bool {
+    kinds(root, slot).contains(Kinds::NULL)
+}
+
+/// True if an object at this place has a property of this name.
+pub fn knows(root: Option<&Value>, slot: &Slot, key: &str) -> bool {
+    rules(root, slot).is_some_and(|(rules, _)| {
+        rules.get("properties").is_some_and(|known| known.get(key).is_some())
+    })
 }
 
 /// A name without case, hyphens and underscores.

@@ -13,12 +13,11 @@ mod whole;
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::Piece;
 use super::cursor::{Cursor, Miss};
 use super::marked::{self, Marker};
-use super::object::ObjectEnd;
+use super::relaxed::{Ends, Relaxed};
+use super::{fit, relaxed};
 use crate::chat::Tool;
 pub use schema::form;
 use whole::{Calls, Reading};
@@ -48,20 +47,18 @@ pub struct Parser {
     state: State,
     /// Text read since the last call, or since the beginning.
     held_back: String,
-    /// The current call's arguments, as far as they are held back.
-    arguments: String,
     /// True once a call has ended.
     called: bool,
     left_out: bool,
     broke_off: bool,
+    repaired: bool,
 }
 
 enum State {
     /// Before the arguments of the next call.
     Lead,
-    /// Within the arguments of a call of the tool at this place. They are held back if nulls may have to be
-    /// dropped from them.
-    Arguments { object: ObjectEnd, tool: usize, is_held: bool },
+    /// Within the arguments of a call of the tool at this place.
+    Arguments(Box<Relaxed>, usize),
     /// Calls between markers.
     Marked(Box<marked::Parser>),
     /// The answer, or what follows its first calls, is in another form.
@@ -91,39 +88,38 @@ impl Parser {
             parallel,
             state: State::Lead,
             held_back: String::new(),
-            arguments: String::new(),
             called: false,
             left_out: false,
             broke_off: false,
+            repaired: false,
         }
     }
 
     /// Parses further text and appends the pieces found.
     pub fn push(&mut self, text: &str, pieces: &mut Vec<Piece>) {
-        let mut out = String::new();
         for (at, c) in text.char_indices() {
             match &mut self.state {
-                State::Lead => self.take_lead(c, &mut out, pieces),
-                State::Arguments { object, .. } => {
-                    if object.push(c, &mut out) {
-                        self.put_out(&mut out, pieces);
-                        self.end(pieces);
-                    }
-                }
+                State::Lead => self.take_lead(c, pieces),
+                State::Arguments(..) => self.take_argument(c, pieces),
                 State::Marked(parser) => return parser.push(&text[at..], pieces),
                 State::Other => return self.held_back.push_str(&text[at..]),
                 State::Done => break,
             }
         }
-        self.put_out(&mut out, pieces);
     }
 
     /// Ends the text, and appends what was held back.
     pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
+        if let State::Arguments(json, tool) = &mut self.state {
+            json.finish(self.tools[*tool].parameters.as_ref());
+            if json.is_done() {
+                self.end(pieces);
+            }
+        }
         match std::mem::replace(&mut self.state, State::Done) {
-            State::Arguments { .. } => {
-                let held = std::mem::take(&mut self.arguments);
-                pieces.extend((!held.is_empty()).then_some(Piece::Arguments(held)));
+            State::Arguments(mut json, _) => {
+                json.flush();
+                put_arguments(json.take(), pieces);
                 pieces.push(Piece::Cut);
                 self.broke_off = true;
             }
@@ -131,6 +127,11 @@ impl Parser {
             State::Lead | State::Other => self.read_other(pieces),
             State::Done => {}
         }
+    }
+
+    /// True if arguments were not JSON of the schema's types, and were repaired.
+    pub fn repaired(&self) -> bool {
+        self.repaired
     }
 
     /// True if no further text is wanted.
@@ -151,32 +152,36 @@ impl Parser {
         self.left_out
     }
 
-    fn put_out(&mut self, out: &mut String, pieces: &mut Vec<Piece>) {
-        match &self.state {
-            _ if out.is_empty() => {}
-            State::Arguments { is_held: true, .. } => self.arguments.push_str(out),
-            _ => pieces.push(Piece::Arguments(std::mem::take(out))),
+    fn take_argument(&mut self, c: char, pieces: &mut Vec<Piece>) {
+        let State::Arguments(json, tool) = &mut self.state else { return };
+        json.push(c, self.tools[*tool].parameters.as_ref());
+        put_arguments(json.take(), pieces);
+        if json.is_done() {
+            self.end(pieces);
+        } else if json.is_stopped() {
+            let rest = json.rest();
+            json.resume(&rest, None);
         }
-        out.clear();
     }
 
+    /// Ends a call; what was read behind it may lead to another one.
     fn end(&mut self, pieces: &mut Vec<Piece>) {
         let may_follow = self.form == Form::List && self.parallel;
         let next = if may_follow { State::Lead } else { State::Done };
-        if let State::Arguments { tool, is_held: true, .. } =
-            std::mem::replace(&mut self.state, next)
-        {
-            let held = std::mem::take(&mut self.arguments);
-            pieces.push(Piece::Arguments(without_nulls(held, &self.tools[tool])));
-        }
+        let State::Arguments(mut json, _) = std::mem::replace(&mut self.state, next) else {
+            return;
+        };
+        put_arguments(json.take(), pieces);
+        self.repaired |= json.is_repaired();
         self.called = true;
         pieces.push(Piece::End);
+        self.push(&json.rest(), pieces);
     }
 
-    fn take_lead(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
+    fn take_lead(&mut self, c: char, pieces: &mut Vec<Piece>) {
         self.held_back.push(c);
         match self.lead() {
-            Ok(Lead::Arguments(tool)) => self.begin(tool, out, pieces),
+            Ok(Lead::Arguments(tool)) => self.begin(tool, pieces),
             Ok(Lead::Marker) => {
                 let mut parser = self.marked();
                 parser.push(&std::mem::take(&mut self.held_back), pieces);
@@ -189,19 +194,12 @@ impl Parser {
     }
 
     /// Begins a call whose arguments are held back from their opening brace on.
-    fn begin(&mut self, tool: usize, out: &mut String, pieces: &mut Vec<Piece>) {
+    fn begin(&mut self, tool: usize, pieces: &mut Vec<Piece>) {
         let lead = std::mem::take(&mut self.held_back);
-        let of = &self.tools[tool];
-        let is_held = of.parameters.as_ref().is_some_and(strict::has_optional);
-        pieces.push(Piece::Begin { name: of.name.clone() });
+        pieces.push(Piece::Begin { name: self.tools[tool].name.clone() });
         let brace = lead.rfind('{').unwrap_or_default();
-        let mut object = ObjectEnd::default();
-        let is_closed = lead[brace..].chars().any(|c| object.push(c, out));
-        self.state = State::Arguments { object, tool, is_held };
-        if is_closed {
-            self.put_out(out, pieces);
-            self.end(pieces);
-        }
+        self.state = State::Arguments(Box::new(Relaxed::new(Ends::default())), tool);
+        self.push(&lead[brace..], pieces);
     }
 
     /// A parser of calls between markers, which a model may write all the same.
@@ -213,6 +211,7 @@ impl Parser {
         parser.finish(pieces);
         self.left_out = parser.left_out();
         self.broke_off = parser.broke_off();
+        self.repaired |= parser.repaired();
     }
 
     /// Returns what the text that is held back leads to.
@@ -290,23 +289,22 @@ impl Parser {
     fn tell(&mut self, calls: Calls, pieces: &mut Vec<Piece>) {
         self.left_out |= calls.left_out;
         let most = if self.parallel { usize::MAX } else { 1 };
-        for (tool, mut arguments) in calls.list.into_iter().take(most) {
+        for (tool, arguments) in calls.list.into_iter().take(most) {
             let tool = &self.tools[tool];
-            if let Some(schema) = &tool.parameters {
-                strict::drop_nulls(&mut arguments, schema);
-            }
+            let fitting = relaxed::whole(&arguments, tool.parameters.as_ref(), &fit::Slot::root());
             pieces.push(Piece::Begin { name: tool.name.clone() });
-            pieces.push(Piece::Arguments(arguments.to_string()));
+            pieces.push(Piece::Arguments(fitting.unwrap_or(arguments)));
             pieces.push(Piece::End);
         }
     }
 }
 
-/// Returns a call's arguments without the nulls that stand for what the model has left out.
-fn without_nulls(arguments: String, tool: &Tool) -> String {
-    let Some(schema) = &tool.parameters else { return arguments };
-    let Ok(mut value) = serde_json::from_str::<Value>(&arguments) else { return arguments };
-    if strict::drop_nulls(&mut value, schema) { value.to_string() } else { arguments }
+fn put_arguments(text: String, pieces: &mut Vec<Piece>) {
+    match pieces.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Piece::Arguments(last)) => last.push_str(&text),
+        _ => pieces.push(Piece::Arguments(text)),
+    }
 }
 
 #[cfg(test)]

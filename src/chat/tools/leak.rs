@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::chat::Tool;
 
-/// Bytes of text that are looked at together, and again with what follows them.
+/// Bytes of text that are looked at again with what follows them.
 const WINDOW: usize = 256;
 /// Longest text that may be a tool's arguments as a whole, in bytes.
 const LONGEST_WHOLE: usize = 8_192;
@@ -69,9 +69,9 @@ impl Leak {
             }
         }
         self.window.push_str(text);
-        if self.window.len() > 2 * WINDOW {
-            self.is_found = self.window_holds_call();
+        if self.window.len() > 4 * WINDOW {
             let from = self.window.len() - WINDOW;
+            self.is_found = self.holds_call(from);
             let from = (from..).find(|at| self.window.is_char_boundary(*at));
             self.window.drain(..from.unwrap_or(0));
         }
@@ -79,13 +79,15 @@ impl Leak {
 
     /// True if the text so far holds a call.
     pub fn is_found(&self) -> bool {
-        self.is_found || self.window_holds_call() || self.is_whole_call()
+        self.is_found || self.holds_call(self.window.len()) || self.is_whole_call()
     }
 
-    fn window_holds_call(&self) -> bool {
+    /// True if a call begins in the window before this place.
+    fn holds_call(&self, end: usize) -> bool {
         let window = &self.window;
         let has = |words: &[&str]| words.iter().any(|word| window.contains(word));
-        let mut anchors = window.bytes().enumerate().filter(|(_, byte)| ANCHORS.contains(byte));
+        let mut anchors =
+            window.bytes().take(end).enumerate().filter(|(_, byte)| ANCHORS.contains(byte));
         anchors.any(|(at, _)| self.is_sign(at))
             || (window.contains('{') && has(&ARGUMENTS) && has(&NAMES) && self.names_tool(window))
     }
@@ -96,6 +98,9 @@ impl Leak {
         let sign = SIGNS
             .iter()
             .find(|(first, second)| behind.starts_with(second) && before.ends_with(first));
+        if behind.starts_with('[') && self.tools.iter().any(|tool| is_called(&behind[1..], tool)) {
+            return true;
+        }
         !behind.starts_with(&self.own)
             && sign.is_some_and(|(_, second)| self.names_tool(&behind[second.len()..]))
     }
@@ -126,6 +131,11 @@ impl Leak {
                 && properties.is_some_and(|own| object.keys().all(|key| own.contains_key(key)))
         })
     }
+}
+
+/// True if a text begins with a call of the tool as in a program.
+fn is_called(text: &str, tool: &Tool) -> bool {
+    text.strip_prefix(tool.name.as_str()).is_some_and(|rest| rest.starts_with('('))
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@
 //! The nonce alone makes a call: whatever else models make of the form is read, as long as it has one meaning.
 //!
 //! - `tag`: the tags, whatever is around the nonce
-//! - `body`: what stands between them; `wrapped`: calls in JSON with more than arguments; `loose`:
-//!   arguments that are no JSON
+//! - `body`: what stands between them; `loose`: arguments that are no JSON
 //! - `lead`: what stands before a call, and between two
 //! - `context`: whether a call is meant, or shown to the reader
 //!
@@ -17,7 +16,6 @@ mod context;
 mod lead;
 mod loose;
 pub(super) mod tag;
-mod wrapped;
 
 use std::sync::Arc;
 
@@ -134,7 +132,7 @@ impl Parser {
         let mut out = String::new();
         let mut rest = text;
         while let Some(c) = rest.chars().next() {
-            if matches!(self.state, State::Text) && self.held_back.is_empty() {
+            if matches!(self.state, State::Text) && self.passes_blanks(c, &mut out) {
                 let plain = self.plain(rest);
                 self.show(&rest[..plain], &mut out);
                 rest = &rest[plain..];
@@ -204,22 +202,43 @@ impl Parser {
         out.push_str(text);
     }
 
+    /// Shows white space that is held back, if `c` behind it leads to no call; false if something is still held
+    /// back.
+    fn passes_blanks(&mut self, c: char, out: &mut String) -> bool {
+        let is_word =
+            c.is_alphabetic() && self.held_back.bytes().all(|byte| byte.is_ascii_whitespace());
+        if !self.held_back.is_empty() && is_word {
+            let blanks = std::mem::take(&mut self.held_back);
+            self.show(&blanks, out);
+        }
+        self.held_back.is_empty()
+    }
+
     /// The length of the text that can lead to no call, and is passed on at once.
     fn plain(&self, text: &str) -> usize {
-        let mut blank = None;
+        let bytes = text.as_bytes();
         let mut at_line_start = self.context.is_at_line_start();
-        for (at, c) in text.char_indices() {
-            let leads = matches!(c, '<' | '`' | '&' | '~') || (at_line_start && may_begin_line(c));
-            match (leads, c.is_whitespace()) {
-                (true, _) => return blank.unwrap_or(at),
-                (false, true) => {
-                    blank.get_or_insert(at);
-                    at_line_start |= c == '\n';
+        let mut end = 0;
+        while end < bytes.len() {
+            let leads = match bytes[end] {
+                b'<' | b'&' => tag::may_begin(&text[end..], &self.nonce),
+                b'`' | b'~' => true,
+                b'\n' => {
+                    at_line_start = true;
+                    false
                 }
-                (false, false) => (blank, at_line_start) = (None, false),
+                byte if at_line_start && !byte.is_ascii_whitespace() => {
+                    at_line_start = false;
+                    text[end..].starts_with(may_begin_line)
+                }
+                _ => false,
+            };
+            if leads {
+                break;
             }
+            end += 1;
         }
-        blank.unwrap_or(text.len())
+        if self.context.is_in_fence() { end } else { text[..end].trim_end().len() }
     }
 
     fn take(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
@@ -428,9 +447,6 @@ impl Parser {
         }
         match self.between(&self.held_back) {
             Ok(lead) => {
-                if let Some(Pending { standing: Standing::IfLastOnLine(_), .. }) = self.pending {
-                    self.confirm(out, pieces);
-                }
                 let held_back = std::mem::take(&mut self.held_back);
                 if self.pending.is_none() {
                     self.raw = held_back;

@@ -34,6 +34,12 @@ pub struct Relaxed {
     comma: bool,
     /// White space behind that comma.
     gap: String,
+    /// A key and its colon, until it is known whether its value is left out.
+    member: String,
+    /// Whether the value of that key may be left out if it is null.
+    may_lack: bool,
+    /// Whether the first member of an object has been left out, so that no comma follows it.
+    is_first: bool,
     /// A key or word under way.
     word: String,
     capture: Option<Capture>,
@@ -121,6 +127,18 @@ pub fn whole(text: &str, root: Option<&Value>, slot: &Slot) -> Option<String> {
     (json.is_done() && is_all && serde_json::from_str::<Value>(&out).is_ok()).then_some(out)
 }
 
+/// Repairs the object or list that a text begins with; `None` if it has no end. Returns the rest of the
+/// text, too.
+pub fn first(text: &str) -> Option<(String, String)> {
+    let mut json = Relaxed::new(Ends::default());
+    json.forget_schema();
+    json.queue = text.chars().rev().collect();
+    json.run(None);
+    json.finish(None);
+    let is_one = text.starts_with(['{', '[']) && json.is_done();
+    is_one.then(|| (json.take(), json.rest()))
+}
+
 impl Relaxed {
     /// Creates a reader of an object; `ends` says what ends it if its closers are missing.
     pub fn new(ends: Ends) -> Relaxed {
@@ -133,6 +151,9 @@ impl Relaxed {
             slot: Slot::root(),
             comma: false,
             gap: String::new(),
+            member: String::new(),
+            may_lack: false,
+            is_first: false,
             word: String::new(),
             capture: None,
             out: String::new(),
@@ -203,12 +224,13 @@ impl Relaxed {
         std::mem::take(&mut self.queue).into_iter().rev().collect()
     }
 
-    /// Goes on with this text, which begins with a `<` that begins no marker.
+    /// Goes on with this text, at whose first character it has stopped, and which begins no marker.
     pub fn resume(&mut self, text: &str, root: Option<&Value>) {
         self.flush();
         self.state = State::Broken;
-        self.put("<");
-        self.queue.extend(text.chars().skip(1).collect::<Vec<_>>().into_iter().rev());
+        let mut text = text.chars();
+        text.next().into_iter().for_each(|c| self.put_char(c));
+        self.queue.extend(text.rev());
         self.run(root);
     }
 
@@ -251,12 +273,7 @@ impl Relaxed {
 
     /// Passes on all that is held back as it is, because nothing more comes.
     pub fn flush(&mut self) {
-        if self.comma {
-            self.comma = false;
-            self.put(",");
-        }
-        let gap = std::mem::take(&mut self.gap);
-        self.put(&gap);
+        self.separate();
         if let State::InKey(Some(_)) = self.state {
             self.put("\"");
         }
@@ -311,7 +328,11 @@ impl Relaxed {
     /// Passes on white space, behind a comma that is held with it.
     fn blank(&mut self, c: char) {
         let c = if c.is_ascii_whitespace() && c != '\u{c}' { c } else { ' ' };
-        if self.comma { self.gap.push(c) } else { self.put_char(c) }
+        match (self.member.is_empty(), self.comma) {
+            (false, _) => self.member.push(c),
+            (true, true) => self.gap.push(c),
+            (true, false) => self.put_char(c),
+        }
     }
 
     /// Handles what may stand between any two parts; false if `c` is no such thing.
@@ -353,13 +374,15 @@ impl Relaxed {
         self.put_char(c);
     }
 
-    /// Passes on the comma before a key or a value.
+    /// Passes on the comma and the key before a value.
     fn separate(&mut self) {
         if std::mem::take(&mut self.comma) {
             self.put(",");
         }
         let gap = std::mem::take(&mut self.gap);
         self.put(&gap);
+        let member = std::mem::take(&mut self.member);
+        self.put(&member);
     }
 
     fn key(&mut self, c: char, root: Option<&Value>) {
@@ -372,12 +395,13 @@ impl Relaxed {
             // Templates double their braces; fences may stand before the end.
             '{' if self.levels.len() == 1 && self.first_key.is_none() => self.repaired = true,
             '`' => self.repaired = true,
+            // Dots for what is left out.
+            '.' | '…' if self.first_key.is_some() => self.repaired = true,
             '\\' if self.first_key.is_none() => {
                 self.stop(c);
                 self.before = State::Broken;
             }
             _ => {
-                self.separate();
                 self.word.clear();
                 self.state = State::InKey(string::closer(c));
                 if string::closer(c).is_none() {
@@ -424,7 +448,7 @@ impl Relaxed {
             let name = self.word.trim_end().trim_end_matches(':').to_owned();
             self.word = name;
             self.end_key(root);
-            self.put(":");
+            self.member.push(':');
             return self.begin_string(end, end, root);
         }
         self.end_key(root);
@@ -436,11 +460,10 @@ impl Relaxed {
         let (key, slot) = fit::property(root, &level, &written);
         self.repaired |= key != written;
         self.first_key.get_or_insert_with(|| key.clone());
+        self.may_lack = fit::may_lack(root, &level, &key);
         self.slot = slot;
         // As it is, escapes included.
-        self.put("\"");
-        self.put(&string::escaped_key(&key));
-        self.put("\"");
+        self.member = format!("\"{}\"", string::escaped_key(&key));
         self.state = State::Colon;
     }
 
@@ -449,7 +472,7 @@ impl Relaxed {
             return;
         }
         self.state = State::Value;
-        self.put(":");
+        self.member.push(':');
         if c != ':' {
             self.repaired = true;
             match c {
@@ -475,7 +498,6 @@ impl Relaxed {
             _ => match string::closer(c) {
                 Some(end) => self.begin_string(c, end, root),
                 None => {
-                    self.separate();
                     self.word = c.to_string();
                     self.state = State::Bare;
                 }
@@ -510,6 +532,7 @@ impl Relaxed {
     /// Closes the innermost level of the kind that the closer names, and what is open within it.
     fn end_level(&mut self, object: bool, root: Option<&Value>) {
         self.repaired |= std::mem::take(&mut self.comma);
+        self.is_first = false;
         let gap = std::mem::take(&mut self.gap);
         self.put(&gap);
         let Some(at) = self.levels.iter().rposition(|level| level.is_object == object) else {
@@ -560,7 +583,7 @@ impl Relaxed {
 
     /// Awaits what follows a comma.
     fn expect_next(&mut self, root: Option<&Value>) {
-        self.comma = true;
+        self.comma = !std::mem::take(&mut self.is_first);
         let Some(level) = self.levels.last() else { return };
         self.state = if level.is_object { State::Key } else { State::Value };
         if !level.is_object {
@@ -643,6 +666,32 @@ mod tests {
         r#"{"a": }"#.chars().for_each(|c| json.push(c, None));
         json.close(None);
         assert_eq!((json.take().as_str(), json.is_done()), (r#"{"a": }"#, false));
+    }
+
+    #[test]
+    fn only_nulls_that_stand_for_nothing_are_left_out() {
+        let schema = serde_json::json!({
+            "type": "object",
+            "properties": {
+                "a": {"type": "string"},
+                "b": {"type": ["string", "null"]},
+                "c": {"type": "array", "items": {"$ref": "#/$defs/c"}},
+                "d": {"anyOf": [{"type": "string"}, {"type": "object", "properties": {"x": {"type": "string"}}}]},
+                "e": {"type": "string"},
+                "f": {"type": "integer", "nullable": true},
+            },
+            "required": ["e"],
+            "$defs": {"c": {"type": "object", "properties": {
+                "a": {"type": "integer"}, "c": {"type": "array", "items": {"$ref": "#/$defs/c"}}
+            }}},
+        });
+        let written = r#"{"a":null, "b":null,"c":[{"a":null,"c":[{"a": null }]},{"c":[],"a":null,"x":1}],
+            "d":{"x":None},"e":null,"z":null,"f":null}"#;
+        let left = serde_json::json!({
+            "b": null, "c": [{"c": [{}]}, {"c": [], "x": 1}], "d": {}, "e": null, "z": null, "f": null
+        });
+        let read = whole(written, Some(&schema), &Slot::root()).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&read).unwrap(), left, "{read}");
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -1,12 +1,14 @@
 //! Makes a tool's schema one that OpenAI's structured outputs take as strict, so that a model is bound to
 //! it: objects are closed, all properties required, and those that were optional may be null. The nulls
-//! are dropped from the arguments that come back.
+//! are dropped from the arguments that come back, by `relaxed`.
 //!
 //! Limits and keywords: OpenAI's guide to structured outputs ("Supported schemas", read 2026-11) and, where
 //! that leaves it open, Azure's, which takes less. What only narrows a value, such as `minLength`, is left
 //! out: arguments are checked against the tool's own schema all the same.
 
 use serde_json::{Map, Value, json};
+
+use super::super::fit::{self, Slot};
 
 /// Deepest nesting of objects and lists.
 const LEVELS: usize = 10;
@@ -171,7 +173,7 @@ fn close(rules: &Map<String, Value>, closed: &mut Map<String, Value>) -> Option<
     };
     let mut all = Map::new();
     for (name, schema) in properties {
-        let is_free = is_optional(name, rules) && !allows_null(schema, schema, 0);
+        let is_free = is_optional(name, rules) && !fit::allows_null(Some(schema), &Slot::root());
         let property = strict(schema)?;
         all.insert(name.clone(), if is_free { nullable(property) } else { property });
     }
@@ -237,108 +239,6 @@ impl Size {
         }
         schema.get("items").into_iter().for_each(|items| self.add(items, level));
         schema["anyOf"].as_array().into_iter().flatten().for_each(|kind| self.add(kind, level));
-    }
-}
-
-/// Deepest nesting in which nulls are dropped, and most references that are followed for one value.
-const DEEPEST: usize = 100;
-
-/// Removes from arguments the nulls of optional properties that may not be null by the tool's own `schema`;
-/// true if there were any.
-pub fn drop_nulls(arguments: &mut Value, schema: &Value) -> bool {
-    drop_within(arguments, schema, schema, 0)
-}
-
-fn drop_within(value: &mut Value, schema: &Value, root: &Value, depth: usize) -> bool {
-    if depth > DEEPEST {
-        return false;
-    }
-    let Some(rules) = rules_for(value, schema, root, depth) else { return false };
-    match value {
-        Value::Object(members) => {
-            let before = members.len();
-            members.retain(|name, value| {
-                let of = rules.get("properties").and_then(|properties| properties.get(name));
-                let is_absent = |of| is_optional(name, rules) && !allows_null(of, root, 0);
-                !(value.is_null() && of.is_some_and(is_absent))
-            });
-            let mut any = members.len() < before;
-            for (name, value) in members.iter_mut() {
-                let of = rules.get("properties").and_then(|properties| properties.get(name));
-                any |= of.is_some_and(|of| drop_within(value, of, root, depth + 1));
-            }
-            any
-        }
-        Value::Array(list) => {
-            let Some(of) = rules.get("items") else { return false };
-            list.iter_mut().fold(false, |any, value| drop_within(value, of, root, depth + 1) | any)
-        }
-        _ => false,
-    }
-}
-
-/// The rules by which a value is written: behind references, and of several the first that know all its
-/// properties.
-fn rules_for<'a>(
-    value: &Value,
-    schema: &'a Value,
-    root: &'a Value,
-    depth: usize,
-) -> Option<&'a Map<String, Value>> {
-    let rules = schema.as_object().filter(|_| depth <= DEEPEST)?;
-    if let Some(target) = rules.get("$ref") {
-        return rules_for(value, find(target, root)?, root, depth + 1);
-    }
-    let kinds = ["anyOf", "oneOf", "allOf"].iter().find_map(|key| rules.get(*key)?.as_array());
-    let Some(kinds) = kinds else { return Some(rules) };
-    let mut kinds = kinds.iter().filter_map(|kind| rules_for(value, kind, root, depth + 1));
-    kinds.find(|rules| match value {
-        Value::Object(members) => {
-            let known = rules.get("properties").and_then(Value::as_object);
-            known.is_some_and(|known| members.keys().all(|name| known.contains_key(name)))
-        }
-        _ => rules.contains_key("items"),
-    })
-}
-
-fn find<'a>(target: &Value, root: &'a Value) -> Option<&'a Value> {
-    root.pointer(target.as_str()?.strip_prefix('#')?)
-}
-
-/// True if a schema allows null.
-fn allows_null(schema: &Value, root: &Value, depth: usize) -> bool {
-    let Some(rules) = schema.as_object().filter(|_| depth <= DEEPEST) else { return true };
-    let has_null = |list: &Value| list.as_array().is_some_and(|list| list.contains(&Value::Null));
-    let of_kind = |kind: &Value| {
-        kind == "null"
-            || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "null"))
-    };
-    if rules.get("nullable") == Some(&Value::Bool(true)) {
-        return true;
-    }
-    if let Some(target) = rules.get("$ref") {
-        return find(target, root).is_some_and(|schema| allows_null(schema, root, depth + 1));
-    }
-    let any = |keyword: &str| {
-        let kinds = rules.get(keyword)?.as_array()?;
-        Some(kinds.iter().any(|kind| allows_null(kind, root, depth + 1)))
-    };
-    rules.get("type").is_none_or(of_kind)
-        && rules.get("enum").is_none_or(has_null)
-        && rules.get("const").is_none_or(Value::is_null)
-        && any("anyOf").or_else(|| any("oneOf")).or_else(|| any("allOf")).unwrap_or(true)
-}
-
-/// True if a strict form of this schema has nulls that have to be dropped.
-pub fn has_optional(schema: &Value) -> bool {
-    match schema {
-        Value::Object(rules) => {
-            let properties = rules.get("properties").and_then(Value::as_object);
-            let mut names = properties.into_iter().flatten().map(|(name, _)| name);
-            names.any(|name| is_optional(name, rules)) || rules.values().any(has_optional)
-        }
-        Value::Array(list) => list.iter().any(has_optional),
-        _ => false,
     }
 }
 
@@ -432,37 +332,5 @@ mod tests {
             assert!(is_within_limits(&schema(most)), "{most}");
             assert!(!is_within_limits(&schema(most + 1)), "{most}");
         }
-    }
-
-    #[test]
-    fn only_nulls_that_stand_for_nothing_are_dropped() {
-        let schema = json!({
-            "type": "object",
-            "properties": {
-                "a": {"type": "string"},
-                "b": {"type": ["string", "null"]},
-                "c": {"type": "array", "items": {"$ref": "#/$defs/c"}},
-                "d": {"anyOf": [{"type": "string"}, {"type": "object", "properties": {"x": {"type": "string"}}}]},
-                "e": {"type": "string"},
-            },
-            "required": ["e"],
-            "$defs": {"c": {"type": "object", "properties": {
-                "a": {"type": "integer"}, "c": {"type": "array", "items": {"$ref": "#/$defs/c"}}
-            }}},
-        });
-        let mut arguments = json!({
-            "a": null, "b": null, "c": [{"a": null, "c": [{"a": null}]}, {"a": 1}], "d": {"x": null}, "e": null,
-            "z": null
-        });
-        assert!(has_optional(&schema) && drop_nulls(&mut arguments, &schema));
-        let left = json!({"b": null, "c": [{"c": [{}]}, {"a": 1}], "d": {}, "e": null, "z": null});
-        assert_eq!(arguments, left);
-        assert!(!drop_nulls(&mut arguments, &schema), "once");
-    }
-
-    #[test]
-    fn references_without_end_end() {
-        let schema = json!({"$ref": "#", "properties": {"a": {"$ref": "#"}}});
-        assert!(!drop_nulls(&mut json!({"a": null}), &schema));
     }
 }

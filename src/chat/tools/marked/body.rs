@@ -7,13 +7,16 @@ use serde_json::Value;
 
 use super::super::cursor::{Cursor, Miss};
 use super::super::relaxed::{Ends, Relaxed};
-use super::super::{Piece, fit, names, relaxed};
+use super::super::{Piece, fit, names, relaxed, wrapped};
+use super::loose;
 use super::tag::{self, Begin};
-use super::{loose, wrapped};
 use crate::chat::Tool;
 
 /// Elements that may stand around the object of arguments.
 const AROUND: [&str; 4] = ["<arguments>", "<parameters>", "<args>", "<input>"];
+
+/// Longest white space between two objects of arguments, in bytes.
+const LONGEST_GAP: usize = 100;
 
 /// A call under way.
 pub struct Body {
@@ -41,6 +44,8 @@ enum Phase {
     Marker,
     /// Within something else, which is read when the call ends.
     Raw,
+    /// Behind an object, which another one may follow.
+    Behind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,7 +127,35 @@ impl Body {
                 self.raw.push(c);
                 self.read_raw(found)
             }
+            Phase::Behind => {
+                self.raw.push(c);
+                self.read_next(found)
+            }
         }
+    }
+
+    /// Reads on behind an object: another one is another call of the same tool.
+    fn read_next(&mut self, found: &mut Vec<Piece>) -> Step {
+        let rest = self.raw.trim_start_matches(|c: char| c.is_whitespace() || ",;".contains(c));
+        match rest.chars().next() {
+            None if self.raw.len() < LONGEST_GAP => return Step::Open,
+            Some('{') => {}
+            _ => return Step::Ended(std::mem::take(&mut self.raw)),
+        }
+        let rest = rest.to_owned();
+        self.repaired = true;
+        self.json = Relaxed::new(Ends::new(&self.nonce));
+        (self.phase, self.shape) = (Phase::Json, Shape::Open);
+        self.raw.clear();
+        let mut rest = rest.chars();
+        while let Some(c) = rest.next() {
+            match self.push(c, found) {
+                Step::Open => {}
+                Step::Ended(more) => return Step::Ended(more + rest.as_str()),
+                Step::NoCall(more) => return Step::NoCall(more + rest.as_str()),
+            }
+        }
+        Step::Open
     }
 
     /// Finds out what the call holds.
@@ -225,13 +258,14 @@ impl Body {
     fn end_json(&mut self, rest: String, found: &mut Vec<Piece>) -> Step {
         if self.shape == Shape::Arguments {
             found.push(Piece::End);
-            return Step::Ended(rest);
+        } else {
+            let kept = std::mem::take(&mut self.kept);
+            if !self.tell_wrapped(&kept, found) {
+                return Step::NoCall(rest);
+            }
         }
-        let kept = std::mem::take(&mut self.kept);
-        match self.tell_wrapped(&kept, found) {
-            true => Step::Ended(rest),
-            false => Step::NoCall(rest),
-        }
+        (self.phase, self.raw) = (Phase::Behind, rest);
+        self.read_next(found)
     }
 
     /// Tells the calls that JSON holds; false if it holds none.
@@ -324,7 +358,7 @@ impl Body {
 
     fn tell_raw(&mut self, raw: &str, found: &mut Vec<Piece>) -> Option<()> {
         let raw = loose::without_label(raw);
-        if raw.trim_start().starts_with(['[', '{', '"']) {
+        if raw.trim_start().starts_with(['[', '{', '"', '\'']) {
             let json = relaxed::whole(raw.trim(), None, &fit::Slot::none());
             if json.is_some_and(|json| self.tell_wrapped(&json, found)) {
                 return Some(());
@@ -379,6 +413,7 @@ impl Body {
             Step::Open if self.phase == Phase::Marker && self.raw.starts_with("</") => {
                 self.end_at_marker(String::new(), found)
             }
+            Step::Open if self.phase == Phase::Behind => Step::Ended(std::mem::take(&mut self.raw)),
             Step::Open => self.cut(found),
             step => step,
         }

@@ -14,12 +14,34 @@ const REACH: usize = 256;
 /// Longest line that can be a fence, in bytes.
 const LONGEST_FENCE: usize = 100;
 
-/// Words of a sentence in front of a call that is shown.
-const PHRASES: [&str; 25] = [
+/// What announces an example, at the beginning or the end of a sentence, or of its last part.
+const EXAMPLES: [&str; 18] = [
     "for example",
-    "e.g",
     "for instance",
+    "e.g",
     "as an example",
+    "zum beispiel",
+    "beispielsweise",
+    "z.b",
+    "par exemple",
+    "p. ex",
+    "por ejemplo",
+    "por exemplo",
+    "per esempio",
+    "ad esempio",
+    "например",
+    "例如",
+    "比如",
+    "例えば",
+    "예를 들어",
+];
+/// The same at the end alone.
+const AT_END: [&str; 7] =
+    ["instead of", "rather than", "anstatt", "au lieu de", "en lugar de", "en vez de", "而不是"];
+/// Words of a sentence in front of a call that is shown.
+const PHRASES: [&str; 42] = [
+    "here is an example",
+    "here's an example",
     "example call",
     "example of a call",
     "form is",
@@ -30,8 +52,25 @@ const PHRASES: [&str; 25] = [
     "looks like this",
     "calls look like",
     "call looks like",
-    "例如",
-    "比如",
+    "hier ist ein beispiel",
+    "so sieht ein aufruf",
+    "so sähe",
+    "nicht aus",
+    "keinesfalls",
+    "nicht aufrufen",
+    "voici un exemple",
+    "on pourrait",
+    "vous pourriez",
+    "ressemblerait",
+    "n'exécut",
+    "ne pas exécut",
+    "ne lance",
+    "no ejecut",
+    "se podría",
+    "não execut",
+    "non esegu",
+    "не выполня",
+    "не запуска",
     "示例",
     "格式是",
     "格式如下",
@@ -41,6 +80,8 @@ const PHRASES: [&str; 25] = [
     "不会执行",
     "不会运行",
     "不会调用",
+    "実行しない",
+    "실행하지",
 ];
 /// Words that make one of `VERBS` behind them something that is not done.
 const UNREAL: [&str; 22] = [
@@ -67,7 +108,37 @@ const UNREAL: [&str; 22] = [
     "not going to",
     "refuse to",
 ];
+/// The same in languages where the verb stands apart.
+const UNREAL_ALONE: [&str; 10] = [
+    "ich würde",
+    "man würde",
+    "ich könnte",
+    "du könntest",
+    "sie könnten",
+    "man könnte",
+    "j'exécuterais",
+    "je lancerais",
+    "j'appellerais",
+    "ejecutaría",
+];
 const VERBS: [&str; 8] = ["run", "write", "call", "use", "execute", "send", "do", "make"];
+/// Words of the last part of a sentence that say that the call is meant, whatever is before.
+const INTENTS: [&str; 12] = [
+    "let me",
+    "let's",
+    "i'll",
+    "i will",
+    "i am going to",
+    "i'm going to",
+    "ich werde",
+    "lass mich",
+    "je vais",
+    "voy a",
+    "让我",
+    "我来",
+];
+/// What parts a sentence.
+const PARTS: [&str; 8] = [", ", "; ", ": ", " — ", " – ", " but ", "，", "；"];
 /// Elements in which calls are shown.
 const ELEMENTS: [&str; 10] = [
     "think",
@@ -148,6 +219,11 @@ impl Context {
         self.tail.is_empty() || self.tail.ends_with('\n')
     }
 
+    /// True in a fence, unless the current line closes it.
+    pub fn is_in_fence(&self) -> bool {
+        self.fence.is_some_and(|fence| !closes(fence, bare_line(self.line())))
+    }
+
     fn line(&self) -> &str {
         self.tail.rsplit('\n').next().unwrap_or_default()
     }
@@ -155,18 +231,11 @@ impl Context {
     /// Opens or closes a fence, if the line that has ended is one.
     fn end_line(&mut self) {
         let ended = &self.tail[..self.tail.len() - 1];
-        let line = ended.rsplit('\n').next().unwrap_or_default().trim();
-        let line = line.trim_start_matches(|c: char| "-*+>".contains(c) || c.is_whitespace());
-        let Some(c) = line.chars().next().filter(|c| matches!(c, '`' | '~')) else { return };
-        let length = line.len() - line.trim_start_matches(c).len();
+        let line = bare_line(ended.rsplit('\n').next().unwrap_or_default());
         match self.fence {
-            Some((open, least)) if open == c && length >= least && length == line.len() => {
-                self.fence = None;
-            }
-            None if length >= 3 && line.len() <= LONGEST_FENCE && !line[length..].contains(c) => {
-                self.fence = Some((c, length));
-            }
-            _ => {}
+            Some(fence) if closes(fence, line) => self.fence = None,
+            Some(_) => {}
+            None => self.fence = opened(line),
         }
     }
 
@@ -181,17 +250,15 @@ impl Context {
             }
             return;
         }
-        let line = self.line();
-        if let Some(before) = line.strip_suffix("<!--") {
-            if before.matches('`').count() % 2 == 0 {
-                self.within = Some("-->".to_owned());
-            }
-            return;
-        }
-        let name = line.trim_start().strip_prefix('<').and_then(|tag| tag.strip_suffix('>'));
-        let Some(name) = name else { return };
-        let name = name.split(' ').next().unwrap_or_default();
-        if ELEMENTS.contains(&name) || name.starts_with("result-") {
+        let Some(at) = self.tail.rfind('<') else { return };
+        let tag = &self.tail[at + 1..self.tail.len() - 1];
+        let name = tag.split(' ').next().unwrap_or_default();
+        if tag == "!-" {
+            let before = self.line().matches('`').count();
+            self.within = (before % 2 == 0).then(|| "-->".to_owned());
+        } else if (ELEMENTS.contains(&name) || name.starts_with("result-"))
+            && self.line().trim_start().len() == self.tail.len() - at
+        {
             self.within = Some(format!("</{name}>"));
         }
     }
@@ -199,12 +266,12 @@ impl Context {
     /// Says how a call stands that begins here, behind the held text `lead`; `in_fence` if it is the first
     /// thing in a fence or code span there.
     pub fn standing(&self, lead: &str, in_fence: bool) -> Standing {
-        if self.fence.is_some() || self.within.is_some() {
+        if self.is_in_fence() || self.within.is_some() {
             return Standing::Shown;
         }
         let line = if lead.contains('\n') { "" } else { self.line() };
         let has_words = line.contains(char::is_alphabetic);
-        if line.trim_start().starts_with(['>', '|']) || line.ends_with('\\') {
+        if shows(line) {
             return Standing::Shown;
         }
         let is_next = lead.trim_matches('`').is_empty();
@@ -225,25 +292,51 @@ impl Context {
         }
     }
 
-    /// True if the sentence before the call, which is not ended or ends in a colon, has words that show.
+    /// True if the sentence before the call has words that show.
     fn is_announced(&self) -> bool {
-        let before = self.tail.trim_end().to_lowercase();
-        if before.ends_with("e.g.") || before.ends_with("i.e.") {
+        let before = self.tail.trim_end().to_lowercase().replace('’', "'");
+        let before = before.trim_end_matches([':', '：', ' ', '\u{a0}']);
+        let is_ended = before.ends_with(ENDS) && !before.ends_with("e.g.");
+        let before = if is_ended { before.trim_end_matches(ENDS) } else { before };
+        if EXAMPLES.iter().any(|words| before.trim_end_matches('.').ends_with(words)) {
             return true;
         }
-        if before.ends_with(ENDS) {
-            return false;
-        }
         // A line of its own that says nothing, such as a bullet's, is not the sentence.
-        let sentence = before.rsplit(['\n', '.', '!', '?', '。', '！', '？']).next();
-        sentence.is_some_and(announces)
+        let sentence =
+            before.rsplit(['\n', '.', '!', '?', '。', '！', '？']).next().unwrap_or_default();
+        match is_ended {
+            true => PHRASES[..2].iter().any(|words| sentence.contains(words)),
+            false => announces(sentence),
+        }
     }
+}
+
+/// True if the beginning of a line shows what follows: a block quote, a table, a comment of code, text that is
+/// struck out.
+fn shows(line: &str) -> bool {
+    let begin = line.trim_start();
+    ["//", "/*", ">", "|"].iter().any(|sign| begin.starts_with(sign))
+        || line.ends_with('\\')
+        || line.matches("~~").count() % 2 == 1
 }
 
 /// True if a sentence, in small letters, says that what follows is to be seen, or not to be done.
 fn announces(sentence: &str) -> bool {
-    let sentence = sentence.replace('’', "'");
-    let is_unreal = |words: &&str| {
+    let sentence = sentence.trim_matches(|c: char| !c.is_alphanumeric());
+    let part = PARTS.iter().fold(sentence, |part, sign| part.rsplit(sign).next().unwrap_or(part));
+    let is_meant = INTENTS.iter().any(|words| part.contains(words)) && !is_unreal(part);
+    !is_meant
+        && (matches!(
+            sentence,
+            "example" | "examples" | "sample" | "beispiel" | "exemple" | "ejemplo"
+        ) || EXAMPLES.iter().any(|words| sentence.starts_with(words))
+            || AT_END.iter().any(|words| sentence.ends_with(words))
+            || PHRASES.iter().any(|words| sentence.contains(words))
+            || is_unreal(sentence))
+}
+
+fn is_unreal(sentence: &str) -> bool {
+    let has_verb = |words: &&str| {
         sentence.match_indices(words).any(|(at, _)| {
             let behind = sentence[at + words.len()..].trim_start_matches(' ');
             VERBS.iter().any(|verb| {
@@ -252,10 +345,24 @@ fn announces(sentence: &str) -> bool {
             })
         })
     };
-    let alone = sentence.trim_matches(|c: char| !c.is_alphanumeric());
-    matches!(alone, "example" | "examples" | "sample")
-        || PHRASES.iter().any(|phrase| sentence.contains(phrase))
-        || UNREAL.iter().any(is_unreal)
+    UNREAL_ALONE.iter().any(|words| sentence.contains(words)) || UNREAL.iter().any(has_verb)
+}
+
+/// A line without what a list or block quote begins it with.
+fn bare_line(line: &str) -> &str {
+    line.trim().trim_start_matches(|c: char| "-*+>".contains(c) || c.is_whitespace())
+}
+
+/// The fence that a line opens.
+fn opened(line: &str) -> Option<(char, usize)> {
+    let c = line.chars().next().filter(|c| matches!(c, '`' | '~'))?;
+    let length = line.len() - line.trim_start_matches(c).len();
+    let is_one = length >= 3 && line.len() <= LONGEST_FENCE && !line[length..].contains(c);
+    is_one.then_some((c, length))
+}
+
+fn closes((c, least): (char, usize), line: &str) -> bool {
+    line.len() >= least && line.chars().all(|other| other == c)
 }
 
 /// True if a code span is open at the end of a line's beginning.

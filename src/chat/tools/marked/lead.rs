@@ -10,6 +10,12 @@ const LONGEST_LANGUAGE: usize = 16;
 /// What lists begin their lines with.
 const BULLETS: [char; 7] = ['-', '*', '+', '•', '–', '→', '·'];
 
+/// Words that join two calls.
+const JOINTS: [&str; 14] = [
+    "and", "then", "also", "plus", "und", "dann", "et", "puis", "y", "luego", "和", "然后", "以及",
+    "と",
+];
+
 /// What leads to a call.
 pub struct Lead {
     /// The tag.
@@ -33,6 +39,9 @@ impl Parser {
     /// Reads what leads to a call in a text: white space, a bullet, the beginning of a fence, a tag that
     /// models put around calls; and the begin tag, up to its end.
     pub(super) fn lead(&self, text: &str) -> Result<Lead, Miss> {
+        if self.context.is_in_fence() && !text.starts_with(['<', '&']) {
+            return Err(Miss::Never);
+        }
         let mut cursor = Cursor::new(text);
         let mut at_line_start = self.context.is_at_line_start();
         let mut in_fence = false;
@@ -45,7 +54,7 @@ impl Parser {
                     fence(&mut cursor)?;
                     (in_fence, at_line_start) = (true, true);
                 }
-                '<' if !tag::may_begin(cursor.rest, &self.nonce) => return Err(Miss::Never),
+                '<' | '&' if !tag::may_begin(cursor.rest, &self.nonce) => return Err(Miss::Never),
                 '<' | '&' => match tag::wrapper(&mut cursor) {
                     Ok(()) => {}
                     Err(miss) => {
@@ -99,12 +108,24 @@ impl Parser {
                 }
                 '`' | '~' => fence(&mut cursor)?,
                 '0'..='9' => number(&mut cursor)?,
-                _ if c.is_alphanumeric() => return Err(Miss::Never),
+                _ if c.is_alphanumeric() => joint(&mut cursor)?,
                 // Punctuation says nothing.
                 _ => cursor.rest = &cursor.rest[c.len_utf8()..],
             }
         }
     }
+}
+
+/// Skips a word that joins two calls.
+fn joint(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
+    let end = cursor.rest.find(|c: char| !c.is_alphanumeric());
+    let word = &cursor.rest[..end.unwrap_or(cursor.rest.len())];
+    match end {
+        Some(_) if JOINTS.contains(&word) => cursor.rest = &cursor.rest[word.len()..],
+        None if JOINTS.iter().any(|joint| joint.starts_with(word)) => return Err(Miss::More),
+        _ => return Err(Miss::Never),
+    }
+    Ok(())
 }
 
 /// True if a line of a list may begin so.
@@ -155,6 +176,11 @@ fn bullet(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
         cursor.rest = &cursor.rest[1..];
     } else {
         cursor.one_of(&BULLETS)?;
+        if cursor.rest.starts_with('*') {
+            // Not a bullet, but bold letters.
+            cursor.rest = &cursor.rest[1..];
+            return if cursor.rest.is_empty() { Err(Miss::More) } else { Ok(()) };
+        }
     }
     match cursor.rest.chars().next() {
         None => Err(Miss::More),

@@ -10,7 +10,12 @@ use super::tag;
 const AROUND: [&str; 7] =
     ["arguments", "parameters", "args", "params", "input", "tool_input", "function_parameters"];
 /// Words of elements that have the argument's name as an attribute.
-const NAMED: [&str; 5] = ["parameter", "param", "arg", "argument", "field"];
+const NAMED: [&str; 8] =
+    ["parameter", "param", "arg", "argument", "field", "invoke", "function", "tool"];
+/// Those of them that hold a call.
+const CALLS: [&str; 3] = ["invoke", "function", "tool"];
+/// Words of elements that hold an argument's name; its value is the next element.
+const KEYS: [&str; 2] = ["arg_key", "key"];
 
 /// Reads what stands between the tags of a call whose schema is `root`, as JSON of its arguments. `None` if
 /// nothing can be made of it.
@@ -40,8 +45,10 @@ pub fn arguments(raw: &str, root: Option<&Value>) -> Option<String> {
     pairs(text, root).or_else(|| only_text(raw, root))
 }
 
-/// A text without the fence around it.
+/// A text without the fence, or CDATA, around it.
 fn unfenced(text: &str) -> &str {
+    let data = text.strip_prefix("<![CDATA[").and_then(|text| text.strip_suffix("]]>"));
+    let text = data.map_or(text, str::trim);
     let inside = text.strip_prefix("```").and_then(|text| text.strip_suffix("```"));
     let inside = inside.map(|text| text.trim_start_matches(|c: char| c.is_ascii_alphanumeric()));
     inside.map_or(text, str::trim)
@@ -118,7 +125,21 @@ fn elements(text: &str, root: Option<&Value>) -> Option<String> {
         if cursor.rest.is_empty() {
             return (!pairs.is_empty()).then(|| object(pairs));
         }
-        let (name, word, inside) = element(&mut cursor)?;
+        let (mut name, mut word, mut inside) = element(&mut cursor)?;
+        if KEYS.contains(&word.as_str()) {
+            // The value stands in an element of its own.
+            name = inside.trim().to_owned();
+            cursor.blanks();
+            (_, word, inside) = element(&mut cursor)?;
+        }
+        if root.is_none() && CALLS.contains(&word.as_str()) && name != word {
+            let arguments = arguments(inside, None).unwrap_or_else(|| "{}".to_owned());
+            let named = object([
+                ("name".to_owned(), relaxed::quoted(&name)),
+                ("arguments".to_owned(), arguments),
+            ]);
+            return cursor.rest.trim().is_empty().then_some(named);
+        }
         let is_own = fit::properties(root).any(|own| fit::plain(own) == fit::plain(&name));
         if pairs.is_empty() && AROUND.contains(&word.as_str()) && !is_own {
             let inside = inside.trim();
@@ -134,8 +155,9 @@ fn elements(text: &str, root: Option<&Value>) -> Option<String> {
 
 /// The JSON of an element's text: as it stands where a text is asked for.
 fn value(inside: &str, root: Option<&Value>, slot: &fit::Slot) -> String {
-    let text = inside.strip_prefix('\n').unwrap_or(inside);
-    let text = text.strip_suffix('\n').unwrap_or(text);
+    // Only what stands on lines of its own has line breaks around it that are not its own.
+    let own = inside.strip_prefix('\n').map(|text| text.strip_suffix('\n').unwrap_or(text));
+    let text = own.unwrap_or(inside);
     if fit::kinds(root, slot).contains(fit::Kinds::OBJECT) && text.trim_start().starts_with('<') {
         if let Some(inner) = elements(text.trim(), None) {
             return inner;

@@ -6,6 +6,8 @@ use super::super::cursor::{Cursor, Miss};
 /// Words that models put before the nonce, or at the beginning of end tags.
 const WORDS: [&str; 8] =
     ["tool_call", "tool-call", "toolcall", "function_call", "function", "invoke", "call", "tool"];
+/// What those, and the words of tags around calls, begin with.
+const ROOTS: [&str; 4] = ["call", "tool", "function", "invoke"];
 /// Longest word of a stray tag, in bytes.
 const LONGEST_STRAY: usize = 60;
 /// The attributes that name the tool, in this order.
@@ -33,13 +35,14 @@ pub struct Begin {
     pub is_closed: bool,
 }
 
-/// False if a text that begins with `<` is no tag of a call, as its second character shows.
+/// False if a text that begins with `<` or `&` is no tag of a call, as its first characters show.
 pub fn may_begin(text: &str, nonce: &str) -> bool {
-    let second = text[1..].chars().next().map(|c| c.to_ascii_lowercase());
-    second.is_none_or(|c| {
-        matches!(c, 't' | 'f' | 'i' | 'c' | '|' | ' ' | '\n')
-            || nonce.starts_with([c, c.to_ascii_uppercase()])
-    })
+    let agrees = |rest: &str, word: &str| {
+        rest.bytes().zip(word.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b))
+    };
+    let Some(rest) = text.strip_prefix('<') else { return agrees(text, "&lt;") };
+    let rest = rest.trim_start_matches(['|', ' ', '\n']);
+    ROOTS.iter().any(|root| agrees(rest, root)) || agrees(rest, nonce)
 }
 
 /// Reads the begin tag at the cursor, whose `<` may be escaped for HTML: then the text up to the tag's end is.

@@ -7,6 +7,11 @@ use super::{Relaxed, fit, string};
 impl Relaxed {
     /// Reads on in a word without quotes. A text goes on over blanks, a number or literal does not.
     pub(super) fn bare(&mut self, c: char, root: Option<&Value>) {
+        if let (Some(end), "r" | "b" | "f" | "u") = (string::closer(c), self.word.as_str()) {
+            // A string of Python; in a raw one backslashes are text.
+            let is_raw = std::mem::take(&mut self.word) == "r";
+            return self.begin_string(if is_raw { 'r' } else { c }, end, root);
+        }
         let ends = match c {
             ',' | '}' | ']' | '\n' | '<' | '\r' => true,
             _ if c.is_whitespace() => literal(self.word.trim()).is_some(),
@@ -30,9 +35,22 @@ impl Relaxed {
             None => fit::fitting(root, &self.slot, &strict),
         };
         let strict = fitting.unwrap_or(strict);
+        if strict == "null" && self.may_lack && !self.member.is_empty() {
+            return self.leave_out(root);
+        }
+        self.separate();
         self.repaired |= strict != word;
         self.put(&strict);
         self.put(&written[written.trim_end().len()..]);
+        self.value_ended(root);
+    }
+
+    /// Leaves out a null that stands for what is not given, and its key.
+    fn leave_out(&mut self, root: Option<&Value>) {
+        self.repaired = true;
+        self.member.clear();
+        self.gap.clear();
+        self.is_first = !std::mem::take(&mut self.comma);
         self.value_ended(root);
     }
 }

@@ -111,7 +111,8 @@ impl Judge<'_> {
                 Some(at) if c == '}' || at + 1 == objects.len() => {
                     self.behind_value(rest[1..].trim_start(), &objects[..at], false)
                 }
-                _ => Verdict::Inner,
+                Some(_) => self.behind_all_closers(rest),
+                None => Verdict::Inner,
             },
             '<' => self.marker(rest),
             '"' if *is_object => key(rest, true),
@@ -123,6 +124,15 @@ impl Judge<'_> {
                 Some(_) => Verdict::Inner,
             },
             '#' | ';' if !self.has_inner => Verdict::Closing,
+            _ => Verdict::Inner,
+        }
+    }
+
+    /// Judges by closers in a wrong order, which count if the marker is right behind them.
+    fn behind_all_closers(&self, rest: &str) -> Verdict {
+        match rest.trim_start_matches(['}', ']', ' ', '\n']) {
+            "" if rest.len() < LONGEST_KEY => Verdict::More,
+            behind if behind.starts_with('<') => self.marker(behind),
             _ => Verdict::Inner,
         }
     }
@@ -141,6 +151,13 @@ impl Judge<'_> {
             Some('}' | ']' | ',') => Verdict::Closing,
             Some('<') => self.marker(rest),
             Some('/' | '#') if !self.has_inner => Verdict::Closing,
+            Some('.' | '…') => {
+                match rest.trim_start_matches(['.', '…']).trim_start().chars().next() {
+                    None => Verdict::More,
+                    Some('}' | ',') => Verdict::Closing,
+                    Some(_) => Verdict::Inner,
+                }
+            }
             Some(_) => key(rest, false),
         }
     }
@@ -162,6 +179,8 @@ impl Judge<'_> {
         match rest.chars().next() {
             None => return Verdict::More,
             Some('<' | '`' | '~') => return Verdict::Closing,
+            // Another object follows.
+            Some('{') => return key(rest[1..].trim_start(), true),
             Some(_) => {}
         }
         if !self.ends.is_marked() || rest.len() > FARTHEST {
@@ -240,7 +259,16 @@ fn literal(rest: &str) -> Verdict {
 /// Judges a `<` within a string: `Closing` if it begins the end marker and the string's own quote is
 /// missing, `Inner` if it belongs to the text.
 pub fn judge_marker(ahead: &str, objects: &[bool], string: StringState, ends: &Ends) -> Verdict {
-    let behind = match ends.end(ahead) {
+    // Without its quote, only closers of what is open stand before the marker.
+    let marker = ahead.trim_start_matches(['}', ']', ' ', '\n']);
+    let closers = ahead[..ahead.len() - marker.len()].matches(['}', ']']).count();
+    if closers > objects.len() || ahead.len() - marker.len() > LONGEST_KEY {
+        return Verdict::Inner;
+    }
+    if marker.is_empty() {
+        return Verdict::More;
+    }
+    let behind = match ends.end(marker) {
         Ok(behind) => behind,
         Err(Miss::More) => return Verdict::More,
         Err(Miss::Never) => return Verdict::Inner,

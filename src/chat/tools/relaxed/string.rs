@@ -5,7 +5,10 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::quote::{self, Verdict};
-use super::{Kinds, Relaxed, State};
+use super::{Kinds, Relaxed, State, fit};
+
+/// Longest white space, or key, that is waited for within a string, in bytes.
+const LONGEST_GAP: usize = 120;
 
 /// A string under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +85,7 @@ impl Relaxed {
     pub(super) fn begin_string(&mut self, c: char, end: char, root: Option<&Value>) {
         self.separate();
         self.repaired |= c != '"';
-        let wanted = super::fit::has_choices(root, &self.slot);
+        let wanted = fit::has_choices(root, &self.slot);
         self.capture_unless(if wanted { Kinds::CHOICE } else { Kinds::STRING }, root);
         self.put("\"");
         self.state = State::InString(StringState {
@@ -92,7 +95,7 @@ impl Relaxed {
             length: 0,
             has_inner: false,
             drive: false,
-            in_path: false,
+            in_path: c == 'r',
         });
     }
 
@@ -108,7 +111,7 @@ impl Relaxed {
             self.state = State::Quote(string);
             return;
         }
-        if c == '<' && self.ends.is_marked() {
+        if matches!(c, '<' | '}' | ']' | ',') && self.ends.is_marked() {
             self.word = c.to_string();
             self.state = State::Marker(string);
             return;
@@ -147,6 +150,11 @@ impl Relaxed {
         string.escape = Escape::None;
         let begins_path = std::mem::take(&mut string.drive);
         match c {
+            // It may end the string.
+            '"' if string.in_path && string.end == c => {
+                self.put("\\\\");
+                self.queue.push(c);
+            }
             '"' | '\\' | '/' => {
                 self.put("\\");
                 self.put_char(c);
@@ -260,21 +268,52 @@ impl Relaxed {
     /// Reads on in a string at what may be the end marker.
     pub(super) fn in_marker(&mut self, c: char, string: StringState, root: Option<&Value>) {
         self.word.push(c);
-        match quote::judge_marker(&self.word, &self.is_objects(), string, &self.ends) {
+        let verdict = match self.word.strip_prefix(',') {
+            Some(behind) => self.judge_comma(behind, string, root),
+            None => quote::judge_marker(&self.word, &self.is_objects(), string, &self.ends),
+        };
+        match verdict {
             Verdict::More => {}
             Verdict::Closing => self.end_at_marker(string, root),
             _ => {
-                self.put("<");
-                self.word.remove(0);
+                let first = self.word.remove(0);
+                self.put_char(first);
                 self.state = State::InString(StringState { length: 3, ..string });
                 self.requeue();
             }
         }
     }
 
-    /// Ends a string whose quote is missing before the end marker, if there is a marker.
+    /// Judges a comma in a string by what follows it: with the key of another property, the string's own quote
+    /// is missing.
+    fn judge_comma(&self, behind: &str, string: StringState, root: Option<&Value>) -> Verdict {
+        let key = behind.trim_start();
+        if key.is_empty() && behind.len() < LONGEST_GAP {
+            return Verdict::More;
+        }
+        let Some(key) = key.strip_prefix('"').filter(|_| !string.has_inner && string.end == '"')
+        else {
+            return Verdict::Inner;
+        };
+        let is_in_name = |c: char| c.is_alphanumeric() || "_-$".contains(c);
+        let (name, rest) = key.split_at(key.find(|c| !is_in_name(c)).unwrap_or(key.len()));
+        let Some(level) = self.levels.last().filter(|level| level.is_object) else {
+            return Verdict::Inner;
+        };
+        match rest.strip_prefix('"').map(str::trim_start) {
+            None if rest.is_empty() && name.len() < LONGEST_GAP => Verdict::More,
+            Some("") if rest.len() < LONGEST_GAP => Verdict::More,
+            Some(rest) if rest.starts_with(':') && fit::knows(root, &level.slot, name) => {
+                Verdict::Closing
+            }
+            _ => Verdict::Inner,
+        }
+    }
+
+    /// Ends a string whose quote is missing before what is in `word`, if that is the end.
     pub(super) fn end_at_marker(&mut self, string: StringState, root: Option<&Value>) {
-        if self.ends.length_of_end(&self.word).is_none() {
+        let marker = self.word.trim_start_matches(['}', ']', ' ', '\n', ',']);
+        if !self.word.starts_with(',') && self.ends.length_of_end(marker).is_none() {
             let word = std::mem::take(&mut self.word);
             self.put(&word);
             self.state = State::InString(string);

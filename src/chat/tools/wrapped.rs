@@ -3,18 +3,19 @@
 
 use serde_json::{Map, Value};
 
-use super::super::{fit, names, relaxed};
+use super::{fit, names, relaxed};
 use crate::chat::Tool;
 
 const NAMES: [&str; 8] =
     ["name", "tool", "tool_name", "function", "function_name", "recipient_name", "action", "call"];
 const ARGUMENTS: [&str; 7] =
     ["arguments", "parameters", "args", "params", "input", "action_input", "tool_input"];
-const LISTS: [&str; 4] = ["tool_uses", "tool_calls", "calls", "function_calls"];
+/// Names of fields that hold a list of calls.
+pub const LISTS: [&str; 4] = ["tool_uses", "tool_calls", "calls", "function_calls"];
 /// Keys that may stand beside those.
 const OTHERS: [&str; 4] = ["id", "type", "call_id", "index"];
 /// Deepest nesting of wrappers.
-const DEEPEST: u8 = 4;
+const DEEPEST: u8 = 8;
 
 /// A call that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
