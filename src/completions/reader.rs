@@ -294,7 +294,7 @@ impl Reader {
     }
 
     fn end_held(&mut self, parts: &mut Vec<Part>) {
-        if self.calls.is_empty() {
+        if self.calls.is_empty() || self.broke_off {
             self.fall_back(parts);
         }
         for call in &self.calls {
@@ -306,7 +306,7 @@ impl Reader {
         }
     }
 
-    /// Restores the first run's calls if the second run brought none.
+    /// Restores the first run's calls if there was a second run, which brought none, or no whole ones.
     fn fall_back(&mut self, parts: &mut Vec<Part>) {
         let Some(before) = &mut self.before else { return };
         self.calls = std::mem::take(&mut before.calls);

@@ -479,6 +479,7 @@ fn a_repair_is_tried_once_and_what_came_first_counts_if_it_brings_nothing() {
         json!({"text": "I give up."}),
         json!({"text": "I give up.", "sim": "http=500"}),
         json!({"text": "I give up.", "sim": "error=no"}),
+        json!({"text": "<call-$NONCE name=\"weather\">{\"place", "sim": "fail=3 events=3"}),
     ] {
         simulator.turn(wrong.clone());
         simulator.turn(second);
