@@ -190,15 +190,15 @@ impl Plan {
         let arguments = match serde_json::from_str::<Value>(&call.arguments) {
             Ok(arguments) if arguments.is_object() => arguments,
             Ok(_) => return Some(format!("The arguments of {} are no JSON object.", call.name)),
-            Err(error) if error.is_syntax() && is_beyond(&call.arguments) => {
-                return Some(format!(
-                    "The arguments of {} hold a number, or half a character, that cannot be read: {error}.",
-                    call.name
-                ));
-            }
             Err(error) if is_too_deep(&error) => {
                 return Some(format!(
                     "The arguments of {} are nested deeper than {DEEPEST} levels.",
+                    call.name
+                ));
+            }
+            Err(error) if is_beyond(&call.arguments) => {
+                return Some(format!(
+                    "The arguments of {} hold a number, or half a character, that cannot be read: {error}.",
                     call.name
                 ));
             }

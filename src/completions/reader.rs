@@ -426,7 +426,7 @@ mod tests {
     /// The plan of a request to a model that writes calls between markers. Its tools are `weather`,
     /// whose place is a string, and `time`.
     fn plan(choice: ToolChoice) -> Arc<Plan> {
-        let place = json!({"type": "object", "properties": {"place": {"type": "string"}}});
+        let place = json!({"type": "object", "required": ["place"], "properties": {"place": {"type": "string"}}});
         let tool =
             |name: &str, parameters| Tool { name: name.to_owned(), parameters, ..Tool::default() };
         let list = vec![tool("weather", Some(place)), tool("time", None)];

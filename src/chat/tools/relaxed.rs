@@ -438,9 +438,9 @@ impl Relaxed {
     /// Reads on behind a key that ends in a colon.
     fn behind_odd_key(&mut self, c: char, end: char, root: Option<&Value>) {
         if c.is_whitespace() {
-            return self.gap.push(c);
+            return self.member.push(c);
         }
-        let gap = std::mem::take(&mut self.gap);
+        let gap = std::mem::take(&mut self.member);
         self.queue.push(c);
         self.queue.extend(gap.chars().rev());
         if c != ':' {
@@ -448,7 +448,7 @@ impl Relaxed {
             let name = self.word.trim_end().trim_end_matches(':').to_owned();
             self.word = name;
             self.end_key(root);
-            self.member.push(':');
+            self.put_behind_key(":");
             return self.begin_string(end, end, root);
         }
         self.end_key(root);
@@ -464,7 +464,15 @@ impl Relaxed {
         self.slot = slot;
         // As it is, escapes included.
         self.member = format!("\"{}\"", string::escaped_key(&key));
+        if !self.may_lack {
+            self.separate();
+        }
         self.state = State::Colon;
+    }
+
+    /// Passes on what follows a key, or keeps it with the key.
+    fn put_behind_key(&mut self, text: &str) {
+        if self.member.is_empty() { self.put(text) } else { self.member.push_str(text) }
     }
 
     fn colon(&mut self, c: char, root: Option<&Value>) {
@@ -472,7 +480,7 @@ impl Relaxed {
             return;
         }
         self.state = State::Value;
-        self.member.push(':');
+        self.put_behind_key(":");
         if c != ':' {
             self.repaired = true;
             match c {

@@ -173,7 +173,8 @@ fn close(rules: &Map<String, Value>, closed: &mut Map<String, Value>) -> Option<
     };
     let mut all = Map::new();
     for (name, schema) in properties {
-        let is_free = is_optional(name, rules) && !fit::allows_null(Some(schema), &Slot::root());
+        let is_free = is_optional(name, rules)
+            && (schema.get("$ref").is_some() || !fit::allows_null(Some(schema), &Slot::root()));
         let property = strict(schema)?;
         all.insert(name.clone(), if is_free { nullable(property) } else { property });
     }
