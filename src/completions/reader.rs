@@ -702,6 +702,7 @@ mod tests {
         for (arguments, said) in [
             ("{\"place\":null}", "do not fit"),
             ("{\"place\":}", "not valid JSON"),
+            ("{\"place\":\"\\ud83d\"}", "cannot be read"),
             (&deep, "nested deeper than"),
         ] {
             let (fault, verdict) =
