@@ -109,6 +109,7 @@ impl Search<'_> {
         let arguments = ARGUMENTS.iter().find_map(|key| object.get(*key)).cloned();
         match (inner.as_deref().or(name), arguments) {
             (Some(name), Some(arguments)) if !has_others => self.arguments(arguments, name, depth),
+            (Some(written), None) if name.is_none() && !has_others => self.add(written, "{}"),
             // The only key is a tool's name.
             _ if object.len() == 1 => self.keyed(object, name),
             (Some(name), None) if inner.is_some() && !has_others => self.add(name, "{}"),
