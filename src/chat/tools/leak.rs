@@ -69,7 +69,7 @@ impl Leak {
             }
         }
         self.window.push_str(text);
-        if self.window.len() > 4 * WINDOW {
+        if self.window.len() > 2 * WINDOW {
             let from = self.window.len() - WINDOW;
             self.is_found = self.holds_call(from);
             let from = (from..).find(|at| self.window.is_char_boundary(*at));
