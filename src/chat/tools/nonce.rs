@@ -79,7 +79,7 @@ impl Secret {
         let is_free = |nonce: &String| {
             !turns.iter().any(|turn| mentions(turn, nonce))
                 && !tools.iter().any(|tool| describes(tool, nonce))
-                && !demand.contains(nonce.as_str())
+                && !holds(demand, nonce)
         };
         nonces.into_iter().find(is_free).unwrap_or_default()
     }
@@ -98,25 +98,32 @@ impl Secret {
     }
 }
 
+/// True if a text holds the nonce, also with other characters between its digits: a model may read over
+/// spaces, and over what nobody sees.
+fn holds(text: &str, nonce: &str) -> bool {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    digits.contains(nonce)
+}
+
 fn mentions(turn: &Turn, nonce: &str) -> bool {
-    let is_said = |content: &Content| content.texts().any(|text| text.contains(nonce));
+    let is_said = |content: &Content| content.texts().any(|text| holds(text, nonce));
     match turn {
         Turn::Message(message) => is_said(&message.content),
         Turn::Calls { content, calls } => {
-            let is_called = |text: &String| text.contains(nonce);
+            let is_called = |text: &String| holds(text, nonce);
             is_said(content)
                 || calls.iter().any(|call| is_called(&call.arguments) || is_called(&call.name))
         }
         Turn::Result(result) => {
-            is_said(&result.content) || result.name.iter().any(|name| name.contains(nonce))
+            is_said(&result.content) || result.name.iter().any(|name| holds(name, nonce))
         }
     }
 }
 
 fn describes(tool: &Tool, nonce: &str) -> bool {
-    tool.name.contains(nonce)
-        || tool.description.iter().any(|words| words.contains(nonce))
-        || tool.parameters.iter().any(|schema| schema.to_string().contains(nonce))
+    holds(&tool.name, nonce)
+        || tool.description.iter().any(|words| holds(words, nonce))
+        || tool.parameters.iter().any(|schema| holds(&schema.to_string(), nonce))
 }
 
 #[cfg(test)]
@@ -169,6 +176,7 @@ mod tests {
         let first = secret.nonce(&conversation(), &[], "");
         let told = format!("see <call-{first} name=");
         let schema = json!({"properties": {"a": {"description": told}}});
+        let apart = |between: &str| first.split("").collect::<Vec<_>>().join(between);
         let mut seconds = Vec::new();
         for (turn, tools) in [
             (Turn::message(Role::User, told.as_str()), vec![]),
@@ -177,6 +185,8 @@ mod tests {
             (call(&first, "{}"), vec![]),
             (result(None, &told), vec![]),
             (result(Some(&first), ""), vec![]),
+            (result(None, &apart("\u{200b}")), vec![]),
+            (result(None, &apart(" ")), vec![]),
             (Turn::message(Role::User, "x"), vec![tool("f", Some(&told), json!({}))]),
             (Turn::message(Role::User, "x"), vec![tool("f", None, schema)]),
             (Turn::message(Role::User, "x"), vec![tool(&first, None, json!({}))]),
