@@ -172,7 +172,8 @@ impl Parser {
             return;
         };
         put_arguments(json.take(), pieces);
-        self.repaired |= json.is_repaired();
+        // The strict form of a schema asks for nulls.
+        self.repaired |= json.is_repaired_besides_nulls();
         self.called = true;
         pieces.push(Piece::End);
         self.push(&json.rest(), pieces);

@@ -46,6 +46,8 @@ pub struct Relaxed {
     out: String,
     first_key: Option<String>,
     repaired: bool,
+    /// True if a null was left out that stands for what is not given.
+    null_left_out: bool,
 }
 
 /// An object or list that is open.
@@ -159,6 +161,7 @@ impl Relaxed {
             out: String::new(),
             first_key: None,
             repaired: false,
+            null_left_out: false,
         }
     }
 
@@ -216,6 +219,11 @@ impl Relaxed {
 
     /// True if something was not strict JSON, or not of the schema's type.
     pub fn is_repaired(&self) -> bool {
+        self.repaired || self.null_left_out
+    }
+
+    /// The same where null was asked for in the place of what is not given.
+    pub fn is_repaired_besides_nulls(&self) -> bool {
         self.repaired
     }
 

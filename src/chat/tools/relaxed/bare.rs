@@ -47,7 +47,7 @@ impl Relaxed {
 
     /// Leaves out a null that stands for what is not given, and its key.
     fn leave_out(&mut self, root: Option<&Value>) {
-        self.repaired = true;
+        self.null_left_out = true;
         self.member.clear();
         self.gap.clear();
         self.is_first = !std::mem::take(&mut self.comma);
