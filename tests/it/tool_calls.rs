@@ -49,8 +49,8 @@ fn folder() -> PathBuf {
 }
 
 /// The folders of outputs, each of which is counted by itself.
-fn folders() -> [PathBuf; 3] {
-    [folder(), folder().join("held_back"), folder().join("by_another")]
+fn folders() -> [PathBuf; 4] {
+    ["", "held_back", "by_another", "by_a_third"].map(|name| folder().join(name))
 }
 
 /// The outputs of the files in a folder.

@@ -217,6 +217,16 @@ pub fn knows(root: Option<&Value>, slot: &Slot, key: &str) -> bool {
     })
 }
 
+/// True if an object at this place has named properties only, and none of this name.
+pub fn rules_out(root: Option<&Value>, slot: &Slot, key: &str) -> bool {
+    rules(root, slot).is_some_and(|(rules, _)| {
+        let others = rules.get("additionalProperties");
+        let known = rules.get("properties").and_then(Value::as_object);
+        others.is_none_or(|others| *others == Value::Bool(false))
+            && known.is_some_and(|known| !known.keys().any(|name| plain(name) == plain(key)))
+    })
+}
+
 /// A name without case, hyphens and underscores.
 pub fn plain(name: &str) -> String {
     let kept = name.chars().filter(|c| !matches!(c, '_' | '-' | ' '));

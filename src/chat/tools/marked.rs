@@ -460,6 +460,12 @@ impl Parser {
         }
     }
 
+    /// True if a sentence begins with the last character that is held back.
+    fn begins_sentence(&self, c: char) -> bool {
+        let before = self.held_back.strip_suffix(c).unwrap_or_default();
+        c.is_uppercase() && !before.ends_with(char::is_alphanumeric)
+    }
+
     /// Handles prose behind calls.
     fn end_calls(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
         match self.pending.as_ref().map(|pending| pending.standing) {
@@ -467,7 +473,9 @@ impl Parser {
             Some(Standing::IfLast) if self.held_back.ends_with(&self.result()) => {
                 self.confirm(out, pieces);
             }
-            Some(Standing::IfLastOnLine(true)) if c.is_uppercase() => self.confirm(out, pieces),
+            Some(Standing::IfLastOnLine(true)) if self.begins_sentence(c) => {
+                self.confirm(out, pieces)
+            }
             Some(_) => return self.show_pending(out),
             None => {}
         }

@@ -616,6 +616,9 @@ impl Relaxed {
         let verdict = quote::judge(&self.word, &self.is_objects(), string, &self.ends);
         match verdict {
             Verdict::More => {}
+            Verdict::Closing if self.is_before_inner_key(string, root) => {
+                self.go_on_behind_quote(string);
+            }
             Verdict::Closing => self.end_string(string, root),
             Verdict::Inner => self.go_on_behind_quote(string),
             Verdict::Triple => self.begin_triple(string),

@@ -18,7 +18,7 @@ const TOOLS = JSON.parse(readFileSync(join(FOLDER, 'tools.json'), 'utf8'));
 function outputs() {
   const files = readdirSync(FOLDER, { recursive: true }).filter((file) => file.endsWith('.txt'));
   return files.sort().flatMap((file) => {
-    const by = dirname(file) === 'by_another' ? 'by another: ' : '';
+    const by = dirname(file).startsWith('by_') ? `${dirname(file).replaceAll('_', ' ')}: ` : '';
     const kind = by + basename(file, '.txt').replaceAll('_', ' ');
     const entries = readFileSync(join(FOLDER, file), 'utf8').split('### ').slice(1);
     return entries.map((entry) => output(kind, entry));

@@ -2,7 +2,7 @@
 //!
 //! 1. In a fence that holds other lines before it, a line of a block quote or of a table, a comment of HTML,
 //!    or an element for thinking or showing (`<think>`, `<example>`, …), and behind a backslash, it is shown.
-//! 2. In a code span or quotes it is shown if the line holds other words before it.
+//! 2. In a code span, also one of HTML, or quotes it is shown if the line holds other words before it.
 //! 3. Behind words that announce something to be seen or not to be done (`PHRASES`, `UNREAL`) it is shown.
 //! 4. First in a fence, or in a code span or quotes of its own, it is meant if nothing but white space and
 //!    further calls follow to the end of the text, and no such call before it was shown.
@@ -270,12 +270,15 @@ impl Context {
             return Standing::Shown;
         }
         let line = if lead.contains('\n') { "" } else { self.line() };
-        let has_words = line.contains(char::is_alphabetic);
         if shows(line) {
             return Standing::Shown;
         }
         let is_next = lead.trim_matches('`').is_empty();
-        let is_quoted = is_next && (line.ends_with(QUOTES) || lead.starts_with('`'));
+        let element = before_element(line).filter(|_| is_next);
+        let is_quoted =
+            is_next && (line.ends_with(QUOTES) || lead.starts_with('`') || element.is_some());
+        let line = element.unwrap_or(line);
+        let has_words = line.contains(char::is_alphabetic);
         if has_words && (is_quoted || is_in_span(line)) {
             return Standing::Shown;
         }
@@ -346,6 +349,12 @@ fn is_unreal(sentence: &str) -> bool {
         })
     };
     UNREAL_ALONE.iter().any(|words| sentence.contains(words)) || UNREAL.iter().any(has_verb)
+}
+
+/// A line's beginning before the tag that it ends with, if that begins an element in which calls are shown.
+fn before_element(line: &str) -> Option<&str> {
+    let (before, tag) = line.strip_suffix('>')?.rsplit_once('<')?;
+    ELEMENTS.contains(&tag.split(' ').next()?).then_some(before)
 }
 
 /// A line without what a list or block quote begins it with.

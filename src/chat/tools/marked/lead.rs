@@ -8,7 +8,7 @@ use super::tag::{self, Begin};
 /// Longest language name after a fence's backticks.
 const LONGEST_LANGUAGE: usize = 16;
 /// What lists begin their lines with.
-const BULLETS: [char; 7] = ['-', '*', '+', '•', '–', '→', '·'];
+const BULLETS: [char; 8] = ['-', '*', '+', '•', '–', '→', '·', '['];
 
 /// Words that join two calls.
 const JOINTS: [&str; 14] = [
@@ -116,12 +116,18 @@ impl Parser {
     }
 }
 
-/// Skips a word that joins two calls.
+/// Skips a word that joins two calls, or a letter that counts them.
 fn joint(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
     let end = cursor.rest.find(|c: char| !c.is_alphanumeric());
     let word = &cursor.rest[..end.unwrap_or(cursor.rest.len())];
+    let is_letter = word.len() == 1 && word.starts_with(|c: char| c.is_ascii_lowercase());
     match end {
         Some(_) if JOINTS.contains(&word) => cursor.rest = &cursor.rest[word.len()..],
+        // A letter that counts, as in `b)`.
+        Some(1) if is_letter && cursor.rest[1..].starts_with(')') => {
+            cursor.rest = &cursor.rest[2..]
+        }
+        None if is_letter => return Err(Miss::More),
         None if JOINTS.iter().any(|joint| joint.starts_with(word)) => return Err(Miss::More),
         _ => return Err(Miss::Never),
     }
@@ -169,8 +175,9 @@ fn number(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
     }
 }
 
-/// Skips what a line of a list begins with, and the blank behind it.
+/// Skips what a line of a list begins with, and the blank behind it, which a bracket need not have.
 fn bullet(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
+    let is_bracket = cursor.rest.starts_with('[');
     if cursor.rest.starts_with(|c: char| c.is_ascii_digit()) {
         number(cursor)?;
         cursor.rest = &cursor.rest[1..];
@@ -184,7 +191,7 @@ fn bullet(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
     }
     match cursor.rest.chars().next() {
         None => Err(Miss::More),
-        Some(c) if c.is_whitespace() => Ok(()),
+        Some(c) if c.is_whitespace() || (is_bracket && c == '<') => Ok(()),
         Some(_) => Err(Miss::Never),
     }
 }

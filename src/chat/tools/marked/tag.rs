@@ -74,8 +74,7 @@ fn plain_begin(cursor: &mut Cursor<'_>, nonce: &str) -> Result<Begin, Miss> {
 fn own_word(cursor: &mut Cursor<'_>, nonce: &str) -> Result<(), Miss> {
     cursor.word("<")?;
     cursor.rest = cursor.rest.trim_start_matches(['|', ' ', '\n']);
-    let is_in_word = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-    let end = cursor.rest.find(|c: char| !is_in_word(c));
+    let end = end_of_head(cursor.rest);
     let head = &cursor.rest[..end.unwrap_or(cursor.rest.len())];
     match head_of(head, nonce) {
         Ok(()) if end.is_some() => {
@@ -89,6 +88,18 @@ fn own_word(cursor: &mut Cursor<'_>, nonce: &str) -> Result<(), Miss> {
     }
 }
 
+/// Where a tag's word ends, which may have a colon before the nonce, as names with a prefix have in XML.
+fn end_of_head(text: &str) -> Option<usize> {
+    let is_behind = |c: char| !(c.is_ascii_alphanumeric() || "_-".contains(c));
+    let end = text.find(is_behind)?;
+    match text[end..].strip_prefix(':') {
+        Some(rest) if WORDS.contains(&text[..end].to_ascii_lowercase().as_str()) => {
+            Some(end + 1 + rest.find(is_behind)?)
+        }
+        _ => Some(end),
+    }
+}
+
 /// True if `head` is a word and the nonce.
 fn head_of(head: &str, nonce: &str) -> Result<(), Miss> {
     let lower = head.to_ascii_lowercase();
@@ -99,7 +110,7 @@ fn head_of(head: &str, nonce: &str) -> Result<(), Miss> {
             best = Miss::More;
         }
         let Some(rest) = lower.strip_prefix(word) else { continue };
-        let rest = rest.strip_prefix(['-', '_']).unwrap_or(rest);
+        let rest = rest.strip_prefix(['-', '_', ':']).unwrap_or(rest);
         if rest == nonce {
             return Ok(());
         }
@@ -264,7 +275,7 @@ pub fn own_begin(text: &str, nonce: &str) -> Result<(), Miss> {
     let mut cursor = Cursor::new(text);
     cursor.word("<")?;
     cursor.blanks();
-    let end = cursor.rest.find(|c: char| !(c.is_ascii_alphanumeric() || "_-".contains(c)));
+    let end = end_of_head(cursor.rest);
     match head_of(&cursor.rest[..end.unwrap_or(cursor.rest.len())], nonce) {
         Ok(()) => Ok(()),
         Err(Miss::More) if end.is_none() => Err(Miss::More),

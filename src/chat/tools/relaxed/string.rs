@@ -22,6 +22,8 @@ pub struct StringState {
     pub length: u8,
     /// Whether it holds a quote that was not escaped.
     pub has_inner: bool,
+    /// Number of braces and brackets that its text has left open.
+    pub open: i32,
     /// Whether it begins as a path of Windows may, with a letter and a colon.
     pub drive: bool,
     /// Within a path of Windows whose backslashes are not doubled.
@@ -47,6 +49,15 @@ pub fn closer(c: char) -> Option<char> {
         '“' | '”' => Some('”'),
         '‘' | '’' => Some('’'),
         _ => None,
+    }
+}
+
+/// What a character adds to the number of open braces and brackets.
+fn opens(c: char) -> i32 {
+    match c {
+        '{' | '[' => 1,
+        '}' | ']' => -1,
+        _ => 0,
     }
 }
 
@@ -94,6 +105,7 @@ impl Relaxed {
             escape: Escape::None,
             length: 0,
             has_inner: false,
+            open: 0,
             drive: false,
             in_path: c == 'r',
         });
@@ -123,6 +135,7 @@ impl Relaxed {
         };
         string.in_path &= !"\"';|<>\n".contains(c);
         string.length = (string.length + 1).min(3);
+        string.open = string.open.saturating_add(opens(c));
         match c {
             '\\' => string.escape = Escape::Slash,
             _ => self.put_content(c),
@@ -255,6 +268,24 @@ impl Relaxed {
         self.requeue();
     }
 
+    /// True if the key behind a quote belongs to the text of a string that holds quotes already, as in JSON and
+    /// code that were not escaped: it has no quotes, or stands in a brace of the text, and is none of the tool's.
+    pub(super) fn is_before_inner_key(&self, string: StringState, root: Option<&Value>) -> bool {
+        let Some(level) = self.levels.last().filter(|level| level.is_object && string.has_inner)
+        else {
+            return false;
+        };
+        let key = self.word.trim_start_matches(|c: char| c == ',' || c.is_whitespace());
+        let is_plain = key.starts_with(char::is_alphabetic);
+        let is_quoted = key.chars().next().is_some_and(|c| closer(c).is_some());
+        let name = key
+            .trim_start_matches(|c| closer(c).is_some())
+            .split(|c: char| " \n\"'`:=".contains(c))
+            .next();
+        (is_plain || (is_quoted && string.open > 0))
+            && fit::rules_out(root, &level.slot, name.unwrap_or_default())
+    }
+
     pub(super) fn begin_triple(&mut self, mut string: StringState) {
         self.repaired = true;
         self.word.remove(0);
@@ -278,7 +309,8 @@ impl Relaxed {
             _ => {
                 let first = self.word.remove(0);
                 self.put_char(first);
-                self.state = State::InString(StringState { length: 3, ..string });
+                let open = string.open.saturating_add(opens(first));
+                self.state = State::InString(StringState { length: 3, open, ..string });
                 self.requeue();
             }
         }
