@@ -227,9 +227,13 @@ impl Transcript {
     }
 }
 
-/// Whether both, which are of one length, are the same. What `==` calls compares byte by byte in musl.
+/// Whether both, which are of one length, are the same. What `==` calls compares byte by byte in musl, and
+/// elsewhere by vectors, which is twice as fast as these blocks.
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     const BLOCK: usize = 32;
+    if !cfg!(target_env = "musl") {
+        return a == b;
+    }
     let block = |bytes| <&[u8; BLOCK]>::try_from(bytes).expect("a block is of its length");
     let (a, b) = (a.chunks_exact(BLOCK), b.chunks_exact(BLOCK));
     a.remainder() == b.remainder() && a.zip(b).all(|(a, b)| block(a) == block(b))
