@@ -440,6 +440,22 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_a_run_is_woken_when_the_connection_is_lost() {
+        let leases = leases(Duration::ZERO);
+        let started = Started { run_id: "run".to_owned(), job_id: "job".to_owned() };
+        let listener = Listener::default();
+        let bell = listener.bell.clone();
+        let (_, events) = {
+            let mut state = leases.lock();
+            state.routes.begin_start();
+            state.routes.claim(started, 0, listener)
+        };
+        leases.note_loss();
+        assert!(bell.wait(Some(Instant::now())));
+        assert_eq!(events.try_recv(), Ok(RunEvent::Cut(true)));
+    }
+
+    #[test]
     fn who_has_waited_too_long_is_told_by_which_settings() {
         let lease = Leases::lease(&leases(Duration::ZERO), || Ok(())).unwrap();
         let told = lease.connected("user", &(Arc::new(|| None) as Unwanted)).unwrap_err();
