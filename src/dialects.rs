@@ -13,6 +13,7 @@ pub mod media;
 pub mod openai;
 #[cfg(test)]
 pub(crate) mod stories;
+pub mod writing;
 
 use std::sync::Arc;
 

@@ -2,10 +2,12 @@
 //!
 //! Source: the types of Anthropic's own SDKs, <https://github.com/anthropics/anthropic-sdk-python>.
 
+mod error;
 pub mod kinds;
+mod known_tools;
 pub mod models;
 pub mod request;
 pub mod response;
 mod tools;
 
-pub use response::envelope;
+pub use error::envelope;

@@ -230,3 +230,12 @@ pub fn wrong_type(param: &str, expected: &str) -> Error {
         code: Some("invalid_type"),
     }
 }
+
+/// The `name` in an object, which is at `path`.
+///
+/// # Errors
+/// [`Error::Invalid`] if there is none, or it is not a string.
+pub fn name_in(path: &str, value: &Value) -> Result<String, Error> {
+    let name = value.get("name").and_then(Value::as_str);
+    Ok(name.ok_or_else(|| missing(&format!("{path}.name")))?.to_owned())
+}

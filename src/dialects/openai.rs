@@ -2,6 +2,7 @@
 //! from [`crate::chat`].
 
 mod chunk;
+mod client_tools;
 mod custom;
 mod identity;
 pub mod kinds;

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::tools::{BASH, EDITOR, KnownTool, MEMORY, OLD_EDITOR};
+use super::known_tools::{BASH, EDITOR, KnownTool, MEMORY, OLD_EDITOR};
 use crate::chat::media::MediaKind;
 use crate::dialects::kinds::{Fate, Listed, Reading, Table};
 use crate::dialects::media::{Data, MediaType};

@@ -5,9 +5,10 @@
 
 use serde::Serialize;
 
-use super::response::{Absent, to_json};
+use super::response::Absent;
 use crate::chat::models::Listed;
 use crate::chat::models::shutdowns::Day;
+use crate::dialects::writing::to_json;
 
 #[derive(Serialize)]
 struct ModelObject<'a> {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::error::THREAD_UNSUPPORTED;
 use super::kinds::{BLOCKS, BlockReading};
 use super::response::MessageAnswer;
 use super::tools;
@@ -17,10 +18,6 @@ use crate::dialects::fields::{Fields, wrong_type};
 use crate::dialects::kinds::find;
 use crate::dialects::media::MediaReader;
 use crate::error::Error;
-
-/// Anthropic's error code for a conversation that the server cannot keep. The SDKs' tool runners first
-/// ask for a kept one, and send the whole conversation when they get this code.
-pub(super) const THREAD_UNSUPPORTED: &str = "thread_unsupported_request";
 
 /// The fields of a body that are read.
 const FIELDS: &[&str] = &[

@@ -1,10 +1,11 @@
-//! Writes Anthropic's answers: messages, whole and as events, models, and errors.
+//! Writes Anthropic's messages, whole and as the events of a stream.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::request::THREAD_UNSUPPORTED;
+use super::error::ErrorObject;
 use crate::chat::{FinishReason, ToolCall, Usage};
+use crate::dialects::writing::{put_json, to_json};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
 
@@ -296,74 +297,12 @@ enum Delta<'a> {
 }
 
 fn put(events: &mut dyn Events, event: &Event<'_>) {
-    events.put(Some(event.name()), &|out| {
-        serde_json::to_writer(out, event).expect("a Vec takes everything");
-    });
-}
-
-pub(super) fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("strings and numbers always serialise")
+    events.put(Some(event.name()), &|out| put_json(out, event));
 }
 
 /// The answer to `POST /v1/messages/count_tokens`.
 pub fn token_count(input_tokens: u64) -> String {
     json!({ "input_tokens": input_tokens }).to_string()
-}
-
-#[derive(Serialize)]
-struct ErrorObject {
-    r#type: &'static str,
-    message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<ErrorDetails>,
-}
-
-/// Details of an error that programs can act on.
-#[derive(Serialize)]
-struct ErrorDetails {
-    error_code: &'static str,
-}
-
-impl From<&Error> for ErrorObject {
-    fn from(error: &Error) -> ErrorObject {
-        let code = match error {
-            Error::Invalid { code, .. } => *code,
-            _ => None,
-        };
-        // The other codes are OpenAI's.
-        let code = code.filter(|code| *code == THREAD_UNSUPPORTED);
-        let details = code.map(|error_code| ErrorDetails { error_code });
-        ErrorObject { r#type: error_type(error), message: error.to_string(), details }
-    }
-}
-
-/// Anthropic's error type, which depends on the status. Being overloaded has status 503 here and 529
-/// there; the SDKs try again either way.
-fn error_type(error: &Error) -> &'static str {
-    if matches!(error, Error::Overloaded(_) | Error::ShuttingDown | Error::CutShort) {
-        return "overloaded_error";
-    }
-    match error.report().status {
-        401 => "authentication_error",
-        403 => "permission_error",
-        404 => "not_found_error",
-        413 => "request_too_large",
-        429 => "rate_limit_error",
-        504 => "timeout_error",
-        500.. => "api_error",
-        _ => "invalid_request_error",
-    }
-}
-
-/// The body of an error answer.
-pub fn envelope(error: &Error, request_id: &str) -> String {
-    #[derive(Serialize)]
-    struct Envelope<'a> {
-        r#type: &'static str,
-        error: ErrorObject,
-        request_id: &'a str,
-    }
-    to_json(&Envelope { r#type: "error", error: error.into(), request_id })
 }
 
 #[cfg(test)]

@@ -4,19 +4,12 @@
 //! Enters: an answer's identity, texts and numbers. Leaves: bytes of events. It may not know the order of
 //! the chunks.
 
-use std::io::Write;
-
-use serde::Serialize;
-
 use super::identity::Identity;
 use super::usage::UsageObject;
 use crate::chat::Usage;
 use crate::dialects::Events;
+use crate::dialects::writing::{put, to_json};
 use crate::error::Error;
-
-pub(super) fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("strings and numbers always serialise")
-}
 
 /// Adds the last event of a complete stream.
 pub(super) fn put_done(events: &mut dyn Events) {
@@ -52,12 +45,4 @@ pub(super) fn put_end(out: &mut Vec<u8>, reason: Option<&str>, include_usage: bo
 pub(super) fn put_usage(events: &mut dyn Events, head: &str, usage: &Usage) {
     let usage = to_json(&UsageObject::from(usage));
     events.put(None, &|out| put(out, format_args!("{head}],\"usage\":{usage}}}")));
-}
-
-pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("a Vec takes everything");
-}
-
-pub(super) fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a Vec takes everything");
 }

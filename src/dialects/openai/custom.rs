@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::tools::name_in;
 use crate::chat::Tool;
-use crate::dialects::fields::missing;
+use crate::dialects::fields::{missing, name_in};
 use crate::error::Error;
 
 /// The only argument of a custom tool.

@@ -30,3 +30,13 @@ impl Identity {
         now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The identity of every answer in tests, but for its id.
+    pub fn identity(id: &str) -> Identity {
+        Identity { id: id.to_owned(), created: 1_700_000_000, model: "a \"model\"".to_owned() }
+    }
+}

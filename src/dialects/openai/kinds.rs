@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::responses::ClientTool;
+use super::client_tools::ClientTool;
 use crate::chat::media::MediaKind;
 use crate::dialects::kinds::{Fate, Listed, Reading, Table};
 use crate::dialects::media::{Data, MediaType};

@@ -4,13 +4,14 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::chunk::{chunk_head, put, put_done, put_end, put_error, put_string, put_usage, to_json};
+use super::chunk::{chunk_head, put_done, put_end, put_error, put_usage};
 use super::identity::Identity;
 use super::request::{self, MOST_CHOICES};
 use super::usage::UsageObject;
 use crate::budget::Body;
 use crate::chat::{ChatRequest, FinishReason, Role, Sampling, ToolCall, Tools, Turn, Usage};
 use crate::dialects::fields::{Fields, missing, wrong_type};
+use crate::dialects::writing::{put, put_json, to_json};
 use crate::dialects::{Choice, CompletionRequest, Dialect, Ending, Events, Start};
 use crate::error::Error;
 
@@ -124,7 +125,7 @@ impl TextAnswer {
         events.put(None, &|out| {
             out.extend_from_slice(self.head.as_bytes());
             put(out, format_args!(r#"{{"index":{choice},"text":"#));
-            put_string(out, text);
+            put_json(out, text);
             put_end(out, reason.map(FinishReason::name), self.include_usage);
         });
     }
@@ -197,7 +198,8 @@ impl Dialect for TextAnswer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialects::openai::response::tests::{chunks, identity, reason};
+    use crate::dialects::openai::identity::tests::identity;
+    use crate::dialects::openai::response::tests::{chunks, reason};
     use crate::dialects::stories::{Story, StoryStep, any_story, failure, finish, text};
     use proptest::prelude::*;
 

@@ -5,8 +5,8 @@
 
 use serde::Serialize;
 
-use super::chunk::to_json;
 use crate::chat::models::Listed;
+use crate::dialects::writing::to_json;
 
 #[derive(Serialize)]
 struct ModelObject<'a> {

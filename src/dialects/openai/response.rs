@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::chunk::{chunk_head, put_done, put_end, put_error, put_usage};
-pub(super) use super::chunk::{put, put_string, to_json};
 use super::custom;
 pub use super::identity::Identity;
 use super::usage::UsageObject;
 use crate::chat::{FinishReason, ToolCall, Usage};
+use crate::dialects::writing::{put, put_json, to_json};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
 
@@ -180,7 +180,7 @@ impl Dialect for ChatAnswer {
     fn text(&mut self, events: &mut dyn Events, choice: usize, text: &str) {
         self.chunk(events, choice, None, |out| {
             out.extend_from_slice(br#"{"content":"#);
-            put_string(out, text);
+            put_json(out, text);
             out.push(b'}');
         });
     }
@@ -224,7 +224,7 @@ impl Dialect for ChatAnswer {
         self.chunk(events, choice, None, |out| match self.calls {
             Calls::Function => {
                 out.extend_from_slice(br#"{"function_call":{"arguments":"#);
-                put_string(out, piece);
+                put_json(out, piece);
                 out.extend_from_slice(b"}}");
             }
             _ => {
@@ -232,7 +232,7 @@ impl Dialect for ChatAnswer {
                     out,
                     format_args!(r#"{{"tool_calls":[{{"index":{index},"function":{{"arguments":"#),
                 );
-                put_string(out, piece);
+                put_json(out, piece);
                 out.extend_from_slice(b"}}]}");
             }
         });
@@ -297,15 +297,12 @@ impl Dialect for ChatAnswer {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::dialects::openai::identity::tests::identity;
     use crate::dialects::stories::{
         Story, StoryStep, Told, any_story, arguments, call, failure, finish, text,
     };
     use proptest::prelude::*;
     use serde_json::{Value, json};
-
-    pub fn identity(id: &str) -> Identity {
-        Identity { id: id.to_owned(), created: 1_700_000_000, model: "a \"model\"".to_owned() }
-    }
 
     fn answer(include_usage: bool, calls: Calls) -> ChatAnswer {
         ChatAnswer::new(identity("chatcmpl-1"), include_usage, calls)

@@ -4,7 +4,6 @@
 //! - `ids`: what the ids of responses and items say
 //! - `input`: reads items as turns
 //! - `tools`: reads functions, custom tools and namespaces as tools for the model
-//! - `client`: OpenAI's own tools that the client runs
 //! - `echo`: the fields of a response that its request decides
 //! - `answer`: writes the response and its events
 //! - `kept`: stores it meanwhile
@@ -12,7 +11,6 @@
 //! - `socket`: the messages of a WebSocket, of which each is a request
 
 mod answer;
-mod client;
 mod earlier;
 mod echo;
 mod ids;
@@ -24,8 +22,8 @@ mod tools;
 
 use serde_json::{Map, Value, json};
 
+use super::identity::Identity;
 use super::request;
-use super::response::Identity;
 use crate::budget::Body;
 use crate::chat::media::Images;
 use crate::chat::{ChatRequest, ResponseFormat, Sampling};
@@ -35,15 +33,10 @@ use crate::dialects::{CompletionRequest, Keeper};
 use crate::error::Error;
 use crate::stored::{Lane, OwnStore};
 use answer::ResponseAnswer;
-pub use client::ClientTool;
 use kept::Kept;
 
 pub use earlier::referred_in as referred;
 pub use ids::instance_of;
-
-/// Advice for a client that refers to something that is not stored.
-const NOT_STORED: &str = "it is not stored here, or not any more; send the whole conversation as `input` \
-                          (--store-responses and --store-age set how much is kept, and how long)";
 
 /// The fields of a body that are read, including those that a response repeats.
 const FIELDS: &[&str] = &[

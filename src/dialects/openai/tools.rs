@@ -10,7 +10,7 @@ use crate::chat::{
     Content, LeftOut, Standing, Tool, ToolCall, ToolChoice, ToolFields, ToolResult, Tools, Turn,
     find_call,
 };
-use crate::dialects::fields::{Fields, missing, wrong_type};
+use crate::dialects::fields::{Fields, missing, name_in, wrong_type};
 use crate::dialects::kinds::{LeftOutTools, find};
 use crate::error::Error;
 
@@ -168,11 +168,6 @@ pub(super) fn plain_choice(param: &str, word: &str) -> Result<ToolChoice, Error>
             code: Some("invalid_value"),
         }),
     }
-}
-
-pub(super) fn name_in(path: &str, value: &Value) -> Result<String, Error> {
-    let name = value.get("name").and_then(Value::as_str);
-    Ok(name.ok_or_else(|| missing(&format!("{path}.name")))?.to_owned())
 }
 
 /// Notes the tools that `allowed_tools` names; the others are in the list for the sake of OpenAI's cache.

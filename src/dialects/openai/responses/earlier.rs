@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{NOT_STORED, shown};
+use super::shown::{self, NOT_STORED};
 use crate::budget::{Body, Share};
 use crate::dialects::fields::Fields;
 use crate::dialects::json;

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::NOT_STORED;
 use super::earlier::PREVIOUS;
+use super::shown::NOT_STORED;
 use super::tools;
 use crate::chat::{Content, LeftOut, Role, ToolCall, ToolResult, Turn, find_call};
 use crate::dialects::fields::{Fields, missing, wrong_type};

@@ -8,10 +8,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::NOT_STORED;
-use crate::dialects::openai::response::to_json;
+use crate::dialects::writing::to_json;
 use crate::error::Error;
 use crate::stored::Item;
+
+/// Advice for a client that refers to something that is not stored.
+pub(super) const NOT_STORED: &str = "it is not stored here, or not any more; send the whole conversation as `input` \
+                          (--store-responses and --store-age set how much is kept, and how long)";
 
 /// Most items of a page, and the usual number.
 const MOST: usize = 100;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::budget::Body;
 use crate::dialects::fields::{Fields, missing};
-use crate::dialects::openai::response::to_json;
+use crate::dialects::writing::to_json;
 use crate::error::Error;
 
 /// Longest name of a lane, in bytes.

@@ -4,15 +4,15 @@
 
 use serde_json::Value;
 
-use super::client::ClientTool;
 use super::earlier::PREVIOUS;
 use crate::chat::{LeftOut, MOST_TOOLS, Standing, Tool, ToolChoice, ToolFields, Tools};
-use crate::dialects::fields::{Fields, missing, wrong_type};
+use crate::dialects::fields::{Fields, missing, name_in, wrong_type};
 use crate::dialects::kinds::{LeftOutTools, find};
+use crate::dialects::openai::client_tools::ClientTool;
 use crate::dialects::openai::custom;
 pub use crate::dialects::openai::custom::{arguments_of, input_of};
 use crate::dialects::openai::kinds::{ITEMS, ItemReading, TOOLS, ToolReading};
-use crate::dialects::openai::tools::{function, name_in, plain_choice};
+use crate::dialects::openai::tools::{function, plain_choice};
 use crate::error::Error;
 
 const FIELDS: ToolFields = ToolFields {
