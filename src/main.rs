@@ -13,7 +13,9 @@ use langfast2api::chat::tools::nonce::Secret;
 use langfast2api::cli::check::{self, Checked};
 use langfast2api::cli::{about, commands, doctor, import, keys, manual, service};
 use langfast2api::completions::{Completions, Repeats};
-use langfast2api::config::{BadSetting, Cli, Command, FittedLimits, RefusedParameters, Settings};
+use langfast2api::config::{
+    BadSetting, Cli, ClientSettings, Command, FittedLimits, RefusedParameters, Settings,
+};
 use langfast2api::dialects::openai::responses::shown;
 use langfast2api::http::{Limits, Listener, connections_for, raise_descriptor_limit};
 use langfast2api::langfast::{self, Deadlines, LangFast, Outlook};
@@ -27,7 +29,7 @@ use log::Level;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// What answers get that did not end in time, to say so.
+/// Extra time after the shutdown deadline for unfinished answers to send their error.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -95,12 +97,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
 }
 
 /// The calls for text, as the settings have them.
-fn completions(
-    settings: &Settings,
-    langfast: LangFast,
-    stopping: Arc<Alarm>,
-    vitals: Arc<Vitals>,
-) -> Completions {
+fn completions(settings: &Settings, langfast: LangFast, vitals: Arc<Vitals>) -> Completions {
     let answers = &settings.answers;
     let retries = answers.refused_parameters == RefusedParameters::Retry;
     Completions {
@@ -112,7 +109,7 @@ fn completions(
         images: answers.images,
         tool_repair: answers.tool_repair,
         marker_secret: Secret::kept(settings.langfast.state_dir().ok().as_deref()),
-        stopping,
+        stopping: Arc::default(),
         repeats: Repeats::new(answers.remember_failures),
         vitals,
     }
@@ -123,41 +120,18 @@ fn serve(settings: &Settings) -> Result<()> {
     // Before anything else, so that a signal at any time is one that is heard.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let descriptors = raise_descriptor_limit();
-    let Checked { models, list, mut access, langfast, limits: mut fitted, peers, .. } =
-        check::check(settings)?;
+    let mut checked = check::check(settings)?;
     settings.given.warnings().iter().for_each(|warning| log::warn!("{warning}"));
-    list.log("serving", &models);
-    fitted.connections = fitted.connections.min(connections_for(descriptors));
-    if let Some(memory) = fitted.lowered_by {
-        let FittedLimits { requests, connections, .. } = fitted;
-        log::info!("{requests} requests and {connections} connections at once fit into {memory}");
-    }
-    let limits = limits(settings, &fitted);
-    let stopping = Arc::new(Alarm::default());
-    let vitals = Arc::new(Vitals::default());
-    let completions = completions(settings, langfast, stopping.clone(), vitals.clone());
-    let Outlook { who, warnings, .. } = completions.langfast.session().outlook();
-    let mut listening = listen(&settings.serving, &access)?;
+    checked.list.log("serving", &checked.models);
+    fit(&mut checked.limits, descriptors);
+    let Outlook { who, warnings, .. } = checked.langfast.session().outlook();
+    let mut listening = listen(&settings.serving, &checked.access)?;
     let listeners = std::mem::take(&mut listening.listeners);
     if listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_))) {
-        access.restrict_hosts();
+        checked.access.restrict_hosts();
     }
-    let stored = store(settings, fitted.stored, peers.own_name())?;
-    if let Some(salt) = stored.salt().map(str::to_owned) {
-        access.mark_keys(move |key| langfast::mark(&salt, key));
-    }
-    let service = Arc::new(Service {
-        models: ModelsInUse::new(settings.model_source(), models, &list),
-        all_models: settings.serving.all_models,
-        completions,
-        access,
-        vitals,
-        stored,
-        lanes: Lanes::new(fitted.lanes, limits.front.socket_age),
-        peers,
-        open_metrics: settings.clients.metrics_open,
-        limits: fitted,
-    });
+    let limits = limits(settings, &checked.limits);
+    let service = Arc::new(service_of(settings, checked, limits.front.socket_age)?);
     let server = Server::start(listeners, service.clone(), limits)?;
     manager::keep_telling(server.health())?;
     manager::ready();
@@ -166,23 +140,58 @@ fn serve(settings: &Settings) -> Result<()> {
     if settings.langfast.warm_up {
         warming::warm_up(&service);
     }
+    reload_until_stopped(&mut signals, &service, &settings.clients);
+    let to_spare = Duration::from_secs(5);
+    let patience = settings.deadlines.shutdown_timeout;
+    manager::stopping(patience + LAST_WORDS + to_spare);
+    shut_down(&server, signals, &service.completions.stopping, patience);
+    Ok(())
+}
 
+/// Lowers the limits to the descriptors that there are, and logs what memory has lowered.
+fn fit(limits: &mut FittedLimits, descriptors: u64) {
+    limits.connections = limits.connections.min(connections_for(descriptors));
+    if let Some(memory) = limits.lowered_by {
+        let FittedLimits { requests, connections, .. } = limits;
+        log::info!("{requests} requests and {connections} connections at once fit into {memory}");
+    }
+}
+
+/// Everything that answers are made from, by settings that have been checked. WebSockets end at `socket_age`.
+fn service_of(settings: &Settings, checked: Checked, socket_age: Duration) -> Result<Service> {
+    let Checked { models, list, access, langfast, peers, limits, .. } = checked;
+    let vitals = Arc::new(Vitals::default());
+    let stored = store(settings, limits.stored, peers.own_name())?;
+    if let Some(salt) = stored.salt().map(str::to_owned) {
+        access.mark_keys(move |key| langfast::mark(&salt, key));
+    }
+    Ok(Service {
+        models: ModelsInUse::new(settings.model_source(), models, &list),
+        all_models: settings.serving.all_models,
+        completions: completions(settings, langfast, vitals.clone()),
+        access,
+        vitals,
+        stored,
+        lanes: Lanes::new(limits.lanes, socket_age),
+        peers,
+        open_metrics: settings.clients.metrics_open,
+        limits,
+    })
+}
+
+/// Reads keys, models and the session again at each SIGHUP, until another signal comes.
+fn reload_until_stopped(signals: &mut Signals, service: &Service, clients: &ClientSettings) {
     for signal in signals.forever() {
         if signal != SIGHUP {
-            break;
+            return;
         }
         manager::reloading();
         service.completions.reload();
-        service.access.reload_keys(&settings.clients);
+        service.access.reload_keys(clients);
         // The last, because it says that all of it is done.
         service.models.reload();
         manager::ready();
     }
-    let to_spare = Duration::from_secs(5);
-    let patience = settings.deadlines.shutdown_timeout;
-    manager::stopping(patience + LAST_WORDS + to_spare);
-    shut_down(&server, signals, &stopping, patience);
-    Ok(())
 }
 
 /// Where responses are stored, in at most `limit` bytes: several instances that share a state directory have a place each.

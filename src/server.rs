@@ -13,7 +13,9 @@
 
 pub mod access;
 mod admission;
+mod ending;
 mod line;
+mod listed_models;
 pub mod listen;
 mod metrics;
 mod models_in_use;

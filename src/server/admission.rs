@@ -31,7 +31,7 @@ impl Gate for Admission {
             return Err(unknown_url::error(head));
         }
         // A preflight carries no key; it is answered only for origins that are allowed.
-        let is_preflight = head.method == "OPTIONS" && access.comes_from_allowed_page(head);
+        let is_preflight = access.is_preflight(head);
         if wants_socket(&route, head) {
             websocket::check(head)?;
         } else if !is_preflight && !route.allows(&head.method) {

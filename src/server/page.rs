@@ -1,9 +1,10 @@
 //! The page that browsers get at `/`, its icon, and the JSON that it asks the server for. It is one document
 //! with its style and script inline, so that its policy can forbid everything else.
 
+use std::io;
+
 use serde_json::json;
 
-use crate::chat::models::Models;
 use crate::chat::models::shutdowns::Day;
 use crate::http::Head;
 use crate::http::answer::Answer;
@@ -22,9 +23,28 @@ const SCRIPT: &str = concat!(
     include_str!("page/begin.js"),
 );
 
+const ROOT: &str = concat!(
+    "langfast2api ",
+    env!("CARGO_PKG_VERSION"),
+    ": an OpenAI-compatible API in front of LangFast.\n",
+    "Point an OpenAI client at the path /v1 of this address. GET /v1/models lists the models.\n",
+);
+
+/// Answers at `/`: browsers with the page, programs with a line of advice.
+///
+/// # Errors
+/// The client has gone.
+pub fn root(answer: &mut Answer) -> io::Result<()> {
+    if is_wanted(&answer.exchange().head) {
+        return send(answer);
+    }
+    answer.field("Vary", "Accept");
+    answer.whole(200, "text/plain; charset=utf-8", ROOT)
+}
+
 /// True if a request for `/` asks for the page: browsers name `text/html` in `Accept`, programs
 /// accept anything.
-pub fn is_wanted(head: &Head) -> bool {
+fn is_wanted(head: &Head) -> bool {
     let html = head.accepts("text/html").unwrap_or(0.0);
     html > 0.0 && html >= head.accepts("text/plain").unwrap_or(0.0)
 }
@@ -32,10 +52,7 @@ pub fn is_wanted(head: &Head) -> bool {
 /// Answers with the page. Its Content-Security-Policy allows only its own script and style, by a
 /// nonce that is new for each answer, and lets no text become HTML or script (Trusted Types): what models
 /// write is shown in it.
-///
-/// # Errors
-/// The client has gone.
-pub fn send(answer: &mut Answer) -> std::io::Result<()> {
+fn send(answer: &mut Answer) -> io::Result<()> {
     let nonce = uuid::Uuid::new_v4().simple().to_string();
     let policy = format!(
         "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; \
@@ -56,14 +73,33 @@ pub fn send(answer: &mut Answer) -> std::io::Result<()> {
 ///
 /// # Errors
 /// The client has gone.
-pub fn icon(answer: &mut Answer) -> std::io::Result<()> {
+pub fn icon(answer: &mut Answer) -> io::Result<()> {
     answer.field("Cache-Control", "max-age=86400");
     answer.field("X-Content-Type-Options", "nosniff");
     answer.whole(200, "image/svg+xml", ICON)
 }
 
-/// Returns the server's state as JSON, without the account that it uses.
-pub fn status(service: &Service) -> String {
+/// Answers with the server's state.
+///
+/// # Errors
+/// The client has gone.
+pub fn status(answer: &mut Answer, service: &Service) -> io::Result<()> {
+    answer.field("Cache-Control", "no-store");
+    answer.json(200, &state(service))
+}
+
+/// Answers with what each model accepts.
+///
+/// # Errors
+/// The client has gone.
+pub fn models(answer: &mut Answer, service: &Service) -> io::Result<()> {
+    let models = service.models.current();
+    let accepted = models.accepted(&Day::today());
+    answer.json(200, &serde_json::to_string(&accepted).expect("texts always serialise"))
+}
+
+/// The server's state as JSON, without the account that it uses.
+fn state(service: &Service) -> String {
     let Service { vitals, limits, .. } = service;
     let langfast = &service.completions.langfast;
     let session = match langfast.session().present() {
@@ -96,11 +132,6 @@ pub fn status(service: &Service) -> String {
         "first_token_ms": recent,
     })
     .to_string()
-}
-
-/// Returns what each model accepts, as JSON.
-pub fn models(models: &Models, today: &Day) -> String {
-    serde_json::to_string(&models.accepted(today)).expect("texts always serialise")
 }
 
 #[cfg(test)]

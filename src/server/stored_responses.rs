@@ -22,8 +22,9 @@ pub fn find(own: &OwnStore, id: &str) -> Result<Arc<Entry>, Error> {
 /// Answers with the items from which a response was made.
 ///
 /// # Errors
-/// The page that is asked for cannot be.
-pub fn input(answer: &mut Answer, entry: &Entry) -> Result<io::Result<()>, Error> {
+/// The response is not there, or the query asks for no page of it.
+pub fn input(answer: &mut Answer, own: &OwnStore, id: &str) -> Result<io::Result<()>, Error> {
+    let entry = find(own, id)?;
     let head = &answer.exchange().head;
     let items: Vec<_> = entry.earlier.iter().chain(&entry.input).cloned().collect();
     let page = shown::Page::read(|name| head.query(name))?.of(&items)?;
@@ -47,8 +48,9 @@ pub fn delete(answer: &mut Answer, own: &OwnStore, id: &str) -> Result<io::Resul
 /// Ends the run of a response in the background. One that has ended stays as it is.
 ///
 /// # Errors
-/// It is not in the background.
-pub fn cancel(answer: &mut Answer, entry: &Entry) -> Result<io::Result<()>, Error> {
+/// It is not there, or not in the background.
+pub fn cancel(answer: &mut Answer, own: &OwnStore, id: &str) -> Result<io::Result<()>, Error> {
+    let entry = find(own, id)?;
     if !entry.is_background {
         return Err(shown::not_in_background());
     }

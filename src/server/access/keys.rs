@@ -1,4 +1,4 @@
-//! API keys: as people write them, in a file, a variable, or a credential, and those that count now.
+//! API keys as people write them: in a file, a variable, or a credential.
 
 use crate::config::BadSetting;
 
@@ -58,50 +58,6 @@ impl Keys {
         }
         self.list.push(key.to_owned());
         Ok(())
-    }
-}
-
-/// The keys that count now.
-#[derive(Default)]
-pub(super) struct KeyRing {
-    pub(super) keys: Vec<Key>,
-    /// Number of keys so far: each has another one, whatever becomes of the others.
-    given_out: u64,
-    /// Makes the mark of a key, where numbers do not last long enough.
-    mark: Option<Mark>,
-}
-
-/// Makes a number of a key, not 0.
-pub(super) type Mark = Box<dyn Fn(&str) -> u64 + Send + Sync>;
-
-pub(super) struct Key {
-    /// What its client's possessions are known by.
-    pub(super) mark: u64,
-    pub(super) text: String,
-}
-
-impl KeyRing {
-    /// Lets these keys alone count. One that has counted already keeps its mark: what its client has
-    /// stored is its own.
-    pub(super) fn replace(&mut self, texts: Vec<String>) {
-        let mut former = std::mem::take(&mut self.keys);
-        for text in texts {
-            let at = former.iter().position(|key| key.text == text);
-            let key = at.map(|at| former.swap_remove(at)).unwrap_or_else(|| self.key(text));
-            self.keys.push(key);
-        }
-    }
-
-    /// Makes all marks, now and later, in this way.
-    pub(super) fn mark_by(&mut self, mark: Mark) {
-        self.keys.iter_mut().for_each(|key| key.mark = mark(&key.text));
-        self.mark = Some(mark);
-    }
-
-    fn key(&mut self, text: String) -> Key {
-        self.given_out += 1;
-        let mark = self.mark.as_ref().map_or(self.given_out, |mark| mark(&text));
-        Key { mark, text }
     }
 }
 
