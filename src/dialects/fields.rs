@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
-    /// The value of a field, to be changed; `None` if it is missing.
+    /// The value of a field, mutable; `None` if it is missing.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Value> {
         self.map.to_mut().get_mut(name)
     }
@@ -147,6 +147,19 @@ impl<'a> Fields<'a> {
             None => Ok(&[]),
             Some(Value::Array(list)) => Ok(list),
             Some(_) => Err(self.wrong(name, "a list")),
+        }
+    }
+
+    /// The list `messages`, which holds at least one.
+    ///
+    /// # Errors
+    /// The field is missing, has another type, or is empty.
+    pub fn messages(&self) -> Result<&[Value], Error> {
+        const NAME: &str = "messages";
+        match self.list(NAME)? {
+            [] if self.get(NAME).is_none() => Err(self.missing(NAME)),
+            [] => Err(Error::invalid(NAME, "`messages` must hold at least one message")),
+            messages => Ok(messages),
         }
     }
 

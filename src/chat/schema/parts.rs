@@ -9,6 +9,7 @@ use super::{Checked, Fault, Fit, Schema, Step};
 type Object = Map<String, Value>;
 
 impl<'a> Schema<'a> {
+    /// Checks an object against one keyword of a schema.
     pub(super) fn check_object<'c>(
         &self,
         node: Node<'c>,
@@ -23,15 +24,7 @@ impl<'a> Schema<'a> {
             ("minProperties", limit) => holds(is_at_least(object.len(), limit), keyword, rule),
             ("maxProperties", limit) => holds(is_at_most(object.len(), limit), keyword, rule),
             ("required", names) => self.check_required(object, keyword, names),
-            ("properties", Value::Object(schemas)) => {
-                all(schemas.iter().map(|(name, schema)| match object.get_key_value(name) {
-                    Some((name, value)) => {
-                        self.check_part(node.place, schema, Step::Name(name), value)
-                    }
-                    None if self.step_through(name) => Ok(Fit::Sure),
-                    None => Ok(Fit::Open),
-                }))
-            }
+            ("properties", Value::Object(schemas)) => self.check_named(node.place, object, schemas),
             ("patternProperties", Value::Object(schemas)) => {
                 all(schemas.iter().map(|(pattern, schema)| {
                     self.check_named_like(node.place, object, pattern, schema)
@@ -42,12 +35,7 @@ impl<'a> Schema<'a> {
                 holds(self.are_names_fit(node.place, object, schema), keyword, rule)
             }
             ("dependencies" | "dependentRequired" | "dependentSchemas", Value::Object(rules)) => {
-                all(rules.iter().map(|(name, rule)| match rule {
-                    _ if !self.step_through(name) => Ok(Fit::Open),
-                    _ if !object.contains_key(name) => Ok(Fit::Sure),
-                    Value::Array(_) => self.check_required(object, keyword, rule),
-                    schema => self.check(node.place, schema, node.value),
-                }))
+                self.check_dependencies(node, object, keyword, rules)
             }
             ("unevaluatedProperties", schema) => self.check_unevaluated(node, keyword, schema),
             (
@@ -89,6 +77,43 @@ impl<'a> Schema<'a> {
         }))
     }
 
+    /// Checks the properties that `schemas` names.
+    fn check_named<'c>(
+        &self,
+        place: Place<'c>,
+        object: &'c Object,
+        schemas: &'c Object,
+    ) -> Checked<'c>
+    where
+        'a: 'c,
+    {
+        all(schemas.iter().map(|(name, schema)| match object.get_key_value(name) {
+            Some((name, value)) => self.check_part(place, schema, Step::Name(name), value),
+            None if self.step_through(name) => Ok(Fit::Sure),
+            None => Ok(Fit::Open),
+        }))
+    }
+
+    /// Checks the rules for objects that have certain properties.
+    fn check_dependencies<'c>(
+        &self,
+        node: Node<'c>,
+        object: &'c Object,
+        keyword: &'c str,
+        rules: &'c Object,
+    ) -> Checked<'c>
+    where
+        'a: 'c,
+    {
+        all(rules.iter().map(|(name, rule)| match rule {
+            _ if !self.step_through(name) => Ok(Fit::Open),
+            _ if !object.contains_key(name) => Ok(Fit::Sure),
+            Value::Array(_) => self.check_required(object, keyword, rule),
+            schema => self.check(node.place, schema, node.value),
+        }))
+    }
+
+    /// Checks the properties whose names fit a pattern.
     fn check_named_like<'c>(
         &self,
         place: Place<'c>,
@@ -109,6 +134,7 @@ impl<'a> Schema<'a> {
         }))
     }
 
+    /// Checks the properties that no other keyword names.
     fn check_others<'c>(&self, node: Node<'c>, object: &'c Object, schema: &'c Value) -> Checked<'c>
     where
         'a: 'c,

@@ -149,7 +149,7 @@ fn stops(fields: &Fields) -> Result<Vec<String>, Error> {
     stops.ok_or_else(|| fields.wrong("stop_sequences", "a list of strings"))
 }
 
-/// The names of fields in the request that would matter but have no effect.
+/// Returns the names of fields in the request that have no effect here although they matter.
 fn without_effect(fields: &Fields, turns: &[Turn]) -> Result<Vec<&'static str>, Error> {
     let mut ignored = Vec::new();
     for name in ["top_k", "container", "context_management"] {
@@ -168,7 +168,7 @@ fn without_effect(fields: &Fields, turns: &[Turn]) -> Result<Vec<&'static str>, 
     Ok(ignored)
 }
 
-/// What blocks are read with.
+/// The reader of a request's blocks.
 struct Reader<'a> {
     media: MediaReader<'a>,
     /// The tools of the request.
@@ -195,14 +195,7 @@ fn turns(fields: &Fields, reader: &mut Reader) -> Result<Vec<Turn>, Error> {
         turns.push(Turn::message(Role::System, system));
     }
     reader.media.end_message(&turns);
-    let list = match fields.get("messages") {
-        None => return Err(fields.missing("messages")),
-        Some(Value::Array(list)) => list,
-        Some(_) => return Err(fields.wrong("messages", "a list")),
-    };
-    if list.is_empty() {
-        return Err(Error::invalid("messages", "`messages` must hold at least one message"));
-    }
+    let list = fields.messages()?;
     for (at, value) in list.iter().enumerate() {
         add_turns(&Fields::of(value, &format!("messages[{at}]"))?, &mut turns, reader)?;
         reader.media.end_message(&turns);

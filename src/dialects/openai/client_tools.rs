@@ -47,7 +47,7 @@ impl ClientTool {
         }
     }
 
-    /// What the ids of such items begin with.
+    /// The prefix of the ids of items that call it.
     pub fn id_prefix(self) -> &'static str {
         match self {
             ClientTool::LocalShell => "lsh",
@@ -80,53 +80,57 @@ impl ClientTool {
 
     /// The tool as the model gets it.
     pub fn tool(self, offered: &Value) -> Tool {
-        let texts = json!({"type": "array", "items": {"type": "string"}});
-        let (description, parameters) = match self {
-            ClientTool::LocalShell => (
-                "Runs a command on the user's machine: a program and its arguments, without a shell.",
-                object(
-                    json!({
-                        "command": texts,
-                        "working_directory": {"type": "string"},
-                        "timeout_ms": {"type": "integer"},
-                    }),
-                    &["command"],
-                ),
-            ),
-            ClientTool::Shell => (
-                "Runs shell commands on the user's machine, one after the other.",
-                object(
-                    json!({"commands": texts, "timeout_ms": {"type": "integer"}}),
-                    &["commands"],
-                ),
-            ),
-            ClientTool::ApplyPatch => (
-                "Creates, updates or deletes one file.",
-                object(
-                    json!({
-                        "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
-                        "path": {"type": "string", "description": "relative to the workspace's root"},
-                        "diff": {"type": "string", "description": DIFF},
-                    }),
-                    &["type", "path"],
-                ),
-            ),
-            ClientTool::ToolSearch => {
-                let given = Some(&offered["parameters"]).filter(|schema| schema.is_object());
-                let any = object(json!({"query": {"type": "string"}}), &["query"]);
-                (
-                    offered["description"].as_str().unwrap_or("Looks for further tools."),
-                    given.cloned().unwrap_or(any),
-                )
-            }
-        };
         Tool {
             name: self.name().to_owned(),
-            description: Some(description.to_owned()),
-            parameters: Some(parameters),
+            description: Some(self.description(offered).to_owned()),
+            parameters: Some(self.parameters(offered)),
             strict: false,
             deferred: false,
         }
+    }
+
+    fn description(self, offered: &Value) -> &str {
+        match self {
+            ClientTool::LocalShell => {
+                "Runs a command on the user's machine: a program and its arguments, without a shell."
+            }
+            ClientTool::Shell => "Runs shell commands on the user's machine, one after the other.",
+            ClientTool::ApplyPatch => "Creates, updates or deletes one file.",
+            ClientTool::ToolSearch => {
+                offered["description"].as_str().unwrap_or("Looks for further tools.")
+            }
+        }
+    }
+
+    /// The JSON Schema of its arguments.
+    fn parameters(self, offered: &Value) -> Value {
+        let texts = json!({"type": "array", "items": {"type": "string"}});
+        let (properties, required) = match self {
+            ClientTool::LocalShell => (
+                json!({
+                    "command": texts,
+                    "working_directory": {"type": "string"},
+                    "timeout_ms": {"type": "integer"},
+                }),
+                &["command"][..],
+            ),
+            ClientTool::Shell => {
+                (json!({"commands": texts, "timeout_ms": {"type": "integer"}}), &["commands"][..])
+            }
+            ClientTool::ApplyPatch => (
+                json!({
+                    "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
+                    "path": {"type": "string", "description": "relative to the workspace's root"},
+                    "diff": {"type": "string", "description": DIFF},
+                }),
+                &["type", "path"][..],
+            ),
+            ClientTool::ToolSearch if offered["parameters"].is_object() => {
+                return offered["parameters"].clone();
+            }
+            ClientTool::ToolSearch => (json!({"query": {"type": "string"}}), &["query"][..]),
+        };
+        object(properties, required)
     }
 
     /// The arguments of a call in a history, as the model writes them: without what only the item has.
@@ -142,7 +146,7 @@ impl ClientTool {
         Value::Object(arguments).to_string()
     }
 
-    /// What a call gave back, as a text.
+    /// The output of a call as text.
     pub fn output(self, output: &Map<String, Value>) -> String {
         if self == ClientTool::ToolSearch {
             let tools = output.get("tools").and_then(Value::as_array).into_iter().flatten();
@@ -158,7 +162,7 @@ impl ClientTool {
         }
     }
 
-    /// The fields of an item that calls it, besides its ids and its status.
+    /// The fields of an item that calls it, except its ids and its status.
     pub fn call_fields(self, arguments: &str) -> Map<String, Value> {
         let read = serde_json::from_str(arguments).unwrap_or_default();
         let arguments = if let Value::Object(arguments) = read { arguments } else { Map::new() };

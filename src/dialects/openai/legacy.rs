@@ -55,11 +55,7 @@ pub fn parse(body: &mut Body, deployment: Option<String>) -> Result<CompletionRe
         max_completion_tokens: request::token_limit(&fields, &mut ignored)?,
         ..request::common_sampling(&fields)?
     };
-    for name in ["suffix", "logprobs", "best_of", "seed", "logit_bias"] {
-        if fields.get(name).is_some_and(|value| *value != 1 && *value != "") {
-            ignored.push(name);
-        }
-    }
+    ignored.extend(without_effect(&fields));
     let echo = fields.boolean("echo")?.unwrap_or(false);
     let echoes = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), n));
     let dialect = TextAnswer::new(
@@ -83,6 +79,13 @@ pub fn parse(body: &mut Body, deployment: Option<String>) -> Result<CompletionRe
         .collect();
     let stream = fields.boolean("stream")?.unwrap_or(false);
     Ok(CompletionRequest { chats, stream, dialect: Box::new(dialect), keeper: None })
+}
+
+/// Returns the names of fields in the request that have no effect here although they matter.
+fn without_effect(fields: &Fields) -> impl Iterator<Item = &'static str> {
+    let matters = |name: &str| fields.get(name).is_some_and(|value| *value != 1 && *value != "");
+    let names = ["suffix", "logprobs", "best_of", "seed", "logit_bias"];
+    names.into_iter().filter(move |name| matters(name))
 }
 
 /// Reads the prompts: a string or a list of strings. Lists of token ids cannot be read without the

@@ -146,7 +146,7 @@ pub(super) fn token_limit(
     Ok(found)
 }
 
-/// Whether a stream has to end with the usage.
+/// True if a stream has to end with the usage.
 pub(super) fn include_usage(fields: &Fields) -> Result<bool, Error> {
     let Some(options) = fields.object("stream_options")? else { return Ok(false) };
     Ok(options.boolean("include_usage")?.unwrap_or(false))
@@ -196,7 +196,7 @@ fn response_format(fields: &Fields) -> Result<Option<ResponseFormat>, Error> {
     }
 }
 
-/// The names of fields in the request that would matter but have no effect.
+/// Returns the names of fields in the request that have no effect here although they matter.
 fn without_effect(fields: &Fields) -> Result<Vec<&'static str>, Error> {
     let mut ignored = Vec::new();
     for name in ["seed", "logit_bias", "prediction", "top_logprobs", "audio", "web_search_options"]
@@ -216,14 +216,7 @@ fn without_effect(fields: &Fields) -> Result<Vec<&'static str>, Error> {
 }
 
 fn turns(fields: &Fields, media: &mut MediaReader) -> Result<Vec<Turn>, Error> {
-    let list = match fields.get("messages") {
-        None => return Err(fields.missing("messages")),
-        Some(Value::Array(list)) => list,
-        Some(_) => return Err(fields.wrong("messages", "a list")),
-    };
-    if list.is_empty() {
-        return Err(Error::invalid("messages", "`messages` must hold at least one message"));
-    }
+    let list = fields.messages()?;
     let mut turns = Vec::with_capacity(list.len());
     for (at, value) in list.iter().enumerate() {
         let turn = turn(&format!("messages[{at}]"), value, &turns, media)?;
@@ -275,8 +268,8 @@ fn turn(
     })
 }
 
-/// Puts the name of whoever says it before a content. Longer names than OpenAI allows, and several lines,
-/// are none.
+/// Prefixes a content with its author's name. Names that are longer than OpenAI allows, or have several
+/// lines, are ignored.
 fn under_name(message: &Fields, mut content: Content) -> Result<Content, Error> {
     let name = message.string("name")?.unwrap_or_default().trim();
     if (1..=LONGEST_NAME).contains(&name.chars().count()) && !name.contains(['\n', '\r']) {

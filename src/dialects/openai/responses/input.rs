@@ -9,12 +9,13 @@ use crate::chat::{Content, LeftOut, Role, ToolCall, ToolResult, Turn, find_call}
 use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::dialects::kinds::find;
 use crate::dialects::media::MediaReader;
+use crate::dialects::openai::client_tools::ClientTool;
 use crate::dialects::openai::kinds::{ITEMS, ItemReading};
 use crate::dialects::openai::parts::content;
 use crate::error::Error;
 
-/// Reads the conversation, instructions first, then the `earlier` items, and what is left out of it. Only if
-/// the request wants an answer must there be something to answer.
+/// Reads the conversation: instructions first, then the `earlier` items, then the input. Returns its turns,
+/// and what was left out. The input may be empty only if the request wants no answer.
 pub fn turns(
     fields: &Fields,
     earlier: &[Value],
@@ -62,69 +63,87 @@ fn add(
     media: &mut MediaReader,
 ) -> Result<(), Error> {
     let Value::Object(item) = value else { return Err(wrong_type(path, "an object")) };
-    let text = |name: &str| {
-        let text = item.get(name).and_then(Value::as_str);
-        text.map(str::to_owned).ok_or_else(|| missing(&format!("{path}.{name}")))
-    };
-    let reading = match item.get("type").and_then(Value::as_str) {
-        Some(kind) => find(ITEMS, kind).map_or(&ItemReading::LeftOut, |(_, how)| how),
-        None if item.contains_key("role") => &ItemReading::Message,
-        None if item.contains_key("id") => &ItemReading::Reference,
-        None => return Err(missing(&format!("{path}.type"))),
-    };
-    match reading {
+    match reading(path, item)? {
         ItemReading::Message => {
             let message = message(path, item, media)?;
             let is_gone = message.is_empty() && media.has_left_out() && !message.is_of(Role::User);
             turns.extend((!is_gone).then_some(message));
         }
-        ItemReading::FunctionCall => {
-            let (id, name) = (text("call_id")?, tools::called_in(path, value)?);
-            add_call(turns, ToolCall { id, name, arguments: text("arguments")? });
-        }
+        ItemReading::FunctionCall => add_call(turns, call(path, value, "arguments")?),
         ItemReading::CustomCall => {
-            let (id, name) = (text("call_id")?, tools::called_in(path, value)?);
-            let arguments = tools::arguments_of(&text("input")?);
-            add_call(turns, ToolCall { id, name, arguments });
+            let call = call(path, value, "input")?;
+            let arguments = tools::arguments_of(&call.arguments);
+            add_call(turns, ToolCall { arguments, ..call });
         }
-        ItemReading::Output => {
-            let call_id = text("call_id")?;
-            check_call(path, &call_id, turns)?;
-            let path = format!("{path}.output");
-            let content =
-                content(&path, item.get("output"), media)?.ok_or_else(|| missing(&path))?;
-            turns.push(Turn::Result(ToolResult { call_id, name: None, content, is_error: false }));
-        }
-        ItemReading::ClientCall(tool) => match client_id(item) {
-            Some(id) => {
-                let (name, arguments) = (tool.name().to_owned(), tool.arguments(item));
-                add_call(turns, ToolCall { id, name, arguments });
-            }
+        ItemReading::Output => turns.push(Turn::Result(result(path, value, turns, media)?)),
+        ItemReading::ClientCall(tool) => match client_call(item, *tool) {
+            Some(call) => add_call(turns, call),
             None => media.leave_out(path),
         },
-        ItemReading::ClientOutput(tool) => {
-            match client_id(item).filter(|id| find_call(turns, id).is_some()) {
-                Some(call_id) => {
-                    let content = tool.output(item).into();
-                    let (name, is_error) = (None, false);
-                    turns.push(Turn::Result(ToolResult { call_id, name, content, is_error }));
-                }
-                None => media.leave_out(path),
-            }
-        }
+        ItemReading::ClientOutput(tool) => match client_result(item, *tool, turns) {
+            Some(result) => turns.push(Turn::Result(result)),
+            None => media.leave_out(path),
+        },
         // Read as tools, not as a turn.
         ItemReading::Tools | ItemReading::PassedOver => {}
         ItemReading::Reference => return Err(reference(path)),
         ItemReading::LeftOut => media.leave_out(path),
-        ItemReading::Refused => {
-            let message = format!(
-                "`{path}` asks for the conversation in a compacted form, which is not made here: have \
-                 the client make its own summary"
-            );
-            return Err(Error::unsupported(path, message));
-        }
+        ItemReading::Refused => return Err(compaction(path)),
     }
     Ok(())
+}
+
+/// How an item is read, by its type; those of messages and references may lack one.
+fn reading(path: &str, item: &Map<String, Value>) -> Result<&'static ItemReading, Error> {
+    match item.get("type").and_then(Value::as_str) {
+        Some(kind) => Ok(find(ITEMS, kind).map_or(&ItemReading::LeftOut, |(_, how)| how)),
+        None if item.contains_key("role") => Ok(&ItemReading::Message),
+        None if item.contains_key("id") => Ok(&ItemReading::Reference),
+        None => Err(missing(&format!("{path}.type"))),
+    }
+}
+
+/// Reads a call, whose arguments are in the field `arguments`.
+fn call(path: &str, value: &Value, arguments: &str) -> Result<ToolCall, Error> {
+    let id = text(path, value, "call_id")?;
+    let name = tools::called_in(path, value)?;
+    Ok(ToolCall { id, name, arguments: text(path, value, arguments)? })
+}
+
+/// Reads the output of a call in the turns before it.
+fn result(
+    path: &str,
+    value: &Value,
+    before: &[Turn],
+    media: &mut MediaReader,
+) -> Result<ToolResult, Error> {
+    let call_id = text(path, value, "call_id")?;
+    check_call(path, &call_id, before)?;
+    let path = format!("{path}.output");
+    let content = content(&path, value.get("output"), media)?.ok_or_else(|| missing(&path))?;
+    Ok(ToolResult { call_id, name: None, content, is_error: false })
+}
+
+/// A text that an item must have.
+fn text(path: &str, value: &Value, name: &str) -> Result<String, Error> {
+    let text = value.get(name).and_then(Value::as_str);
+    text.map(str::to_owned).ok_or_else(|| missing(&format!("{path}.{name}")))
+}
+
+/// Reads a call of a client's tool; `None` if its output could not refer to it.
+fn client_call(item: &Map<String, Value>, tool: ClientTool) -> Option<ToolCall> {
+    let id = client_id(item)?;
+    Some(ToolCall { id, name: tool.name().to_owned(), arguments: tool.arguments(item) })
+}
+
+/// Reads the output of a client's tool; `None` if the turns before it do not hold the call.
+fn client_result(
+    item: &Map<String, Value>,
+    tool: ClientTool,
+    before: &[Turn],
+) -> Option<ToolResult> {
+    let call_id = client_id(item).filter(|id| find_call(before, id).is_some())?;
+    Some(ToolResult { call_id, name: None, content: tool.output(item).into(), is_error: false })
 }
 
 /// The id by which the call of a client's tool and its output refer to each other. Known: the output of
@@ -137,6 +156,14 @@ fn client_id(item: &Map<String, Value>) -> Option<String> {
 fn reference(path: &str) -> Error {
     let hint = "the AI SDK does with providerOptions.openai.store: false";
     Error::unsupported(path, format!("`{path}` refers to an item: {NOT_STORED}; {hint}"))
+}
+
+fn compaction(path: &str) -> Error {
+    let message = format!(
+        "`{path}` asks for the conversation in a compacted form, which is not made here: have the client \
+         make its own summary"
+    );
+    Error::unsupported(path, message)
 }
 
 fn message(path: &str, item: &Map<String, Value>, media: &mut MediaReader) -> Result<Turn, Error> {
