@@ -25,25 +25,25 @@ use crate::sync::Alarm;
 pub struct CompletionRequest {
     /// The conversations, each of which is answered `n` times; never empty. All name the same model.
     pub chats: Vec<ChatRequest>,
-    /// Whether the answer has to be streamed.
+    /// True if the answer has to be streamed.
     pub stream: bool,
     /// Writes the answer in the client's dialect; holds what the client asked for that only this
     /// dialect knows.
     pub dialect: Box<dyn Dialect>,
-    /// Keeps the answer, to be asked for again; `None` if it is not to be kept.
+    /// Keeps the answer for later requests; `None` if it is not kept.
     pub keeper: Option<Box<dyn Keeper>>,
 }
 
-/// Keeps an answer while it is told, also when there is no client to tell it to. What it is told first makes
-/// the answer one that can be asked for; dropping it ends the writing.
+/// Keeps an answer while it is written, even after its client has left. The answer can be asked for from its
+/// first event on; dropping the keeper ends it.
 pub trait Keeper: Send {
-    /// Whether the run goes on without a client from the beginning.
+    /// True if the run goes on without a client from the beginning.
     fn is_background(&self) -> bool;
 
     /// Keeps an event of the answer's stream.
     fn event(&mut self, name: Option<&str>, data: &[u8]);
 
-    /// Makes what has been kept so far one with what can be asked for.
+    /// Makes the events kept so far visible to those who ask for the answer.
     fn flush(&mut self);
 
     /// Returns the answer as it is now, as JSON; empty if none has begun.
@@ -52,13 +52,13 @@ pub trait Keeper: Send {
     /// Keeps a whole answer; false if there is no room for it.
     fn whole(&mut self, answer: &str) -> bool;
 
-    /// Whether it can be asked for now.
+    /// True if the answer can be asked for now.
     fn is_kept(&self) -> bool;
 
     /// Raised when the run has to end.
     fn aborted(&self) -> &Arc<Alarm>;
 
-    /// Whether the run may go on though its client has gone: then somebody may ask for the answer.
+    /// Asks whether the run may go on after its client has left: true if the answer can be asked for later.
     fn adopt(&mut self) -> bool;
 }
 

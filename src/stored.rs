@@ -39,40 +39,40 @@ pub use restored::Fail;
 use disk::Disk;
 use item::Cost;
 
-/// Most answers at the same time that are completed though their clients have gone. Each holds a thread and
+/// Most answers that are completed at the same time after their clients have left. Each holds a thread and
 /// one of the requests that may be under way.
 const ORPHANS: usize = 32;
-/// Entries of the index of items that are looked through for dead ones at the earliest.
+/// Number of entries that an index of items must have before dead ones are removed from it.
 const LEAST_SWEPT: usize = 64;
 
-/// Whose answers: a mark of the API key; 0 where no keys are asked for.
+/// The owner of answers: the mark of an API key; 0 where no keys are asked for.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Hash, Serialize)]
 pub struct Owner(pub u64);
 
 /// The answers that are kept.
 pub struct Store {
-    /// Most bytes; 0 if nothing is kept.
+    /// Most bytes that all answers may take; 0 if nothing is kept.
     limit: usize,
-    /// The name of the instance, which stands in ids.
+    /// The name of this instance, which is part of each id.
     instance: Option<String>,
-    /// Time after which an answer is let go, from its request on.
+    /// Age, counted from its request, at which an answer is removed.
     age: Duration,
     bytes: Arc<AtomicUsize>,
     orphans: Arc<AtomicUsize>,
     hasher: RandomState,
     shelf: Mutex<Shelf>,
-    /// Where answers are kept too.
+    /// The files of the answers; `None` if they are kept in memory alone.
     disk: Option<Arc<Disk>>,
 }
 
 /// What the store holds. The lock on it is taken before that of an entry, never after.
 #[derive(Default)]
 struct Shelf {
-    /// By the order of their coming.
+    /// All answers, the oldest first.
     entries: BTreeMap<u64, Arc<Entry>>,
     numbers: HashMap<String, u64>,
     last: u64,
-    /// Those that have ended and whose events are kept.
+    /// The answers that have ended and whose events are kept.
     replayable: BTreeSet<u64>,
     /// Items by their owner and a hash of their text.
     texts: HashMap<(Owner, u64), Weak<Item>>,
@@ -82,7 +82,7 @@ struct Shelf {
     sweep_at: usize,
 }
 
-/// What one owner has in the store.
+/// The part of the store that one owner may see.
 #[derive(Clone)]
 pub struct OwnStore {
     store: Arc<Store>,
@@ -95,8 +95,8 @@ pub struct OwnStore {
 pub struct Orphan(Arc<AtomicUsize>);
 
 impl Store {
-    /// Creates a store of at most `limit` bytes, 0 for none, whose answers are let go at this age. `instance`
-    /// names the one among several that it belongs to.
+    /// Creates a store of at most `limit` bytes, 0 for none, which removes answers at the age `age`.
+    /// `instance` is the name of this instance among several.
     pub fn new(limit: usize, age: Duration, instance: Option<&str>) -> Arc<Store> {
         Store::with(limit, age, instance, None)
     }
@@ -119,28 +119,28 @@ impl Store {
         })
     }
 
-    /// What the marks of owners have to be made with that are to last as long as the answers; `None` if
-    /// those last no longer than this process.
+    /// The secret from which owners' marks are made, so that they last as long as the answers on disk; `None`
+    /// if answers end with this process.
     pub fn salt(&self) -> Option<&str> {
         self.disk.as_ref().map(|disk| disk.salt())
     }
 
-    /// What `owner` has in the store.
+    /// Returns the part of the store that `owner` may see.
     pub fn of(self: &Arc<Store>, owner: Owner) -> OwnStore {
         OwnStore { store: self.clone(), owner, lane: None }
     }
 
-    /// Whether anything is kept at all.
+    /// True if anything is kept at all.
     pub fn is_on(&self) -> bool {
         self.limit > 0
     }
 
-    /// The number of answers that are kept, under way or ended.
+    /// Returns the number of answers that are kept, under way or ended.
     pub fn count(&self) -> usize {
         self.swept_shelf().entries.len()
     }
 
-    /// The bytes that are taken, some of them by requests that are not kept yet.
+    /// Returns the bytes in use, including those of requests that are not kept yet.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -149,7 +149,8 @@ impl Store {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The shelf without what is too old. Nobody else looks for that, so that no thread wakes for it.
+    /// Locks the shelf and removes what is too old. Nothing else removes it, so that no thread has to wake
+    /// for that.
     fn swept_shelf(&self) -> MutexGuard<'_, Shelf> {
         let mut shelf = self.shelf();
         let now = Instant::now();
@@ -161,8 +162,8 @@ impl Store {
         shelf
     }
 
-    /// Lets go of the oldest until the rest is within the limit: first of events, without which an answer
-    /// can still be continued, then of answers. One that is under way is the last to go.
+    /// Removes the oldest until the rest is within the limit: first events, without which an answer can still
+    /// be continued, then answers, those under way last.
     fn make_room(&self, shelf: &mut Shelf) {
         let on_disk = || self.disk.as_ref().map_or(0, |disk| disk.bytes());
         while self.bytes() > self.limit || on_disk() > self.limit {
@@ -185,7 +186,7 @@ impl Store {
         }
     }
 
-    /// Keeps nothing more of an answer that is under way.
+    /// Stops keeping an answer that is under way.
     fn lose(&self, entry: &Entry) {
         let limit = self.limit >> 20;
         log::warn!("a response under way is not stored: there is no room in the {limit} MiB");
@@ -220,8 +221,8 @@ impl Shelf {
         }
     }
 
-    /// Removes what refers to items that are gone, each time that there may be as many of them as of others.
-    /// Clients may give one id to many texts.
+    /// Removes entries of dead items, each time that they may be as many as the living ones. Clients may give
+    /// one id to many texts.
     fn sweep_items(&mut self) {
         if self.items.len().max(self.texts.len()) < self.sweep_at.max(LEAST_SWEPT) {
             return;
@@ -233,7 +234,7 @@ impl Shelf {
 }
 
 impl OwnStore {
-    /// The same with what the WebSocket keeps for itself on which the owner asks.
+    /// Returns the same part, with what the WebSocket of `lane` keeps for itself.
     pub fn on(self, lane: Lane) -> OwnStore {
         OwnStore { lane: Some(lane), ..self }
     }
@@ -243,33 +244,33 @@ impl OwnStore {
         self.lane.as_ref()
     }
 
-    /// Whether anything is kept at all.
+    /// True if anything is kept at all.
     pub fn is_on(&self) -> bool {
         self.store.is_on()
     }
 
-    /// The name of the instance among several, which stands in ids.
+    /// The name of this instance among several, which is part of each id.
     pub fn instance(&self) -> Option<&str> {
         self.store.instance.as_deref()
     }
 
-    /// Whether this many bytes could be kept, if everything else made room.
+    /// True if this many bytes could be kept once everything else has made room.
     pub fn could_hold(&self, bytes: usize) -> bool {
         bytes <= self.store.limit
     }
 
-    /// Whether there would be room for this answer with this outcome, without its events, if everything else
-    /// made room.
+    /// True if this answer with this outcome, without its events, could be kept once everything else has made
+    /// room.
     pub fn has_room_for(&self, entry: &Entry, outcome: &Outcome) -> bool {
         entry.size_with(outcome) <= self.store.limit
     }
 
-    /// An answer that is to be kept: see [`OwnStore::keep`].
+    /// Creates an answer, which [`OwnStore::keep`] stores.
     pub fn entry(&self, draft: Draft) -> Arc<Entry> {
         Arc::new(Entry::new(draft, self.owner, &self.store.bytes))
     }
 
-    /// Makes an answer one that can be asked for, unless it is larger than the whole store.
+    /// Stores an answer, so that it can be asked for, unless it is larger than the whole store.
     pub fn keep(&self, entry: &Arc<Entry>) {
         let mut shelf = self.store.swept_shelf();
         if !self.has_room_for(entry, &entry.outcome()) {
@@ -284,7 +285,7 @@ impl OwnStore {
         }
     }
 
-    /// Writes an answer to the disk as it is now, if answers are kept there and this one is kept at all.
+    /// Writes an answer to the disk as it is now, if answers are kept there and this one is stored.
     fn write(&self, entry: &Entry) {
         let Some(disk) = &self.store.disk else { return };
         let is_kept = |shelf: &Shelf| shelf.numbers.contains_key(&entry.id);
@@ -300,8 +301,8 @@ impl OwnStore {
         self.store.make_room(&mut shelf);
     }
 
-    /// Keeps the store within its limit after an answer has grown. One that has become larger than all of it
-    /// loses its events, or is let go itself if that is not enough.
+    /// Keeps the store within its limit after an answer has grown. An answer that has become larger than the
+    /// whole store loses its events, or is removed if that is not enough.
     pub fn settle(&self, entry: &Entry) {
         if self.store.bytes() <= self.store.limit {
             return;
@@ -331,7 +332,7 @@ impl OwnStore {
         self.write(entry);
     }
 
-    /// The answer of this id, also if only the WebSocket keeps it.
+    /// Returns the answer of this id, also if only the WebSocket keeps it.
     pub fn find(&self, id: &str) -> Option<Arc<Entry>> {
         self.find_here(id).or_else(|| self.lane.as_ref()?.own().find_here(id))
     }
@@ -342,7 +343,7 @@ impl OwnStore {
         (entry.owner == self.owner).then(|| entry.clone())
     }
 
-    /// Lets go of the answer of this id, and returns it.
+    /// Removes the answer of this id, and returns it.
     pub fn remove(&self, id: &str) -> Option<Arc<Entry>> {
         let entry = self.find_here(id)?;
         let mut shelf = self.store.shelf();
@@ -353,7 +354,8 @@ impl OwnStore {
         Some(entry)
     }
 
-    /// The item of this text; one that is there already is not stored twice. `id` makes the id of a new one.
+    /// Returns the item of this text, which is stored once however often it comes. `id` makes the id of a new
+    /// one.
     pub fn item(&self, json: String, id: impl FnOnce() -> String) -> Arc<Item> {
         let hash = self.store.hasher.hash_one(&json);
         let mut shelf = self.store.shelf();
@@ -366,7 +368,7 @@ impl OwnStore {
         item
     }
 
-    /// The item of this id, as long as an answer that is kept holds it.
+    /// Returns the item of this id, as long as a stored answer holds it.
     pub fn find_item(&self, id: &str) -> Option<Arc<Item>> {
         self.find_item_here(id).or_else(|| self.lane.as_ref()?.own().find_item_here(id))
     }
@@ -376,7 +378,7 @@ impl OwnStore {
         shelf.items.get(&(self.owner, id.to_owned()))?.upgrade()
     }
 
-    /// Takes one of the places for answers whose clients have gone.
+    /// Takes one of the places for answers whose clients have left; `None` if all are taken.
     pub fn adopt(&self) -> Option<Orphan> {
         let orphans = Orphan(self.store.orphans.clone());
         (orphans.0.fetch_add(1, Ordering::Relaxed) < ORPHANS).then_some(orphans)

@@ -1,4 +1,4 @@
-//! What this build is made of, and how old that is: for `--version`, and for the doctor.
+//! The parts of this build and their ages, for `--version` and for the doctor.
 
 use std::env::consts::{ARCH, OS};
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use crate::chat::models::import::as_of;
 use crate::chat::models::shutdowns::Day;
 use crate::net::roots;
 
-/// The commit that this is built of, and the target, as `scripts/build-static` has them; a plain build knows
+/// The commit that this is built from, and the target, which `scripts/build-static` sets; a plain build knows
 /// neither.
 const COMMIT: Option<&str> = option_env!("BUILD_COMMIT");
 const TARGET: Option<&str> = option_env!("BUILD_TARGET");
@@ -17,7 +17,7 @@ const OLD_OPENSSL: u64 = 365;
 /// Age in days at which certificates and models are likely to have changed.
 const OLD_DATA: u64 = 730;
 
-/// What `--version` says: the version, and a line for each part.
+/// Returns the text of `--version`: the version, and a line for each part.
 pub fn long() -> String {
     let mut lines = vec![concat!("langfast2api ", env!("CARGO_PKG_VERSION")).to_owned()];
     lines.extend(COMMIT.map(|commit| format!("commit: {commit}")));
@@ -32,13 +32,13 @@ pub fn long() -> String {
     lines.join("\n")
 }
 
-/// The day of the commit that this is built of; where that is not known, of the newest thing in it whose day is.
+/// The day of the commit that this is built from; if that is not known, the day of its newest part.
 pub fn date() -> &'static str {
     let commit = COMMIT.and_then(|commit| commit.rsplit_once(", "));
     commit.map_or(roots::AS_OF, |(_, day)| day)
 }
 
-/// Whether OpenSSL is part of the program.
+/// True if OpenSSL is part of the program.
 fn is_built_in() -> bool {
     cfg!(feature = "vendored")
 }

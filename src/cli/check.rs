@@ -1,5 +1,5 @@
-//! The configuration as a whole, looked at before anything is done with it: by the server at its start,
-//! for `--check-config`, and by the doctor.
+//! Checks the configuration as a whole before it is used: for the server's start, `--check-config`, and the
+//! doctor.
 
 use std::fmt;
 
@@ -19,23 +19,23 @@ const MASK: &str = "********";
 /// Settings whose values are not shown.
 const MASKED: [&str; 1] = ["anon_key"];
 
-/// A configuration that can be used. What it shows is for people to read.
+/// A configuration that has been checked. Its `Display` is for people to read.
 pub struct Checked {
     /// The models.
     pub models: Models,
-    /// Which list they are of.
+    /// The list that the models are from.
     pub list: ModelList,
-    /// Who may come in.
+    /// The access rules.
     pub access: Access,
-    /// The way to LangFast, on which nothing has been asked yet.
+    /// The client of LangFast, which has sent nothing yet.
     pub langfast: LangFast,
     /// The other instances behind the same proxy.
     pub peers: Peers,
-    /// The limits, as they fit into the memory that there is.
+    /// The limits, lowered to fit into the memory.
     pub limits: FittedLimits,
     listen: Vec<String>,
     given: Given,
-    /// The secrets that are set: the name of each, and where it is from.
+    /// The name and origin of each secret that is set.
     secrets: Vec<(&'static str, String)>,
 }
 
@@ -62,7 +62,8 @@ pub fn check(settings: &Settings) -> Result<Checked, BadSetting> {
 }
 
 impl Checked {
-    /// What would be served, where, to whom, in one line; not by whose account.
+    /// Returns one line that says where the server would listen, whether it asks for a key, and which models
+    /// it has.
     pub fn summary(&self) -> String {
         let keys = match self.access.has_keys() {
             true => "an API key is asked for",
@@ -71,7 +72,7 @@ impl Checked {
         format!("it would listen on {}; {keys}; {}", self.listen.join(" and "), self.list,)
     }
 
-    /// Each setting that has a value, the value, and where it is from.
+    /// Returns the name, value and origin of each setting that has a value.
     fn rows(&self) -> Vec<[String; 3]> {
         let settings = self.given.settings().iter().filter_map(|counting| {
             let value = match counting.setting.as_str() {

@@ -103,7 +103,7 @@ fn read(from: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// Says what differs from the list before.
+/// Prints what differs from the list before.
 fn report(changes: &Changes, before: &str) -> Result<()> {
     let records = match changes.records {
         1 => "1 record".to_owned(),

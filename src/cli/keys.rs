@@ -85,7 +85,7 @@ fn new_key() -> Result<String> {
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A file of keys, as far as its lines matter.
+/// The parsed lines of a file of keys.
 struct KeyFile<'a> {
     lines: Vec<Line<'a>>,
 }
@@ -172,7 +172,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Returns a few digits of the key's SHA-256, by which it is told from others and not found out.
+/// Returns a few digits of the key's SHA-256, which identify it without revealing it.
 fn fingerprint(key: &str) -> String {
     let digest = Sha256::digest(key.as_bytes());
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();

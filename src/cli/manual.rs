@@ -46,7 +46,7 @@ fn page() -> io::Result<String> {
     Ok(tidy(&String::from_utf8_lossy(&page)))
 }
 
-/// Takes out what clap_mangen leaves at the ends of lines, and its breaks around empty ones.
+/// Removes white space at the ends of lines, and line breaks around empty ones, which clap_mangen leaves.
 fn tidy(page: &str) -> String {
     let lines: String = page.lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
     lines.replace(".br\n\n.br\n", ".sp\n")
@@ -98,7 +98,7 @@ fn exit_status() -> Roff {
     section
 }
 
-/// How wide the comments of the configuration file are.
+/// Width of the configuration file's comments, in characters.
 const WIDTH: usize = 98;
 
 /// The commented configuration file that is shipped: every setting with its default, switched off.

@@ -1,8 +1,8 @@
-//! Beside an installed service, what root asks for is the service's: its commands run once more as the
-//! service's user, with its settings, credentials and state, in a transient unit.
+//! Runs root's commands as an installed service would: as the service's user, with its settings, credentials
+//! and state, in a transient unit.
 //!
-//! Else root would look at settings, and sign in a session, that no server uses; and files that root writes
-//! would be closed to the service.
+//! Otherwise root would see settings, and sign in a session, that no server uses, and would write files that
+//! the service cannot read.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -102,7 +102,7 @@ fn unknown(unit: &str) -> Box<dyn std::error::Error> {
         .into()
 }
 
-/// Whether a flag or a variable has this setting.
+/// True if a flag or a variable has this setting.
 fn is_given(cli: &Cli, setting: &str) -> bool {
     let mut settings = cli.settings.given.settings().iter();
     settings.any(|counting| {
@@ -217,7 +217,7 @@ impl Unit {
         properties
     }
 
-    /// Where the service's user may write.
+    /// The directory in which the service's user may write.
     fn state_directory(&self) -> PathBuf {
         let name = self.last("StateDirectory").unwrap_or_default();
         Path::new("/var/lib").join(name.split_whitespace().next().unwrap_or_default())
@@ -266,13 +266,13 @@ impl Unit {
     }
 }
 
-/// Whether the file's mode lets others read it, and its directory's lets them get there.
+/// True if others may read the file and enter its directory.
 fn others_can_read(path: &Path) -> bool {
     let mode = |path: &Path| fs::metadata(path).map_or(0, |found| found.mode());
     mode(path) & 0o044 != 0 && mode(path.parent().unwrap_or(path)) & 0o011 != 0
 }
 
-/// How the service's user gets at files of root's.
+/// The files of root's that the command names, as the service's user reaches them.
 struct Files {
     input: Stdio,
     /// Arguments that take the place of those that name them.

@@ -1,4 +1,4 @@
-//! A terminal, for what must not be shown or is longer than a line.
+//! Reads from a terminal what must not be shown or is longer than a line.
 //!
 //! In its usual mode a terminal keeps 4,095 bytes of a line and drops the rest, which would cut a session
 //! that is pasted. So this reads byte by byte, and does itself what the terminal else does: erase, end,
@@ -14,8 +14,8 @@ use rustix::termios::{
 
 /// Longest text that is kept, in bytes.
 const LONGEST: usize = 1 << 16;
-/// How long nothing more must come before a paste counts as over: what came later would be shown, and be
-/// taken for a command by the shell.
+/// Silence after which a paste counts as over: what came later would be shown, and the shell would take it
+/// for a command.
 const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 const INTERRUPT: u8 = 0x03;
@@ -49,7 +49,7 @@ fn tell(words: &str) -> io::Result<()> {
     stderr().flush()
 }
 
-/// A terminal that shows nothing and passes on each byte; as before once this is dropped.
+/// A terminal without echo that passes on each byte. Dropping this restores its former modes.
 pub struct Quiet {
     terminal: Stdin,
     before: Termios,
@@ -100,7 +100,7 @@ impl Quiet {
         }
     }
 
-    /// Reads what still comes of a paste.
+    /// Reads the rest of a paste.
     fn drain(&self) {
         let mut bytes = [0; 4096];
         let more = || poll(&mut [PollFd::new(&self.terminal, PollFlags::IN)], Some(&QUIET));

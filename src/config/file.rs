@@ -37,7 +37,7 @@ const MODE_OF_OTHERS: u32 = 0o027;
 pub struct ConfigFile {
     path: PathBuf,
     entries: Vec<Entry>,
-    /// Why the default file is passed over, if it is.
+    /// The reason for passing over the default file; `None` if it is read or not there.
     pub warning: Option<String>,
 }
 
@@ -106,7 +106,7 @@ impl ConfigFile {
     }
 }
 
-/// A file's text, and its mode if it is a file and no pipe.
+/// A file's text, and its mode unless it is a pipe.
 struct Text {
     text: String,
     mode: Option<u32>,

@@ -1,4 +1,5 @@
-//! Where the values of settings are from, so that a message names what the person has used.
+//! The origins of settings' values, so that messages name the flag, variable or file that the person has
+//! used.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use super::{BadSetting, variable_of};
 
-/// Where a setting's value is from. The first of these that has one wins.
+/// The origin of a setting's value. The first of these that has one wins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The command line.
@@ -20,7 +21,7 @@ pub enum Origin {
     Default,
 }
 
-/// A setting as it counts, for people to read.
+/// A setting with the value that counts, for people to read.
 #[derive(Clone, Debug)]
 pub struct Counting {
     /// The setting's name.
@@ -45,14 +46,14 @@ pub struct FileSecret {
 #[derive(Clone, Default)]
 pub struct Given(Arc<Parts>);
 
-/// What [`Given`] is made of.
+/// The contents of [`Given`].
 #[derive(Default)]
 pub struct Parts {
     /// All settings, in the order of `--help`.
     pub settings: Vec<Counting>,
     /// The configuration file's secrets, by key.
     pub secrets: BTreeMap<&'static str, FileSecret>,
-    /// What a person should know of the reading.
+    /// Warnings of what was read, for people.
     pub warnings: Vec<String>,
 }
 
@@ -61,7 +62,7 @@ impl Given {
         Given(Arc::new(parts))
     }
 
-    /// As if these flags, and nothing else, had been given.
+    /// The origins of values for a command line of only these flags.
     #[cfg(test)]
     pub(super) fn of_flags(flags: &[&str]) -> Given {
         let names = flags.iter().filter_map(|flag| flag.strip_prefix("--"));
@@ -78,7 +79,7 @@ impl Given {
         &self.0.settings
     }
 
-    /// What a person should know of the reading.
+    /// Warnings of what was read, for people.
     pub fn warnings(&self) -> &[String] {
         &self.0.warnings
     }

@@ -1,5 +1,5 @@
-//! The memory that there is, and limits that fit into it: what is refused with a 503 can be asked for again,
-//! and what the kernel ends for want of memory takes all other answers along.
+//! Finds out how much memory there is, and fits limits into it: a client can repeat what is refused with a
+//! 503, but a process that the kernel ends for lack of memory loses all its answers.
 
 use std::fmt;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::BadSetting;
 use super::settings::LimitSettings;
 
-/// What limits are where there is memory enough, unless they are set.
+/// The default limits where there is enough memory.
 const MOST_REQUESTS: usize = 256;
 const MOST_CONNECTIONS: usize = 1024;
 /// MiB for the bodies of all requests.
@@ -26,7 +26,7 @@ const REQUEST: u64 = 100 << 10;
 /// rest is an estimate).
 const CONNECTION: u64 = 48 << 10;
 
-/// The memory that there is.
+/// The memory that this process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     bytes: u64,
@@ -37,7 +37,7 @@ pub struct Memory {
 enum Place {
     /// The limit of a control group: the program's, or one that holds it.
     Group,
-    /// What the system had available at the start.
+    /// The memory that the system had available at the start.
     System,
 }
 
@@ -52,12 +52,12 @@ impl fmt::Display for Memory {
 }
 
 impl Memory {
-    /// Finds out what there is; `None` if the system does not say.
+    /// Finds out how much memory there is; `None` if the system does not say.
     pub fn find() -> Option<Memory> {
         Memory::below(Path::new("/"))
     }
 
-    /// The same, where the root directory is `root`.
+    /// Finds out how much memory there is on a system whose root directory is `root`.
     fn below(root: &Path) -> Option<Memory> {
         let group = group_limit(root).map(|bytes| Memory { bytes, place: Place::Group });
         let system = available(root).map(|bytes| Memory { bytes, place: Place::System });
@@ -112,7 +112,7 @@ pub struct FittedLimits {
     /// Bytes that WebSockets may take together for what they keep for themselves: as much as for stored
     /// responses, and enough where none are stored, since clients on a WebSocket rely on it.
     pub lanes: usize,
-    /// The memory that has made one of them lower than it would be elsewhere.
+    /// The memory that has lowered one of the limits; `None` if none is lowered.
     pub lowered_by: Option<Memory>,
 }
 
@@ -120,7 +120,7 @@ impl FittedLimits {
     /// The limits of these settings on this machine.
     ///
     /// # Errors
-    /// Not even one body of the greatest length would fit into what is set for all of them.
+    /// A body of the greatest length would not fit into the memory that is set for all bodies.
     pub fn of(settings: &LimitSettings) -> Result<FittedLimits, BadSetting> {
         FittedLimits::within(settings, Memory::find())
     }
@@ -155,7 +155,7 @@ impl FittedLimits {
         Ok(FittedLimits { lowered_by: memory.filter(|_| is_lowered), ..limits })
     }
 
-    /// The value of a setting that is one of them; `None` for another setting.
+    /// The value of a setting; `None` if it is not one of these limits.
     pub fn shown(&self, setting: &str) -> Option<String> {
         match setting {
             "max_requests" => Some(self.requests.to_string()),
@@ -177,8 +177,9 @@ struct Ample {
 }
 
 impl Ample {
-    /// As much of them as fits into so many bytes. Of what the program leaves, three eighths are for requests,
-    /// one for further connections, two for bodies, one for stored responses and one for what WebSockets keep.
+    /// Lowers the limits to fit into this many bytes. Of what the program itself leaves, three eighths are for
+    /// requests, one for further connections, two for bodies, one for stored responses and one for what
+    /// WebSockets keep.
     fn within(self, bytes: u64) -> Ample {
         let eighth = bytes.saturating_sub(PROGRAM) / 8;
         let number = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);

@@ -1,5 +1,5 @@
-//! Which list of models counts: the file that is set, else the one that was imported into the state
-//! directory, else the one built in.
+//! Chooses the list of models that counts: the file that is set, else the list that was imported into the
+//! state directory, else the one built in.
 //!
 //! An imported list that cannot be used never keeps the server from starting.
 
@@ -35,7 +35,7 @@ pub struct LoadedModels {
     pub list: ModelList,
 }
 
-/// Which list of models counts, for people to read.
+/// The list of models that counts, for people to read.
 #[derive(Clone, Debug)]
 pub struct ModelList {
     origin: ListOrigin,
@@ -44,9 +44,9 @@ pub struct ModelList {
     as_of: Option<u64>,
     /// The state of the imported list's file before it was read.
     pub stamp: Option<Stamp>,
-    /// Why an imported list does not count although it should.
+    /// The reason that an imported list cannot be used; `None` if it can, or there is none.
     pub problem: Option<String>,
-    /// What else a person should know.
+    /// Further warnings, for people.
     pub note: Option<String>,
 }
 
@@ -193,12 +193,12 @@ impl ModelSource {
 }
 
 impl ModelList {
-    /// Whether it is the one built in.
+    /// True if it is the one built in.
     pub fn is_built_in(&self) -> bool {
         matches!(self.origin, ListOrigin::BuiltIn)
     }
 
-    /// What a person should know besides which list it is.
+    /// Returns warnings about the list, for people.
     pub fn remarks(&self) -> impl Iterator<Item = &String> {
         self.problem.iter().chain(&self.note)
     }
@@ -240,7 +240,7 @@ impl Stamp {
     }
 }
 
-/// Whether there is nothing that could be read.
+/// True if no file is there.
 fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -1,5 +1,5 @@
-//! How the settings are read: the command line, then the environment, then the configuration file, each
-//! for what those before it leave open.
+//! Reads the settings: the command line, then the environment, then the configuration file, each for the
+//! settings that those before it leave open.
 //!
 //! clap reads the command line alone. Values from elsewhere are checked one by one, so that a message
 //! names their place, and are then handed to clap in front of the command line.
@@ -21,7 +21,7 @@ use crate::observe::logger::LogFormat;
 
 /// The setting that names the configuration file. It cannot stand in it.
 const CONFIG: &str = "config";
-/// Commands that are the same whatever is set.
+/// Commands that no setting changes.
 const WITHOUT_SETTINGS: [&str; 2] = ["completions", "man"];
 
 impl Cli {
@@ -55,7 +55,8 @@ impl Cli {
         Ok(cli)
     }
 
-    /// How to log that the settings cannot be read: as the command line or the environment has it.
+    /// Returns the log format for reporting that the settings cannot be read: the command line's or the
+    /// environment's.
     pub fn log_format_alone() -> LogFormat {
         const LOG_FORMAT: &str = "log_format";
         let flags = Cli::flags().get_matches();
@@ -138,7 +139,7 @@ fn as_flag(arg: &Arg, value: &OsStr) -> Result<Option<OsString>, String> {
     Ok(is_on.then(|| flag.into()))
 }
 
-/// Why clap does not take a value, without its words on the command line.
+/// Returns clap's reason for refusing a value, without its hints about the command line.
 fn reason(error: &clap::Error) -> String {
     match (error.source(), error.get(ContextKind::ValidValue)) {
         (Some(why), _) => why.to_string(),
@@ -147,7 +148,7 @@ fn reason(error: &clap::Error) -> String {
     }
 }
 
-/// Each setting as it counts, with where it is from.
+/// Returns each setting with the value that counts and its origin.
 fn counting(matches: &ArgMatches, found: Vec<Found>) -> Vec<Counting> {
     let one = |(arg, Found { origin, .. }): (Arg, Found)| {
         let setting = arg.get_id().to_string();

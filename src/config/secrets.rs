@@ -11,11 +11,11 @@ use super::given::Given;
 /// The unit's word on what its credentials are: what the path of each file begins with, before the name of
 /// the credential (`/etc/langfast2api/`).
 pub const CREDENTIALS_FROM: &str = "LANGFAST2API_CREDENTIALS_FROM";
-/// What the directory of renewed credentials is called behind the runtime directory's name. It is root's: the
-/// service may not lay links there for the reload to follow.
+/// Suffix of the runtime directory's name that makes the directory of renewed credentials. It belongs to
+/// root, so that the service cannot place links there for the reload to follow.
 const RELOADED: &str = ".reload";
 
-/// Where a secret may be, in the order in which it is looked for.
+/// The places of a secret, in the order in which they are searched.
 #[derive(Clone, Copy, Debug)]
 pub struct Places<'a> {
     /// The variable that holds it.
@@ -98,7 +98,7 @@ impl Secret {
     }
 }
 
-/// Without what editors leave around a text.
+/// Removes white space and a byte order mark, which editors leave around a text.
 fn bare(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text).trim()
 }
@@ -133,7 +133,7 @@ fn unreadable(setting: &str, path: &Path, error: &io::Error) -> BadSetting {
     BadSetting(format!("{setting}: {}: {error}{}", path.display(), handing_on(path, error)))
 }
 
-/// What to do where the service's user may not read a file.
+/// Advice for a file that the service's user may not read.
 pub fn handing_on(path: &Path, error: &io::Error) -> &'static str {
     let is_service = env::var_os("CREDENTIALS_DIRECTORY").is_some();
     match error.kind() {

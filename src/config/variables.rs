@@ -1,5 +1,5 @@
-//! The environment's `LANGFAST2API_*` variables: which there may be. One that is misspelt sets nothing,
-//! and a server that was meant to ask for a key would let everybody in.
+//! Checks the environment's `LANGFAST2API_*` variables. A misspelt one would set nothing, and a server that
+//! was meant to ask for a key would let everybody in.
 
 use std::env;
 
@@ -16,8 +16,8 @@ const SECRETS: [&str; 3] =
 /// the server's.
 const OF_OTHERS: [&str; 2] = [CREDENTIALS_FROM, "LANGFAST2API_RELEASES"];
 
-/// Refuses a variable that begins as ours do and is none, also one that is empty: whoever wrote it
-/// expects something of it.
+/// Refuses a variable that begins with our prefix and is not a setting, even if it is empty: whoever wrote it
+/// expects an effect.
 ///
 /// # Errors
 /// Names the variable, and the one that is spelt most alike.
@@ -43,7 +43,7 @@ fn known() -> Vec<String> {
     settings.chain(SECRETS.into_iter().chain(OF_OTHERS).map(str::to_owned)).collect()
 }
 
-/// The one of `known` that differs least from `name`, unless half of it would be other letters.
+/// Returns the name in `known` that differs least from `name`; `None` if half of its letters differ.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let bare = |name: &str| name.to_ascii_uppercase().replace(PREFIX, "").replace('-', "_");
     let asked = bare(name);
@@ -56,8 +56,8 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
     near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
-/// Whether Kubernetes has set it, as it does in every container for each service: a service named
-/// `langfast2api` or `langfast2api-…` gives names that begin as ours.
+/// True if Kubernetes has set the variable: it sets some in every container for each service, and those of a
+/// service named `langfast2api` or `langfast2api-…` begin with our prefix.
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let after = |mark: &str| name.rfind(mark).map(|at| &name[at + mark.len()..]);

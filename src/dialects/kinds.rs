@@ -13,7 +13,7 @@ pub enum Fate {
     Tool,
     /// An image, a recording or a file: see [`crate::chat::media`].
     Media,
-    /// Passed over without a word: no model here could read it, and it says nothing to the user either.
+    /// Passed over silently: no model here could read it, and it tells the user nothing.
     PassedOver,
     /// Left out and named: it needs a server of OpenAI's or Anthropic's, or cannot be read without one.
     LeftOut,

@@ -47,13 +47,13 @@ pub enum Data<'a> {
     Elsewhere,
 }
 
-/// Reads what is no text, and notes the places of what nothing can be made of. Data is copied only where
-/// images are passed on, and counts against the share of the body that holds it.
+/// Reads the parts that are not text, and notes the places of those that are left out. Data is copied only
+/// where images are passed on, and counts against the share of the body that holds it.
 pub struct MediaReader<'a> {
     images: Images,
     share: &'a mut Share,
     left_out: Vec<LeftOut>,
-    /// The number of them that stand in messages which have been read to their ends.
+    /// The number of entries of `left_out` that belong to messages which have been read completely.
     settled: usize,
 }
 
@@ -145,7 +145,7 @@ impl MediaReader<'_> {
     }
 }
 
-/// Splits a data: URL. What is neither that nor a link of the web is nothing that could be had.
+/// Splits a data: URL. Anything else that is not a link of the web counts as data that is not in the request.
 fn split(data: Data<'_>) -> Data<'_> {
     let Data::Url { url, detail } = data else { return data };
     let begins =
@@ -162,7 +162,7 @@ fn split(data: Data<'_>) -> Data<'_> {
     }
 }
 
-/// The name of a format, if it looks like one: it is put into the prompt.
+/// Returns the name of a format if it is well-formed, since it goes into the prompt.
 fn format_name(name: &str) -> Option<String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "/.+-_".contains(c);
     let is_name = (1..=LONGEST_FORMAT).contains(&name.len()) && name.chars().all(allowed);

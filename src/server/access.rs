@@ -67,7 +67,8 @@ impl Access {
         access
     }
 
-    /// Gives each key, now and later, a mark that outlives this process, not 0. Without it, keys are numbered.
+    /// Marks each key, present and future ones, by `mark`, which must not return 0. Without this, keys are
+    /// numbered, and marks end with the process.
     pub fn mark_keys(&self, mark: impl Fn(&str) -> u64 + Send + Sync + 'static) {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).mark_by(Box::new(mark));
     }
@@ -150,7 +151,7 @@ impl Access {
         self.origins.check(head)
     }
 
-    /// Returns whose the request is: the mark of the key that it brings; 0 if none is asked for.
+    /// Returns the owner of a request: the mark of the key that it brings; 0 if no key is asked for.
     ///
     /// # Errors
     /// [`Error::Unauthorized`]: its key does not count any more. The messages of a WebSocket may come long

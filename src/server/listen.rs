@@ -22,7 +22,7 @@ type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
 pub struct Listening {
     /// The listeners, at least one.
     pub listeners: Vec<Listener>,
-    /// Where they listen, for people to read.
+    /// Their addresses, for people to read.
     pub addresses: Vec<String>,
     /// The files of our Unix sockets. They are removed when this is dropped.
     _files: Vec<SocketFile>,
@@ -56,8 +56,8 @@ pub fn listen(settings: &ServingSettings, access: &Access) -> Result<Listening> 
     Ok(listening)
 }
 
-/// Whether the addresses could be listened on, without doing so. Sockets that systemd has passed on are
-/// used instead of them, whatever they are; how they are written is looked at all the same.
+/// Checks that the addresses could be listened on, without doing so. If systemd has passed sockets on, only
+/// the spelling of the addresses is checked.
 ///
 /// # Errors
 /// Names the setting, and the first address that cannot be used, or must not.
@@ -161,7 +161,7 @@ fn cannot_listen(settings: &ServingSettings, address: &str, why: &dyn fmt::Displ
     settings.given.bad("listen", format_args!("cannot listen on {address}: {why}"))
 }
 
-/// Whether systemd has passed sockets on to this process.
+/// True if systemd has passed sockets on to this process.
 fn are_passed_on() -> bool {
     let is = |name: &str, fits: &dyn Fn(u32) -> bool| {
         let value = std::env::var(name).ok().and_then(|value| value.parse().ok());
@@ -254,7 +254,7 @@ struct UnixPlace<'a> {
 }
 
 impl<'a> UnixPlace<'a> {
-    /// Reads an address; `None` if it is none of a Unix socket.
+    /// Reads an address; `None` if it is not that of a Unix socket.
     fn of(address: &'a str) -> Option<std::result::Result<UnixPlace<'a>, &'static str>> {
         let rest = address.strip_prefix(UNIX)?;
         let (path, options) = rest.split_once('?').unwrap_or((rest, ""));
@@ -295,7 +295,8 @@ impl<'a> UnixPlace<'a> {
         id.map(Some).ok_or_else(|| format!("there is no group {name} in /etc/group"))
     }
 
-    /// Lets those connect who are meant to. The group goes first: nobody else's may get in between.
+    /// Sets the socket's group and mode. The group goes first, so that at no moment another group may
+    /// connect.
     fn admit(&self, group: Option<u32>) -> std::result::Result<(), String> {
         if group.is_some() {
             chown(self.path, None, group).map_err(|error| {

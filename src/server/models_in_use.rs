@@ -9,8 +9,8 @@ use crate::config::model_list::{LoadedModels, ModelList, ModelSource, Stamp};
 /// Shortest time between two looks at the imported list's file.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// The models in use. They are read again when they are told to be, and when a request finds that
-/// somebody has imported a list.
+/// The models in use. They are read again on a reload, and when a request finds that a list has been
+/// imported.
 #[derive(Debug)]
 pub struct ModelsInUse {
     source: ModelSource,
@@ -33,7 +33,7 @@ impl ModelsInUse {
         ModelsInUse { source, models: RwLock::new(Arc::new(models)), watch: Mutex::new(watch) }
     }
 
-    /// Returns the models. Every few seconds one caller looks first whether a list was imported.
+    /// Returns the models. Every few seconds, one caller first checks whether a list has been imported.
     pub fn current(&self) -> Arc<Models> {
         // While another looks, the present ones will do.
         if let Ok(mut watch) = self.watch.try_lock() {

@@ -19,12 +19,12 @@ use crate::sync::Alarm;
 
 /// Longest time for a connection to another instance, and to hand a request to it.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Longest time until another instance begins to answer with what it has stored, or to a question whether it
-/// is well, which takes it no time. A request for text may take it as long as a run.
+/// Longest time until another instance begins an answer that takes it no time: a stored response, or a sign
+/// that it is well. A request for text may take as long as a run.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Silence after which another instance is asked whether it is well: one that is stuck ends nothing.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How often it is looked whether the answer is still wanted, while the other instance is silent.
+/// Interval at which a relay checks, while the other instance is silent, that its answer is still wanted.
 const LOOK: Duration = Duration::from_millis(500);
 /// Longest name of an instance.
 const LONGEST_NAME: usize = 16;
@@ -51,7 +51,7 @@ struct Peer {
 }
 
 impl Peers {
-    /// Reads who the others are.
+    /// Reads the names and addresses of the other instances.
     ///
     /// # Errors
     /// A name cannot stand in an id, an address is no URL of HTTP, or this instance has no name.
@@ -77,8 +77,9 @@ impl Peers {
         self.own.as_deref()
     }
 
-    /// Hands a request to the instance that has stored what it refers to; `None` if that is this one, or
-    /// cannot be reached: then it is answered here, where it says what is not stored.
+    /// Hands a request to the instance that has stored what it refers to. Returns `None` if that is this
+    /// instance, or cannot be reached: the request is then answered here, with an error that names what is
+    /// not stored.
     ///
     /// The relay ends when `stopping` is raised.
     pub fn hand_over(
@@ -188,12 +189,12 @@ fn name_fault(name: &str) -> String {
     format!("`{name}` is no name of an instance: it takes up to {LONGEST_NAME} letters and digits")
 }
 
-/// An answer that another instance gives.
+/// An answer that comes from another instance.
 pub struct Relay {
     connection: TcpStream,
-    /// When some of it must have come.
+    /// Deadline for the beginning of the answer; `None` if it may take as long as a run, or has come.
     begun_by: Option<Instant>,
-    /// When the other instance was last known to be well.
+    /// Time at which the other instance was last known to be well.
     heard: Instant,
     /// Raised when the server no longer waits for its answers to end.
     stopping: Arc<Alarm>,

@@ -216,7 +216,7 @@ fn decoded(parts: &[&str]) -> Option<String> {
     Some(percent_decode_str(&name).decode_utf8().ok()?.into_owned())
 }
 
-/// The id of a response in a path, unless it is no such id but the name of something else.
+/// The id of a response in a path; `None` if the part is the name of something else.
 fn response_id(part: &str) -> Option<String> {
     let id = percent_decode_str(part).decode_utf8().ok()?;
     id.starts_with("resp_").then(|| id.into_owned())

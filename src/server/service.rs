@@ -22,7 +22,7 @@ use crate::observe::vitals::{UnderWay, Vitals};
 use crate::server::access::Access;
 use crate::stored::{Lanes, MOST_LANES, OwnStore, Owner, Store};
 
-/// Everything that answers are made from.
+/// The parts from which answers are made.
 pub struct Service {
     /// The models.
     pub models: ModelsInUse,
@@ -36,17 +36,17 @@ pub struct Service {
     pub vitals: Arc<Vitals>,
     /// The responses that are stored.
     pub stored: Arc<Store>,
-    /// The newest responses of WebSockets, for themselves.
+    /// The newest responses of each WebSocket, which only that WebSocket can continue.
     pub lanes: Arc<Lanes>,
-    /// The other instances, which have stored others.
+    /// The other instances, which store responses of their own.
     pub peers: Peers,
     /// True if `/metrics` needs no key.
     pub open_metrics: bool,
-    /// The limits, to be shown.
+    /// The limits, for the status page.
     pub limits: FittedLimits,
 }
 
-/// What is left to be written of an answer, by a thread that stays small.
+/// The rest of an answer, which a thread with a small stack writes.
 pub enum Rest {
     /// The reply of a model.
     Reply(Box<Reply>, UnderWay),
@@ -68,8 +68,8 @@ impl Rest {
 }
 
 impl Service {
-    /// Answers a request. Of what takes long only the beginning is done, such as starting the runs of a call
-    /// to a model, and the rest is returned for another thread to write.
+    /// Answers a request. If that takes long, as a call to a model does, only the beginning is done here, and
+    /// the rest is returned for another thread to write.
     pub fn answer(
         &self,
         mut body: Body,
@@ -215,7 +215,7 @@ impl Service {
         Ok(Some(Rest::Reply(Box::new(reply), under_way)))
     }
 
-    /// What the sender of this head has stored.
+    /// Returns the stored responses of the sender of this head.
     ///
     /// # Errors
     /// Its key does not count any more.
@@ -235,7 +235,7 @@ impl Service {
         ending::finish(&self.vitals, answer, record, result.err(), permit);
     }
 
-    /// What the sender of this head has stored and can ask for by URL.
+    /// Returns the stored responses of the sender of this head, where a URL asks for one.
     ///
     /// # Errors
     /// Nothing is stored here, or its key does not count any more.

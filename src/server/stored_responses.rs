@@ -31,7 +31,7 @@ pub fn input(answer: &mut Answer, own: &OwnStore, id: &str) -> Result<io::Result
     Ok(answer.json(200, &page))
 }
 
-/// Lets go of a response, and ends its run if that goes on without a client.
+/// Deletes a response, and ends its run if that goes on without a client.
 ///
 /// # Errors
 /// It is not there.
@@ -62,7 +62,7 @@ pub fn cancel(answer: &mut Answer, own: &OwnStore, id: &str) -> Result<io::Resul
     Ok(answer.json(200, &entry.outcome().answer()))
 }
 
-/// Bytes of events after which they are sent, since much less memory holds them in the store.
+/// Bytes of events that are sent at once: in the store they take much less memory.
 const AT_ONCE: usize = 64 * 1024;
 
 /// A stored response that is streamed again.
@@ -96,12 +96,12 @@ impl Replay {
         Ok(Some(Replay { entry, first, keep_alive: Duration::ZERO }))
     }
 
-    /// Sends a comment after so much silence; never if it is zero.
+    /// Sets the silence after which a comment is sent; none is sent if it is zero.
     pub fn keeping_alive(self, keep_alive: Duration) -> Replay {
         Replay { keep_alive, ..self }
     }
 
-    /// Writes the events that are there, and those that come, to the response's end.
+    /// Writes the stored events, and further ones as they come, to the response's end.
     ///
     /// # Errors
     /// The client has gone, or the events were let go before they were read.

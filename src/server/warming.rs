@@ -1,4 +1,4 @@
-//! The way to LangFast is prepared beside the first requests, so that they need not wait for it.
+//! Prepares the way to LangFast at the start, so that the first requests need not wait for it.
 
 use std::sync::Arc;
 use std::thread;
@@ -10,9 +10,8 @@ use crate::chat::models::shutdowns::Day;
 /// The pause behind the first failed try, which each further one doubles, and the longest one.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
-/// Signs in, makes the prompt and connects the socket, in a thread of its own. What fails is tried again,
-/// later each time, until it succeeds or a request has connected the socket; requests meanwhile say
-/// why they fail.
+/// Signs in, makes the prompt and connects the socket, in a thread of its own. A failed try is repeated after
+/// growing pauses, until one succeeds or a request has connected the socket.
 pub fn warm_up(service: &Arc<Service>) {
     let service = service.clone();
     let work = move || go_on(&service);

@@ -30,10 +30,10 @@ const LOCK: &str = "lock";
 const SALT: &str = "salt";
 /// Letters and digits of the salt.
 const SALT_LENGTH: usize = 32;
-/// Bytes that file systems give files at a time: what a file takes is rounded up to them.
+/// Block size of file systems, in bytes: the room that a file takes is a multiple of it.
 const BLOCK: usize = 4096;
 
-/// The directory of the files.
+/// The directory that holds the files of stored answers.
 pub(super) struct Disk {
     directory: PathBuf,
     salt: String,
@@ -41,15 +41,15 @@ pub(super) struct Disk {
     bytes: AtomicUsize,
     /// The number of the newest file. The lock on it is held while one is written.
     last: Mutex<u64>,
-    /// Whether what is there is to stay.
+    /// True if the files stay when this is dropped.
     is_left: AtomicBool,
-    /// Whether the latest attempt to write has failed.
+    /// True if the latest attempt to write has failed.
     is_failing: AtomicBool,
-    /// Keeps other processes away; closing it gives the lock up.
+    /// The lock that keeps other processes away; closing the file releases it.
     _lock: File,
 }
 
-/// A file, which is removed with the last that needs it.
+/// A file, which is removed when the last answer or item that needs it is dropped.
 pub(super) struct Page {
     disk: Arc<Disk>,
     number: u64,
@@ -57,7 +57,7 @@ pub(super) struct Page {
     bytes: usize,
 }
 
-/// Where an item is on disk.
+/// The place of an item on disk.
 pub(super) struct Place {
     page: Arc<Page>,
     at: usize,
@@ -85,7 +85,7 @@ pub(super) struct ItemRow {
 pub(super) struct AnswerFile {
     pub id: String,
     pub owner: Owner,
-    /// When its request came, in seconds since 1970.
+    /// The time of its request, in seconds since 1970.
     pub created: u64,
     pub is_background: bool,
     pub is_final: bool,
@@ -97,7 +97,7 @@ pub(super) struct AnswerFile {
     pub output: Vec<Reference>,
 }
 
-/// What a directory holds, the oldest first.
+/// The contents of a directory, the oldest first.
 #[derive(Default)]
 pub(super) struct Found {
     pub items: Vec<(Page, ItemsFile)>,
@@ -129,7 +129,7 @@ impl Disk {
         }))
     }
 
-    /// What owners' marks are made with: nobody else knows it.
+    /// The secret from which owners' marks are made.
     pub fn salt(&self) -> &str {
         &self.salt
     }
@@ -144,13 +144,13 @@ impl Disk {
         self.is_left.store(true, Ordering::Relaxed);
     }
 
-    /// Has what was removed be gone after a power failure, too.
+    /// Makes removals durable, so that removed files stay gone after a power failure.
     pub fn sync(&self) {
         // What cannot be helped is gone at the next write.
         let _ = files::sync(&self.directory);
     }
 
-    /// Writes an answer as it is now, and what is new of its items. Warns, once, if that fails.
+    /// Writes an answer as it is now, and its items that are in no file yet. Warns, once, if that fails.
     pub fn keep(self: &Arc<Disk>, entry: &Entry) -> Option<Page> {
         let written = self.write(entry);
         let was_failing = self.is_failing.swap(written.is_err(), Ordering::Relaxed);
@@ -227,8 +227,8 @@ impl Disk {
         Page { disk: self.clone(), number, path, bytes }
     }
 
-    /// Reads all files of at most so many bytes each. Of two of one answer the newer one counts, and the
-    /// other one, which a crash has left there, goes.
+    /// Reads all files of at most `most` bytes each. If a crash has left two files of one answer, the newer
+    /// one counts, and the other is removed.
     pub fn read(self: &Arc<Disk>, most: usize) -> Found {
         let mut found = Found::default();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -248,7 +248,7 @@ impl Disk {
         found
     }
 
-    /// Reads one file; false if it is not as it should be.
+    /// Reads one file into `found`; false if this program has not written it so.
     fn read_file(
         self: &Arc<Disk>,
         number: u64,
@@ -274,7 +274,7 @@ impl Page {
         self.number
     }
 
-    /// Leaves the file where it is, for whoever wants to look at it; it takes no room of the others.
+    /// Leaves the file where it is, for people to look at, and stops counting its bytes.
     pub fn leave(mut self) {
         self.path = PathBuf::new();
     }
@@ -304,7 +304,7 @@ impl AnswerFile {
         Outcome { head, is_cut: self.is_cut, output, is_final: self.is_final }
     }
 
-    /// The time since its request came; none if the clock has been set back.
+    /// The time since its request came; zero if the clock has been set back.
     pub fn age(&self) -> Duration {
         since_1970().saturating_sub(Duration::from_secs(self.created))
     }
@@ -315,7 +315,7 @@ fn references(items: &[Arc<Item>]) -> Vec<Reference> {
     places.map(|place| (place.page.number, place.at)).collect()
 }
 
-/// The number in a file's name, if it has a name as this program gives them.
+/// The number in a file's name; `None` if this program gives no such names.
 fn number_of(path: &Path) -> Option<u64> {
     let is_known = path.extension().is_some_and(|ending| ending == ANSWER || ending == ITEMS);
     let name = path.file_stem()?.to_str().filter(|name| is_known && name.len() == 16)?;
@@ -323,7 +323,7 @@ fn number_of(path: &Path) -> Option<u64> {
     u64::from_str_radix(name, 16).ok().filter(|number| number >> 63 == 0)
 }
 
-/// A file's length and content; `None` if it is not as it should be.
+/// A file's length and content; `None` if it is too long or does not hold the expected JSON.
 fn parsed<T: DeserializeOwned>(path: &Path, most: usize) -> Option<(usize, T)> {
     // Opening a pipe would wait for somebody to write to it.
     let metadata = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
@@ -334,7 +334,7 @@ fn parsed<T: DeserializeOwned>(path: &Path, most: usize) -> Option<(usize, T)> {
     Some((content.len(), serde_json::from_slice(&content).ok()?))
 }
 
-/// Reads the salt, or makes a new one: whoever was marked with another one is a stranger then.
+/// Reads the salt, or makes a new one, with which owners of earlier answers are no longer recognised.
 fn salt(path: &Path) -> io::Result<String> {
     let is_salt = |text: &String| {
         text.len() == SALT_LENGTH && text.bytes().all(|byte| byte.is_ascii_alphanumeric())

@@ -13,7 +13,7 @@ use crate::sync::{Alarm, Bell, Mutex, MutexGuard};
 /// Bytes of an answer besides its texts.
 const ENTRY: usize = 800;
 
-/// What is known of an answer before it begins.
+/// The facts of an answer that are known before it begins.
 pub struct Draft {
     /// Its id, which nobody can guess.
     pub id: String,
@@ -21,27 +21,28 @@ pub struct Draft {
     pub earlier: Vec<Arc<Item>>,
     /// Its input.
     pub input: Vec<Arc<Item>>,
-    /// Whether its run goes on without a client from the beginning.
+    /// True if its run goes on without a client from the beginning.
     pub is_background: bool,
-    /// Whether the events of its stream are kept.
+    /// True if the events of its stream are kept.
     pub has_events: bool,
 }
 
-/// An answer as it is at one time.
+/// The state of an answer at one moment.
 #[derive(Clone, Default)]
 pub struct Outcome {
     /// The answer as JSON, without what follows where its output begins; empty before it begins.
     pub(super) head: Arc<str>,
-    /// Whether the output and its end belong behind `head`.
+    /// True if `head` ends where the output begins, so that the output and the closing brackets follow it.
     pub(super) is_cut: bool,
     /// The items of its output.
     pub output: Vec<Arc<Item>>,
-    /// Whether it has ended, in whatever way, so that it stays as it is.
+    /// True if it has ended, in whatever way, and no longer changes.
     pub is_final: bool,
 }
 
 impl Outcome {
-    /// An answer with this output, which is not stored twice if the answer's JSON ends with it.
+    /// Creates the state of an answer with this output. If the answer's JSON ends with the output, that part
+    /// is stored once.
     pub fn new(answer: &str, output: Vec<Arc<Item>>, is_final: bool) -> Outcome {
         let head = answer.strip_suffix(&*tail(&output));
         let is_cut = head.is_some();
@@ -65,16 +66,16 @@ fn tail(output: &[Arc<Item>]) -> String {
 pub struct Entry {
     /// Its id.
     pub id: String,
-    /// When its request came.
+    /// The time of its request.
     pub created: Instant,
     /// The conversation before its input.
     pub earlier: Vec<Arc<Item>>,
     /// Its input.
     pub input: Vec<Arc<Item>>,
-    /// Whether its run goes on without a client from the beginning.
+    /// True if its run goes on without a client from the beginning.
     pub is_background: bool,
     pub(super) owner: Owner,
-    /// Whether nothing more is written.
+    /// True if nothing more is written.
     closed: AtomicBool,
     /// Raised to end the run.
     abort: Arc<Alarm>,
@@ -93,7 +94,7 @@ struct State {
 }
 
 impl State {
-    /// Wakes those who follow, and forgets those who have gone.
+    /// Rings the bells of all readers, and removes those of readers that have left.
     fn wake(&mut self) {
         self.followers.retain(|follower| follower.upgrade().inspect(|bell| bell.ring()).is_some());
     }
@@ -136,7 +137,7 @@ impl Entry {
         [&self.earlier, &self.input, &output].into_iter().flatten().cloned().collect()
     }
 
-    /// Sets what the answer is now, unless it has ended before; false then.
+    /// Sets the state of the answer; false, and without effect, if it has ended before.
     pub fn set(&self, outcome: Outcome) -> bool {
         let mut state = self.state();
         let changes = !state.outcome.is_final;
@@ -154,7 +155,7 @@ impl Entry {
         }
     }
 
-    /// Counts what has been told, and wakes those who follow.
+    /// Counts the events added since the last call, and wakes their readers.
     pub fn flush(&self) {
         let mut state = self.state();
         self.count(&mut state);
@@ -178,8 +179,8 @@ impl Entry {
         ENTRY + size_of::<Arc<Item>>() * pointers + outcome.head.len()
     }
 
-    /// The bytes that it takes with this outcome, without its events: those that no other answer shares
-    /// with it, or that it was the first to bring.
+    /// The bytes that it would take with this outcome, without its events: those of items that no other
+    /// answer holds, or that it was the first to bring.
     pub(super) fn size_with(&self, outcome: &Outcome) -> usize {
         let mut items: Vec<&Arc<Item>> = self.input.iter().chain(&outcome.output).collect();
         // One that stands there twice is stored once.
@@ -189,12 +190,12 @@ impl Entry {
         self.own_size(outcome) + items.sum::<usize>()
     }
 
-    /// Whether nothing more is written.
+    /// True if nothing more is written.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Whether the events of its stream can be read.
+    /// True if the events of its stream can be read.
     pub fn has_events(&self) -> bool {
         self.state().events.is_some()
     }
@@ -204,7 +205,7 @@ impl Entry {
         self.state().events.as_ref()?.next(cursor)
     }
 
-    /// Has a bell be rung when there is more to read, and at the end.
+    /// Registers a bell, which rings when there is more to read, and at the end.
     pub fn follow(&self, bell: &Arc<Bell>) {
         let mut state = self.state();
         state.followers.retain(|follower| follower.strong_count() > 0);
@@ -216,7 +217,7 @@ impl Entry {
         &self.abort
     }
 
-    /// Ends the run, if there is one that goes on without a client.
+    /// Ends the run, if one goes on without a client.
     pub fn abort(&self) {
         self.abort.raise();
     }
@@ -229,19 +230,19 @@ impl Entry {
         self.flush();
     }
 
-    /// Sets the file that it is in; an earlier one goes.
+    /// Sets the file that holds it; the file that held it before is removed.
     pub(super) fn set_page(&self, page: Page) {
         let earlier = self.state().page.replace(page);
         drop(earlier);
     }
 
-    /// Removes the file that it is in.
+    /// Removes the file that holds it.
     pub(super) fn drop_page(&self) {
         let page = self.state().page.take();
         drop(page);
     }
 
-    /// Lets go of the events; who follows them hears of it.
+    /// Drops the events, and tells their readers.
     pub(super) fn forget_events(&self) {
         let mut state = self.state();
         state.events = None;
@@ -249,8 +250,8 @@ impl Entry {
         state.wake();
     }
 
-    /// Keeps nothing more of an answer under way; who follows it hears of an end, and its run ends if nobody
-    /// waits for it.
+    /// Stops keeping an answer that is under way: its readers are told of the end, and its run ends if no
+    /// client waits for it.
     pub(super) fn lose(&self) {
         self.state().outcome = Outcome { is_final: true, ..Outcome::default() };
         self.forget_events();

@@ -1,5 +1,5 @@
-//! The events of a stream, one behind the other. An event of the same name as an earlier one is kept without
-//! what it has in common with the beginning of that: of a token's 200 bytes some 40 are left.
+//! The events of a stream, compressed. Of an event, only the part is kept that differs from the beginning of
+//! the latest event of the same name: about 40 of a token's 200 bytes.
 
 /// Most names that events of one stream have.
 const NAMES: usize = 64;
@@ -14,7 +14,7 @@ pub struct EventLog {
     bytes: Vec<u8>,
 }
 
-/// How far somebody has read.
+/// A reader's position.
 #[derive(Default)]
 pub struct Cursor {
     offset: usize,

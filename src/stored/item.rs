@@ -1,4 +1,4 @@
-//! The parts of conversations, which the answers of one conversation share, and what all of it costs.
+//! The parts of conversations, which the answers of one conversation share, and the bytes that they take.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,9 +12,9 @@ const ITEM: usize = 250;
 pub struct Item {
     /// Its id.
     pub id: String,
-    /// It as JSON, an object.
+    /// The item as a JSON object.
     pub json: Box<str>,
-    /// Where it is on disk, once it is.
+    /// Its place on disk, once it is written.
     pub(super) place: OnceLock<Place>,
     _cost: Cost,
 }
@@ -38,7 +38,7 @@ pub(super) struct Cost {
 }
 
 impl Cost {
-    /// Nothing yet, of this sum.
+    /// Creates a share of 0 bytes in the sum `all`.
     pub fn of(all: &Arc<AtomicUsize>) -> Cost {
         Cost { all: all.clone(), bytes: 0 }
     }

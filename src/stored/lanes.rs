@@ -11,11 +11,11 @@ use crate::sync::{Mutex, MutexGuard};
 /// Most lanes with a name that a connection may use. Known: OpenAI's limit.
 pub const MOST: usize = 32;
 
-/// What all connections keep.
+/// The responses that all connections keep.
 pub struct Lanes {
     store: Arc<Store>,
-    /// By connection and name of the lane, the id of the newest response once there is one. The lane without a
-    /// name is there as long as the connection is.
+    /// The id of the newest response, once there is one, by connection and name of the lane. The lane without
+    /// a name exists as long as its connection does.
     newest: Mutex<BTreeMap<(u64, String), Option<String>>>,
 }
 
@@ -28,7 +28,7 @@ pub struct Lane {
 }
 
 impl Lanes {
-    /// Keeps at most `limit` bytes, for at most `age` each.
+    /// Creates a keeper of at most `limit` bytes, each kept for at most `age`.
     pub fn new(limit: usize, age: Duration) -> Arc<Lanes> {
         Arc::new(Lanes { store: Store::new(limit, age, None), newest: Mutex::default() })
     }
@@ -38,8 +38,8 @@ impl Lanes {
         self.newest().insert((connection, String::new()), None);
     }
 
-    /// The lane of this name, which is empty for the one that has none; `None` if the connection has used too
-    /// many. That of a connection that has ended keeps nothing: a message may outlive it.
+    /// Returns the lane of this name, which may be empty; `None` if the connection has used too many. The
+    /// lane of a connection that has ended keeps nothing: a message may outlive its connection.
     pub fn enter(self: &Arc<Lanes>, connection: u64, name: &str) -> Option<Lane> {
         let key = (connection, name.to_owned());
         let mut newest = self.newest();
@@ -81,13 +81,14 @@ impl Lane {
         &self.name
     }
 
-    /// What its connection keeps: also of other lanes, so that a conversation can go on in several.
+    /// Returns the responses that its connection keeps, those of other lanes included, so that a conversation
+    /// can go on in several.
     pub fn own(&self) -> OwnStore {
         self.lanes.own(self.connection)
     }
 
-    /// Keeps a response as the newest, and lets go of the one before it. Nothing is kept for a connection that
-    /// has ended.
+    /// Keeps a response as the newest, and drops the one before it. Nothing is kept for a connection that has
+    /// ended.
     pub fn keep(&self, entry: &Arc<Entry>) {
         let mut newest = self.lanes.newest();
         let Some(id) = newest.get_mut(&(self.connection, self.name.clone())) else { return };

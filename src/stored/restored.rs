@@ -14,7 +14,7 @@ use super::{Outcome, Store};
 /// Items by their place on disk.
 type Places = HashMap<Reference, Arc<Item>>;
 
-/// Makes of an answer that a process has left unfinished one that has failed.
+/// Turns an answer that an earlier process has left unfinished into a failed one.
 pub type Fail = fn(&str) -> String;
 
 impl Store {

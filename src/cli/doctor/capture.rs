@@ -1,5 +1,5 @@
-//! What went between this program and LangFast: what is new in it, and the file of `--capture`, to be shown to
-//! others.
+//! Records what went between this program and LangFast, reports what is new in it, and writes the file of
+//! `--capture`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -16,7 +16,7 @@ use super::report::{Outcome, Report};
 use crate::langfast::LangFast;
 use crate::langfast::capture::{Document, Tape};
 
-/// How long the socket is heard after a run, whose last event need not be the last that is sent.
+/// Time for which the socket is recorded after a run, since events may follow the run's last one.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Differences that are told without a file.
@@ -84,7 +84,7 @@ impl Capture {
         Ok(())
     }
 
-    /// Says in one line if LangFast has changed the form of what it sends.
+    /// Reports in one line if LangFast has changed the form of what it sends.
     fn tell_what_is_new(&self, report: &mut Report) -> io::Result<()> {
         let new = self.tape.document().of_form;
         if new.is_empty() {
@@ -135,7 +135,7 @@ impl Pages {
         Ok(document)
     }
 
-    /// Has a signal that ends the program write the file first. Without the thread for it the file is
+    /// Writes the file when a signal ends the program. If no thread can be started for that, the file is
     /// written at the end only.
     fn write_on_signals(self: Arc<Pages>) -> Option<Handle> {
         let mut signals = Signals::new([SIGINT, SIGTERM]).ok()?;

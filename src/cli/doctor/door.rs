@@ -1,5 +1,5 @@
-//! The running server as its clients find it at its public URL: whether it asks for the key, and
-//! whether events arrive as they are sent.
+//! Checks of the running server at its public URL: that it asks for the key, and that events arrive as they
+//! are sent.
 
 use std::io;
 
@@ -52,7 +52,7 @@ pub fn examine(
     Ok(())
 }
 
-/// What to do where the server's own URL cannot be connected to.
+/// Advice for when no connection to the server's URL can be made.
 fn door_advice(stage: Stage) -> &'static str {
     match stage {
         Stage::Connect => {
@@ -67,7 +67,7 @@ fn is_local(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Who comes without a key has to be sent away, if there are keys.
+/// Checks that a request without a key is refused, if there are keys.
 fn without_key(server: &Outside, has_keys: bool, is_local: bool, is_plain: bool) -> Outcome {
     let seen = match server.get(MODELS, None) {
         Ok(seen) => seen,
@@ -134,7 +134,8 @@ fn stream(server: &Outside, key: Option<&str>) -> Outcome {
     }
 }
 
-/// Whether the running server is asked for text in vain: it remembers what LangFast has refused.
+/// Checks whether the running server answers requests for text from memory, because LangFast has refused
+/// them.
 fn requests(server: &Outside, key: Option<&str>) -> Outcome {
     let seen = match server.get("/status", key) {
         Ok(seen) => seen,

@@ -1,5 +1,5 @@
-//! This server as its clients reach it, through whatever stands in front of it: the doctor's requests
-//! to the public URL. They go over the same dialer as LangFast's, and so through the same proxy.
+//! The doctor's requests to the server's public URL. They go over the same dialer as requests to LangFast,
+//! and so through the same proxy.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ pub struct Outside {
 pub struct Seen {
     /// The HTTP status.
     pub status: u16,
-    /// Where to a redirect points.
+    /// The target of a redirect.
     pub location: Option<String>,
-    /// How the body is compressed, if it is.
+    /// The body's `Content-Encoding`; `None` if it is not compressed.
     pub encoding: Option<String>,
     /// Its body.
     pub body: Vec<u8>,
-    /// When each piece of the body arrived, from the head on.
+    /// Arrival times of the body's pieces, counted from the head's.
     pub arrivals: Vec<Duration>,
 }
 
@@ -39,7 +39,7 @@ impl Outside {
     /// Asks for `path` with this key, as a client's library would.
     ///
     /// # Errors
-    /// In words, when no whole answer comes.
+    /// No whole answer comes; the text says why.
     pub fn get(&self, path: &str, key: Option<&str>) -> Result<Seen, String> {
         let agent = self.connections.agent(Arc::new(|| false));
         let mut request = agent.get(self.connections.endpoint().url("http", path));

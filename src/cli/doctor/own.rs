@@ -1,4 +1,4 @@
-//! What this machine has to bring: files and their modes, addresses, descriptors.
+//! Checks of this machine: files and their modes, addresses, descriptors.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -20,15 +20,15 @@ use crate::config::Settings;
 use crate::http::{connections_for, raise_descriptor_limit};
 use crate::server::listen::socket_path;
 
-/// How long a server of this machine may take to accept.
+/// Longest time that a server on this machine may take to accept a connection.
 const LOCAL: Duration = Duration::from_millis(500);
 
-/// Others of the owner's group, and everybody: who may not even read a session.
+/// Mode bits that a session file may not have: any for the group and for others.
 const GROUP_AND_OTHERS: u32 = 0o077;
-/// Everybody may do nothing with a secret's file, and the group not write it; it may read it, since a
-/// service often gets its secrets that way.
+/// Mode bits that a secret's file may not have: any for others, and writing for the group, which may read it
+/// because a service often gets its secrets that way.
 const OTHERS_AND_GROUP_WRITES: u32 = 0o027;
-/// Nobody else may write where the session is kept.
+/// Mode bits that the directory of the session may not have: writing for the group and for others.
 const WRITES_OF_OTHERS: u32 = 0o022;
 
 pub fn examine(settings: &Settings, checked: &Checked, report: &mut Report) -> io::Result<()> {
@@ -58,7 +58,7 @@ pub fn examine(settings: &Settings, checked: &Checked, report: &mut Report) -> i
     Ok(())
 }
 
-/// Whether what is built in has been built in for too long.
+/// Checks the age of what is built in.
 fn age(checked: &Checked) -> Outcome {
     match about::old(checked.list.is_built_in(), SystemTime::now()).join("; ") {
         none if none.is_empty() => Outcome::ok("nothing that is built in is old"),
@@ -69,8 +69,8 @@ fn age(checked: &Checked) -> Outcome {
     }
 }
 
-/// Which list counts, and whether what is listed, and what aliases lead to, is still offered. An imported list
-/// that cannot be used is not what the person expects.
+/// Checks the list of models: which one counts, and whether the models that it and the aliases name are still
+/// offered. An imported list that cannot be used is a failure.
 fn models(checked: &Checked, today: &Day) -> Outcome {
     let list = &checked.list;
     if let Some(problem) = &list.problem {
@@ -122,7 +122,7 @@ fn state_directory(path: &Path) -> Outcome {
     }
 }
 
-/// Whether anonymous sign-ups are counted, and where.
+/// Reports whether anonymous sign-ups are counted, and in which file.
 fn sign_ups(checked: &Checked) -> Outcome {
     match checked.langfast.session().sign_ups_counted_in() {
         Ok((path, None)) => {
@@ -140,7 +140,7 @@ fn sign_ups(checked: &Checked) -> Outcome {
 const SAME_USER: &str = "Run the doctor as the user that the server runs as, or give that user the \
                          directory (LANGFAST2API_STATE_DIR)";
 
-/// A file that may not have any of these mode bits.
+/// Checks that a file has none of these mode bits.
 fn private_file(path: &Path, forbidden: u32) -> Outcome {
     let shown = path.display();
     match fs::metadata(path) {
@@ -164,7 +164,7 @@ fn mode(metadata: &Metadata) -> u32 {
     metadata.permissions().mode() & 0o7777
 }
 
-/// Whether the server, or something else, is there already. Either may be what the person expects.
+/// Checks whether the server, or another program, already listens there. Either may be intended.
 fn listener(address: &str) -> Outcome {
     let is_taken = match socket_path(address) {
         Some(path) => UnixStream::connect(path).is_ok(),

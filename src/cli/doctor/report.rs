@@ -9,7 +9,7 @@ use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Effects, Style};
 use serde::Serialize;
 
-/// How a step went.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -43,7 +43,7 @@ impl State {
     }
 }
 
-/// How a step went, in words.
+/// The result of a step, in words.
 pub struct Outcome {
     state: State,
     message: String,
@@ -98,18 +98,18 @@ struct Finding {
 pub struct Report {
     findings: Vec<Finding>,
     json: bool,
-    /// Whether to show which step is under way: only where the line can be written over.
+    /// True if the step under way is shown, which needs a terminal, where its line can be overwritten.
     live: bool,
 }
 
 impl Report {
-    /// An empty one.
+    /// Creates an empty report.
     pub fn new(json: bool) -> Report {
         let is_plain = AutoStream::choice(&io::stdout()) == ColorChoice::Never;
         Report { findings: Vec::new(), json, live: io::stdout().is_terminal() && !is_plain }
     }
 
-    /// Does a step; true if it did not fail.
+    /// Runs a step; true if it did not fail.
     ///
     /// # Errors
     /// When standard output takes no more.
@@ -120,7 +120,7 @@ impl Report {
         self.add(name, Some(began.elapsed().as_secs_f64() * 1e3), outcome)
     }
 
-    /// Shows what is under way, where the line can be written over; the next step does so.
+    /// Shows the step under way, if its line can be overwritten by the next one.
     ///
     /// # Errors
     /// When standard output takes no more.
@@ -133,7 +133,7 @@ impl Report {
         out.flush()
     }
 
-    /// Notes a step that is done already, and took `ms` milliseconds; returns true if it did not fail.
+    /// Notes a step that has been done and took `ms` milliseconds; true if it did not fail.
     ///
     /// # Errors
     /// When standard output takes no more.
@@ -148,7 +148,7 @@ impl Report {
         Ok(state == State::Ok || state == State::Warning)
     }
 
-    /// Notes a step that is not tried.
+    /// Notes a step that is skipped.
     ///
     /// # Errors
     /// When standard output takes no more.

@@ -1,4 +1,4 @@
-//! The way to LangFast: names, connections, sign-in, prompt, socket, and a run if it is wanted.
+//! Checks of the way to LangFast: names, connections, sign-in, prompt, socket, and a run if one is asked for.
 
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,7 +16,7 @@ use crate::langfast::{
 };
 use crate::net::dial::{Dialer, Endpoint, Stage};
 
-/// A clock that is further off than this may take tokens for valid that are not, or the reverse.
+/// Largest harmless difference between the clocks: beyond it, valid tokens may seem expired, or the reverse.
 const MOST_SKEW: Duration = Duration::from_secs(60);
 
 pub fn examine(
@@ -116,7 +116,7 @@ fn name_of(stage: Stage) -> &'static str {
     }
 }
 
-/// What to do where the prompt runner cannot be reached, and LangFast's other server can.
+/// Advice for when the prompt runner cannot be reached although LangFast's other server can.
 fn runner_advice(stage: Stage) -> &'static str {
     match stage {
         Stage::Lookup | Stage::Connect => {
@@ -154,7 +154,7 @@ fn failed(error: &Error) -> Outcome {
     }
 }
 
-/// What to do, where the error's own words do not say it.
+/// Advice for an error whose own message has none.
 fn advice(error: &Error) -> Option<&'static str> {
     let Error::Upstream { step, failure } = error else { return None };
     if let Some(Meaning::Parameter | Meaning::Value) = error.meaning() {
@@ -240,7 +240,7 @@ fn sign_in(langfast: &LangFast, examination: &Examination) -> Outcome {
     }
 }
 
-/// Nobody is signed in, and the server would sign up an anonymous user.
+/// Notes that nobody is signed in, so that the server would sign up an anonymous user.
 fn unasked(is_run_wanted: bool) -> Outcome {
     const HOW: &str =
         "--sign-in does so now; or sign in with your own account (`langfast2api login`)";
@@ -262,7 +262,7 @@ fn prompt(langfast: &LangFast, model: &str) -> Outcome {
     }
 }
 
-/// Whether the session that is used now, with its prompt, is in the session file.
+/// True if the session in use, with its prompt, is in the session file.
 fn keeps_session(langfast: &LangFast) -> bool {
     let session = langfast.session();
     let now = session.present().map(|grant| grant.who());
@@ -276,7 +276,7 @@ fn socket(langfast: &LangFast) -> Outcome {
     }
 }
 
-/// Has the model say a word.
+/// Runs a prompt whose answer is a few tokens.
 fn run(settings: &Settings, langfast: &LangFast, model: &Model) -> Outcome {
     match try_run(settings, langfast, model) {
         Ok((_, 0)) => Outcome::warning(format_args!("{}: it has answered nothing", model.slug))
@@ -296,7 +296,7 @@ fn run(settings: &Settings, langfast: &LangFast, model: &Model) -> Outcome {
     }
 }
 
-/// When the first event came, and how many pieces of text did.
+/// Returns the time to the first event, and the number of pieces of text.
 fn try_run(
     settings: &Settings,
     langfast: &LangFast,

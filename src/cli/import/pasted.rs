@@ -1,4 +1,4 @@
-//! What is pasted into a terminal: lines of any length, until Ctrl-D.
+//! Reads a paste from a terminal: lines of any length, until Ctrl-D.
 
 use std::io::{self, Write, stderr, stdin};
 

@@ -56,7 +56,7 @@ impl Hosts {
     }
 }
 
-/// Why no client sends `name` as the host that it asks for, if so.
+/// The reason that no client can send `name` as a host; `None` if one can.
 fn host_fault(name: &str) -> Option<&'static str> {
     if name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
         return None;

@@ -2,7 +2,7 @@
 
 use crate::config::BadSetting;
 
-/// Characters that a key needs to have lest the log warns of it.
+/// Length, in characters, below which the log warns of a key.
 const SHORT_KEY: usize = 16;
 
 /// The keys that clients may send.

@@ -5,19 +5,19 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::error::Error;
 use crate::http::Head;
 
-/// What a client is told that sends no key.
+/// The message for a client that sends no key.
 const NO_KEY: &str = "You didn't provide an API key. Send it as `Authorization: Bearer KEY`, \
                       `x-api-key: KEY` or `api-key: KEY`";
-/// What a client is told whose key is none that counts.
+/// The message for a client whose key does not count.
 const WRONG_KEY: &str = "Incorrect API key provided";
 
 /// The keys that count now.
 #[derive(Default)]
 pub struct KeyRing {
     keys: Vec<Key>,
-    /// Number of keys so far: each has another one, whatever becomes of the others.
+    /// Number of keys that have ever counted: numbers are not used again.
     given_out: u64,
-    /// Makes the mark of a key, where numbers do not last long enough.
+    /// Makes the mark of a key; `None` if keys are numbered.
     mark: Option<Mark>,
 }
 
@@ -26,14 +26,13 @@ pub type Mark = Box<dyn Fn(&str) -> u64 + Send + Sync>;
 
 /// A key that counts.
 struct Key {
-    /// What its client's possessions are known by.
+    /// The mark of its owner's stored responses.
     mark: u64,
     text: String,
 }
 
 impl KeyRing {
-    /// Lets these keys alone count. One that has counted already keeps its mark: what its client has
-    /// stored is its own.
+    /// Replaces the keys. One that has counted already keeps its mark, and its client what it has stored.
     pub fn replace(&mut self, texts: Vec<String>) {
         let mut former = std::mem::take(&mut self.keys);
         for text in texts {
@@ -43,7 +42,7 @@ impl KeyRing {
         }
     }
 
-    /// Makes all marks, now and later, in this way.
+    /// Makes all marks, present and future ones, by `mark`.
     pub fn mark_by(&mut self, mark: Mark) {
         self.keys.iter_mut().for_each(|key| key.mark = mark(&key.text));
         self.mark = Some(mark);

@@ -1,4 +1,4 @@
-//! Finds what a request refers to among what is stored: the response that it continues, and single items.
+//! Finds the stored response that a request continues, and the stored items that it refers to.
 
 use std::sync::Arc;
 
@@ -73,8 +73,8 @@ pub fn referred_in(body: &mut Body) -> Option<String> {
     previous.or_else(|| items.into_iter().find_map(referred)).map(str::to_owned)
 }
 
-/// The id that an item refers to, if it does no more than that. Source: the SDKs' types, in which the type of
-/// a reference is optional.
+/// Returns the id that an item refers to; `None` if it is more than a reference. Source: the SDKs' types, in
+/// which the type of a reference is optional.
 fn referred(item: &Value) -> Option<&str> {
     let is_reference = match item.get("type") {
         None | Some(Value::Null) => item.get("role").is_none(),

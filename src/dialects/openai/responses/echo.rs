@@ -1,5 +1,5 @@
-//! The fields of a response besides those of its answer: what it repeats of its request, and what is the
-//! same for every response here.
+//! The fields of a response besides those of its answer: those that it repeats from its request, and those
+//! that are the same for every response here.
 //!
 //! Known: OpenAI's servers send all of these, null where nothing was asked; its published types lack
 //! `store` and the penalties. Left out are those that its types know and do not allow to be null, since
@@ -67,7 +67,8 @@ pub fn of(fields: &Fields, is_stored: bool) -> Map<String, Value> {
     own.into_iter().chain(repeated).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Takes back what the run was started without, and says the level of effort that it was started with.
+/// Nulls the fields that the run was started without, and sets the levels of effort and verbosity that it was
+/// started with.
 pub fn note_done(echo: &mut Map<String, Value>, done: &Sampling) {
     for (name, is_done) in [
         ("max_output_tokens", done.max_completion_tokens.is_some()),
@@ -94,7 +95,7 @@ fn metadata(asked: Option<&Value>) -> Value {
     texts.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>().into()
 }
 
-/// What is done of the reasoning that was asked for: never a summary.
+/// The `reasoning` field: the effort that was asked for, and never a summary.
 fn reasoning(asked: Option<&Value>) -> Value {
     let effort = asked.and_then(|asked| asked.get("effort"));
     json!({"effort": effort, "summary": null})
@@ -120,7 +121,7 @@ fn tools(asked: Option<&Value>) -> Value {
     tools
 }
 
-/// The form of the text, which is plain unless another was asked for.
+/// The `text` field: the format, which is plain unless another was asked for, and the verbosity.
 fn text(asked: Option<&Value>) -> Value {
     let field = |name: &str| asked.and_then(|asked| asked.get(name)).filter(|at| !at.is_null());
     let mut text = json!({"format": field("format").unwrap_or(&json!({"type": "text"}))});

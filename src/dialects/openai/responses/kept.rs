@@ -1,4 +1,4 @@
-//! Stores a response while it is told.
+//! Stores a response while it is written.
 
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ pub struct Kept {
     /// The lane that alone keeps it, to continue it.
     lane: Option<Lane>,
     entry: Arc<Entry>,
-    /// Whether it can be asked for.
+    /// True if it can be asked for.
     is_put: bool,
-    /// Taken when its client has gone.
+    /// Held once its client has left, while the answer is completed.
     orphan: Option<Orphan>,
 }
 
@@ -73,7 +73,7 @@ impl Kept {
         }
     }
 
-    /// Whether the response can be asked for by whoever has its id.
+    /// True if the response can be asked for by its id, and not only continued in its lane.
     pub fn is_stored(&self) -> bool {
         self.lane.is_none()
     }
@@ -88,7 +88,7 @@ impl Kept {
         }
     }
 
-    /// Sets the response to what is told of it.
+    /// Stores the present state of the response, and the items of its output.
     fn set(&self, response: &str) {
         let items = output(response).into_iter();
         let output = items.map(|(id, json)| self.own.item(json, || id)).collect();
@@ -183,7 +183,8 @@ fn needs_store(is_wanted: bool, own: &OwnStore) -> Error {
     Error::unsupported("background", format!("`background` must be false: {why}"))
 }
 
-/// What stands in place of a response for which whoever asks would wait for ever.
+/// The outcome of a background response that does not fit into the store: it fails, so that no client waits
+/// for it for ever.
 fn too_large(response: &str) -> Outcome {
     let message = "The response has become too large to be stored (--store-responses)";
     Outcome::new(&shown::failed(response, message), Vec::new(), true)

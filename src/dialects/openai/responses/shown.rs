@@ -1,4 +1,4 @@
-//! What is said of a stored response: itself, its input, and that it has been deleted or cancelled.
+//! The JSON of stored responses, of lists of their items, and of deleted and cancelled ones.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,10 +20,11 @@ pub(super) const NOT_STORED: &str = "it is not stored here, or not any more; sen
 const MOST: usize = 100;
 const USUAL: usize = 20;
 
-/// Stands in ids of lists before the number of an item that the conversation holds several times.
+/// Separates, in ids of lists, an item's id from its number, if the conversation holds the item several
+/// times.
 const AGAIN: char = '-';
 
-/// What a stored item and a response say of themselves.
+/// The fields that are read of a stored item or response.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Known {
@@ -41,18 +42,18 @@ pub(super) fn status(response: &str) -> String {
     known(response).status
 }
 
-/// The id of an output's item.
+/// The id of an item of the output.
 pub(super) fn id_in(item: &str) -> String {
     known(item).id
 }
 
-/// The id that an item brings.
+/// The id that the client has given an item; `None` if it has given none.
 pub(super) fn id_of(item: &Value) -> Option<String> {
     let id = item.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
     id.map(str::to_owned)
 }
 
-/// How the id of an item begins.
+/// The prefix of an item's id.
 pub(super) fn id_prefix(item: &str) -> &'static str {
     match known(item).r#type.as_str() {
         "function_call" => "fc",
@@ -65,7 +66,7 @@ pub(super) fn id_prefix(item: &str) -> &'static str {
     }
 }
 
-/// A response with another status.
+/// Returns the response with this status.
 pub(super) fn with_status(response: &str, status: &str) -> String {
     let mut response: Value = serde_json::from_str(response).unwrap_or_default();
     if let Some(fields) = response.as_object_mut() {
@@ -74,18 +75,18 @@ pub(super) fn with_status(response: &str, status: &str) -> String {
     to_json(&response)
 }
 
-/// A response that has been cancelled.
+/// Returns the response as a cancelled one.
 pub fn cancelled(response: &str) -> String {
     with_status(response, "cancelled")
 }
 
-/// A response in the background whose run has ended with the program.
+/// Returns a response in the background, whose run has ended with the program, as a failed one.
 pub fn interrupted(response: &str) -> String {
     let message = "langfast2api was ended while this response was in the background; send it again";
     failed(response, message)
 }
 
-/// A response that has failed in a way of our own, without its output.
+/// Returns the response as one that has failed with this message, without its output.
 pub(super) fn failed(response: &str, message: &str) -> String {
     let mut response: Value =
         serde_json::from_str(&with_status(response, "failed")).unwrap_or_default();
@@ -96,7 +97,7 @@ pub(super) fn failed(response: &str, message: &str) -> String {
     to_json(&response)
 }
 
-/// What is said of a response that has been deleted.
+/// Returns the answer to the deletion of a response.
 pub fn deleted(id: &str) -> String {
     to_json(&json!({"id": id, "object": "response", "deleted": true}))
 }
@@ -106,14 +107,14 @@ pub fn not_stored(id: &str) -> Error {
     Error::NotStored(format!("Response with id '{id}' not found: {NOT_STORED}"))
 }
 
-/// The error for one that cannot be cancelled.
+/// The error for a response that cannot be cancelled.
 pub fn not_in_background() -> Error {
     let message = "Only a response that was created with `background: true` can be cancelled; the \
                    others end when their client leaves";
     Error::invalid("response_id", message)
 }
 
-/// The error for one whose events are not kept.
+/// The error for a response whose events are not kept.
 pub fn no_events() -> Error {
     let message = "`stream`: this response was not created with `stream: true`, or its events were let go \
                    to make room; get it without `stream`";
@@ -123,11 +124,11 @@ pub fn no_events() -> Error {
 /// The part of a list that is asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page<'a> {
-    /// Most items.
+    /// The most items that the part holds.
     limit: usize,
-    /// The oldest first.
+    /// True if the oldest item comes first.
     ascends: bool,
-    /// Only what comes behind the item of this id.
+    /// The id of the item behind which the part begins.
     after: Option<&'a str>,
 }
 
@@ -192,8 +193,8 @@ struct ItemList<'a> {
     has_more: bool,
 }
 
-/// Each item of a conversation with an id that no other one has. What stands in it twice is stored once, and
-/// nobody who reads page behind page may come back to where the first of them stands.
+/// Returns each item of a conversation with an id that no other one has. An item that occurs twice is stored
+/// once; with a single id, a client that reads page after page would return to its first occurrence.
 fn numbered(items: &[Arc<Item>]) -> Vec<(Cow<'_, str>, &Item)> {
     let mut times: HashMap<&str, usize> = HashMap::new();
     let mut numbered = Vec::with_capacity(items.len());
@@ -209,13 +210,13 @@ fn numbered(items: &[Arc<Item>]) -> Vec<(Cow<'_, str>, &Item)> {
     numbered
 }
 
-/// The id by which an item is stored that has been listed as this one.
+/// Returns the id under which an item is stored that is listed under `id`.
 pub(super) fn stored_id(id: &str) -> &str {
     let again = id.rsplit_once(AGAIN).filter(|(_, times)| times.parse::<usize>().is_ok());
     again.map_or(id, |(id, _)| id)
 }
 
-/// An item with its id, which its JSON need not hold.
+/// Returns the JSON of an item with this id, which its stored JSON may lack.
 fn with_id(id: &str, item: &Item) -> Option<Box<RawValue>> {
     let own = id_in(&item.json);
     let json = match item.json.strip_prefix('{') {

@@ -22,22 +22,22 @@ pub struct Message {
     kind: Option<String>,
 }
 
-/// What a message asks for.
+/// The request that a message makes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// A response.
+    /// Asks for a response.
     Create,
-    /// That the response under way takes up more input.
+    /// Asks the response under way to take up more input.
     Steer,
-    /// Nothing.
+    /// Asks for nothing.
     Nothing,
 }
 
 impl Message {
-    /// Reads what a message is, and where it belongs.
+    /// Reads a message's type and lane.
     ///
     /// # Errors
-    /// It is no JSON object, or names no lane that there can be.
+    /// It is not a JSON object, or the name of its lane is invalid.
     pub fn read(body: &mut Body) -> Result<Message, Error> {
         let fields = Fields::parse(body, &["type", "stream_id"])?;
         let lane = match fields.get("stream_id") {
@@ -49,10 +49,10 @@ impl Message {
         Ok(Message { lane, kind })
     }
 
-    /// Returns what it asks for.
+    /// Returns the request that the message makes.
     ///
     /// # Errors
-    /// Nothing that is known here.
+    /// Its type is missing or unknown.
     pub fn wish(&self) -> Result<Wish, Error> {
         match self.kind.as_deref() {
             Some("response.create") => Ok(Wish::Create),
@@ -86,7 +86,7 @@ fn no_name() -> Error {
     )
 }
 
-/// The error for one lane too many.
+/// The error for a connection that uses more than `most` lanes.
 pub fn too_many_lanes(most: usize) -> Error {
     invalid_lane(
         "websocket_stream_limit_reached",
