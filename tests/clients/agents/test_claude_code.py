@@ -92,7 +92,7 @@ def claude(program, gateway, simulator, tmp_path):
 
 
 def told(simulator):
-    return "\n".join(message["content"] for message in simulator.last_run()["prompt_meta"]["messages"])
+    return "\n".join(simulator.told())
 
 
 def test_a_file_is_written_and_a_command_run(claude, simulator):

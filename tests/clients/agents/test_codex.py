@@ -57,10 +57,6 @@ class Codex:
         return [event["item"] for event in events if event["type"] == "item.completed"]
 
 
-def told(simulator):
-    return [one["content"] for one in simulator.last_run()["prompt_meta"]["messages"]]
-
-
 @pytest.mark.parametrize("config", [CONFIG, CONFIG.replace('model = "gpt-6-luna"\n', "")])
 def test_it_has_code_run_for_models_that_it_knows_and_without_a_model_set(codex, simulator, config):
     # It offers its tools in an item of the input, and all but a few in one that runs JavaScript.
@@ -75,7 +71,7 @@ def test_it_has_code_run_for_models_that_it_knows_and_without_a_model_set(codex,
     assert (codex.place.work / "hello.txt").read_text() == "Hello"
     assert (codex.place.work / "patched.txt").read_text() == 'Hello "you" 🙂\n'
     assert [item["text"] for item in items if item["type"] == "agent_message"] == ["I write it.", "Done."]
-    assert any("hello.txt" in text and "<result-" in text for text in told(simulator))
+    assert any("hello.txt" in text and "<result-" in text for text in simulator.told())
 
 
 def test_it_creates_a_file_and_runs_a_command(codex, simulator):
@@ -91,7 +87,7 @@ def test_it_creates_a_file_and_runs_a_command(codex, simulator):
     assert "Helloin work" in commands[1]["aggregated_output"]
     texts = [item["text"] for item in items if item["type"] == "agent_message"]
     assert texts == ["I write it.", "Done: hello.txt is there."]
-    assert "Helloin work" in told(simulator)[-1]
+    assert "Helloin work" in simulator.told()[-1]
 
 
 def test_it_patches_by_a_custom_tool(codex, simulator):
@@ -108,7 +104,7 @@ def test_it_patches_by_a_custom_tool(codex, simulator):
     items = codex.done("Create hello.txt.", f'model_catalog_json = "{catalog}"')
     assert (codex.place.work / "hello.txt").read_text() == 'Hello "you" 🙂\n'
     assert "file_change" in [item["type"] for item in items]
-    assert "Success" in told(simulator)[-1]
+    assert "Success" in simulator.told()[-1]
 
 
 def test_it_goes_on_after_it_has_viewed_an_image(codex, simulator):
@@ -120,7 +116,7 @@ def test_it_goes_on_after_it_has_viewed_an_image(codex, simulator):
     )
     items = codex.done("What is in dot.png?")
     assert [item["text"] for item in items if item["type"] == "agent_message"] == ["I cannot see it."]
-    assert any("[image left out: image/png" in text for text in told(simulator))
+    assert any("[image left out: image/png" in text for text in simulator.told())
 
 
 def test_it_goes_on_after_a_message_with_an_image_was_refused(codex, simulator):
@@ -132,7 +128,7 @@ def test_it_goes_on_after_a_message_with_an_image_was_refused(codex, simulator):
     assert code == 0, events
     texts = [event["item"]["text"] for event in events if "text" in event.get("item", {})]
     assert texts == ["Gladly."]
-    assert any("[image left out: image/png" in text for text in told(simulator))
+    assert any("[image left out: image/png" in text for text in simulator.told())
 
 
 def test_it_keeps_one_connection_if_its_provider_has_websockets(codex, simulator, gateway):
@@ -147,7 +143,7 @@ def test_it_keeps_one_connection_if_its_provider_has_websockets(codex, simulator
     assert [item["text"] for item in items if item["type"] == "agent_message"] == ["I write it.", "Done."]
     assert (codex.place.work / "hello.txt").read_text() == "Hello"
     assert counts["runs"] == 3
-    texts = told(simulator)
+    texts = simulator.told()
     assert len([text for text in texts if "Create hello.txt" in text]) == 1 and "Hello" in texts[-1]
     requests = [line for line in gateway.log().removeprefix(before).splitlines() if "/v1/responses" in line]
     # A message each, and perhaps one that only warms up.
@@ -169,7 +165,7 @@ def test_its_tools_in_a_namespace_are_called(codex, simulator):
     simulator.turns(turn("", call("multi_agent_v1__close_agent", target=nobody)), turn("Done."))
     items = codex.done("Close the agent.")
     assert [item["tool"] for item in items if item["type"] == "collab_tool_call"] == ["close_agent"]
-    assert f"{nobody} not found" in told(simulator)[-1]
+    assert f"{nobody} not found" in simulator.told()[-1]
 
 
 def test_a_failure_is_told_and_nothing_is_started_twice(codex, simulator):
@@ -213,7 +209,7 @@ def test_a_tool_that_it_does_not_have_is_no_end(codex, simulator):
     simulator.turns(*deviations.script_for_an_unknown_tool("exec_command", "cmd"))
     items = codex.done("Write it.")
     assert (codex.place.work / "done.txt").read_text() == "on\n"
-    assert any("unsupported call: launch_rocket" in text for text in told(simulator))
+    assert any("unsupported call: launch_rocket" in text for text in simulator.told())
     assert items[-1]["text"] == "All done."
 
 

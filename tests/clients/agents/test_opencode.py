@@ -36,10 +36,6 @@ def opencode(clients, place, gateway):
     return run
 
 
-def told(simulator):
-    return [one["content"] for one in simulator.last_run()["prompt_meta"]["messages"]]
-
-
 def test_it_creates_a_file_and_runs_a_command(opencode, place, simulator):
     simulator.turns(
         turn("I write it.", call("apply_patch", patchText=PATCH), events=20),
@@ -49,7 +45,7 @@ def test_it_creates_a_file_and_runs_a_command(opencode, place, simulator):
     out = opencode("Create hello.txt and show it.")
     assert (place.work / "hello.txt").read_text() == "Hello\n"
     assert "Done: hello.txt is there." in out
-    assert "Hello\nin work" in told(simulator)[-1]
+    assert "Hello\nin work" in simulator.told()[-1]
 
 
 def test_calls_that_deviate_from_the_form_finish_the_task(opencode, place, simulator):
@@ -74,7 +70,7 @@ def test_a_tool_that_it_does_not_have_is_no_end(opencode, place, simulator):
     simulator.turns(*deviations.script_for_an_unknown_tool("bash", "command"))
     out = opencode("Write it.")
     assert (place.work / "done.txt").read_text() == "on\n" and "All done." in out
-    assert any("unavailable tool 'launch_rocket'" in text for text in told(simulator))
+    assert any("unavailable tool 'launch_rocket'" in text for text in simulator.told())
 
 
 def test_half_a_call_is_not_run(opencode, place, simulator):

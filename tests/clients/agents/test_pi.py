@@ -51,7 +51,7 @@ def test_it_writes_a_file_and_runs_a_command(pi, simulator):
     assert code == 0, events[-3:]
     assert (pi.place.work / "hello.txt").read_text() == 'Hello "you" 🙂\n'
     assert last(events)["content"][-1]["text"] == "Done: hello.txt is there."
-    told = [one["content"] for one in simulator.last_run()["prompt_meta"]["messages"]]
+    told = simulator.told()
     assert any('Hello "you" 🙂\nin work' in text for text in told)
 
 

@@ -9,6 +9,7 @@ import { betaZodTool } from '@anthropic-ai/sdk/helpers/beta/zod';
 import { Output, generateText, stepCountIs, streamText, tool } from 'ai';
 import { z } from 'zod';
 import { LONG_TEXT, Simulator, sim, startGateway, user } from './gateway.mjs';
+import { IN_OSLO, IN_ROME, loop, weather } from './weather.mjs';
 
 let simulator, baseURL, client;
 
@@ -25,17 +26,7 @@ beforeEach(() => simulator.reset());
 const model = 'claude-opus-4-8';
 const hello = (content = 'hi', more = {}) => ({ model, max_tokens: 1000, messages: user(content), ...more });
 
-const IN_OSLO = { name: 'weather', arguments: { place: 'Osló 🙂', days: 2 } };
-const IN_ROME = { name: 'weather', arguments: { place: 'Rome', days: 1 } };
-const weather = ({ place, days }) => `rain for ${days} days in ${place}`;
 const inputSchema = z.object({ place: z.string(), days: z.number().int() });
-const loop = () =>
-  simulator.turns(
-    { text: 'Let me look.', calls: [IN_OSLO, IN_ROME] },
-    { calls: [IN_ROME], sim: 'events=20' },
-    { text: 'Rain in both.' },
-  );
-const told = async () => (await simulator.lastRun()).prompt_meta.messages.map(({ content }) => content);
 
 describe('@anthropic-ai/sdk', () => {
   test('a message, whole and streamed', async () => {
@@ -62,7 +53,7 @@ describe('@anthropic-ai/sdk', () => {
 
   for (const stream of [false, true]) {
     test(`the tool runner runs the tools until the answer is there, ${stream ? 'streamed' : 'whole'}`, async () => {
-      await loop();
+      await loop(simulator);
       const asked = [];
       const run = (args) => (asked.push(args), weather(args));
       const tools = [betaZodTool({ name: 'weather', description: 'The weather.', inputSchema, run })];
@@ -70,7 +61,7 @@ describe('@anthropic-ai/sdk', () => {
       const message = await runner.runUntilDone();
       assert.equal(message.content[0].text, 'Rain in both.');
       assert.deepEqual(asked, [IN_OSLO, IN_ROME, IN_ROME].map((call) => call.arguments));
-      assert((await told()).some((content) => content.includes('rain for 2 days in Osló 🙂')));
+      assert((await simulator.told()).some((content) => content.includes('rain for 2 days in Osló 🙂')));
     });
   }
 
@@ -104,16 +95,16 @@ describe('@ai-sdk/anthropic', () => {
   const question = () => ({ model: claude(), prompt: 'How is it?', tools, stopWhen: stepCountIs(5), maxRetries: 0 });
 
   test('generateText runs the tools until the answer is there', async () => {
-    await loop();
+    await loop(simulator);
     const { text, steps, finishReason } = await generateText(question());
     assert.deepEqual([text, finishReason, steps.length], ['Rain in both.', 'stop', 3]);
     assert.deepEqual(steps[0].toolResults.map(({ output }) => output), [IN_OSLO, IN_ROME].map((call) => weather(call.arguments)));
     assert.equal(steps[0].finishReason, 'tool-calls');
-    assert((await told()).some((content) => content.includes('rain for 2 days in Osló 🙂')));
+    assert((await simulator.told()).some((content) => content.includes('rain for 2 days in Osló 🙂')));
   });
 
   test('streamText runs the tools until the answer is there', async () => {
-    await loop();
+    await loop(simulator);
     const result = streamText(question());
     let deltas = 0;
     for await (const part of result.fullStream) {

@@ -74,6 +74,11 @@ export class Simulator {
     return (await (await fetch(`${this.url}/_sim/runs`)).json()).at(-1);
   }
 
+  // The contents of the messages of the run that was started last.
+  async told() {
+    return (await this.lastRun()).prompt_meta.messages.map(({ content }) => content);
+  }
+
   // What happens during `work`, by the simulator's count.
   async count(work) {
     const before = await this.stats();

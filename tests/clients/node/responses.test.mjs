@@ -10,6 +10,7 @@ import OpenAI, { APIError, BadRequestError, NotFoundError } from 'openai';
 import { zodResponsesFunction, zodTextFormat } from 'openai/helpers/zod';
 import { z } from 'zod';
 import { LONG_TEXT, Simulator, sim, startGateway } from './gateway.mjs';
+import { IN_OSLO, IN_ROME, loop, weather } from './weather.mjs';
 
 let simulator, baseURL, client;
 
@@ -22,17 +23,7 @@ before(async () => {
 beforeEach(() => simulator.reset());
 
 const model = 'gpt-5';
-const IN_OSLO = { name: 'weather', arguments: { place: 'Osló 🙂', days: 2 } };
-const IN_ROME = { name: 'weather', arguments: { place: 'Rome', days: 1 } };
-const weather = ({ place, days }) => `rain for ${days} days in ${place}`;
 const schema = z.object({ place: z.string(), days: z.number().int() });
-const loop = () =>
-  simulator.turns(
-    { text: 'Let me look.', calls: [IN_OSLO, IN_ROME] },
-    { calls: [IN_ROME], sim: 'events=20' },
-    { text: 'Rain in both.' },
-  );
-const told = async () => (await simulator.lastRun()).prompt_meta.messages.map(({ content }) => content);
 
 describe('openai', () => {
   const tools = [zodResponsesFunction({ name: 'weather', parameters: schema })];
@@ -70,7 +61,7 @@ describe('openai', () => {
   });
 
   test('an agent runs its tools until the answer is there', async () => {
-    await loop();
+    await loop(simulator);
     const input = [{ role: 'user', content: 'How is it?' }];
     let response;
     for (;;) {
@@ -83,7 +74,7 @@ describe('openai', () => {
       }
     }
     assert.equal(response.output_text, 'Rain in both.');
-    assert((await told()).some((content) => content.includes('rain for 2 days in Osló 🙂')));
+    assert((await simulator.told()).some((content) => content.includes('rain for 2 days in Osló 🙂')));
   });
 
   test('failures before the answer are errors', async () => {
@@ -130,7 +121,7 @@ describe('stored responses', () => {
     const input = sim({ say: 'Two.' });
     const second = await client.responses.create({ model, input, previous_response_id: first.id });
     assert.equal(second.output_text, 'Two.');
-    assert((await told()).includes('One.'));
+    assert((await simulator.told()).includes('One.'));
     const items = await Array.fromAsync(client.responses.inputItems.list(second.id, { order: 'asc' }));
     assert.deepEqual(items.map(({ content }) => content[0].text), [sim({ say: 'One.' }), 'One.', input]);
   });
@@ -168,7 +159,7 @@ describe('stored responses', () => {
     const { lastResponseId } = await run(agent, sim({ say: 'One.' }));
     const options = { previousResponseId: lastResponseId };
     assert.equal((await run(agent, sim({ say: 'Two.' }), options)).finalOutput, 'Two.');
-    assert((await told()).includes('One.'));
+    assert((await simulator.told()).includes('One.'));
   });
 });
 
@@ -180,16 +171,16 @@ describe('AI SDK', () => {
   const question = () => ({ model: openai(), prompt: 'How is it?', ...loopOptions });
 
   test('generateText runs the tools until the answer is there', async () => {
-    await loop();
+    await loop(simulator);
     const { text, steps, finishReason } = await generateText(question());
     assert.deepEqual([text, finishReason, steps.length], ['Rain in both.', 'stop', 3]);
     const results = steps[0].toolResults.map(({ output }) => output);
     assert.deepEqual(results, [weather(IN_OSLO.arguments), weather(IN_ROME.arguments)]);
-    assert((await told()).some((content) => content.includes(results[0])));
+    assert((await simulator.told()).some((content) => content.includes(results[0])));
   });
 
   test('streamText runs the tools until the answer is there', async () => {
-    await loop();
+    await loop(simulator);
     const result = streamText(question());
     for await (const part of result.fullStream) assert.notEqual(part.type, 'error', JSON.stringify(part));
     assert.equal(await result.text, 'Rain in both.');
@@ -208,13 +199,13 @@ describe('AI SDK', () => {
   for (const name of ['gpt-4o', model]) {
     test(`its default refers to what is stored: ${name}`, async () => {
       const options = { ...question(), model: openai(name), providerOptions: {} };
-      await loop();
+      await loop(simulator);
       const { text, steps } = await generateText(options);
       assert.deepEqual([text, steps.length], ['Rain in both.', 3]);
-      const [, , answer, results] = await told();
+      const [, , answer, results] = await simulator.told();
       assert(answer.includes('Let me look.') && answer.includes('Rome'), answer);
       assert(results.includes(weather(IN_OSLO.arguments)), results);
-      await loop();
+      await loop(simulator);
       const result = streamText(options);
       for await (const part of result.fullStream) assert.notEqual(part.type, 'error', JSON.stringify(part));
       assert.equal(await result.text, 'Rain in both.');

@@ -9,6 +9,7 @@ import { generateText, stepCountIs, streamText, tool } from 'ai';
 import OpenAI from 'openai';
 import { z } from 'zod';
 import { Simulator, startGateway, user } from './gateway.mjs';
+import { IN_OSLO, IN_ROME, loop, weather } from './weather.mjs';
 
 let simulator, baseURL, client;
 
@@ -20,16 +21,6 @@ before(async () => {
 
 beforeEach(() => simulator.reset());
 
-const IN_OSLO = { name: 'weather', arguments: { place: 'Osló 🙂', days: 2 } };
-const IN_ROME = { name: 'weather', arguments: { place: 'Rome', days: 1 } };
-const weather = ({ place, days }) => `rain for ${days} days in ${place}`;
-const loop = () =>
-  simulator.turns(
-    { text: 'Let me look.', calls: [IN_OSLO, IN_ROME] },
-    { calls: [IN_ROME], sim: 'events=20' },
-    { text: 'Rain in both.' },
-  );
-const told = async () => (await simulator.lastRun()).prompt_meta.messages.map(({ content }) => content);
 
 describe('openai', () => {
   const asked = [];
@@ -49,12 +40,12 @@ describe('openai', () => {
 
   for (const stream of [false, true]) {
     test(`runTools runs the tools until the answer is there, ${stream ? 'streamed' : 'whole'}`, async () => {
-      await loop();
+      await loop(simulator);
       asked.length = 0;
       const runner = client.chat.completions.runTools({ model: 'gpt-4o', messages: user('How is it?'), tools, stream });
       assert.equal(await runner.finalContent(), 'Rain in both.');
       assert.deepEqual(asked, [IN_OSLO, IN_ROME, IN_ROME].map((call) => call.arguments));
-      const messages = await told();
+      const messages = await simulator.told();
       assert(messages.some((content) => content.includes('rain for 2 days in Osló 🙂')));
     });
   }
@@ -87,17 +78,17 @@ for (const [provider, model] of Object.entries(models)) {
     const question = () => ({ model: model(), prompt: 'How is it?', tools, stopWhen: stepCountIs(5), maxRetries: 0 });
 
     test('generateText runs the tools until the answer is there', async () => {
-      await loop();
+      await loop(simulator);
       const { text, steps, finishReason } = await generateText(question());
       assert.deepEqual([text, finishReason, steps.length], ['Rain in both.', 'stop', 3]);
       const results = steps[0].toolResults.map(({ output }) => output);
       assert.deepEqual(results, [weather(IN_OSLO.arguments), weather(IN_ROME.arguments)]);
       assert.equal(steps[0].finishReason, 'tool-calls');
-      assert((await told()).some((content) => content.includes(results[0])));
+      assert((await simulator.told()).some((content) => content.includes(results[0])));
     });
 
     test('streamText runs the tools until the answer is there', async () => {
-      await loop();
+      await loop(simulator);
       const result = streamText(question());
       let deltas = 0;
       for await (const part of result.fullStream) {

@@ -21,7 +21,6 @@ beforeEach(() => simulator.reset());
 
 const model = 'gpt-5';
 const tools = [{ type: 'function', name: 'weather', parameters: { type: 'object' }, strict: false }];
-const told = async () => (await simulator.lastRun()).prompt_meta.messages.map(({ content }) => content);
 
 // Opens a session of lanes for `work`.
 async function withSession(work, options) {
@@ -51,7 +50,7 @@ test('a conversation goes on without being stored, in a lane and in the default 
           const output = { type: 'function_call_output', call_id: first.output[0].call_id, output: 'rain in Oslo' };
           lane.create({ model, input: [output], tools, store: false, previous_response_id: first.id });
           assert.equal((await lane.finalResponse()).output_text, 'Rain.');
-          assert.ok((await told()).some((content) => content.includes('rain in Oslo')));
+          assert.ok((await simulator.told()).some((content) => content.includes('rain in Oslo')));
           lane.create({ model, input: LONG_TEXT, store: false });
           assert.equal((await lane.finalResponse()).output_text, LONG_TEXT);
         },
@@ -122,7 +121,7 @@ test("OpenAI's agents run on one connection, and hear of a failure", async () =>
       });
       for await (const _ of streamed);
       assert.equal(streamed.finalOutput, 'A coat.');
-      assert.ok((await told()).includes('How is it?'));
+      assert.ok((await simulator.told()).includes('How is it?'));
     });
     assert.equal(counts.runs, 3);
     const failing = await simulator.count(() =>

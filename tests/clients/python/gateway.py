@@ -94,6 +94,10 @@ class Simulator(Process):
         """The body of the run that was started last."""
         return self._get("runs")[-1]
 
+    def told(self):
+        """The contents of the messages of the run that was started last."""
+        return [message["content"] for message in self.last_run()["prompt_meta"]["messages"]]
+
     def _get(self, name):
         with urllib.request.urlopen(f"{self.url}/_sim/{name}") as response:
             return json.load(response)

@@ -104,7 +104,7 @@ def test_a_history_with_tool_calls_is_understood(model, simulator):
         ]
     )
     assert answer.content == "So?"
-    sent = [message["content"] for message in simulator.last_run()["prompt_meta"]["messages"]]
+    sent = simulator.told()
     assert "weather" in sent[-3] and "Oslo" in sent[-3] and "Rain" in sent[-2]
 
 

@@ -61,7 +61,7 @@ async def test_an_agent_runs_its_tools(model, simulator, counts):
     simulator.turns(looks, turn("Rain in both."), looks, turn("Rain in both."))
     result = await agent.run("How is it?")
     assert result.output == "Rain in both."
-    told = [message["content"] for message in simulator.last_run()["prompt_meta"]["messages"]]
+    told = simulator.told()
     assert any("rain in Osló 🙂" in text for text in told) and any("rain in Rome" in text for text in told)
     events = []
     async with agent.run_stream_events("And now?", message_history=result.all_messages()) as stream:

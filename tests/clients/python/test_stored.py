@@ -14,10 +14,6 @@ from openai.types.responses import ResponseItem
 SLOW = sim(say="It rains in Oslo and in Rome.", first=300, delay=30, events=8)
 
 
-def told(simulator):
-    return [message["content"] for message in simulator.last_run()["prompt_meta"]["messages"]]
-
-
 def finished(client, response):
     """The response when it is there."""
     while response.status in {"queued", "in_progress"}:
@@ -41,7 +37,7 @@ def test_a_conversation_goes_on_behind_a_response(client, simulator, stream):
     assert second.previous_response_id == first.id
     third = ask(input="And what do I wear?", previous_response_id=second.id)
     assert third.output_text == "Take a coat."
-    system, question, answer, result, *rest = told(simulator)
+    system, question, answer, result, *rest = simulator.told()
     assert "Be brief." not in system and question == "How is it?"
     assert "Let me look." in answer and "rain in Oslo" in result
     assert rest == ["Rain.", "And what do I wear?"]
@@ -101,10 +97,8 @@ def weather(place: str) -> str:
     return f"rain in {place}"
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_agents_continue_stored_responses(async_client, simulator, counts, stream):
-    agent = Agent("a", tools=[weather], model=OpenAIResponsesModel("gpt-5", async_client))
-    config = RunConfig(tracing_disabled=True)
+async def converse(agent, simulator, config, stream):
+    """Has the agent call `weather`, answer, and continue the stored response: three runs."""
 
     async def ask(question, **options):
         if stream:
@@ -117,8 +111,15 @@ async def test_agents_continue_stored_responses(async_client, simulator, counts,
     simulator.turns(turn("", call("weather", place="Oslo")), turn("Rain."), turn("A coat."))
     first = await ask("How is it?", auto_previous_response_id=True)
     assert first.final_output == "Rain."
-    assert any("rain in Oslo" in content for content in told(simulator))
+    assert any("rain in Oslo" in content for content in simulator.told())
     second = await ask("And what do I wear?", previous_response_id=first.last_response_id)
     assert second.final_output == "A coat."
-    assert "How is it?" in told(simulator) and told(simulator)[-1] == "And what do I wear?"
+    assert "How is it?" in simulator.told() and simulator.told()[-1] == "And what do I wear?"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_agents_continue_stored_responses(async_client, simulator, counts, stream):
+    agent = Agent("a", tools=[weather], model=OpenAIResponsesModel("gpt-5", async_client))
+    config = RunConfig(tracing_disabled=True)
+    await converse(agent, simulator, config, stream)
     assert counts["runs"] == 3

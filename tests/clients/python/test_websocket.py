@@ -2,21 +2,18 @@
 
 import openai
 import pytest
-from agents import Agent, ModelSettings, RunConfig, Runner, function_tool
+from agents import Agent, ModelSettings, RunConfig, Runner
 from agents.models.multi_provider import MultiProvider
 from openai.types.responses import ResponsesServerEvent
 from websockets.exceptions import InvalidStatus
 
 from gateway import Counts, call, sim, turn
 from test_responses import published
+from test_stored import converse, weather
 from test_types import check
 
 TERMINAL = {"response.completed", "response.failed", "response.incomplete", "error"}
 WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
-
-
-def told(simulator):
-    return [message["content"] for message in simulator.last_run()["prompt_meta"]["messages"]]
 
 
 @pytest.fixture
@@ -51,7 +48,7 @@ def test_a_conversation_goes_on_without_being_stored(connection, simulator, coun
     third = ask(connection, input=question, store=False, previous_response_id=second[-1].response.id)
     deltas = [event.delta for event in third if event.type == "response.output_text.delta"]
     assert "".join(deltas) == third[-1].response.output_text == "A coat."
-    assert "How is it?" in told(simulator) and told(simulator)[-1] == question
+    assert "How is it?" in simulator.told() and simulator.told()[-1] == question
     assert counts["runs"] == 3
 
 
@@ -115,12 +112,6 @@ def test_a_key_is_asked_for(start_gateway, tmp_path):
             assert ask(connection)[-1].type == "response.completed"
 
 
-@function_tool
-def weather(place: str) -> str:
-    """The weather of a place."""
-    return f"rain in {place}"
-
-
 def agents_provider(gateway):
     return MultiProvider(
         openai_base_url=gateway.api, openai_api_key="any",
@@ -134,22 +125,7 @@ async def test_agents_run_on_one_connection(gateway, simulator, counts, stream, 
     provider = agents_provider(gateway)
     config = RunConfig(tracing_disabled=True, model_provider=provider)
     agent = Agent("a", tools=[weather], model="gpt-5", model_settings=ModelSettings(store=store))
-
-    async def ask(question, **options):
-        if stream:
-            result = Runner.run_streamed(agent, question, run_config=config, **options)
-            async for _ in result.stream_events():
-                pass
-            return result
-        return await Runner.run(agent, question, run_config=config, **options)
-
-    simulator.turns(turn("", call("weather", place="Oslo")), turn("Rain."), turn("A coat."))
-    first = await ask("How is it?", auto_previous_response_id=True)
-    assert first.final_output == "Rain."
-    assert any("rain in Oslo" in content for content in told(simulator))
-    second = await ask("And what do I wear?", previous_response_id=first.last_response_id)
-    assert second.final_output == "A coat."
-    assert "How is it?" in told(simulator) and told(simulator)[-1] == "And what do I wear?"
+    await converse(agent, simulator, config, stream)
     assert counts["runs"] == 3
     await provider.aclose()
 
