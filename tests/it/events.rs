@@ -116,8 +116,7 @@ fn after_ten_seconds_of_nothing_the_answer_begins_and_is_kept_alive() {
     assert_eq!(comment, ": keep-alive\n");
     assert_eq!(chunk(&mut connection), ": keep-alive\n");
     run.ends("Hello");
-    let rest = std::iter::from_fn(|| connection.chunk()).flatten().collect();
-    let body = String::from_utf8([first.into_bytes(), rest].concat()).unwrap();
+    let body = first + &connection.rest();
     let response = Response { status: 200, head: String::new(), body: body.into(), complete: true };
     assert_eq!(response.streamed_text(0), "Hello");
     assert!(response.is_done());
@@ -150,8 +149,7 @@ fn a_silent_stream_gets_comments_also_when_events_bring_no_text() {
         drop(stop);
     });
     run.ends("one two");
-    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
-    assert!(String::from_utf8(rest).unwrap().contains("[DONE]"));
+    assert!(connection.rest().contains("[DONE]"));
 }
 
 #[test]
@@ -286,8 +284,7 @@ fn completion_finished_without_a_text_waits_a_moment_for_the_last_one() {
     // It has been taken, and is waited on.
     assert_eq!(chunk(&mut connection), ": keep-alive\n");
     run.ends("one two");
-    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
-    let rest = String::from_utf8(rest).unwrap();
+    let rest = connection.rest();
     assert!(rest.contains(r#"{"content":"two"}"#) && rest.contains("[DONE]"), "{rest}");
 
     let mut connection = program.chat_connection(streamed(SILENT));
@@ -378,8 +375,7 @@ fn a_failure_that_names_no_run_ends_only_a_run_that_alone_can_be_meant() {
     chunk(&mut connection);
     simulator.emit_raw(failure);
     run.ends("one two");
-    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
-    assert!(String::from_utf8(rest).unwrap().contains("[DONE]"), "{}", program.log());
+    assert!(connection.rest().contains("[DONE]"), "{}", program.log());
 
     // One that may be, when somebody else has been seen to run something.
     simulator.emit_raw(r#"42["execution:chunk",{"executionId":"someone else's","content":"x"}]"#);

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::simulator::Simulator;
-use crate::support::{Program, Response, Start, start};
+use crate::support::{Program, Response, Start, sent_texts, start};
 use serde_json::{Value, json};
 
 const JSON: &str = "Content-Type: application/json\r\n";
@@ -63,11 +63,6 @@ fn passing() -> (Simulator, Program) {
 fn sent(simulator: &Simulator) -> Vec<Value> {
     let run = simulator.runs().pop().expect("a run");
     run["prompt_meta"]["messages"].as_array().unwrap().clone()
-}
-
-/// The texts of these messages; none has anything else.
-fn texts(simulator: &Simulator) -> Vec<String> {
-    sent(simulator).iter().map(|m| m["content"].as_str().expect("text").to_owned()).collect()
 }
 
 fn named(answer: &Response) -> &str {
@@ -143,7 +138,7 @@ fn an_older_image_is_a_line_of_text_in_its_place_and_named() {
         } else {
             assert_eq!(named(&answer), place);
         }
-        assert_eq!(texts(&simulator), expected);
+        assert_eq!(sent_texts(&simulator), expected);
     }
 }
 
@@ -153,7 +148,7 @@ fn a_refused_image_can_be_talked_past() {
     let messages =
         json!([message("user", json!([chat_image()])), message("user", json!("Never mind."))]);
     assert_eq!(named(&chat(&program, messages)), "messages[0].content[0]");
-    assert_eq!(texts(&simulator), [LINE, "Never mind."]);
+    assert_eq!(sent_texts(&simulator), [LINE, "Never mind."]);
 }
 
 #[test]
@@ -163,7 +158,7 @@ fn an_agent_lives_on_when_its_tool_has_read_an_image() {
     let mut messages = anthropic_step(json!([text("a.png:"), anthropic_image()]));
     let answer = anthropic(&program, json!(messages));
     assert_eq!(named(&answer), "messages[2].content[0].content[1]");
-    let told = texts(&simulator).pop().unwrap();
+    let told = sent_texts(&simulator).pop().unwrap();
     assert!(told.contains(&format!(">\na.png:\n{LINE}\n</result-")), "{told}");
     messages.push(message("assistant", json!("I cannot see it.")));
     messages.push(message("user", json!("Then guess.")));
@@ -172,7 +167,7 @@ fn an_agent_lives_on_when_its_tool_has_read_an_image() {
     // Codex's view_image.
     let answer = respond(&program, json!(responses_step(json!([responses_image()]))));
     assert_eq!(named(&answer), "input[2].output[0]");
-    assert!(texts(&simulator).pop().unwrap().contains(LINE));
+    assert!(sent_texts(&simulator).pop().unwrap().contains(LINE));
 
     // Chat completions, whose tools may answer with parts, too.
     let call =
@@ -190,7 +185,7 @@ fn what_an_agent_puts_beside_or_behind_its_tools_results_is_no_question() {
     let mut messages = anthropic_step(json!("It is attached."));
     messages[2]["content"].as_array_mut().unwrap().push(anthropic_image());
     assert_eq!(named(&anthropic(&program, json!(messages))), "messages[2].content[1]");
-    assert_eq!(texts(&simulator).pop().unwrap(), LINE);
+    assert_eq!(sent_texts(&simulator).pop().unwrap(), LINE);
     // Codex of 2025 put it into a message of its own, with what it says of its environment before it.
     let mut input = responses_step(json!("attached local image path"));
     input.push(message("user", json!("<environment_context/>")));
@@ -232,7 +227,7 @@ fn audio_and_files_are_dealt_with_as_images_are() {
     ] {
         let mut messages = vec![message("user", json!([part])), message("user", json!("Go on."))];
         assert!(named(&ask(&program, json!(messages))).ends_with("[0].content[0]"), "{line}");
-        assert_eq!(texts(&simulator), [line, "Go on."]);
+        assert_eq!(sent_texts(&simulator), [line, "Go on."]);
         messages.pop();
         assert_eq!(ask(&program, json!(messages)).status, 400, "{line}");
     }
@@ -247,7 +242,7 @@ fn a_document_that_is_text_is_read_as_text() {
     let one = document(json!({"type": "content", "content": "there was"}));
     let parts = json!([plain, blocks, one, text("Go on.")]);
     assert_eq!(named(&anthropic(&program, json!([message("user", parts)]))), "");
-    assert_eq!(texts(&simulator), ["t\nOnce\nt\nupon\na time\nt\nthere was\nGo on."]);
+    assert_eq!(sent_texts(&simulator), ["t\nOnce\nt\nupon\na time\nt\nthere was\nGo on."]);
     let image = document(json!({"type": "content", "content": [anthropic_image()]}));
     let error = anthropic(&program, json!([message("user", json!([image]))])).error();
     let place = "messages[0].content[0].source.content[0]";
@@ -287,7 +282,7 @@ fn what_a_client_says_of_an_image_cannot_pose_as_more_than_a_format() {
         let image = json!({"type": "image_url", "image_url": url});
         let messages = json!([message("user", json!([image])), message("user", json!("Hi"))]);
         chat(&program, messages).content();
-        assert_eq!(texts(&simulator)[0], "[image left out: under 1 KB]");
+        assert_eq!(sent_texts(&simulator)[0], "[image left out: under 1 KB]");
     }
 }
 
@@ -386,7 +381,7 @@ fn a_model_that_takes_no_images_gets_none() {
         let old = json!([message("user", json!([chat_image()])), message("user", json!("Hi"))]);
         let answer = program.chat(json!({"model": model, "messages": old}));
         assert_eq!(named(&answer), "messages[0].content[0]", "{model}");
-        assert!(texts(&simulator)[0].contains(LINE));
+        assert!(sent_texts(&simulator)[0].contains(LINE));
     }
 }
 
@@ -417,7 +412,7 @@ fn an_image_that_openai_would_refuse_for_ever_is_not_passed_on() {
     ]);
     let answer = chat(&program, messages);
     assert_eq!(named(&answer), "messages[0].content[0], messages[1].content[0]");
-    assert_eq!(texts(&simulator), [LINE, LINE, "Hi"]);
+    assert_eq!(sent_texts(&simulator), [LINE, LINE, "Hi"]);
 }
 
 #[test]

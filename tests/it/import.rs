@@ -205,7 +205,7 @@ fn a_list_that_breaks_under_a_running_server_leaves_it_the_one_before() {
         program.log().contains("the models stay as they were: the imported list of models, ")
     });
     program.signal(Signal::HUP);
-    wait_until("another", || program.log().matches("the models stay as they were").count() == 2);
+    wait_until("another", || program.times_logged("the models stay as they were") == 2);
     assert_eq!(served(&program), ["gpt-9", "gpt-4o"]);
     place.keep(TWO.replace("gpt-9\"", "gpt-10\""));
     wait_until("the mended list", || served(&program) == ["gpt-10", "gpt-4o"]);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::simulator::Simulator;
-use crate::support::{Program, Response, Start, start};
+use crate::support::{Program, Response, Start, sent, start};
 use langfast2api::dialects::kinds::{Fate, Listed};
 use langfast2api::dialects::{anthropic, openai};
 use serde_json::{Value, json};
@@ -56,19 +56,13 @@ fn text(text: &str) -> Value {
 
 /// The role and the text of each message of the run that was started last, instructions left out.
 fn told(simulator: &Simulator) -> Vec<(String, String)> {
-    let run = simulator.runs().pop().expect("a run");
-    let messages = run["prompt_meta"]["messages"].as_array().unwrap().clone();
-    let field = |message: &Value, name: &str| message[name].as_str().unwrap().to_owned();
-    let all = messages.iter().map(|m| (field(m, "role"), field(m, "content")));
-    all.filter(|(role, _)| role != "developer").collect()
+    sent(simulator).into_iter().filter(|(role, _)| role != "developer").collect()
 }
 
 /// The instructions of that run.
 fn instructions(simulator: &Simulator) -> String {
-    let run = simulator.runs().pop().expect("a run");
-    let messages = run["prompt_meta"]["messages"].as_array().unwrap().clone();
-    let all = messages.iter().filter(|message| message["role"] == "developer");
-    all.map(|message| message["content"].as_str().unwrap()).collect::<Vec<_>>().join("\n")
+    let all = sent(simulator).into_iter().filter(|(role, _)| role == "developer");
+    all.map(|(_, text)| text).collect::<Vec<_>>().join("\n")
 }
 
 fn pair(role: &str, text: &str) -> (String, String) {

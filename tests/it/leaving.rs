@@ -25,16 +25,6 @@ fn fields(content: &str, stream: bool) -> Value {
     fields
 }
 
-/// What is left of a stream, to its end.
-fn rest_of(connection: &mut Connection) -> String {
-    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
-    String::from_utf8(rest).unwrap()
-}
-
-fn count(program: &Program, text: &str) -> usize {
-    program.log().matches(text).count()
-}
-
 // Clients.
 
 #[test]
@@ -54,14 +44,16 @@ fn a_client_that_leaves_gives_its_run_up_whenever_it_does() {
                 }
             }
             drop(connection);
-            wait_until("the request's end", || count(&program, "error=client_gone") == left);
+            wait_until("the request's end", || program.times_logged("error=client_gone") == left);
             // A failure that belongs to no run is logged: nobody listens to this one any more.
             run.emits(json!({"error": "boom"}));
-            wait_until("no run", || count(&program, "a failure of no run that is ours") == left);
+            wait_until("no run", || {
+                program.times_logged("a failure of no run that is ours") == left
+            });
         }
     }
     assert_eq!(simulator.stats().runs, left);
-    assert_eq!(count(&program, "error=refused"), 0, "{}", program.log());
+    assert_eq!(program.times_logged("error=refused"), 0, "{}", program.log());
     assert_eq!(program.ask("/sim say=Hi").content(), "Hi");
 }
 
@@ -75,7 +67,7 @@ fn a_client_that_leaves_while_langfast_does_not_answer_is_not_waited_for() {
         let requests = if step == Step::Run { 4 } else { 3 };
         simulator.wait_until(|stats| stats.http_requests >= requests);
         drop(connection);
-        wait_until("the request's end", || count(&program, "error=client_gone") == 1);
+        wait_until("the request's end", || program.times_logged("error=client_gone") == 1);
         assert!(!program.log().contains("timed_out"), "it was not the deadline that ended it");
     }
 }
@@ -98,7 +90,7 @@ fn clients_that_reset_their_connections_leave_no_thread_behind() {
         let stream = connection.stream.into_inner();
         rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
     }
-    wait_until("the requests' ends", || count(&program, "error=client_gone") == 20);
+    wait_until("the requests' ends", || program.times_logged("error=client_gone") == 20);
     wait_until("the threads' ends", || program.figure("Threads") <= before + 1);
     assert_eq!(program.ask("/sim say=Hi").content(), "Hi");
     assert_eq!(simulator.stats().connects, 1);
@@ -135,7 +127,7 @@ fn a_client_that_only_ends_its_side_gets_no_comment_if_comments_are_off() {
     run.says("one two ");
     connection.chunk().unwrap();
     run.ends("one two three");
-    let rest = rest_of(&mut connection);
+    let rest = connection.rest();
     assert!(!rest.contains(": keep-alive") && rest.contains("[DONE]"), "{rest}");
 }
 
@@ -150,9 +142,9 @@ fn a_client_that_leaves_does_not_disturb_the_others() {
     let leaves = program.chat_connection(fields(SILENT, true));
     simulator.wait_until(|stats| stats.runs == 2);
     drop(leaves);
-    wait_until("the other's end", || count(&program, "error=client_gone") == 1);
+    wait_until("the other's end", || program.times_logged("error=client_gone") == 1);
     staying.ends("one two");
-    let last = rest_of(&mut stays);
+    let last = stays.rest();
     assert!(last.contains(r#"{"content":"two"}"#) && last.contains("[DONE]"), "{last}");
 }
 
@@ -185,7 +177,7 @@ fn answers_under_way_are_finished_when_the_server_is_told_to_stop() {
         streamed.says("one two ");
         assert!(String::from_utf8(stream.chunk().unwrap()).unwrap().contains("two "));
         streamed.ends("one two three");
-        assert!(rest_of(&mut stream).contains("[DONE]"));
+        assert!(stream.rest().contains("[DONE]"));
         whole.ends("all of it");
         assert_eq!(answer.response().content(), "all of it");
         assert_eq!(program.wait().code(), Some(0), "{}", program.log());

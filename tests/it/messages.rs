@@ -1,7 +1,7 @@
 //! Anthropic's Messages API.
 
 use crate::simulator::Simulator;
-use crate::support::{Program, Response, Start, start};
+use crate::support::{Program, Response, Start, sent, start};
 use serde_json::{Value, json};
 
 const JSON: &str = "Content-Type: application/json\r\n";
@@ -89,14 +89,6 @@ fn assembled(answer: &Response) -> Value {
     }
     assert!(!is_open && events.next().is_none());
     message
-}
-
-/// The messages of the run that was started last.
-fn sent(simulator: &Simulator) -> Vec<(String, String)> {
-    let runs = simulator.runs();
-    let messages = runs.last().unwrap()["prompt_meta"]["messages"].as_array().unwrap().clone();
-    let field = |message: &Value, name: &str| message[name].as_str().unwrap().to_owned();
-    messages.iter().map(|m| (field(m, "role"), field(m, "content"))).collect()
 }
 
 fn pair(role: &str, content: &str) -> (String, String) {

@@ -225,7 +225,7 @@ fn a_list_of_which_nothing_is_left_still_serves_and_says_what_to_do() {
     program.wait_for_log("warm: signed in and connected");
     assert_eq!(program.ask("Hi").content(), "Hi");
     program.signal(Signal::HUP);
-    wait_until("the second warning", || program.log().matches(warning).count() == 2);
+    wait_until("the second warning", || program.times_logged(warning) == 2);
 
     let (status, report, _) = start().args(["doctor", "--json", "--sign-in", "--run"]).run();
     assert!(status.success(), "{report}");

@@ -117,8 +117,7 @@ fn a_second_signal_ends_answers_with_an_error_that_says_so() {
     program.signal(Signal::TERM);
     program.wait_for_log("stopping: ");
     program.signal(Signal::TERM);
-    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
-    let rest = String::from_utf8(rest).unwrap();
+    let rest = connection.rest();
     assert!(rest.contains("shutting down") && !rest.contains("[DONE]"), "{rest}");
     assert!(program.wait().success());
     assert!(program.log().contains("a further signal"), "{}", program.log());

@@ -51,7 +51,7 @@ impl Site {
     }
 
     fn count(&self, text: &str) -> usize {
-        self.program.log().matches(text).count()
+        self.program.times_logged(text)
     }
 }
 
@@ -154,15 +154,19 @@ fn comments_pass_at_once_while_a_run_is_silent() {
     }
 }
 
+/// A server with this `--keep-alive`, behind an nginx that waits for a second of silence.
+fn behind_impatient_nginx(keep_alive: &str) -> Site {
+    let impatient = [("proxy_read_timeout 1h;", "proxy_read_timeout 1s;")];
+    Site::start_with(Kind::Nginx, &[("LANGFAST2API_KEEP_ALIVE", keep_alive)], &impatient)
+}
+
 #[test]
 fn comments_keep_a_silent_stream_alive_where_nginx_waits_for_less() {
     if !Kind::installed().contains(&Kind::Nginx) {
         return;
     }
-    let impatient = [("proxy_read_timeout 1h;", "proxy_read_timeout 1s;")];
     for (keep_alive, survives) in [("0.3", true), ("0", false)] {
-        let variables = [("LANGFAST2API_KEEP_ALIVE", keep_alive)];
-        let site = Site::start_with(Kind::Nginx, &variables, &impatient);
+        let site = behind_impatient_nginx(keep_alive);
         let mut client = site.send("/sim say=one%20two events=2 delay=0 silence=2500", true);
         assert_eq!(client.head().status, 200);
         let mut bytes = Vec::new();
@@ -456,10 +460,8 @@ fn pings_keep_an_idle_websocket_alive_where_nginx_waits_for_less() {
     if !Kind::installed().contains(&Kind::Nginx) {
         return;
     }
-    let impatient = [("proxy_read_timeout 1h;", "proxy_read_timeout 1s;")];
     for (keep_alive, survives) in [("0.3", true), ("0", false)] {
-        let variables = [("LANGFAST2API_KEEP_ALIVE", keep_alive)];
-        let site = Site::start_with(Kind::Nginx, &variables, &impatient);
+        let site = behind_impatient_nginx(keep_alive);
         let mut client = site.proxy.websocket(&KEY).unwrap();
         let mut pings = (0..6).map(|_| client.0.read());
         assert_eq!(pings.all(|ping| ping.is_ok()), survives);

@@ -1,16 +1,21 @@
 //! Responses, whole and as events, and their tools, with a model that calls by a script.
 
 use crate::simulator::Simulator;
-use crate::support::{Program, Response, Start, start};
+use crate::support::stepped::{SILENT, Stepped};
+use crate::support::{Connection, Program, Response, Start, last_meta, sent, start, start_stepped};
 use serde_json::{Value, json};
 
-/// A request with these fields; the model and an input are filled in.
-fn ask(program: &Program, mut fields: Value) -> Response {
+/// Sends a request with these fields; the model and an input are filled in.
+fn send(program: &Program, mut fields: Value) -> Connection {
     let object = fields.as_object_mut().unwrap();
     object.entry("model").or_insert(json!("gpt-5"));
     object.entry("input").or_insert(json!("How is it in Oslo?"));
     let headers = "Content-Type: application/json\r\n";
-    program.request("POST", "/v1/responses", headers, fields.to_string().as_bytes())
+    program.send("POST", "/v1/responses", headers, fields.to_string().as_bytes())
+}
+
+fn ask(program: &Program, fields: Value) -> Response {
+    send(program, fields).response()
 }
 
 fn stream(program: &Program, mut fields: Value) -> Vec<Value> {
@@ -79,18 +84,6 @@ fn without_ids(response: &Value) -> Value {
     response
 }
 
-/// The messages that the last run was given: role and text.
-fn sent(simulator: &Simulator) -> Vec<(String, String)> {
-    let runs = simulator.runs();
-    let messages = runs.last().unwrap()["prompt_meta"]["messages"].as_array().unwrap();
-    let text = |message: &Value, name: &str| message[name].as_str().unwrap().to_owned();
-    messages.iter().map(|message| (text(message, "role"), text(message, "content"))).collect()
-}
-
-fn last_meta(simulator: &Simulator) -> Value {
-    simulator.runs().last().unwrap()["prompt_meta"].clone()
-}
-
 fn weather() -> Value {
     let place = json!({"type": "string"});
     let schema = json!({"type": "object", "properties": {"place": place}, "required": ["place"]});
@@ -126,7 +119,6 @@ fn a_text_is_told_whole_and_in_typed_events() {
         ]
     );
     assert_eq!(joined(&events, "output_text.delta"), "It rains.");
-    assert!(events.iter().filter(|event| event["delta"].is_string()).count() > 1);
     let id = &events[2]["item"]["id"];
     assert!(id.as_str().unwrap().starts_with("msg_"));
     for event in &events[3..events.len() - 2] {
@@ -159,6 +151,25 @@ fn a_text_is_told_whole_and_in_typed_events() {
     let meta = last_meta(&simulator);
     assert_eq!((&meta["temperature"], &meta["max_completion_tokens"]), (&json!(1.0), &json!(50)));
     assert_eq!(sent(&simulator)[0], ("system".to_owned(), "Be brief.".to_owned()));
+}
+
+#[test]
+fn each_piece_of_a_text_is_an_event_as_soon_as_it_comes() {
+    let (simulator, program) = start_stepped();
+    let mut connection = send(&program, json!({"input": SILENT, "stream": true}));
+    let run = Stepped::only(&simulator);
+    let mut text = String::new();
+    for piece in ["one ", "two ", "three"] {
+        text += piece;
+        run.says(&text);
+        if text == piece {
+            connection.head();
+        }
+        let mut read = String::new();
+        while !read.contains(&format!(r#""delta":"{piece}""#)) {
+            read += &String::from_utf8(connection.chunk().expect("more of the stream")).unwrap();
+        }
+    }
 }
 
 /// The fields of every response: those of OpenAI's published types that may be null, and what its servers

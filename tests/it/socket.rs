@@ -6,16 +6,6 @@ use crate::support::relay::{CERTIFICATE, Relay};
 use crate::support::stepped::{SILENT, Stepped};
 use crate::support::{Connection, Program, Start, start_stepped, streamed, user, wait_until};
 use rustix::process::Signal;
-use serde_json::Value;
-
-/// The text of the next chunk of a stream that has more than comments.
-fn next_text(connection: &mut Connection) -> String {
-    let mut chunks = std::iter::from_fn(|| Some(next_chunk(connection)));
-    let chunk = chunks.find(|chunk| chunk.contains("data: ")).unwrap();
-    let event = chunk.trim_end().rsplit("data: ").next().unwrap();
-    let event: Value = serde_json::from_str(event).unwrap_or_else(|e| panic!("{e}: {chunk}"));
-    event["choices"][0]["delta"]["content"].as_str().unwrap_or_else(|| panic!("{chunk}")).to_owned()
-}
 
 fn next_chunk(connection: &mut Connection) -> String {
     String::from_utf8(connection.chunk().expect("a chunk")).unwrap()
@@ -24,8 +14,7 @@ fn next_chunk(connection: &mut Connection) -> String {
 /// Ends a streamed run that has said `so_far`, and checks that its stream ends too.
 fn finish(run: &Stepped<'_>, mut connection: Connection, so_far: &str) {
     run.ends(&format!("{so_far}end"));
-    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
-    let rest = String::from_utf8(rest).unwrap();
+    let rest = connection.rest();
     assert!(rest.contains(r#"{"content":"end"}"#) && rest.contains("[DONE]"), "{rest}");
 }
 
@@ -45,7 +34,7 @@ fn run_under_way<'a>(simulator: &'a Simulator, program: &Program) -> (Stepped<'a
     let run = Stepped::nth(simulator, runs + 1);
     run.says("one ");
     connection.head();
-    assert_eq!(next_text(&mut connection), "one ");
+    assert_eq!(connection.next_text(), "one ");
     (run, connection)
 }
 
@@ -82,7 +71,7 @@ fn a_cut_socket_is_made_again_and_the_text_goes_on_where_it_stopped() {
     simulator.cut_sockets();
     simulator.wait_until(|stats| stats.connects == 2);
     run.says("one two three ");
-    assert_eq!(next_text(&mut connection), "two three ");
+    assert_eq!(connection.next_text(), "two three ");
     finish(&run, connection, "one two three ");
 }
 
@@ -121,8 +110,7 @@ fn runs_whose_socket_does_not_come_back_end_with_an_error_that_names_the_limit()
     simulator.wait_until(|stats| stats.runs == 2);
     simulator.fault(Step::Connect, Fault::status(503).times(1000));
     simulator.cut_sockets();
-    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
-    let rest = String::from_utf8(rest).unwrap();
+    let rest = connection.rest();
     assert!(rest.contains("RECONNECT_TIMEOUT") && !rest.contains("[DONE]"), "{rest}");
     let mut whole = whole;
     let whole = whole.response();
@@ -212,7 +200,7 @@ fn a_peer_that_says_nothing_any_more_is_taken_for_dead_and_left() {
     relay.mute(false);
     simulator.wait_until(|stats| stats.connects == 2);
     run.says("one two ");
-    assert_eq!(next_text(&mut connection), "two ");
+    assert_eq!(connection.next_text(), "two ");
     finish(&run, connection, "one two ");
 }
 
@@ -226,7 +214,7 @@ fn a_server_that_disconnects_is_connected_to_again() {
         simulator.emit_raw(frame);
         simulator.wait_until(|stats| stats.connects == connects + 1);
         run.says("one two ");
-        assert_eq!(next_text(&mut connection), "two ", "{frame}");
+        assert_eq!(connection.next_text(), "two ", "{frame}");
         finish(&run, connection, "one two ");
     }
 }
@@ -245,7 +233,7 @@ fn a_runner_that_refuses_for_a_while_is_tried_until_it_does_not() {
         simulator.cut_sockets();
         simulator.wait_until(|stats| stats.connects == 2);
         run.says("one two ");
-        assert_eq!(next_text(&mut connection), "two ", "{fault:?}");
+        assert_eq!(connection.next_text(), "two ", "{fault:?}");
         finish(&run, connection, "one two ");
         assert_eq!(simulator.stats().signups, 1);
     }
@@ -263,7 +251,7 @@ fn a_runner_that_cannot_be_reached_for_a_while_is_tried_until_it_can() {
     relay.close(false);
     simulator.wait_until(|stats| stats.connects == 2);
     run.says("one two ");
-    assert_eq!(next_text(&mut connection), "two ");
+    assert_eq!(connection.next_text(), "two ");
     finish(&run, connection, "one two ");
 }
 
@@ -275,7 +263,7 @@ fn a_socket_that_is_lost_with_an_expired_token_comes_back_with_a_new_one() {
     simulator.cut_sockets();
     simulator.wait_until(|stats| stats.connects == 2);
     run.says("one two ");
-    assert_eq!(next_text(&mut connection), "two ");
+    assert_eq!(connection.next_text(), "two ");
     finish(&run, connection, "one two ");
     let stats = simulator.stats();
     assert_eq!((stats.refreshes, stats.signups), (1, 1));
@@ -332,7 +320,7 @@ fn a_message_too_long_to_be_an_answer_costs_the_socket_and_not_the_runs() {
     simulator.emit_raw(&format!("42[\"x\",\"{}\"]", "x".repeat(40 << 20)));
     simulator.wait_until(|stats| stats.connects == 2);
     run.says("one two ");
-    assert_eq!(next_text(&mut connection), "two ");
+    assert_eq!(connection.next_text(), "two ");
     finish(&run, connection, "one two ");
 }
 

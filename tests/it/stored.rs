@@ -4,7 +4,9 @@ use std::io::Write;
 
 use crate::simulator::Simulator;
 use crate::support::stepped::{SILENT, Stepped};
-use crate::support::{Connection, Program, Response, Start, start, start_stepped, wait_until};
+use crate::support::{
+    Connection, Program, Response, Start, sent, start, start_stepped, wait_until,
+};
 use serde_json::{Value, json};
 
 const JSON: &str = "Content-Type: application/json\r\n";
@@ -62,14 +64,6 @@ fn read_until(connection: &mut Connection, text: &str) -> String {
         read += &String::from_utf8(connection.chunk().expect("more of the stream")).unwrap();
     }
     read
-}
-
-/// The messages that the last run was given: role and text.
-fn sent(simulator: &Simulator) -> Vec<(String, String)> {
-    let runs = simulator.runs();
-    let messages = runs.last().unwrap()["prompt_meta"]["messages"].as_array().unwrap();
-    let text = |message: &Value, name: &str| message[name].as_str().unwrap().to_owned();
-    messages.iter().map(|message| (text(message, "role"), text(message, "content"))).collect()
 }
 
 fn weather() -> Value {
@@ -504,6 +498,16 @@ fn a_failure_in_the_background_is_the_response() {
     assert!(error["message"].as_str().unwrap().contains("broken"), "{error}");
 }
 
+/// A response in the background as its client first sees it, whole or in its stream's first event.
+fn begun(connection: &mut Connection, run: &Stepped, stream: bool) -> Value {
+    if !stream {
+        return connection.response().json();
+    }
+    run.says("one ");
+    connection.head();
+    events(&read_until(connection, "one "))[0]["response"].clone()
+}
+
 #[test]
 fn a_response_in_the_background_can_be_cancelled_and_others_cannot() {
     for stream in [false, true] {
@@ -511,13 +515,7 @@ fn a_response_in_the_background_can_be_cancelled_and_others_cannot() {
         let fields = json!({"input": SILENT, "background": true, "stream": stream});
         let mut connection = open(&program, &fields);
         let run = Stepped::only(&simulator);
-        let response = if stream {
-            run.says("one ");
-            connection.head();
-            events(&read_until(&mut connection, "one "))[0]["response"].clone()
-        } else {
-            connection.response().json()
-        };
+        let response = begun(&mut connection, &run, stream);
         let path = format!("/v1/responses/{}/cancel", id(&response));
         for _ in 0..2 {
             let answer = program.request("POST", &path, JSON, b"");
@@ -605,13 +603,7 @@ fn a_response_in_the_background_that_outgrows_the_store_has_failed() {
         let fields = json!({"input": SILENT, "background": true, "stream": stream});
         let mut connection = open(&program, &fields);
         let run = Stepped::only(&simulator);
-        let response = if stream {
-            run.says("one ");
-            connection.head();
-            events(&read_until(&mut connection, "one "))[0]["response"].clone()
-        } else {
-            connection.response().json()
-        };
+        let response = begun(&mut connection, &run, stream);
         drop(connection);
         run.ends(&format!("one {}", "x".repeat(3 << 20)));
         wait_until("the failure", || status(&program, &response) == "failed");

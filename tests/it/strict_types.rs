@@ -60,7 +60,7 @@ fn calls() -> Value {
 }
 
 #[test]
-fn chat_completions() {
+fn chat_completions_are_read_by_strict_types() {
     let (simulator, program) = start();
     let asked = Asked { simulator: &simulator, program: &program, path: "/v1/chat/completions" };
     let tools = json!([{"type": "function", "function": function(json!({}))}]);
@@ -78,7 +78,7 @@ fn chat_completions() {
 }
 
 #[test]
-fn text_completions_and_models() {
+fn text_completions_and_models_are_read_by_strict_types() {
     let (simulator, program) = start();
     let asked = Asked { simulator: &simulator, program: &program, path: "/v1/completions" };
     for body in [
@@ -93,7 +93,7 @@ fn text_completions_and_models() {
 }
 
 #[test]
-fn responses() {
+fn responses_are_read_by_strict_types() {
     let (simulator, program) = start();
     let asked = Asked { simulator: &simulator, program: &program, path: "/v1/responses" };
     let tool = function(json!({"type": "function", "strict": false}));
@@ -144,7 +144,7 @@ fn a_response_repeats_its_tools_with_the_fields_that_clients_want_to_see() {
 }
 
 #[test]
-fn a_response_that_fails() {
+fn a_response_that_fails_is_read_by_strict_types() {
     let (_simulator, program) = start();
     let body =
         json!({"model": "gpt-5", "input": "/sim text=lorem fail=3", "stream": true}).to_string();

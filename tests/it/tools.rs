@@ -1,7 +1,9 @@
 //! Tool calling on chat completions, with a model that calls by a script.
 
 use crate::simulator::{Fault, Simulator, Step};
-use crate::support::{Connection, Program, Response, Start, start, user, wait_until};
+use crate::support::{
+    Connection, Program, Response, Start, last_meta, sent, start, user, wait_until,
+};
 use serde_json::{Value, json};
 
 fn tool(name: &str) -> Value {
@@ -77,18 +79,6 @@ fn assembled(answer: &Response, index: u64) -> (Value, String) {
     }
     assert!(answer.is_done());
     (json!({"content": content, "tool_calls": calls}), reason)
-}
-
-/// The messages of the run that was started last.
-fn sent(simulator: &Simulator) -> Vec<(String, String)> {
-    let runs = simulator.runs();
-    let messages = runs.last().unwrap()["prompt_meta"]["messages"].as_array().unwrap().clone();
-    let field = |message: &Value, name: &str| message[name].as_str().unwrap().to_owned();
-    messages.iter().map(|m| (field(m, "role"), field(m, "content"))).collect()
-}
-
-fn last_meta(simulator: &Simulator) -> Value {
-    simulator.runs().last().unwrap()["prompt_meta"].clone()
 }
 
 #[test]
@@ -410,7 +400,7 @@ fn arguments_that_do_not_fit_go_out_as_they_are_and_the_head_and_the_log_say_so(
     simulator.turn(json!({"calls": [called("weather", json!({}))]}));
     assert_eq!(assembled(&program.chat(request(json!({"stream": true}))), 0).1, "tool_calls");
     wait_until("the stream's line in the log", || {
-        program.log().matches("tools=invalid-arguments").count() == 3
+        program.times_logged("tools=invalid-arguments") == 3
     });
 }
 
@@ -504,18 +494,12 @@ fn repair_that_meets(fault: Fault, start: Start, simulator: &Simulator) -> (Prog
     (program, connection)
 }
 
-/// What is left of a stream, to its end.
-fn rest_of(connection: &mut Connection) -> String {
-    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
-    String::from_utf8(rest).unwrap()
-}
-
 #[test]
 fn while_a_repair_is_being_started_the_stream_is_kept_alive() {
     let simulator = Simulator::start();
     let start = Start::new(&simulator.url());
     let (_program, mut connection) = repair_that_meets(Fault::slow(1_000), start, &simulator);
-    let stream = rest_of(&mut connection);
+    let stream = connection.rest();
     let (before, behind) = stream.split_once("Oslo").expect("the repaired call");
     assert!(before.matches(": keep-alive\n").count() >= 2, "{stream}");
     assert!(behind.contains("[DONE]"), "{stream}");
@@ -539,7 +523,7 @@ fn a_repair_that_is_not_started_in_time_leaves_what_came_first() {
     let simulator = Simulator::start();
     let start = Start::new(&simulator.url()).env("LANGFAST2API_REQUEST_TIMEOUT", "1");
     let (program, mut connection) = repair_that_meets(Fault::hang(), start, &simulator);
-    let stream = rest_of(&mut connection);
+    let stream = connection.rest();
     assert!(
         stream.contains(r#"{\"place\": null}"#) || stream.contains(r#"{\"place\":null}"#),
         "{stream}"

@@ -32,20 +32,14 @@ fn with_recovery() -> (Simulator, Program) {
     (simulator, program)
 }
 
-/// The text of a stream's next chunk that is more than comments.
-fn next_text(connection: &mut Connection) -> String {
-    let mut chunk = || String::from_utf8(connection.chunk().expect("a chunk")).unwrap();
-    let chunk = std::iter::repeat_with(&mut chunk).find(|chunk| chunk.contains("data: ")).unwrap();
-    let texts = chunk.lines().filter_map(|line| {
-        let event: Value = serde_json::from_str(line.strip_prefix("data: ")?).ok()?;
-        event["choices"][0]["delta"]["content"].as_str().map(str::to_owned)
-    });
-    texts.collect()
-}
-
-fn rest(connection: &mut Connection) -> String {
-    let rest: Vec<u8> = std::iter::from_fn(|| connection.chunk()).flatten().collect();
-    String::from_utf8(rest).unwrap()
+/// A stream whose first piece of text has come, and its run.
+fn streaming<'a>(simulator: &'a Simulator, program: &Program) -> (Connection, Stepped<'a>) {
+    let mut connection = program.chat_connection(streamed(SILENT));
+    let run = Stepped::nth(simulator, 1);
+    run.says("one ");
+    connection.head();
+    assert_eq!(connection.next_text(), "one ");
+    (connection, run)
 }
 
 // Names, ids, wrappings.
@@ -343,7 +337,7 @@ fn tokens_that_are_none_are_estimated_and_choices_add_up() {
     let [prompt, completion] = usage(&connection.response());
     assert!(prompt < 50 && completion == 101, "{prompt} {completion}");
     // A request is counted once its client has the answer, and then logged.
-    let is_counted = || program.log().matches("POST /v1/chat/completions status=200").count() == 3;
+    let is_counted = || program.times_logged("POST /v1/chat/completions status=200") == 3;
     wait_until("the requests so far", is_counted);
     let before = tokens(&program);
     program.ask("/sim say=one%20two usage=chat");
@@ -432,7 +426,7 @@ fn a_lost_socket_goes_on_where_it_ended_if_the_server_offers_that() {
     connection.head();
     let mut text = String::new();
     while text != "one two " {
-        text += &next_text(&mut connection);
+        text += &connection.next_text();
     }
     simulator.cut_sockets();
     // Nobody hears these.
@@ -440,7 +434,7 @@ fn a_lost_socket_goes_on_where_it_ended_if_the_server_offers_that() {
     piece("four ");
     simulator.wait_until(|stats| stats.connects == 2);
     run.emits_as("token", json!({"status": "completed", "delta": "five"}));
-    let rest = rest(&mut connection);
+    let rest = connection.rest();
     assert!(rest.contains("three ") && rest.contains("four ") && rest.contains("five"), "{rest}");
     assert!(rest.contains("[DONE]"), "{rest}");
     assert_eq!(simulator.stats().recoveries, 1, "{}", program.log());
@@ -459,14 +453,14 @@ fn pieces_that_are_lost_are_an_error_unless_the_last_text_is_whole() {
         connection.head();
         let mut text = String::new();
         while text != "one two " {
-            text += &next_text(&mut connection);
+            text += &connection.next_text();
         }
         let connects = simulator.stats().connects;
         simulator.cut_sockets();
         simulator.wait_until(|stats| stats.connects == connects + 1);
         run.emits_as("token", json!({"delta": "four"}));
         run.emits_as("token", json!({"status": "completed", "delta": last}));
-        let rest = rest(&mut connection);
+        let rest = connection.rest();
         assert_eq!(rest.contains("[DONE]"), is_whole, "{last}: {rest}");
         assert_eq!(rest.contains("three four"), is_whole, "{last}: {rest}");
         assert_eq!(rest.contains("pieces of the text were sent"), !is_whole, "{last}: {rest}");
@@ -476,19 +470,15 @@ fn pieces_that_are_lost_are_an_error_unless_the_last_text_is_whole() {
 #[test]
 fn a_server_that_does_not_go_on_with_a_session_is_joined_anew() {
     let (simulator, program) = with_recovery();
-    let mut connection = program.chat_connection(streamed(SILENT));
-    let run = Stepped::nth(&simulator, 1);
-    run.says("one ");
-    connection.head();
-    assert_eq!(next_text(&mut connection), "one ");
+    let (mut connection, run) = streaming(&simulator, &program);
     // Once with the token it has, once with a new one, and then as a new session.
     simulator.fault(Step::Connect, Fault::refuse("unknown session").times(2));
     simulator.cut_sockets();
     simulator.wait_until(|stats| stats.connects == 2);
     run.says("one two ");
-    assert_eq!(next_text(&mut connection), "two ");
+    assert_eq!(connection.next_text(), "two ");
     run.ends("one two three");
-    assert!(rest(&mut connection).contains("[DONE]"));
+    assert!(connection.rest().contains("[DONE]"));
     assert_eq!(simulator.stats().recoveries, 0);
     program.wait_for_log("once more as a new session");
 }
@@ -496,19 +486,15 @@ fn a_server_that_does_not_go_on_with_a_session_is_joined_anew() {
 #[test]
 fn a_session_goes_on_with_a_new_token_and_never_as_another_user() {
     let (simulator, program) = with_recovery();
-    let mut connection = program.chat_connection(streamed(SILENT));
-    let run = Stepped::nth(&simulator, 1);
-    run.says("one ");
-    connection.head();
-    assert_eq!(next_text(&mut connection), "one ");
+    let (mut connection, run) = streaming(&simulator, &program);
     simulator.expire_tokens();
     simulator.cut_sockets();
     run.says("one two ");
     simulator.wait_until(|stats| stats.recoveries == 1);
-    assert_eq!(next_text(&mut connection), "two ");
+    assert_eq!(connection.next_text(), "two ");
     assert_eq!(simulator.stats().signups, 1);
     run.ends("one two three");
-    assert!(rest(&mut connection).contains("[DONE]"));
+    assert!(connection.rest().contains("[DONE]"));
     // Another user.
     simulator.revoke_refresh_tokens();
     simulator.expire_tokens();

@@ -9,24 +9,13 @@ use crate::support::stepped::{SILENT, Stepped};
 use crate::support::websocket::{
     Client, by_hand, create, frame, frame_head, head, read_close, read_frame, text,
 };
-use crate::support::{Connection, Directory, Program, Start, start, start_stepped, wait_until};
+use crate::support::{Connection, Directory, Start, sent_texts, start, start_stepped, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
 fn kinds(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["type"].as_str().unwrap()).collect()
-}
-
-fn count(program: &Program, text: &str) -> usize {
-    program.log().matches(text).count()
-}
-
-/// The texts that the last run was given.
-fn sent(simulator: &Simulator) -> Vec<String> {
-    let runs = simulator.runs();
-    let messages = runs.last().unwrap()["prompt_meta"]["messages"].as_array().unwrap();
-    messages.iter().map(|message| message["content"].as_str().unwrap().to_owned()).collect()
 }
 
 // Responses.
@@ -179,7 +168,7 @@ fn the_newest_response_of_the_connection_is_continued_without_being_stored() {
             assert_eq!(last["store"], false);
         }
         let all = ["Question 0?", "Answer 0.", "Question 1?", "Answer 1.", "Question 2?"];
-        assert_eq!(sent(&simulator), all);
+        assert_eq!(sent_texts(&simulator), all);
         let id = last["id"].as_str().unwrap();
         assert_eq!(program.get(&format!("/v1/responses/{id}")).status, 404, "it is not stored");
 
@@ -216,7 +205,7 @@ fn outputs_of_tools_and_references_to_items_continue_a_response_that_is_not_stor
         "previous_response_id": first["id"], "tools": tools, "store": false
     }));
     assert_eq!(text(&second), "It rains.");
-    let texts = sent(&simulator);
+    let texts = sent_texts(&simulator);
     let has = |text: &str| texts.iter().any(|sent| sent.contains(text));
     assert!(has("Weather?") && has("Oslo") && has("rain"), "{texts:?}");
 }
@@ -232,7 +221,7 @@ fn a_stored_response_is_found_from_a_request_and_from_a_connection() {
     drop(client);
     let mut client = Client::open(&program);
     client.respond(json!({"input": "Two?", "previous_response_id": id}));
-    assert_eq!(sent(&simulator), ["/sim say=One", "One", "Two?"]);
+    assert_eq!(sent_texts(&simulator), ["/sim say=One", "One", "Two?"]);
 }
 
 #[test]
@@ -266,7 +255,7 @@ fn each_lane_keeps_its_newest_and_a_failure_takes_nothing_away() {
     };
     client.send(&fork("critic", &planner, "Gaps?"));
     client.events();
-    assert_eq!(sent(&simulator).len(), 3);
+    assert_eq!(sent_texts(&simulator).len(), 3);
     client.send(&fork("planner", &planner, "/sim error=boom"));
     let error = client.events().pop().unwrap();
     assert_eq!((&error["type"], &error["stream_id"]), (&json!("error"), &json!("planner")));
@@ -309,9 +298,9 @@ fn a_warm_up_costs_no_run_and_can_be_continued() {
         let runs = simulator.stats().runs;
         client.respond(json!({"previous_response_id": warm["id"], "input": "Go."}));
         assert_eq!(simulator.stats().runs, runs + 1);
-        assert_eq!(sent(&simulator).last().unwrap(), "Go.");
+        assert_eq!(sent_texts(&simulator).last().unwrap(), "Go.");
     }
-    assert_eq!(sent(&simulator), ["Rules.", "Go."]);
+    assert_eq!(sent_texts(&simulator), ["Rules.", "Go."]);
     let error = client.error(&create(json!({"input": []})));
     assert_eq!(error["error"]["param"], "input");
 }
@@ -363,7 +352,7 @@ fn what_is_steered_comes_back_and_what_wants_no_answer_gets_none() {
     assert_eq!(event["type"], "response.steer.failed");
     assert_eq!(event["error"]["code"], "steering_not_supported");
     assert_eq!(event["steer"], json!({"input": input, "previous_response_id": "resp_1"}));
-    assert_eq!(count(&program, "nobody gave an answer"), 0);
+    assert_eq!(program.times_logged("nobody gave an answer"), 0);
 }
 
 #[test]
@@ -463,7 +452,7 @@ fn a_key_that_counts_no_more_has_no_message_answered() {
     assert_eq!(simulator.stats().runs, 2);
     write(&[alice, bob]);
     program.signal(Signal::HUP);
-    wait_until("both keys", || program.log().matches("reloaded").count() == 2);
+    wait_until("both keys", || program.times_logged("reloaded") == 2);
     of_alice.respond(json!({}));
 }
 
@@ -554,7 +543,7 @@ fn a_slow_reader_gets_everything_and_one_that_stops_reading_is_given_up() {
     wait_until("the client to be given up", || {
         text += &part;
         run.says(&text);
-        count(&program, "error=client_gone") == 1
+        program.times_logged("error=client_gone") == 1
     });
 }
 
@@ -691,9 +680,9 @@ fn a_client_that_goes_gives_its_run_up_however_it_goes() {
         run.says("one ");
         client.event();
         go(&mut client);
-        wait_until("the request's end", || count(&program, "error=client_gone") == at + 1);
+        wait_until("the request's end", || program.times_logged("error=client_gone") == at + 1);
         run.emits(json!({"error": "boom"}));
-        wait_until("no run", || count(&program, "a failure of no run that is ours") == at + 1);
+        wait_until("no run", || program.times_logged("a failure of no run that is ours") == at + 1);
     }
 }
 
@@ -798,7 +787,7 @@ fn a_client_that_only_listened_to_a_long_answer_is_not_taken_for_lost() {
     for _ in 0..2 {
         client.respond(json!({"input": long}));
     }
-    wait_until("the log", || count(&program, "status=200") == 2);
+    wait_until("the log", || program.times_logged("status=200") == 2);
 }
 
 // What operators see.
@@ -811,7 +800,7 @@ fn each_response_is_a_line_of_the_log_and_counts_as_a_request() {
         client.respond(json!({}));
     }
     client.error(&json!({"type": "response.cancel"}));
-    wait_until("the log", || count(&program, "GET /v1/responses") == 4);
+    wait_until("the log", || program.times_logged("GET /v1/responses") == 4);
     let log = program.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("GET /v1/responses")).collect();
     assert!(lines[..3].iter().all(|line| line.contains("status=200") && line.contains("model=")));

@@ -12,7 +12,7 @@ pub mod stepped;
 pub mod typed;
 pub mod websocket;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -190,6 +190,11 @@ impl Program {
         self.log.lock().unwrap().clone()
     }
 
+    /// The number of times that this text is in the log.
+    pub fn times_logged(&self, text: &str) -> usize {
+        self.log().matches(text).count()
+    }
+
     /// The state directory that it was given, if it is its own.
     pub fn state_dir(&self) -> &Path {
         self.state.as_ref().expect("a state directory of its own").path()
@@ -326,6 +331,24 @@ pub fn user(content: &str) -> Value {
     json!({"messages": [{"role": "user", "content": content}]})
 }
 
+/// The `prompt_meta` of the run that was started last.
+pub fn last_meta(simulator: &Simulator) -> Value {
+    simulator.runs().pop().expect("a run")["prompt_meta"].clone()
+}
+
+/// The role and the text of each message of that run.
+pub fn sent(simulator: &Simulator) -> Vec<(String, String)> {
+    let meta = last_meta(simulator);
+    let messages = meta["messages"].as_array().expect("messages").iter();
+    let field = |message: &Value, name: &str| message[name].as_str().expect(name).to_owned();
+    messages.map(|message| (field(message, "role"), field(message, "content"))).collect()
+}
+
+/// The text of each message of that run.
+pub fn sent_texts(simulator: &Simulator) -> Vec<String> {
+    sent(simulator).into_iter().map(|(_, text)| text).collect()
+}
+
 /// A chat request's body with `gpt-4o` as model if none is given.
 pub fn chat_body(mut fields: Value) -> Value {
     let object = fields.as_object_mut().expect("fields");
@@ -352,40 +375,50 @@ impl Connection {
 
     /// Reads the head of an answer.
     pub fn head(&mut self) -> Response {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert!(self.stream.read_line(&mut head).unwrap() > 0, "cut in the head: {head:?}");
-        }
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Response { status, head, body: Vec::new(), complete: false }
+        Response::head_from(&mut self.stream)
     }
 
     /// Reads the next chunk of a chunked body; `None` at its end.
     pub fn chunk(&mut self) -> Option<Vec<u8>> {
-        let mut size = String::new();
-        assert!(self.stream.read_line(&mut size).unwrap() > 0, "cut before a chunk");
-        let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
-        let mut chunk = vec![0; size + 2];
-        self.stream.read_exact(&mut chunk).unwrap();
-        assert!(chunk.ends_with(b"\r\n"));
-        chunk.truncate(size);
-        (size > 0).then_some(chunk)
+        read_chunk(&mut self.stream).expect("a whole chunk")
+    }
+
+    /// Reads what is left of a stream, to its end.
+    pub fn rest(&mut self) -> String {
+        let rest: Vec<u8> = std::iter::from_fn(|| self.chunk()).flatten().collect();
+        String::from_utf8(rest).unwrap()
+    }
+
+    /// Reads a chat's stream up to its next chunk with events, and returns the text in that.
+    pub fn next_text(&mut self) -> String {
+        let mut chunk = || String::from_utf8(self.chunk().expect("a chunk")).unwrap();
+        let chunk =
+            std::iter::repeat_with(&mut chunk).find(|chunk| chunk.contains("data: ")).unwrap();
+        let texts = chunk.lines().filter_map(|line| {
+            let event: Value = serde_json::from_str(line.strip_prefix("data: ")?).ok()?;
+            event["choices"][0]["delta"]["content"].as_str().map(str::to_owned)
+        });
+        texts.collect()
     }
 
     /// Reads a whole answer.
     pub fn response(&mut self) -> Response {
-        let mut response = self.head();
-        if let Some(length) = response.header("content-length") {
-            response.body = vec![0; length.parse().unwrap()];
-            self.stream.read_exact(&mut response.body).unwrap();
-        } else if response.header("transfer-encoding").is_some() {
-            while let Some(chunk) = self.chunk() {
-                response.body.extend(chunk);
-            }
-        }
-        response.complete = true;
-        response
+        Response::read_from(&mut self.stream)
     }
+}
+
+/// Reads the next chunk of a chunked body; `None` at its end, an error if it is cut.
+pub fn read_chunk(stream: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut size = String::new();
+    if stream.read_line(&mut size)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
+    let mut chunk = vec![0; size + 2];
+    stream.read_exact(&mut chunk)?;
+    assert!(chunk.ends_with(b"\r\n"));
+    chunk.truncate(size);
+    Ok((size > 0).then_some(chunk))
 }
 
 /// An answer.
@@ -399,6 +432,31 @@ pub struct Response {
 }
 
 impl Response {
+    /// Reads the head of an answer.
+    pub fn head_from(stream: &mut impl BufRead) -> Response {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(stream.read_line(&mut head).unwrap() > 0, "cut in the head: {head:?}");
+        }
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Response { status, head, body: Vec::new(), complete: false }
+    }
+
+    /// Reads a whole answer.
+    pub fn read_from(stream: &mut impl BufRead) -> Response {
+        let mut response = Response::head_from(stream);
+        if let Some(length) = response.header("content-length") {
+            response.body = vec![0; length.parse().unwrap()];
+            stream.read_exact(&mut response.body).unwrap();
+        } else if response.header("transfer-encoding").is_some() {
+            while let Some(chunk) = read_chunk(stream).unwrap() {
+                response.body.extend(chunk);
+            }
+        }
+        response.complete = true;
+        response
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (field, value) = line.split_once(": ")?;

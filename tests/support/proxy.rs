@@ -2,7 +2,7 @@
 //! them.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use native_tls::{Certificate, TlsConnector, TlsStream};
 
 use crate::support::websocket::{self, Refused};
-use crate::support::{Directory, Response, wait_until};
+use crate::support::{Directory, Response, read_chunk, wait_until};
 
 /// A WebSocket's client behind a proxy.
 pub type Socket = websocket::Client<TlsStream<TcpStream>>;
@@ -341,26 +341,13 @@ impl Client {
 
     /// Reads the head of an answer.
     pub fn head(&mut self) -> Response {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert!(self.stream.read_line(&mut head).unwrap() > 0, "cut in the head: {head:?}");
-        }
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Response { status, head, body: Vec::new(), complete: false }
+        Response::head_from(&mut self.stream)
     }
 
     /// Reads the next chunk of a chunked body; `None` at its end, an error if it is cut. Chunks are the
     /// proxy's own, and may end inside a character.
     pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let mut size = String::new();
-        if self.stream.read_line(&mut size)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
-        let mut chunk = vec![0; size + 2];
-        self.stream.read_exact(&mut chunk)?;
-        chunk.truncate(size);
-        Ok((size > 0).then_some(chunk))
+        read_chunk(&mut self.stream)
     }
 
     /// Reads up to a chunk that ends with `end`, but no further.
@@ -374,16 +361,6 @@ impl Client {
 
     /// Reads a whole answer.
     pub fn response(&mut self) -> Response {
-        let mut response = self.head();
-        if let Some(length) = response.header("content-length") {
-            response.body = vec![0; length.parse().unwrap()];
-            self.stream.read_exact(&mut response.body).unwrap();
-        } else if response.header("transfer-encoding").is_some() {
-            while let Some(chunk) = self.chunk().unwrap() {
-                response.body.extend(chunk);
-            }
-        }
-        response.complete = true;
-        response
+        Response::read_from(&mut self.stream)
     }
 }
