@@ -32,7 +32,7 @@
 //! 2. `http::pace` and [`budget`]: the body is read, as fast as it must come, within the memory
 //!    that all bodies have;
 //! 3. `server::tickets`: the request waits, while a ticket with its number goes through tiny_http;
-//! 4. `server::workers`: a worker gets the ticket, fetches the request, and asks `server::service`;
+//! 4. `server::workers`: a worker gets the ticket, fetches the request, and asks `server::answers`;
 //! 5. [`dialects::json`], [`dialects::fields`]: the fields that are known become values;
 //! 6. [`dialects::openai::request`] and its like: values become the neutral words of [`chat`];
 //! 7. [`completions`]: what has just failed (`completions::repeats`), and a spent quota
@@ -63,7 +63,7 @@
 //!   READMEs follow from it (`UPDATE=1 cargo test --test it -- readme:: settings::`).
 //! - A dialect: a room beside [`dialects::anthropic`] with a `parse` that returns a call in neutral words,
 //!   a [`dialects::Dialect`] that tells its answer, and an envelope for errors; then its URLs in
-//!   `server::route` and `server::service`, and how it is recognised in `server::admission`.
+//!   `server::route` and `server::answers`, and how it is recognised in `server::admission`.
 //!
 //! # The way of one delta
 //!

@@ -1,10 +1,10 @@
 //! The running server: lets requests in and answers them. It is the only user of tiny_http.
 //!
-//! Enters: a request that [`crate::http`] has read. Leaves: its answer, by the routes of `service`.
+//! Enters: a request that [`crate::http`] has read. Leaves: its answer, by the routes of `answers`.
 //! It may know every room but [`crate::cli`].
 //!
 //! ```text
-//! front ─▶ admission ─▶ tickets ─▶ line ─▶ tiny_http ─▶ workers ─▶ service
+//! front ─▶ admission ─▶ tickets ─▶ line ─▶ tiny_http ─▶ workers ─▶ answers
 //! ```
 //!
 //! The front hands over a request that it has read. The request waits in `tickets`, while a ticket
@@ -13,6 +13,7 @@
 
 pub mod access;
 mod admission;
+mod answers;
 mod ending;
 mod line;
 mod listed_models;

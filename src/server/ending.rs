@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::admission::envelope;
 use super::permits::Permit;
 use super::route::Route;
+use super::service::Service;
 use crate::chat::models::Model;
 use crate::completions::CompletionRecord;
 use crate::dialects::openai::responses::socket;
@@ -13,24 +14,27 @@ use crate::error::{Error, Step, clean};
 use crate::http::answer::Answer;
 use crate::observe::vitals::{AnsweredRequest, Vitals};
 
-/// Ends a request: answers with its error if nothing has been answered, gives the permit back,
-/// and counts and logs the outcome.
-pub fn finish(
-    vitals: &Vitals,
-    mut answer: Answer,
-    record: &CompletionRecord,
-    error: Option<Error>,
-    permit: Permit,
-) {
-    if let (Some(error), None) = (&error, answer.status()) {
-        // This fails only if the client has gone and cannot be told.
-        let _ = write_error(&mut answer, error, &record.lane);
+impl Service {
+    /// Ends a request: answers with the error if nothing has been answered, gives the permit back,
+    /// and counts and logs the outcome.
+    pub fn finish(
+        &self,
+        mut answer: Answer,
+        record: &CompletionRecord,
+        result: Result<(), Error>,
+        permit: Permit,
+    ) {
+        let error = result.err();
+        if let (Some(error), None) = (&error, answer.status()) {
+            // This fails only if the client has gone and cannot be told.
+            let _ = write_error(&mut answer, error, &record.lane);
+        }
+        // The exchange ends before the request is logged, so that the client can go on at once.
+        drop(permit);
+        answer.end();
+        count_request(&self.vitals, &answer, record, error.as_ref());
+        log_request(&answer, record, error.as_ref());
     }
-    // The exchange ends before the request is logged, so that the client can go on at once.
-    drop(permit);
-    answer.end();
-    count_request(vitals, &answer, record, error.as_ref());
-    log_request(&answer, record, error.as_ref());
 }
 
 /// Answers with an error: on a WebSocket with a message of this lane.
