@@ -5,11 +5,12 @@
 //! until it is deleted, too old, or in the way of newer ones. It may know no dialect, no run and no route,
 //! and nothing of it may reach the log.
 //!
-//! - `disk`: the files of answers and items
+//! - `disk`: the directory of the files, and what they hold
 //! - `entry`: one answer, under way or ended
 //! - `events`: the events of a stream, in little room
 //! - `item`: the parts of conversations, which answers share
 //! - `lanes`: what a WebSocket keeps for itself
+//! - `page`: one file, which goes when nothing needs it any more
 //! - `restored`: what an earlier process has left on disk
 
 mod disk;
@@ -17,6 +18,7 @@ mod entry;
 mod events;
 mod item;
 mod lanes;
+mod page;
 mod restored;
 
 use std::collections::hash_map::RandomState;

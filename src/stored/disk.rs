@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -18,9 +18,10 @@ use serde_json::value::RawValue;
 use super::Owner;
 use super::entry::{Entry, Outcome};
 use super::item::Item;
+use super::page::{Page, Pages, Place, Reference};
 use crate::files;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// File name endings of an answer and of items.
 const ANSWER: &str = "response";
@@ -30,41 +31,16 @@ const LOCK: &str = "lock";
 const SALT: &str = "salt";
 /// Letters and digits of the salt.
 const SALT_LENGTH: usize = 32;
-/// Block size of file systems, in bytes: the room that a file takes is a multiple of it.
-const BLOCK: usize = 4096;
-
 /// The directory that holds the files of stored answers.
 pub(super) struct Disk {
     directory: PathBuf,
     salt: String,
-    /// The bytes that all files take.
-    bytes: AtomicUsize,
+    pages: Arc<Pages>,
     /// The number of the newest file. The lock on it is held while one is written.
     last: Mutex<u64>,
-    /// True if the files stay when this is dropped.
-    is_left: AtomicBool,
     /// True if the latest attempt to write has failed.
     is_failing: AtomicBool,
-    /// The lock that keeps other processes away; closing the file releases it.
-    _lock: File,
 }
-
-/// A file, which is removed when the last answer or item that needs it is dropped.
-pub(super) struct Page {
-    disk: Arc<Disk>,
-    number: u64,
-    path: PathBuf,
-    bytes: usize,
-}
-
-/// The place of an item on disk.
-pub(super) struct Place {
-    page: Arc<Page>,
-    at: usize,
-}
-
-/// The number of a file, and of an item in it.
-pub(super) type Reference = (u64, usize);
 
 /// A file's items.
 #[derive(Deserialize, Serialize)]
@@ -121,11 +97,9 @@ impl Disk {
         Ok(Arc::new(Disk {
             directory: directory.to_owned(),
             salt: salt(&directory.join(SALT))?,
-            bytes: AtomicUsize::default(),
+            pages: Pages::new(lock),
             last: Mutex::default(),
-            is_left: AtomicBool::default(),
             is_failing: AtomicBool::default(),
-            _lock: lock,
         }))
     }
 
@@ -136,12 +110,12 @@ impl Disk {
 
     /// The bytes that all files take.
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.pages.bytes()
     }
 
     /// Leaves the files there for the next process.
     pub fn leave(&self) {
-        self.is_left.store(true, Ordering::Relaxed);
+        self.pages.leave();
     }
 
     /// Makes removals durable, so that removed files stay gone after a power failure.
@@ -151,7 +125,7 @@ impl Disk {
     }
 
     /// Writes an answer as it is now, and its items that are in no file yet. Warns, once, if that fails.
-    pub fn keep(self: &Arc<Disk>, entry: &Entry) -> Option<Page> {
+    pub fn keep(&self, entry: &Entry) -> Option<Page> {
         let written = self.write(entry);
         let was_failing = self.is_failing.swap(written.is_err(), Ordering::Relaxed);
         if let (Err(error), false) = (&written, was_failing) {
@@ -162,7 +136,7 @@ impl Disk {
         written.ok()
     }
 
-    fn write(self: &Arc<Disk>, entry: &Entry) -> io::Result<Page> {
+    fn write(&self, entry: &Entry) -> io::Result<Page> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = entry.outcome();
         let parts = [&entry.earlier, &entry.input, &outcome.output];
@@ -186,7 +160,7 @@ impl Disk {
 
     /// Writes those items that are in no file yet.
     fn write_items<'a>(
-        self: &Arc<Disk>,
+        &self,
         last: &mut u64,
         owner: Owner,
         items: impl Iterator<Item = &'a Arc<Item>>,
@@ -203,33 +177,22 @@ impl Disk {
         let page = Arc::new(self.page(last, ITEMS, &file)?);
         for (at, item) in new.into_iter().enumerate() {
             // One that stands there twice has its place already.
-            let _ = item.place.set(Place { page: page.clone(), at });
+            let _ = item.place.set(Place::new(&page, at));
         }
         Ok(())
     }
 
-    fn page(
-        self: &Arc<Disk>,
-        last: &mut u64,
-        ending: &str,
-        file: &impl Serialize,
-    ) -> io::Result<Page> {
+    fn page(&self, last: &mut u64, ending: &str, file: &impl Serialize) -> io::Result<Page> {
         let content = serde_json::to_vec(file)?;
         let path = self.directory.join(format!("{:016x}.{ending}", *last + 1));
         files::replace(&path, &content, 0o600)?;
         *last += 1;
-        Ok(self.page_of(*last, path, content.len()))
-    }
-
-    fn page_of(self: &Arc<Disk>, number: u64, path: PathBuf, length: usize) -> Page {
-        let bytes = length.next_multiple_of(BLOCK);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Page { disk: self.clone(), number, path, bytes }
+        Ok(self.pages.page(*last, path, content.len()))
     }
 
     /// Reads all files of at most `most` bytes each. If a crash has left two files of one answer, the newer
     /// one counts, and the other is removed.
-    pub fn read(self: &Arc<Disk>, most: usize) -> Found {
+    pub fn read(&self, most: usize) -> Found {
         let mut found = Found::default();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
@@ -241,22 +204,16 @@ impl Disk {
                 found.strange += usize::from(!is_own);
             }
         }
-        found.answers.sort_by_key(|(page, _)| Reverse(page.number));
+        found.answers.sort_by_key(|(page, _)| Reverse(page.number()));
         let mut seen = HashSet::new();
         found.answers.retain(|(_, file)| seen.insert(file.id.clone()));
-        found.answers.sort_by_key(|(page, file)| (file.created, page.number));
+        found.answers.sort_by_key(|(page, file)| (file.created, page.number()));
         found
     }
 
     /// Reads one file into `found`; false if this program has not written it so.
-    fn read_file(
-        self: &Arc<Disk>,
-        number: u64,
-        path: &Path,
-        most: usize,
-        found: &mut Found,
-    ) -> bool {
-        let page = |length| self.page_of(number, path.to_owned(), length);
+    fn read_file(&self, number: u64, path: &Path, most: usize, found: &mut Found) -> bool {
+        let page = |length| self.pages.page(number, path.to_owned(), length);
         let ending = path.extension().unwrap_or_default();
         let read = match ending == ITEMS {
             true => parsed(path, most).map(|(length, file)| found.items.push((page(length), file))),
@@ -265,35 +222,6 @@ impl Disk {
             }
         };
         read.is_some()
-    }
-}
-
-impl Page {
-    /// The file's number.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Leaves the file where it is, for people to look at, and stops counting its bytes.
-    pub fn leave(mut self) {
-        self.path = PathBuf::new();
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        if !self.disk.is_left.load(Ordering::Relaxed) && !self.path.as_os_str().is_empty() {
-            // One that cannot be removed is too old one day.
-            let _ = fs::remove_file(&self.path);
-        }
-        self.disk.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-impl Place {
-    /// The item number `at` of a file.
-    pub fn new(page: &Arc<Page>, at: usize) -> Place {
-        Place { page: page.clone(), at }
     }
 }
 
@@ -312,7 +240,7 @@ impl AnswerFile {
 
 fn references(items: &[Arc<Item>]) -> Vec<Reference> {
     let places = items.iter().filter_map(|item| item.place.get());
-    places.map(|place| (place.page.number, place.at)).collect()
+    places.map(Place::reference).collect()
 }
 
 /// The number in a file's name; `None` if this program gives no such names.

@@ -4,9 +4,9 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Instant;
 
 use super::Owner;
-use super::disk::Page;
 use super::events::{Cursor, Event, EventLog};
 use super::item::{self, Cost, Item};
+use super::page::Page;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Alarm, Bell, Mutex, MutexGuard};
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::disk::Place;
+use super::page::Place;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of an item besides its text: itself, and its places in the indexes.

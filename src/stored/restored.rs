@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::disk::{AnswerFile, Disk, Found, ItemsFile, Page, Place, Reference};
+use super::disk::{AnswerFile, Disk, Found, ItemsFile};
 use super::entry::{Draft, Entry};
 use super::item::{Cost, Item};
+use super::page::{Page, Place, Reference};
 use super::{Outcome, Store};
 
 /// Items by their place on disk.
