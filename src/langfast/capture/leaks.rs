@@ -120,6 +120,28 @@ fn expected(tape: &std::sync::Arc<Tape>, s: &Secrets) {
 
 /// The same way with `leak` at all places of it.
 fn unexpected(tape: &std::sync::Arc<Tape>, leak: &str) {
+    let (headers, fields) = (headers_with(leak), fields_with(leak));
+    let bodies =
+        [fields.to_string(), leak.to_owned(), format!("<html><title>{leak}</title>{leak}</html>")];
+    for (status, body) in
+        [200, 401, 418].into_iter().flat_map(|status| bodies.iter().map(move |b| (status, b)))
+    {
+        let mut call =
+            tape.call("GET", &format!("/{leak}/v1?{leak}={leak}&state={leak}"), &headers, b"");
+        call.head(status, &headers);
+        call.body(body.as_bytes());
+    }
+    let socket = tape.socket(leak);
+    socket.answered(403, &headers, leak.as_bytes());
+    for frame in frames_with(leak, &fields) {
+        socket.received(&Message::text(frame));
+    }
+    let reason = leak.get(..leak.len().min(100)).unwrap_or_default().to_owned();
+    let code = 4001.into();
+    socket.received(&Message::Close(Some(CloseFrame { code, reason: reason.into() })));
+}
+
+fn headers_with(leak: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Ok(value) = HeaderValue::from_str(leak) {
         for name in
@@ -134,27 +156,22 @@ fn unexpected(tape: &std::sync::Arc<Tape>, leak: &str) {
     if let Ok(name) = leak.to_lowercase().parse::<HeaderName>() {
         headers.append(name, HeaderValue::from_static("1"));
     }
-    let fields = json!({
+    headers
+}
+
+fn fields_with(leak: &str) -> Value {
+    json!({
         leak: leak, "status": leak, "code": leak, "error_code": leak, "role": leak, "type": leak,
         "model": leak, "message": format!("The {leak} is not valid: \"{leak}\""), "hint": leak,
         "details": [leak, {"reason": leak}], "error": {"message": leak, leak: {"status": leak}},
         "unknown": format!("x{leak}"), "nested": json!({leak: [leak]}).to_string(), "created_at": leak,
         "expires_in": leak, "name": leak, "url": format!("https://example.org/{leak}?{leak}={leak}"),
         "number": leak.parse::<u64>().unwrap_or(7), "count": leak.parse::<u64>().unwrap_or(7),
-    });
-    let bodies =
-        [fields.to_string(), leak.to_owned(), format!("<html><title>{leak}</title>{leak}</html>")];
-    for (status, body) in
-        [200, 401, 418].into_iter().flat_map(|status| bodies.iter().map(move |b| (status, b)))
-    {
-        let mut call =
-            tape.call("GET", &format!("/{leak}/v1?{leak}={leak}&state={leak}"), &headers, b"");
-        call.head(status, &headers);
-        call.body(body.as_bytes());
-    }
-    let socket = tape.socket(leak);
-    socket.answered(403, &headers, leak.as_bytes());
-    let frames = [
+    })
+}
+
+fn frames_with(leak: &str, fields: &Value) -> [String; 11] {
+    [
         format!("42{}", json!([leak, fields, leak])),
         format!("42{}", json!(["execution:error", fields])),
         format!("42{}", json!(["execution:chunk", fields.to_string()])),
@@ -166,11 +183,7 @@ fn unexpected(tape: &std::sync::Arc<Tape>, leak: &str) {
         format!("43{leak}"),
         format!("42[\"{leak}"),
         leak.to_owned(),
-    ];
-    frames.iter().for_each(|frame| socket.received(&Message::text(frame.as_str())));
-    let reason = leak.get(..leak.len().min(100)).unwrap_or_default().to_owned();
-    let code = 4001.into();
-    socket.received(&Message::Close(Some(CloseFrame { code, reason: reason.into() })));
+    ]
 }
 
 fn holds(document: &Document, form: &str) -> bool {
