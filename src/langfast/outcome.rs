@@ -76,8 +76,9 @@ const FAILING: &[(&str, &str)] = &[
 const COMPLETED_NAMES: &[&str] = &["completed", "finished", "succeeded", "done"];
 
 impl EndFields<'_> {
-    /// The run's state according to the event `name`. Any `error` that says something is a failure; a
-    /// status that is not known is progress, unless a reason says that the text has ended.
+    /// The run's state according to the event `name`. Any `error` that says something is a failure, and so
+    /// is a reason that says so, whatever the status beside it (the AI SDK's `error`); a status that is not
+    /// known is progress, unless a reason says that the text has ended.
     pub fn outcome(&self, name: &str) -> RunStatus {
         let status = bare(&text(self.status).unwrap_or_default());
         if let Some(why) = self.error.and_then(error_message) {
@@ -87,6 +88,9 @@ impl EndFields<'_> {
             return RunStatus::Failed(self.failure(&status, None));
         }
         let told = text(self.finish_reason);
+        if let Some(how) = told.as_deref().map(bare).filter(|how| failing(how).is_some()) {
+            return RunStatus::Failed(self.failure(&how, None));
+        }
         let reason = finish_reason(told.as_deref());
         match (status.as_str(), &told) {
             (status, _) if COMPLETED.contains(&status) => RunStatus::Completed(reason),
@@ -232,6 +236,20 @@ mod tests {
         assert_eq!(of("run:completed", "in_progress", None), RunStatus::InProgress);
         assert_eq!(of("run_timedOut", "", None), ended("timed_out"));
         assert_eq!(of("completion_finished", "", None), RunStatus::Ending(STOP));
+    }
+
+    #[test]
+    fn a_reason_that_is_none_to_end_well_is_a_failure_beside_any_status() {
+        let failed = RunStatus::Failed(Failure::Refused("no reason given".to_owned()));
+        for status in ["completed", "done", "", "in_progress", "incomplete", "never heard of"] {
+            assert_eq!(of("x", status, Some("error")), failed, "{status}");
+            assert_eq!(of("completion_finished", status, Some("Error")), failed, "{status}");
+            assert_eq!(of("x", status, Some("cancelled")), ended("cancelled"), "{status}");
+            assert_eq!(of("x", status, Some("time-out")), ended("timed_out"), "{status}");
+        }
+        for reason in ["other", "unknown", "end_turn", "tool-calls", "eos"] {
+            assert_eq!(of("x", "completed", Some(reason)), RunStatus::Completed(STOP), "{reason}");
+        }
     }
 
     #[test]

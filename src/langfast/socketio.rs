@@ -5,8 +5,9 @@
 //! packet's data is one Socket.IO packet: a digit for its type, then, each optional,
 //! `<attachments>-`, `/<namespace>,`, `<ack id>`, and JSON.
 //!
-//! Two things are in the documents and have not been seen of LangFast: events with an ack id, which the
-//! server wants acknowledged, and connection state recovery. With that, the answer to CONNECT has a `pid`,
+//! Three things are in the documents and have not been seen of LangFast: events with binary attachments,
+//! which come as frames of their own behind the packet; events with an ack id, which the server wants
+//! acknowledged; and connection state recovery. With that, the answer to CONNECT has a `pid`,
 //! and each event a last argument more, its offset: a string that a client gives back, with the `pid`,
 //! to be sent what it has missed.
 
@@ -48,7 +49,7 @@ pub enum SocketPacket<'a> {
     },
     /// `1`: the server disconnects us from the namespace.
     Disconnect,
-    /// `2["name",payload,…]`.
+    /// `2["name",payload,…]`, or `5<attachments>-["name",payload,…]`, where an attachment has a placeholder.
     Event {
         /// The event's name.
         name: String,
@@ -58,7 +59,7 @@ pub enum SocketPacket<'a> {
     },
     /// `4{"message":…}`: our CONNECT was refused.
     ConnectError(String),
-    /// An ack, a binary packet, or another namespace's.
+    /// An ack, or another namespace's.
     Other,
 }
 
@@ -87,6 +88,7 @@ pub fn parse(frame: &str) -> Result<EnginePacket<'_>, BadPacket> {
 
 fn parse_message(data: &str) -> Result<SocketPacket<'_>, BadPacket> {
     let (kind, rest) = split_digit(data).ok_or(BadPacket("no Socket.IO packet type"))?;
+    let rest = if matches!(kind, b'5' | b'6') { behind_attachments(rest) } else { rest };
     let (namespace, rest) = split_namespace(rest);
     if namespace != "/" {
         return Ok(SocketPacket::Other);
@@ -94,9 +96,9 @@ fn parse_message(data: &str) -> Result<SocketPacket<'_>, BadPacket> {
     match kind {
         b'0' => Ok(SocketPacket::Connect { pid: session_id(rest) }),
         b'1' => Ok(SocketPacket::Disconnect),
-        b'2' => parse_event(rest.trim_start_matches(|c: char| c.is_ascii_digit())),
+        b'2' | b'5' => parse_event(rest.trim_start_matches(|c: char| c.is_ascii_digit())),
         b'4' => Ok(SocketPacket::ConnectError(refusal(rest))),
-        b'3' | b'5' | b'6' => Ok(SocketPacket::Other),
+        b'3' | b'6' => Ok(SocketPacket::Other),
         _ => Err(BadPacket("unknown Socket.IO packet type")),
     }
 }
@@ -140,6 +142,12 @@ fn refusal(json: &str) -> String {
 fn split_digit(text: &str) -> Option<(u8, &str)> {
     let kind = *text.as_bytes().first()?;
     kind.is_ascii_digit().then(|| (kind, &text[1..]))
+}
+
+/// What follows the number of attachments, whose frames say nothing of a text.
+fn behind_attachments(text: &str) -> &str {
+    let digits = text.bytes().take(LONGEST_ACK).take_while(u8::is_ascii_digit).count();
+    text[digits..].strip_prefix('-').unwrap_or(text)
 }
 
 /// Splits `/name?query,` off the front and returns the name; the default namespace, `/`, if there is
@@ -191,7 +199,7 @@ const LONGEST_OFFSET: usize = 64;
 /// Takes the frame of an event of the default namespace apart, without reading what it says. Its time does
 /// not depend on the frame's length. `None` for other frames.
 pub fn event_frame(frame: &str) -> Option<EventFrame<'_>> {
-    let rest = frame.strip_prefix("42")?;
+    let rest = frame.strip_prefix("42").or_else(|| frame.strip_prefix("45").map(behind_attachments))?;
     let digits = rest.bytes().take(LONGEST_ACK).take_while(u8::is_ascii_digit).count();
     let body = &rest[digits..];
     if !body.starts_with('[') {
@@ -243,6 +251,11 @@ mod tests {
         assert_eq!(event(r#"4217["execution:chunk", {"a": 1},"b"]"#), named(r#"{"a": 1},"b""#));
         assert_eq!(event(r#"42/,["execution:chunk",{"a": 1}]"#), named(r#"{"a": 1}"#));
         assert_eq!(event(r#"42["execution:chunk"]"#), named(""));
+        let attached = r#"{"a":{"_placeholder":true,"num":0}}"#;
+        for head in ["451-", "4512-17", "451-/,", "45"] {
+            let frame = format!(r#"{head}["execution:chunk",{attached}]"#);
+            assert_eq!(event(&frame), named(attached));
+        }
     }
 
     #[test]
@@ -269,9 +282,8 @@ mod tests {
     }
 
     #[test]
-    fn other_namespaces_acks_and_binary_packets_are_passed_over() {
-        for frame in [r#"42/admin,["x",1]"#, "431[1]", r#"451-["x",{"_placeholder":true,"num":0}]"#]
-        {
+    fn other_namespaces_and_acks_are_passed_over() {
+        for frame in [r#"42/admin,["x",1]"#, "431[1]", r#"451-/admin,["x",1]"#, "461-7[1]"] {
             assert!(
                 matches!(parse(frame), Ok(EnginePacket::Message(SocketPacket::Other))),
                 "{frame}"
@@ -337,6 +349,8 @@ mod tests {
             (r#"4217["c",{"a":1}]"#, (r#"["c",{"a":1}]"#, Some("17"), None)),
             (r#"42["c",{"a":1},"P4.0_-:"]"#, (r#"["c",{"a":1}"#, None, Some("P4.0_-:"))),
             (r#"420["c",[1],"x"]"#, (r#"["c",[1]"#, Some("0"), Some("x"))),
+            (r#"451-["c",{"a":1}]"#, (r#"["c",{"a":1}]"#, None, None)),
+            (r#"4511-17["c",{"a":1},"x"]"#, (r#"["c",{"a":1}"#, Some("17"), Some("x"))),
             // None of these is an offset.
             (r#"42["c","x"]"#, (r#"["c","x"]"#, None, None)),
             (r#"42["c",{"a":"},\"x"}]"#, (r#"["c",{"a":"},\"x"}]"#, None, None)),
@@ -347,7 +361,7 @@ mod tests {
         }
         let long = format!(r#"42["c",{{}},"{}"]"#, "x".repeat(LONGEST_OFFSET + 1));
         assert_eq!(apart(&long).unwrap().2, None);
-        for frame in ["", "42", "43[]", "42/admin,[]", "42123456789012345678901[]", "451-[]", "2"] {
+        for frame in ["", "42", "43[]", "42/admin,[]", "42123456789012345678901[]", "451-{}", "2"] {
             assert_eq!(apart(frame), None, "{frame}");
         }
     }
