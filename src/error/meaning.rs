@@ -62,11 +62,13 @@ impl Said<'_> {
     pub fn meaning(&self, step: Step) -> Option<Meaning> {
         let words = format!("{} {}", self.code, self.message).to_ascii_lowercase();
         let words = Words(&words);
-        self.of_platform(step, &words).or_else(|| self.of_service(&words)).or(match self.status {
-            Some(402) => Some(Meaning::Quota),
-            Some(429) => Some(Meaning::Rate),
-            _ => None,
-        })
+        self.of_platform(step, &words).or_else(|| self.of_service(step, &words)).or(
+            match self.status {
+                Some(402) => Some(Meaning::Quota),
+                Some(429) => Some(Meaning::Rate),
+                _ => None,
+            },
+        )
     }
 
     /// Reads the refusals of Supabase's own parts, and of the gateway in front of them.
@@ -115,8 +117,20 @@ impl Said<'_> {
         }
     }
 
+    /// The function has its own status for all that it refuses, such as 400 or 500: only plain words count
+    /// beside one that means something else.
+    fn asks_for_login(&self, step: Step, words: &Words) -> bool {
+        match self.status {
+            None if step == Step::Connect && words.refuse_user() => true,
+            None | Some(401 | 403) => words.ask_for_login(),
+            _ => words.ask_plainly_for_login(),
+        }
+    }
+
     fn misses_function(&self, step: Step, words: &Words) -> bool {
         match (step, self.status) {
+            // A page of whoever stands in front: there is nothing behind the URL.
+            (Step::CreatePrompt | Step::StartRun, Some(404)) if words.0.trim().is_empty() => true,
             (Step::CreatePrompt, Some(404)) => self.code == "PGRST202",
             (Step::StartRun, Some(404)) => {
                 // The function itself may say that of what it was asked to run, and its own name is about a
@@ -131,7 +145,7 @@ impl Said<'_> {
     }
 
     /// Reads the refusals of LangFast's own code, and of a model's maker through it.
-    fn of_service(&self, words: &Words) -> Option<Meaning> {
+    fn of_service(&self, step: Step, words: &Words) -> Option<Meaning> {
         match self.status {
             Some(429) if words.speak_of_quota() => return Some(Meaning::Quota),
             Some(429) => return Some(Meaning::Rate),
@@ -139,7 +153,6 @@ impl Said<'_> {
         }
         // A server's own trouble may be told in words that otherwise mean a refusal.
         let is_refusal = self.status.is_none_or(|status| status < 500);
-        let is_login = matches!(self.status, None | Some(401 | 403)) && words.ask_for_login();
         Some(if is_refusal && words.speak_of_context() {
             Meaning::ContextLength
         } else if is_refusal && words.have(&["output limit was reached"]) {
@@ -149,7 +162,7 @@ impl Said<'_> {
             Meaning::Parameter
         } else if words.refuse_value() || is_refusal && words.refuse_content() {
             Meaning::Value
-        } else if is_refusal && words.speak_of_quota() {
+        } else if is_refusal && words.speak_of_quota() || words.speak_plainly_of_quota() {
             Meaning::Quota
         } else if words.ask_for_plan() {
             Meaning::Plan
@@ -157,7 +170,7 @@ impl Said<'_> {
             Meaning::Rate
         } else if words.miss_model() {
             Meaning::NoSuchModel
-        } else if is_login {
+        } else if self.asks_for_login(step, words) {
             Meaning::Login
         } else {
             return None;
@@ -300,6 +313,15 @@ mod tests {
             assert_eq!(of_run(words), Some(Meaning::Quota), "{words}");
         }
         assert_eq!(meaning(Step::StartRun, Some(402), "", "Pay"), Some(Meaning::Quota));
+        for words in [
+            "You have reached your monthly limit of 1500 requests",
+            "Daily limit reached",
+            "You exceeded your current quota, please check your plan and billing details",
+        ] {
+            let meaning = meaning(Step::StartRun, Some(500), "", words);
+            assert_eq!(meaning, Some(Meaning::Quota), "{words}");
+        }
+        assert_eq!(meaning(Step::StartRun, Some(500), "", "Connection limit reached"), None);
     }
 
     #[test]
@@ -374,6 +396,8 @@ mod tests {
         assert_eq!(start(404, "NOT_FOUND", ""), Some(Meaning::NoFunction));
         let named = start(404, "NOT_FOUND", "There is no initiate-prompt-run");
         assert_eq!(named, Some(Meaning::NoFunction));
+        assert_eq!(start(404, "", ""), Some(Meaning::NoFunction), "a page");
+        assert_eq!(start(404, "", "Prompt not found"), None);
         assert_eq!(start(404, "NOT_FOUND", "Prompt not found"), None);
         let rpc = meaning(Step::CreatePrompt, Some(404), "PGRST202", "Could not find the function");
         assert_eq!(rpc, Some(Meaning::NoFunction));
@@ -385,7 +409,24 @@ mod tests {
             assert_eq!(meaning(Step::StartRun, Some(403), "", words), Some(Meaning::Login));
             assert_eq!(of_run(words), Some(Meaning::Login));
         }
+        for words in [
+            "Please log in to run prompts",
+            "You must be signed in",
+            "Anonymous users cannot run prompts",
+            "Anonymous users are not allowed to run prompts. Please sign in.",
+            "Authentication required",
+        ] {
+            for status in [400, 403, 422, 500] {
+                let meaning = meaning(Step::StartRun, Some(status), "", words);
+                assert_eq!(meaning, Some(Meaning::Login), "{status} {words}");
+            }
+        }
+        for words in ["Unauthorized", "unauthenticated: no session", "Not authenticated"] {
+            assert_eq!(meaning(Step::Connect, None, "", words), Some(Meaning::Login), "{words}");
+            assert_eq!(of_run(words), None, "that is LangFast's key at the model's maker: {words}");
+        }
         assert_eq!(meaning(Step::StartRun, Some(500), "", "the log in question"), None);
+        assert_eq!(meaning(Step::StartRun, Some(500), "", "sign in service is down"), None);
         for words in ["The catalog in use is broken", "A missing design in the schema"] {
             assert_eq!(of_run(words), None, "{words}");
         }

@@ -2,6 +2,7 @@
 //! function.
 
 mod answer;
+mod success;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -223,10 +224,7 @@ impl Api {
         let path = "/rest/v1/rpc/create_prompt";
         let call = ApiCall { step: Step::CreatePrompt, path, bearer: Some(access_token), unwanted };
         let answer = self.post(&call, &body)?;
-        serde_json::from_slice::<String>(&answer)
-            .ok()
-            .filter(|id| !id.is_empty())
-            .ok_or_else(|| not_understood(Step::CreatePrompt, &answer, "no prompt id in it"))
+        id(Step::CreatePrompt, &answer, &success::PROMPT, "no prompt id in it")
     }
 
     /// Starts a run of `prompt_meta` under an existing prompt (known).
@@ -269,7 +267,8 @@ impl Api {
             Error::ShuttingDown => Error::CutShort,
             other => other,
         })?;
-        Ok(Started { run_id, job_id: job_id(&answer)? })
+        let job_id = id(Step::StartRun, &answer, &success::JOB, "no job in it")?;
+        Ok(Started { run_id, job_id })
     }
 
     /// Makes a call and returns the body of a successful answer. A failed call is made once more if
@@ -325,6 +324,8 @@ impl Api {
             .post(self.endpoint().url("http", call.path))
             .header("apikey", &self.anon_key)
             .header("Content-Type", "application/json")
+            // Without this header an answer may come in any coding, and none is decoded here.
+            .header("Accept-Encoding", "identity")
             .header("Origin", &self.origin)
             .header("Referer", format!("{}/", self.origin));
         if let Some(bearer) = call.bearer {
@@ -400,19 +401,10 @@ fn test_cases() -> Value {
     json!([{"name": "API Test Case", "variables": []}])
 }
 
-/// Reads the id of the one job that one test case makes.
-fn job_id(answer: &[u8]) -> Result<String, Error> {
-    #[derive(Deserialize)]
-    struct Jobs {
-        jobs: Vec<Job>,
-    }
-    #[derive(Deserialize)]
-    struct Job {
-        job_id: String,
-    }
-    let bad = |what| not_understood(Step::StartRun, answer, what);
-    let Jobs { jobs } = serde_json::from_slice(answer).map_err(|_| bad("no jobs in it"))?;
-    jobs.into_iter().next().map(|job| job.job_id).ok_or_else(|| bad("no job in it"))
+/// The id in an answer of success, or the failure that the answer tells of.
+fn id(step: Step, answer: &[u8], ids: &success::Ids, missing: &str) -> Result<String, Error> {
+    let found = success::id(answer, ids).map_err(|failure| Error::upstream(step, failure))?;
+    found.ok_or_else(|| not_understood(step, answer, missing))
 }
 
 /// The failure of a call whose answer of success is none: what it says of an error, or else what is

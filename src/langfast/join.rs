@@ -174,7 +174,9 @@ fn connect(
             EnginePacket::Ping(data) => {
                 socket.send(Message::text(socketio::pong(data))).map_err(broken)?;
             }
-            EnginePacket::Close => return Err(Failure::Broken("the server closed it".to_owned())),
+            EnginePacket::Close | EnginePacket::Message(SocketPacket::Disconnect) => {
+                return Err(Failure::Broken("the server closed it".to_owned()));
+            }
             EnginePacket::Message(SocketPacket::ConnectError(why)) => {
                 return Err(Failure::Refused(clean(&why)));
             }

@@ -125,17 +125,17 @@ fn session_id(json: &str) -> Option<String> {
     serde_json::from_str(json).ok().map(|session: Session| session.pid)
 }
 
-/// The reason in `{"message":…}` (v5) or a bare JSON string (v4).
+/// The reason in `{"message":…,"data":…}` (v5) or a bare JSON string (v4). A server's own words may be in
+/// the `data`.
 fn refusal(json: &str) -> String {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Refusal {
-        Object { message: String },
-        Text(String),
-    }
-    match serde_json::from_str(json) {
-        Ok(Refusal::Object { message } | Refusal::Text(message)) => message,
-        Err(_) => "no reason given".to_owned(),
+    let refusal: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    let text = |path: &str| refusal.pointer(path).and_then(serde_json::Value::as_str);
+    let said = ["", "/message", "/data/message", "/data/error", "/data", "/data/code"];
+    let mut said: Vec<&str> = said.into_iter().filter_map(text).collect();
+    said.dedup();
+    match said.is_empty() {
+        true => "no reason given".to_owned(),
+        false => said.join(": "),
     }
 }
 
@@ -199,7 +199,8 @@ const LONGEST_OFFSET: usize = 64;
 /// Takes the frame of an event of the default namespace apart, without reading what it says. Its time does
 /// not depend on the frame's length. `None` for other frames.
 pub fn event_frame(frame: &str) -> Option<EventFrame<'_>> {
-    let rest = frame.strip_prefix("42").or_else(|| frame.strip_prefix("45").map(behind_attachments))?;
+    let rest =
+        frame.strip_prefix("42").or_else(|| frame.strip_prefix("45").map(behind_attachments))?;
     let digits = rest.bytes().take(LONGEST_ACK).take_while(u8::is_ascii_digit).count();
     let body = &rest[digits..];
     if !body.starts_with('[') {
@@ -294,11 +295,20 @@ mod tests {
 
     #[test]
     fn a_refused_connect_gives_the_reason_in_either_form() {
-        for frame in [r#"44{"message":"jwt expired"}"#, r#"44"jwt expired""#] {
+        for (frame, why) in [
+            (r#"44{"message":"jwt expired"}"#, "jwt expired"),
+            (r#"44"jwt expired""#, "jwt expired"),
+            (r#"44{"message":"no","data":{"message":"log in","code":"L"}}"#, "no: log in: L"),
+            (r#"44{"message":"no","data":"log in"}"#, "no: log in"),
+            (r#"44{"message":"no","data":{"message":"no"}}"#, "no"),
+            ("44", "no reason given"),
+            ("44{}", "no reason given"),
+            ("44[1]", "no reason given"),
+        ] {
             let Ok(EnginePacket::Message(SocketPacket::ConnectError(reason))) = parse(frame) else {
                 panic!("{frame}")
             };
-            assert_eq!(reason, "jwt expired");
+            assert_eq!(reason, why, "{frame}");
         }
     }
 

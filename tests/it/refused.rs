@@ -253,6 +253,37 @@ fn a_function_that_is_gone_says_so_and_no_other_prompt_is_made_for_it() {
 }
 
 #[test]
+fn a_page_in_the_functions_place_and_a_redirect_say_what_has_happened() {
+    let (simulator, program) = start();
+    simulator.fault(Step::Run, Fault::status(404).body("<html><h1>Not Found</h1></html>"));
+    let gone = message(&program.ask("One"));
+    assert!(gone.contains("renamed") && gone.contains("newer version"), "{gone}");
+    let login = Fault::status(302).header("location", "https://langfa.st/login?next=secret");
+    simulator.fault(Step::Run, login);
+    let moved = message(&program.ask("Two"));
+    assert!(moved.contains("redirects to langfa.st/login") && !moved.contains("secret"), "{moved}");
+}
+
+#[test]
+fn an_answer_of_success_that_says_no_is_a_refusal_and_a_row_of_a_prompt_is_one() {
+    let (simulator, program) = start();
+    let row = r#"[{"id":"11111111-2222-4333-8444-555555555555","name":"api-1"}]"#;
+    simulator.fault(Step::CreatePrompt, Fault::status(200).body(row));
+    let named = message(&program.ask("Hi"));
+    assert!(named.contains("no prompt 11111111-2222"), "the run names the row's id: {named}");
+    for (body, expected) in [
+        (r#"{"success":false,"message":"Daily limit reached"}"#, (429, "insufficient_quota")),
+        (r#"{"jobs":[{"job_id":"j","error":"boom"}]}"#, (502, "upstream_error")),
+    ] {
+        let (simulator, program) = start();
+        simulator.fault(Step::Run, Fault::status(200).body(body));
+        let response = program.ask("Hi");
+        let expected = (expected.0, json!(expected.1), Some("false"));
+        assert_eq!(told(&response), expected, "{body}: {}", response.text());
+    }
+}
+
+#[test]
 fn a_function_that_did_not_start_is_called_again_and_sdks_may_do_so_too() {
     let fault = || Fault::status(503).header("sb-error-code", "BOOT_ERROR").body("{}");
     let (simulator, program) = start();

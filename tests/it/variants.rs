@@ -503,3 +503,28 @@ fn a_session_goes_on_with_a_new_token_and_never_as_another_user() {
     let stats = simulator.stats();
     assert_eq!((stats.signups, stats.recoveries), (2, 1));
 }
+
+#[test]
+fn an_event_with_a_binary_attachment_is_read_without_it() {
+    let (_simulator, program) = start_stepped();
+    let event = r#"["execution:chunk",{"executionId":"$JOB","status":"completed","finish_reason":"stop","content":"With it","blob":{"_placeholder":true,"num":0}}]"#;
+    for head in ["451-", "4512-7", "451-/,"] {
+        let raw: String =
+            format!("{head}{event}").bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let content = format!("/sim say=W lost=last delay=0 raw={raw}");
+        assert_eq!(program.ask(&content).content(), "With it", "{head}");
+    }
+}
+
+#[test]
+fn a_reason_that_says_an_error_is_one_though_the_run_is_called_completed() {
+    let (_simulator, program) = start();
+    for (reason, status) in [("error", 502), ("cancelled", 502), ("timeout", 504)] {
+        let content = format!("/sim say=Half finish={reason}");
+        let whole = program.ask(&content);
+        assert_eq!(whole.status, status, "{reason}: {}", whole.text());
+        let stream = program.ask_stream(&content);
+        let text = stream.text();
+        assert!(text.contains("\"error\"") && !text.contains("[DONE]"), "{text}");
+    }
+}

@@ -78,6 +78,13 @@ impl Words<'_> {
         is_reached || is_used || self.have(&spent) || bare
     }
 
+    /// Words that mean the user's quota whatever the status beside them.
+    pub(super) fn speak_plainly_of_quota(&self) -> bool {
+        let plain =
+            ["current quota", "daily limit", "monthly limit", "daily quota", "monthly quota"];
+        self.have(&plain) && !self.speak_of_rate()
+    }
+
     pub(super) fn ask_for_plan(&self) -> bool {
         let names = [
             "premium model",
@@ -172,6 +179,31 @@ impl Words<'_> {
             "anonymous user",
             "authentication required",
         ])
+    }
+
+    /// Words that ask for a login whatever the status beside them.
+    pub(super) fn ask_plainly_for_login(&self) -> bool {
+        self.have_word(&[
+            "please log in",
+            "please login",
+            "please sign in",
+            "must be logged in",
+            "must be signed in",
+            "need to log in",
+            "need to sign in",
+            "have to log in",
+            "have to sign in",
+            "login required",
+            "anonymous users cannot",
+            "anonymous users can't",
+            "anonymous users are not",
+            "authentication required",
+        ])
+    }
+
+    /// A server's words about whoever connects to it.
+    pub(super) fn refuse_user(&self) -> bool {
+        self.have_word(&["unauthorized", "unauthenticated", "not authenticated", "not authorized"])
     }
 }
 

@@ -14,6 +14,22 @@ use crate::langfast::capture::TapedCall;
 /// Longest answer of an HTTP call that is read, in bytes: the real ones are under 10 KB.
 const LONGEST_ANSWER: u64 = 1024 * 1024;
 
+/// Where an error's words may be, the likeliest first. A hint is for the owner of the project, so it counts
+/// only where nothing else is said. The last ones are of frameworks that a function may be written with.
+const WORDS: &[&str] = &[
+    "/msg",
+    "/message",
+    "/error/message",
+    "/error_description",
+    "/error",
+    "/hint",
+    "/errors/0/message",
+    "/errors/0",
+    "/detail",
+    "/detail/0/msg",
+    "/title",
+];
+
 /// An HTTP answer with any status.
 #[derive(Default)]
 pub struct ApiAnswer {
@@ -21,6 +37,8 @@ pub struct ApiAnswer {
     retry_after: Option<u64>,
     /// The platform's code of an error: a header of edge functions, and of Auth (known).
     code: Option<String>,
+    /// Where a redirect leads.
+    location: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
@@ -33,6 +51,7 @@ impl ApiAnswer {
             status: head.status.as_u16(),
             retry_after: field("retry-after").and_then(|seconds| seconds.parse().ok()),
             code: code.map(str::to_owned),
+            location: field("location").and_then(place),
             body,
         }
     }
@@ -48,28 +67,34 @@ impl ApiAnswer {
         Ok(ApiAnswer::new(&head, body))
     }
 
-    /// Reads the error shapes of Supabase's gateway (`message`, `hint`), Supabase Auth (`error_code`,
+    /// Reads the error shapes of [`WORDS`]: Supabase's gateway (`message`, `hint`), Supabase Auth (`error_code`,
     /// `msg`; `code`, `message` since its version 2024-01-01), PostgREST (`code`, `message`, `hint`) and
     /// the function (`error`, a string or an object), and a short line of plain text. Of anything else,
-    /// such as an HTML page of the platform in front, only the status and the header's code remain.
+    /// such as an HTML page of the platform in front, only the status and the header's code remain, and
+    /// where a redirect leads.
     pub fn into_failure(self) -> Failure {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or(Value::Null);
         let text = |path: &str| body.pointer(path).and_then(Value::as_str);
         let code = text("/error_code").or(text("/code")).or(text("/error/code"));
         let plain = std::str::from_utf8(&self.body).ok().filter(|text| is_plain_message(text));
-        // A hint is for the owner of the project, so it counts only where nothing else is said.
         let message =
-            ["/msg", "/message", "/error/message", "/error_description", "/error", "/hint"]
-                .into_iter()
-                .find_map(text)
-                .or(plain);
+            WORDS.iter().copied().find_map(text).or(plain).filter(|text| !text.is_empty());
+        let redirect = self.location.filter(|_| (300..=399).contains(&self.status));
+        let redirect = redirect.map(|place| format!("it redirects to {place}"));
+        let message = message.map(str::to_owned).or(redirect);
         Failure::Status {
             status: self.status,
             code: code.or(self.code.as_deref()).map(clean),
-            message: message.map(clean).filter(|message| !message.is_empty()),
+            message: message.map(|message| clean(&message)).filter(|message| !message.is_empty()),
             retry_after: self.retry_after,
         }
     }
+}
+
+/// An address without what may be secret in it.
+fn place(location: &str) -> Option<String> {
+    let location: http::Uri = location.split(['?', '#']).next()?.parse().ok()?;
+    Some(format!("{}{}", location.host().unwrap_or_default(), location.path()))
 }
 
 /// Whether a body that is not JSON is a line of plain text, rather than a page of the platform in
@@ -109,6 +134,36 @@ mod tests {
         assert_eq!(read(function), words("quota", "daily limit reached"));
         let text = r#"{"error":"daily limit reached"}"#;
         assert_eq!(read(text), (None, Some("daily limit reached".to_owned())));
+    }
+
+    #[test]
+    fn frameworks_have_their_own_names_for_what_is_wrong() {
+        for body in [
+            r#"{"detail":"no"}"#,
+            r#"{"detail":[{"loc":["body"],"msg":"no"}]}"#,
+            r#"{"errors":[{"message":"no"}]}"#,
+            r#"{"errors":["no"]}"#,
+            r#"{"title":"no","status":400}"#,
+        ] {
+            assert_eq!(read(body), (None, Some("no".to_owned())), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_says_where_it_leads_without_what_may_be_secret() {
+        let told = |status, location| {
+            let answer = http::Response::builder().status(status).header("location", location);
+            let (head, ()) = answer.body(()).unwrap().into_parts();
+            match ApiAnswer::new(&head, Vec::new()).into_failure() {
+                Failure::Status { message, .. } => message,
+                other => panic!("{other:?}"),
+            }
+        };
+        let login = told(302, "https://user:pass@langfa.st/login?token=secret#secret");
+        assert_eq!(login.as_deref(), Some("it redirects to langfa.st/login"));
+        assert_eq!(told(307, "/maintenance").as_deref(), Some("it redirects to /maintenance"));
+        assert_eq!(told(302, "http://[").as_deref(), None);
+        assert_eq!(told(201, "https://langfa.st/").as_deref(), None);
     }
 
     #[test]
