@@ -1,6 +1,6 @@
 //! The tokens of a run as LangFast reports them, if it does. LangFast's page shows tokens of each run, so
 //! some event carries them, but in which form is not known: the names here are OpenAI's of both its APIs,
-//! and what JavaScript's libraries make of them.
+//! Gemini's, and what JavaScript's libraries make of them.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -37,9 +37,19 @@ fn within(value: &RawValue, depth: usize) -> Option<ReportedUsage> {
 
 /// Reads a usage object. A count that is no sound number is left out.
 fn read(usage: &Value) -> Option<ReportedUsage> {
-    let prompt = count(usage, &["prompttokens", "inputtokens"]);
-    let completion = count(usage, &["completiontokens", "outputtokens"]);
-    let total = count(usage, &["totaltokens"]);
+    const PROMPT: &[&str] =
+        &["prompttokens", "inputtokens", "prompttokencount", "inputtokencount", "prompt", "input"];
+    const COMPLETION: &[&str] = &[
+        "completiontokens",
+        "outputtokens",
+        "candidatestokencount",
+        "outputtokencount",
+        "completion",
+        "output",
+    ];
+    let prompt = count(usage, PROMPT);
+    let completion = count(usage, COMPLETION);
+    let total = count(usage, &["totaltokens", "totaltokencount", "total"]);
     let rest = |other: Option<u64>| total?.checked_sub(other?).filter(|rest| *rest > 0);
     let (prompt, completion) = (prompt.or(rest(completion)), completion.or(rest(prompt)));
     let cached = detail(usage, &["prompttokensdetails", "inputtokensdetails"], "cachedtokens")
@@ -61,8 +71,14 @@ fn read(usage: &Value) -> Option<ReportedUsage> {
 fn count(object: &Value, names: &[&str]) -> Option<u64> {
     let fields = object.as_object()?;
     let named = |name: &&str| fields.iter().find(|(key, _)| bare(key) == **name);
-    let sound = |(_, value): (&String, &Value)| value.as_u64().filter(|n| (1..=MOST).contains(n));
+    let sound = |(_, value): (&String, &Value)| whole(value).filter(|n| (1..=MOST).contains(n));
     names.iter().filter_map(named).find_map(sound)
+}
+
+/// A whole number, also where it is written with a fraction or as a text.
+fn whole(value: &Value) -> Option<u64> {
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    (number.fract() == 0.0 && (0.0..=MOST as f64).contains(&number)).then_some(number as u64)
 }
 
 fn detail(usage: &Value, names: &[&str], detail: &str) -> Option<u64> {
@@ -92,6 +108,9 @@ mod tests {
             r#"{"usage":{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}}}"#,
             r#"{"a":[{"b":{"usage":{"input_tokens":9,"output_tokens":5,"input_tokens_details":{"cached_tokens":4},"output_tokens_details":{"reasoning_tokens":3}}}}]}"#,
             r#"{"tokenUsage":{"promptTokens":9,"completionTokens":5,"cachedInputTokens":4,"reasoningTokens":3}}"#,
+            r#"{"usage":{"prompt_tokens":"9","completion_tokens":5.0,"cached_tokens":"4","reasoning_tokens":3e0}}"#,
+            r#"{"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":5,"cachedTokens":4,"reasoningTokens":3}}"#,
+            r#"{"usage":{"input":9,"total":14,"cachedTokens":4,"reasoning_tokens":3}}"#,
             r#"{"content":"half \ud83d","usage_metadata":{"inputTokens":9,"totalTokens":14,"cachedTokens":4,"reasoning_tokens":3}}, "x"]"#,
         ] {
             assert_eq!(counts(json), Some([Some(9), Some(4), Some(5), Some(3)]), "{json}");
@@ -107,7 +126,9 @@ mod tests {
             r#"{"usage":7}"#,
             r#"{"usage":{}}"#,
             r#"{"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}"#,
-            r#"{"usage":{"prompt_tokens":"9","completion_tokens":-5}}"#,
+            r#"{"usage":{"prompt_tokens":"nine","completion_tokens":-5}}"#,
+            r#"{"usage":{"prompt_tokens":"NaN","completion_tokens":"inf","total_tokens":[9]}}"#,
+            r#"{"usage":{"prompt":"a text","completion":{"text":"b"},"input":["c"]}}"#,
             r#"{"usage":{"prompt_tokens":1e300,"completion_tokens":5.5,"total_tokens":7}}"#,
             r#"{"usage":{"prompt_tokens":100000001}}"#,
             r#"{"usage":{"prompt_tokens":99999999999999999999}}"#,
