@@ -100,6 +100,24 @@ fn a_conversation_is_continued_by_the_id_of_its_last_response_alone() {
 }
 
 #[test]
+fn a_conversation_goes_on_without_any_input_of_its_own() {
+    let (simulator, program) = start();
+    let first = create(&program, &json!({"input": "Begin"}));
+    for input in [Value::Null, json!([])] {
+        let fields = json!({"input": input, "previous_response_id": first["id"]});
+        assert_eq!(create(&program, &fields)["status"], "completed");
+        let expected = [("user", "Begin"), ("assistant", "Begin")];
+        assert!(
+            sent(&simulator).iter().map(|(role, text)| (&**role, &**text)).eq(expected),
+            "{:?}",
+            sent(&simulator)
+        );
+        let alone = post(&program, &json!({"input": input}));
+        assert_eq!((alone.status, &alone.error()["param"]), (400, &json!("input")));
+    }
+}
+
+#[test]
 fn outputs_of_tools_continue_the_response_that_calls_them() {
     for stream in [false, true] {
         let (simulator, program) = start();

@@ -15,7 +15,8 @@ use crate::dialects::openai::parts::content;
 use crate::error::Error;
 
 /// Reads the conversation: instructions first, then the `earlier` items, then the input. Returns its turns,
-/// and what was left out. The input may be empty only if the request wants no answer.
+/// and what was left out. If the request wants an answer, there must be something to answer, be it in the
+/// earlier items alone.
 pub fn turns(
     fields: &Fields,
     earlier: &[Value],
@@ -34,11 +35,12 @@ pub fn turns(
     for (at, item) in earlier.iter().enumerate() {
         take(&format!("{PREVIOUS}[{at}]"), item)?;
     }
+    let needs_input = wants_answer && earlier.is_empty();
     match fields.get("input") {
-        None if wants_answer => return Err(missing("input")),
+        None if needs_input => return Err(missing("input")),
         None => {}
         Some(Value::String(text)) => turns.push(Turn::message(Role::User, text.as_str())),
-        Some(Value::Array(items)) if items.is_empty() && wants_answer => {
+        Some(Value::Array(items)) if items.is_empty() && needs_input => {
             return Err(Error::invalid("input", "`input` must hold at least one item"));
         }
         Some(Value::Array(items)) => {
@@ -126,8 +128,12 @@ fn result(
 
 /// A text that an item must have.
 fn text(path: &str, value: &Value, name: &str) -> Result<String, Error> {
-    let text = value.get(name).and_then(Value::as_str);
-    text.map(str::to_owned).ok_or_else(|| missing(&format!("{path}.{name}")))
+    let path = format!("{path}.{name}");
+    match value.get(name) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Null) | None => Err(missing(&path)),
+        Some(_) => Err(wrong_type(&path, "a string")),
+    }
 }
 
 /// Reads a call of a client's tool; `None` if its output could not refer to it.
