@@ -65,6 +65,12 @@ impl Answer {
         self.field(name, value);
     }
 
+    /// The header fields that begin so, with their values.
+    pub(super) fn fields_of(&self, prefix: &str) -> Vec<(&'static str, &str)> {
+        let fields = self.fields.iter().filter(|(name, _)| name.starts_with(prefix));
+        fields.map(|(name, value)| (*name, value.as_str())).collect()
+    }
+
     /// True if the answer goes as messages of a WebSocket.
     pub fn is_messages(&self) -> bool {
         self.exchange.socket().is_some()
