@@ -49,6 +49,27 @@ fn the_events_are_those_of_the_stream_each_a_message() {
 }
 
 #[test]
+fn what_is_left_out_is_named_in_the_first_message_of_a_response() {
+    let (_simulator, program) = start();
+    let mut client = Client::open(&program);
+    let tools = json!([{"type": "web_search"}]);
+    client.create(json!({"input": "/sim say=Hello", "truncation": "auto", "tools": tools}));
+    let events = client.events();
+    assert_eq!(events[0]["type"], "response.created");
+    let headers = json!({"x-langfast2api-ignored": "truncation, tools.web_search"});
+    assert_eq!(events[0]["headers"], headers, "{}", events[0]);
+    assert!(events[1..].iter().all(|event| event.get("headers").is_none()), "{events:?}");
+    client.create(json!({"input": "/sim say=Hello"}));
+    assert!(client.events().iter().all(|event| event.get("headers").is_none()));
+    // One that fails before its first event says nothing of it, nor does the next one.
+    client.create(json!({"input": "/sim http=500", "truncation": "auto"}));
+    assert_eq!(kinds(&client.events()), ["error"]);
+    client.create(json!({"input": "/sim fail=1", "truncation": "auto"}));
+    let events = client.events();
+    assert_eq!(events[0]["headers"], json!({"x-langfast2api-ignored": "truncation"}));
+}
+
+#[test]
 fn each_delta_comes_when_it_is_there() {
     let (simulator, program) = start_stepped();
     let mut client = Client::open(&program);

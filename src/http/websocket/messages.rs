@@ -1,9 +1,17 @@
 //! An answer as messages of a WebSocket. They are collected and sent by the next flush, in one write.
+//!
+//! A message has no head. What the head of an answer would say of the answer itself is in `headers` of the
+//! first message, as it is in an error's; known of OpenAI's WebSocket, whose clients read `headers` of events
+//! and pass over what they do not know.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use super::outgoing::{put_ping, put_text};
 use crate::http::answer::Answer;
+
+/// What the header fields begin with that tell of an answer itself.
+const OWN: &str = "x-langfast2api-";
 
 /// An answer as messages.
 pub struct Messages<'a> {
@@ -13,18 +21,25 @@ pub struct Messages<'a> {
     length: usize,
     /// A message on its way to its frame, which begins with the message's length.
     message: Vec<u8>,
+    /// What is still to stand at the end of the first message, a JSON object.
+    headers: Option<String>,
 }
 
 impl<'a> Messages<'a> {
     /// Begins the answer; nothing is sent before the first flush.
     pub fn begin(answer: &'a mut Answer) -> Messages<'a> {
-        Messages { answer, frames: Vec::new(), length: 0, message: Vec::new() }
+        let headers = headers(&answer.fields_of(OWN));
+        Messages { answer, frames: Vec::new(), length: 0, message: Vec::new(), headers }
     }
 
     /// Adds the message that `data` appends.
     pub fn put(&mut self, data: impl FnOnce(&mut Vec<u8>)) {
         self.message.clear();
         data(&mut self.message);
+        if let Some(headers) = self.headers.take().filter(|_| self.message.ends_with(b"}")) {
+            self.message.pop();
+            self.message.extend_from_slice(headers.as_bytes());
+        }
         put_text(&mut self.frames, &self.message);
         self.length += self.message.len();
     }
@@ -57,4 +72,11 @@ impl<'a> Messages<'a> {
         self.answer.exchange().finish();
         Ok(())
     }
+}
+
+/// The end of a JSON object with these header fields; `None` if there are none.
+fn headers(fields: &[(&str, &str)]) -> Option<String> {
+    let fields: BTreeMap<&str, &str> = fields.iter().copied().collect();
+    let json = serde_json::to_string(&fields).ok().filter(|_| !fields.is_empty())?;
+    Some(format!(",\"headers\":{json}}}"))
 }
