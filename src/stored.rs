@@ -188,6 +188,31 @@ impl Store {
         }
     }
 
+    /// Writes an answer to the disk as it is now, if answers are kept there and this one is stored.
+    fn write(&self, entry: &Entry) {
+        let Some(disk) = &self.disk else { return };
+        let is_kept = |shelf: &Shelf| shelf.numbers.contains_key(&entry.id);
+        if !is_kept(&self.shelf()) {
+            return;
+        }
+        let Some(page) = disk.keep(entry) else { return };
+        let mut shelf = self.shelf();
+        // Dropping the page of one that has been deleted meanwhile removes the file.
+        if is_kept(&shelf) {
+            entry.set_page(page);
+        }
+        self.make_room(&mut shelf);
+    }
+
+    /// Writes the answers that have ended and are in no file. What fails again is written another time.
+    fn write_missed(&self) {
+        let shelf = self.shelf();
+        let missed = shelf.entries.values().filter(|entry| entry.is_missed());
+        let missed: Vec<Arc<Entry>> = missed.cloned().collect();
+        drop(shelf);
+        missed.iter().for_each(|entry| self.write(entry));
+    }
+
     /// Stops keeping an answer that is under way.
     fn lose(&self, entry: &Entry) {
         let limit = self.limit >> 20;
@@ -287,20 +312,12 @@ impl OwnStore {
         }
     }
 
-    /// Writes an answer to the disk as it is now, if answers are kept there and this one is stored.
+    /// Writes an answer to the disk, and what could not be written before.
     fn write(&self, entry: &Entry) {
-        let Some(disk) = &self.store.disk else { return };
-        let is_kept = |shelf: &Shelf| shelf.numbers.contains_key(&entry.id);
-        if !is_kept(&self.store.shelf()) {
-            return;
+        self.store.write(entry);
+        if self.store.disk.as_ref().is_some_and(|disk| disk.take_missed()) {
+            self.store.write_missed();
         }
-        let Some(page) = disk.keep(entry) else { return };
-        let mut shelf = self.store.shelf();
-        // Dropping the page of one that has been deleted meanwhile removes the file.
-        if is_kept(&shelf) {
-            entry.set_page(page);
-        }
-        self.store.make_room(&mut shelf);
     }
 
     /// Keeps the store within its limit after an answer has grown. An answer that has become larger than the

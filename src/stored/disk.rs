@@ -4,9 +4,9 @@
 //! in one step and never changed; a file goes when nothing that is kept needs it any more.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
-use std::fs;
-use std::io;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use super::Owner;
 use super::entry::{Entry, Outcome};
 use super::item::Item;
-use super::page::{Page, Pages, Place, Reference};
+use super::page::{self, Page, Pages, Place, Reference};
 use crate::files;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,9 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 /// File name endings of an answer and of items.
 const ANSWER: &str = "response";
 const ITEMS: &str = "items";
+/// What they begin with.
+const ANSWER_BEGINS: &[u8] = b"{\"id\":\"";
+const ITEMS_BEGIN: &[u8] = b"{\"owner\":";
 /// Names of the lock file, and of the file that holds the salt of the owners' marks.
 const LOCK: &str = "lock";
 const SALT: &str = "salt";
@@ -40,6 +43,8 @@ pub(super) struct Disk {
     last: Mutex<u64>,
     /// True if the latest attempt to write has failed.
     is_failing: AtomicBool,
+    /// Whether answers are missing there that could not be written.
+    has_missed: AtomicBool,
 }
 
 /// A file's items.
@@ -73,7 +78,14 @@ pub(super) struct AnswerFile {
     pub output: Vec<Reference>,
 }
 
-/// The contents of a directory, the oldest first.
+/// A file that has not been read.
+struct Listed {
+    number: u64,
+    path: PathBuf,
+    length: usize,
+}
+
+/// The contents of a directory that are served, the oldest first.
 #[derive(Default)]
 pub(super) struct Found {
     pub items: Vec<(Page, ItemsFile)>,
@@ -91,7 +103,8 @@ impl Disk {
         files::make_private(directory)?;
         let lock = files::open_lock(&directory.join(LOCK))?;
         if !files::try_lock(&lock)? {
-            return Err(io::Error::other("another process keeps its responses there"));
+            let held = "another process keeps its responses there";
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, held));
         }
         files::remove_all_leftovers(directory);
         Ok(Arc::new(Disk {
@@ -100,7 +113,19 @@ impl Disk {
             pages: Pages::new(lock),
             last: Mutex::default(),
             is_failing: AtomicBool::default(),
+            has_missed: AtomicBool::default(),
         }))
+    }
+
+    /// What to do about a directory that cannot be used.
+    pub fn advice(error: &io::Error) -> &'static str {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                "Give this one another name (LANGFAST2API_INSTANCE) or another directory \
+                 (LANGFAST2API_STATE_DIR)"
+            }
+            _ => files::advice(error),
+        }
     }
 
     /// The secret from which owners' marks are made.
@@ -128,12 +153,26 @@ impl Disk {
     pub fn keep(&self, entry: &Entry) -> Option<Page> {
         let written = self.write(entry);
         let was_failing = self.is_failing.swap(written.is_err(), Ordering::Relaxed);
-        if let (Err(error), false) = (&written, was_failing) {
-            let directory = self.directory.display();
-            let advice = files::advice(error);
-            log::warn!("responses are stored in memory alone: {directory}: {error}. {advice}");
+        let directory = self.directory.display();
+        match &written {
+            Err(error) => {
+                self.has_missed.store(true, Ordering::Relaxed);
+                if !was_failing {
+                    let advice = files::advice(error);
+                    log::warn!(
+                        "responses are stored in memory alone: {directory}: {error}. {advice}"
+                    );
+                }
+            }
+            Ok(_) if was_failing => log::info!("{directory}: responses are stored on disk again"),
+            Ok(_) => {}
         }
         written.ok()
+    }
+
+    /// True, once, if the directory can be written again and answers are missing there.
+    pub fn take_missed(&self) -> bool {
+        !self.is_failing.load(Ordering::Relaxed) && self.has_missed.swap(false, Ordering::Relaxed)
     }
 
     fn write(&self, entry: &Entry) -> io::Result<Page> {
@@ -190,42 +229,103 @@ impl Disk {
         Ok(self.pages.page(*last, path, content.len()))
     }
 
-    /// Reads all files of at most `most` bytes each. If a crash has left two files of one answer, the newer
-    /// one counts, and the other is removed.
-    pub fn read(&self, most: usize) -> Found {
+    /// Reads the newest answers, with their items, whose files take `budget` bytes together. Older ones are
+    /// removed unread. If a crash has left two files of one answer, the newer one counts.
+    pub fn read(&self, budget: usize) -> Found {
         let mut found = Found::default();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        for path in entries.map(|entry| entry.path()) {
-            let known = number_of(&path);
-            *last = known.unwrap_or_default().max(*last);
-            if !known.is_some_and(|number| self.read_file(number, &path, most, &mut found)) {
-                let is_own = [LOCK, SALT].iter().any(|name| path.ends_with(name));
-                found.strange += usize::from(!is_own);
+        let (mut answers, mut items) = self.list(&mut found);
+        answers.sort_by_key(|file| Reverse(file.number));
+        let (mut taken, mut is_full) = (0, false);
+        let (mut seen, mut wanted) = (HashSet::new(), HashSet::new());
+        for file in answers {
+            if is_full {
+                file.remove(ANSWER_BEGINS, &mut found);
+                continue;
+            }
+            let Some(answer) = file.read::<AnswerFile>(2 * budget, &mut found) else { continue };
+            let own = |number: &u64| items.get(number).map_or(0, |file: &Listed| file.bytes());
+            let new = answer.needed().difference(&wanted).map(own).sum::<usize>() + file.bytes();
+            is_full = taken + new > budget;
+            let page = self.pages.page(file.number, file.path, file.length);
+            if seen.insert(answer.id.clone()) && !is_full {
+                taken += new;
+                wanted.extend(answer.needed());
+                found.answers.push((page, answer));
             }
         }
-        found.answers.sort_by_key(|(page, _)| Reverse(page.number()));
-        let mut seen = HashSet::new();
-        found.answers.retain(|(_, file)| seen.insert(file.id.clone()));
+        let is_wanted = |file: &Listed| wanted.contains(&file.number);
+        for file in std::mem::take(&mut items).into_values() {
+            if !is_wanted(&file) {
+                file.remove(ITEMS_BEGIN, &mut found);
+            } else if let Some(rows) = file.read(2 * budget, &mut found) {
+                let page = self.pages.page(file.number, file.path, file.length);
+                found.items.push((page, rows));
+            }
+        }
         found.answers.sort_by_key(|(page, file)| (file.created, page.number()));
         found
     }
 
-    /// Reads one file into `found`; false if this program has not written it so.
-    fn read_file(&self, number: u64, path: &Path, most: usize, found: &mut Found) -> bool {
-        let page = |length| self.pages.page(number, path.to_owned(), length);
-        let ending = path.extension().unwrap_or_default();
-        let read = match ending == ITEMS {
-            true => parsed(path, most).map(|(length, file)| found.items.push((page(length), file))),
-            false => {
-                parsed(path, most).map(|(length, file)| found.answers.push((page(length), file)))
+    /// Lists the files of answers, and those of items by their number, and notes the newest number.
+    fn list(&self, found: &mut Found) -> (Vec<Listed>, HashMap<u64, Listed>) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut answers, mut items) = (Vec::new(), HashMap::new());
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            let known = number_of(&path);
+            *last = known.unwrap_or_default().max(*last);
+            // Opening a pipe would wait for somebody to write to it.
+            let metadata = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file);
+            let (Some(number), Some(metadata)) = (known, metadata) else {
+                let is_own = [LOCK, SALT].iter().any(|name| path.ends_with(name));
+                found.strange += usize::from(!is_own);
+                continue;
+            };
+            let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX / 2);
+            let is_items = path.extension().is_some_and(|ending| ending == ITEMS);
+            let file = Listed { number, path, length };
+            match is_items {
+                true => drop(items.insert(number, file)),
+                false => answers.push(file),
             }
-        };
-        read.is_some()
+        }
+        (answers, items)
+    }
+}
+
+impl Listed {
+    /// The bytes that it takes on disk.
+    fn bytes(&self) -> usize {
+        page::bytes_of(self.length)
+    }
+
+    /// Its content, if it is no longer than `most` and as it should be.
+    fn read<T: DeserializeOwned>(&self, most: usize, found: &mut Found) -> Option<T> {
+        let content = (self.length <= most).then(|| fs::read(&self.path).ok()).flatten();
+        let read = content.and_then(|content| serde_json::from_slice(&content).ok());
+        found.strange += usize::from(read.is_none());
+        read
+    }
+
+    /// Removes it unread, if it begins as this program begins it.
+    fn remove(&self, begins: &[u8], found: &mut Found) {
+        let mut begin = vec![0; begins.len()];
+        let read = File::open(&self.path).and_then(|mut file| file.read_exact(&mut begin));
+        match read.is_ok() && begin == begins {
+            // One that cannot be removed is too old one day.
+            true => drop(fs::remove_file(&self.path)),
+            false => found.strange += 1,
+        }
     }
 }
 
 impl AnswerFile {
+    /// The numbers of the files that its items are in.
+    fn needed(&self) -> HashSet<u64> {
+        let parts = [&self.earlier, &self.input, &self.output];
+        parts.into_iter().flatten().map(|(number, _)| *number).collect()
+    }
+
     /// The answer, with the items of its output.
     pub fn outcome(&self, output: Vec<Arc<Item>>) -> Outcome {
         let head = self.head.as_str().into();
@@ -249,17 +349,6 @@ fn number_of(path: &Path) -> Option<u64> {
     let name = path.file_stem()?.to_str().filter(|name| is_known && name.len() == 16)?;
     // The largest would leave no number for the next file.
     u64::from_str_radix(name, 16).ok().filter(|number| number >> 63 == 0)
-}
-
-/// A file's length and content; `None` if it is too long or does not hold the expected JSON.
-fn parsed<T: DeserializeOwned>(path: &Path, most: usize) -> Option<(usize, T)> {
-    // Opening a pipe would wait for somebody to write to it.
-    let metadata = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
-    if metadata.len() > most as u64 {
-        return None;
-    }
-    let content = fs::read(path).ok()?;
-    Some((content.len(), serde_json::from_slice(&content).ok()?))
 }
 
 /// Reads the salt, or makes a new one, with which owners of earlier answers are no longer recognised.

@@ -230,6 +230,12 @@ impl Entry {
         self.flush();
     }
 
+    /// Whether it has ended and is in no file.
+    pub(super) fn is_missed(&self) -> bool {
+        let state = self.state();
+        self.is_closed() && state.outcome.is_final && state.page.is_none()
+    }
+
     /// Sets the file that holds it; the file that held it before is removed.
     pub(super) fn set_page(&self, page: Page) {
         let earlier = self.state().page.replace(page);

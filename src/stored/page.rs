@@ -9,6 +9,11 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Block size of file systems, in bytes: the room that a file takes is a multiple of it.
 const BLOCK: usize = 4096;
 
+/// The bytes that a file of this length takes.
+pub(super) fn bytes_of(length: usize) -> usize {
+    length.next_multiple_of(BLOCK)
+}
+
 /// What the files of a directory have in common.
 pub(super) struct Pages {
     /// The bytes that all files take.
@@ -55,7 +60,7 @@ impl Pages {
 
     /// The file of this number, path and length, which is there.
     pub fn page(self: &Arc<Pages>, number: u64, path: PathBuf, length: usize) -> Page {
-        let bytes = length.next_multiple_of(BLOCK);
+        let bytes = bytes_of(length);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Page { pages: self.clone(), number, path, bytes }
     }

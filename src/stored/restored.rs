@@ -32,7 +32,7 @@ impl Store {
         fail: Fail,
     ) -> Arc<Store> {
         let disk = Disk::open(directory).inspect_err(|error| {
-            let advice = crate::files::advice(error);
+            let advice = Disk::advice(error);
             let directory = directory.display();
             log::warn!("responses are stored in memory alone: {directory}: {error}. {advice}");
         });
@@ -43,8 +43,7 @@ impl Store {
 
     fn restore(&self, directory: &Path, fail: Fail) {
         let Some(disk) = &self.disk else { return };
-        // A little more than what the items of one answer may take.
-        let Found { items, answers, mut strange } = disk.read(2 * self.limit);
+        let Found { items, answers, mut strange } = disk.read(self.limit);
         let places = items.into_iter().flat_map(|(page, file)| self.restore_items(page, file));
         let places: Places = places.collect();
         for (page, file) in answers.into_iter().filter(|(_, file)| file.age() < self.age) {
