@@ -306,6 +306,8 @@ mod tests {
             "You have used all of your 50 free requests today",
             "You are out of requests. Upgrade to Pro",
             "Not enough credits to run this model",
+            "You have no credits left",
+            "Insufficient credits",
             "You've reached the limit for premium models",
             "Upgrade your plan",
             "You exceeded your current quota, please check your plan and billing details",

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use tungstenite::client::{ClientRequestBuilder, client_with_config};
+use tungstenite::error::ProtocolError;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::handshake::client::{ClientHandshake, Response};
 use tungstenite::protocol::WebSocketConfig;
@@ -196,6 +197,9 @@ fn handshake_failure(error: tungstenite::Error) -> Failure {
             let (head, body) = response.into_parts();
             ApiAnswer::new(&head, body.unwrap_or_default()).into_failure()
         }
+        tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete) => {
+            Failure::Broken("the server closed it".to_owned())
+        }
         tungstenite::Error::Protocol(error) => Failure::Malformed(error.to_string()),
         error => Failure::Broken(clean(&error.to_string())),
     }
@@ -216,4 +220,17 @@ pub fn sockets() -> (RunnerSocket, WebSocket<std::net::TcpStream>) {
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
     let socket = WebSocket::from_raw_socket(connection, Role::Client, None);
     (socket.into(), WebSocket::from_raw_socket(peer, Role::Server, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_closes_without_an_answer_has_not_changed_what_it_says() {
+        let closed = tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete);
+        assert!(matches!(handshake_failure(closed), Failure::Broken(_)));
+        let other = tungstenite::Error::Protocol(ProtocolError::MissingConnectionUpgradeHeader);
+        assert!(matches!(handshake_failure(other), Failure::Malformed(_)));
+    }
 }

@@ -406,6 +406,26 @@ fn the_doctors_first_failing_line_names_the_cause_and_the_next_the_remedy() {
             "connect to the prompt runner",
             "is down",
         ),
+        (
+            Some((Step::Connect, Fault::status(200).times(9))),
+            "connect to the prompt runner",
+            "LANGFAST2API_RUNNER_URL",
+        ),
+        (
+            Some((Step::Connect, Fault::refuse("Unauthorized").times(9))),
+            "a user who is logged in",
+            "langfast2api login",
+        ),
+        (
+            Some((Step::Run, status(400, &said("Anonymous users cannot run prompts")))),
+            "a user who is logged in",
+            "langfast2api login",
+        ),
+        (
+            Some((Step::Run, status(500, &said("You have reached your monthly limit")))),
+            "monthly limit",
+            "renews the quota",
+        ),
     ];
     for (fault, cause, remedy) in situations {
         let (simulator, state) = (Simulator::start(), Directory::new());

@@ -172,7 +172,7 @@ fn advice(error: &Error) -> Option<&'static str> {
         Failure::Broken(_) | Failure::Lost { .. } | Failure::TimedOut { .. } => {
             "Try again; if it stays so, LangFast has trouble or something on the way cuts connections"
         }
-        Failure::Status { status: 404, .. } if *step == Step::Connect => {
+        Failure::Status { status: 200..=400 | 402 | 404..=428, .. } if *step == Step::Connect => {
             "LangFast's prompt runner is not at this address any more: look for a newer version of \
              langfast2api, or for the address in the web page's WebSocket requests \
              (LANGFAST2API_RUNNER_URL)"

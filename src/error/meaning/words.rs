@@ -71,6 +71,11 @@ impl Words<'_> {
             "out of credits",
             "out of requests",
             "enough credits",
+            "insufficient credits",
+            "insufficient balance",
+            "no credits",
+            "no more credits",
+            "credits left",
             "requests left",
         ];
         let is_used = self.have(&["used all"]) && self.have(&["request", "credit"]);

@@ -216,7 +216,7 @@ pub enum HeaderValue {
 const HEADERS: &[(HeaderValue, &str)] = &[
     (
         HeaderValue::Words,
-        "accept-ranges access-control-allow-credentials access-control-allow-headers \
+        "accept-encoding accept-ranges access-control-allow-credentials access-control-allow-headers \
          access-control-allow-methods access-control-allow-origin access-control-expose-headers \
          access-control-max-age cache-control connection content-encoding content-type pragma \
          server transfer-encoding upgrade vary x-content-type-options x-frame-options \
