@@ -433,7 +433,10 @@ fn what_there_is_no_room_for_is_removed_unread_and_what_newer_ones_need_stays() 
         })
         .collect();
     drop(program);
+    let oldest = house.place().join("0000000000000000.response");
+    fs::write(&oldest, r#"{"id":"resp_0","#).unwrap();
     let program = start("1");
+    assert!(!oldest.exists(), "whoever reads it finds that it is damaged");
     assert_eq!(get(&program, &root).status, 404);
     assert_eq!(get(&program, &responses[0]).status, 404);
     let items = program.request("GET", &format!("{}/input_items", path(&responses[19])), JSON, b"");
