@@ -3,64 +3,34 @@
 //!
 //! The nonce alone makes a call: whatever else models make of the form is read, as long as it has one meaning.
 //!
+//! - `marker`: the form that the model is told
 //! - `tag`: the tags, whatever is around the nonce
 //! - `body`: what stands between them; `loose`: arguments that are no JSON
-//! - `lead`: what stands before a call, and between two
+//! - `text`, `behind`: the text before and behind calls
+//! - `lead`: what stands before a call, and between two; `bullet`: what a line of a list begins with
 //! - `context`: whether a call is meant, or shown to the reader
 //!
 //! The reader goes a character at a time, so that it makes no difference how a text was cut; text without calls
 //! passes a run at a time. Held back is only what may lead to a call.
 
+mod behind;
 mod body;
+mod bullet;
 mod context;
 mod lead;
 mod loose;
+mod marker;
 pub(super) mod tag;
+mod text;
 
 use std::sync::Arc;
 
 use super::Piece;
-use super::cursor::Miss;
 use crate::chat::Tool;
 use body::{Body, Step};
 use context::{Context, Standing};
-use lead::{Lead, may_begin_line};
-
-/// Most bytes of text that are held back while they may begin a call. Of longer white space before
-/// a call, the beginning is shown.
-const MOST_HELD_BACK: usize = 300;
-/// The same once the nonce has been seen: a tag may hold arguments.
-const LONGEST_TAG: usize = 4_000;
-/// The text around a call in this request.
-#[derive(Clone, Debug)]
-pub struct Marker {
-    nonce: String,
-}
-
-impl Marker {
-    /// Creates the marker with this nonce.
-    pub fn new(nonce: &str) -> Marker {
-        Marker { nonce: nonce.to_owned() }
-    }
-
-    /// The nonce.
-    pub fn nonce(&self) -> &str {
-        &self.nonce
-    }
-
-    /// What each call begins with.
-    pub fn begin(&self) -> String {
-        format!("<call-{}", self.nonce)
-    }
-
-    /// Returns a call in the form that the model must write.
-    pub fn call(&self, name: &str, arguments: &str) -> String {
-        let nonce = &self.nonce;
-        // No arguments are an empty object: the model would learn another form from its own history.
-        let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
-        format!("<call-{nonce} name=\"{name}\">{arguments}</call-{nonce}>")
-    }
-}
+use lead::Lead;
+pub use marker::Marker;
 
 /// Separates text and calls as an answer arrives.
 pub struct Parser {
@@ -109,7 +79,7 @@ impl Parser {
     /// Creates a parser for calls of the tools; `parallel` allows more than one call.
     pub fn new(marker: Marker, tools: Arc<[Tool]>, parallel: bool) -> Parser {
         Parser {
-            nonce: marker.nonce,
+            nonce: marker.nonce().to_owned(),
             tools,
             parallel,
             state: State::Text,
@@ -132,7 +102,7 @@ impl Parser {
         let mut out = String::new();
         let mut rest = text;
         while let Some(c) = rest.chars().next() {
-            if matches!(self.state, State::Text) && self.passes_blanks(c, &mut out) {
+            if matches!(self.state, State::Text) && self.passes_blanks(rest, &mut out) {
                 let plain = self.plain(rest);
                 self.show(&rest[..plain], &mut out);
                 rest = &rest[plain..];
@@ -202,45 +172,6 @@ impl Parser {
         out.push_str(text);
     }
 
-    /// Shows white space that is held back, if `c` behind it leads to no call; false if something is still held
-    /// back.
-    fn passes_blanks(&mut self, c: char, out: &mut String) -> bool {
-        let is_word =
-            c.is_alphabetic() && self.held_back.bytes().all(|byte| byte.is_ascii_whitespace());
-        if !self.held_back.is_empty() && is_word {
-            let blanks = std::mem::take(&mut self.held_back);
-            self.show(&blanks, out);
-        }
-        self.held_back.is_empty()
-    }
-
-    /// The length of the text that can lead to no call, and is passed on at once.
-    fn plain(&self, text: &str) -> usize {
-        let bytes = text.as_bytes();
-        let mut at_line_start = self.context.is_at_line_start();
-        let mut end = 0;
-        while end < bytes.len() {
-            let leads = match bytes[end] {
-                b'<' | b'&' => tag::may_begin(&text[end..], &self.nonce),
-                b'`' | b'~' => true,
-                b'\n' => {
-                    at_line_start = true;
-                    false
-                }
-                byte if at_line_start && !byte.is_ascii_whitespace() => {
-                    at_line_start = false;
-                    text[end..].starts_with(may_begin_line)
-                }
-                _ => false,
-            };
-            if leads {
-                break;
-            }
-            end += 1;
-        }
-        if self.context.is_in_fence() { end } else { text[..end].trim_end().len() }
-    }
-
     fn take(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
         if self.pending.is_some() || matches!(&self.state, State::Call(body) if !body.has_begun()) {
             self.raw.push(c);
@@ -250,7 +181,8 @@ impl Parser {
         if tag::may_be_entity(entity) && tag::entity(entity).is_none() {
             return;
         }
-        let (text, _) = tag::decoded(&std::mem::take(entity));
+        let (text, is_decoded) = tag::decoded(&std::mem::take(entity));
+        self.repaired |= is_decoded && matches!(self.state, State::Call(_));
         self.step_all(&text, out, pieces);
     }
 
@@ -269,7 +201,7 @@ impl Parser {
         match &mut self.state {
             State::Text => self.take_text(c, out, pieces),
             State::Call(body) => {
-                if c == '&' && self.entity.is_none() && !body.is_in_string() {
+                if c == '&' && self.entity.is_none() && !body.is_verbatim() {
                     // The arguments alone are escaped.
                     self.entity = Some(c.to_string());
                     return;
@@ -280,46 +212,6 @@ impl Parser {
             State::Behind => self.take_behind(c, out, pieces),
             State::Done => {}
         }
-    }
-
-    fn take_text(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
-        self.held_back.push(c);
-        while !self.held_back.is_empty() {
-            match self.lead(&self.held_back) {
-                Ok(lead) => return self.meet(lead, out, pieces),
-                Err(Miss::More) if self.may_hold() => return,
-                // No call begins at the first character, but one may begin after it.
-                Err(_) => {
-                    let first = self.held_back.remove(0);
-                    self.show(first.encode_utf8(&mut [0; 4]), out);
-                }
-            }
-        }
-    }
-
-    fn may_hold(&self) -> bool {
-        let length = self.held_back.len();
-        let is_in_tag = || {
-            let tag = self.held_back.rfind('<').map_or("", |at| &self.held_back[at..]);
-            tag.contains(&self.nonce) && !tag.contains('>')
-        };
-        length <= MOST_HELD_BACK || (length <= LONGEST_TAG && is_in_tag())
-    }
-
-    /// Decides on a call in the text.
-    fn meet(&mut self, lead: Lead, out: &mut String, pieces: &mut Vec<Piece>) {
-        let held_back = std::mem::take(&mut self.held_back);
-        let standing = self.context.standing(&held_back[..lead.at], lead.in_fence);
-        match standing {
-            Standing::Shown => {
-                self.show(&held_back[..held_back.len() - lead.rest.len()], out);
-                return lead.rest.chars().for_each(|c| self.take(c, out, pieces));
-            }
-            Standing::Meant => put_text(out, pieces),
-            _ => self.pending = Some(Pending { standing, pieces: Vec::new() }),
-        }
-        self.raw = held_back;
-        self.enter(lead, out, pieces);
     }
 
     /// Begins to read a call behind its tag.
@@ -384,104 +276,6 @@ impl Parser {
         if is_apart {
             rest.chars().for_each(|c| self.take(c, out, pieces));
         }
-    }
-
-    fn pass_on(&mut self, pieces: &mut Vec<Piece>) {
-        if self.found.is_empty() {
-            return;
-        }
-        let found = std::mem::take(&mut self.found);
-        match &mut self.pending {
-            Some(pending) => pending.pieces.extend(found),
-            None => found.into_iter().for_each(|piece| self.put(piece, pieces)),
-        }
-    }
-
-    /// Passes on a piece of a call, unless enough calls have been made.
-    fn put(&mut self, piece: Piece, pieces: &mut Vec<Piece>) {
-        if !self.parallel && self.ended > 0 {
-            self.left_out = true;
-            return;
-        }
-        match (pieces.last_mut(), piece) {
-            (Some(Piece::Arguments(last)), Piece::Arguments(text)) => last.push_str(&text),
-            (_, piece) => {
-                self.ended += usize::from(matches!(piece, Piece::End | Piece::Cut));
-                self.broke_off |= piece == Piece::Cut;
-                pieces.push(piece);
-            }
-        }
-    }
-
-    /// Passes on calls that have turned out to be meant.
-    fn confirm(&mut self, out: &mut String, pieces: &mut Vec<Piece>) {
-        let Some(pending) = self.pending.take() else { return };
-        put_text(out, pieces);
-        pending.pieces.into_iter().for_each(|piece| self.put(piece, pieces));
-        self.raw.clear();
-        if !self.parallel && self.ended > 0 {
-            self.state = State::Done;
-        }
-    }
-
-    /// Shows calls as the text that they have turned out to be.
-    fn show_pending(&mut self, out: &mut String) {
-        let was_last = self.pending.take().is_some_and(|held| held.standing == Standing::IfLast);
-        self.context.note_shown(was_last);
-        self.shown += 1;
-        self.entity = None;
-        self.held_back.clear();
-        self.state = State::Text;
-        let raw = std::mem::take(&mut self.raw);
-        self.show(&raw, out);
-    }
-
-    /// Handles a character after a call: what separates calls and another call may follow; anything else
-    /// ends the calls.
-    fn take_behind(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
-        self.held_back.push(c);
-        if let (Some(Pending { standing: Standing::IfLastOnLine(_), .. }), '\n') =
-            (&self.pending, c)
-        {
-            self.confirm(out, pieces);
-        }
-        match self.between(&self.held_back) {
-            Ok(lead) => {
-                let held_back = std::mem::take(&mut self.held_back);
-                if self.pending.is_none() {
-                    self.raw = held_back;
-                }
-                if !matches!(self.state, State::Done) {
-                    self.enter(lead, out, pieces);
-                }
-            }
-            Err(Miss::More) if self.may_hold() => {}
-            Err(_) => self.end_calls(c, out, pieces),
-        }
-    }
-
-    /// True if a sentence begins with the last character that is held back.
-    fn begins_sentence(&self, c: char) -> bool {
-        let before = self.held_back.strip_suffix(c).unwrap_or_default();
-        c.is_uppercase() && !before.ends_with(char::is_alphanumeric)
-    }
-
-    /// Handles prose behind calls.
-    fn end_calls(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
-        match self.pending.as_ref().map(|pending| pending.standing) {
-            // Nobody makes up the result of a call that is only shown.
-            Some(Standing::IfLast) if self.held_back.ends_with(&self.result()) => {
-                self.confirm(out, pieces);
-            }
-            Some(Standing::IfLastOnLine(true)) if self.begins_sentence(c) => {
-                self.confirm(out, pieces)
-            }
-            Some(_) => return self.show_pending(out),
-            None => {}
-        }
-        self.left_out = true;
-        self.held_back.clear();
-        self.state = State::Done;
     }
 }
 

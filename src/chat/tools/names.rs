@@ -30,9 +30,11 @@ fn only(tools: &[Tool], fits: impl Fn(&str) -> bool) -> Option<usize> {
     found.next().is_none().then_some(at)
 }
 
-/// A name without white space, a namespace before it, and the number of a call behind it.
+/// A name without white space and quotes, a namespace before it, and what makes a call of it behind it.
 fn bare(written: &str) -> &str {
-    let mut name = written.trim();
+    let is_around = |c: char| c.is_whitespace() || "`\"'*".contains(c);
+    let mut name = written.trim_matches(is_around);
+    name = name.strip_suffix("()").unwrap_or(name).trim_end_matches(':');
     for namespace in NAMESPACES {
         let rest = name.strip_prefix(namespace).and_then(|rest| rest.strip_prefix(BETWEEN));
         if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
@@ -78,6 +80,7 @@ mod tests {
             ("read_file", Some("read_file")),
             ("functions.readFile", Some("read_file")),
             ("functions.read_file:0", Some("read_file")),
+            ("`read_file()`", Some("read_file")),
             ("read", Some("Read")),
             ("get", Some("mcp__b__get")),
             ("b.get", Some("mcp__b__get")),

@@ -8,6 +8,9 @@
 //! clear whether that ends its string ([`quote`]), and a value that has another type than it should.
 
 mod bare;
+mod between;
+mod key;
+mod level;
 mod quote;
 mod string;
 
@@ -307,6 +310,7 @@ impl Relaxed {
     }
 
     fn step(&mut self, c: char, root: Option<&Value>) {
+        let c = self.half_width(c);
         match self.state {
             State::Key => self.key(c, root),
             State::InKey(end) => self.in_key(c, end, root),
@@ -333,46 +337,9 @@ impl Relaxed {
         }
     }
 
-    /// Passes on white space, behind a comma that is held with it.
-    fn blank(&mut self, c: char) {
-        let c = if c.is_ascii_whitespace() && c != '\u{c}' { c } else { ' ' };
-        match (self.member.is_empty(), self.comma) {
-            (false, _) => self.member.push(c),
-            (true, true) => self.gap.push(c),
-            (true, false) => self.put_char(c),
-        }
-    }
-
-    /// Handles what may stand between any two parts; false if `c` is no such thing.
-    fn between(&mut self, c: char, at: Where) -> bool {
-        match c {
-            _ if c.is_whitespace() => self.blank(c),
-            '/' => self.state = State::Slash(at),
-            '#' => {
-                self.repaired = true;
-                self.state = State::LineComment(at);
-            }
-            '<' => self.stop(c),
-            _ => return false,
-        }
-        true
-    }
-
     fn stop(&mut self, c: char) {
         self.queue.push(c);
         self.before = std::mem::replace(&mut self.state, State::Stopped);
-    }
-
-    fn slash(&mut self, c: char, at: Where) {
-        self.repaired = true;
-        match c {
-            '/' => self.state = State::LineComment(at),
-            '*' => self.state = State::BlockComment(at, false),
-            _ => {
-                self.give_up('/');
-                self.queue.push(c);
-            }
-        }
     }
 
     /// Passes on `c`, which makes no sense, and everything behind it.
@@ -391,224 +358,6 @@ impl Relaxed {
         self.put(&gap);
         let member = std::mem::take(&mut self.member);
         self.put(&member);
-    }
-
-    fn key(&mut self, c: char, root: Option<&Value>) {
-        if self.between(c, Where::Key) {
-            return;
-        }
-        match c {
-            '}' | ']' => self.end_level(c == '}', root),
-            ',' | ';' => self.repaired = true,
-            // Templates double their braces; fences may stand before the end.
-            '{' if self.levels.len() == 1 && self.first_key.is_none() => self.repaired = true,
-            '`' => self.repaired = true,
-            // Dots for what is left out.
-            '.' | '…' if self.first_key.is_some() => self.repaired = true,
-            '\\' if self.first_key.is_none() => {
-                self.stop(c);
-                self.before = State::Broken;
-            }
-            _ => {
-                self.word.clear();
-                self.state = State::InKey(string::closer(c));
-                if string::closer(c).is_none() {
-                    self.word.push(c);
-                }
-                self.repaired |= c != '"';
-            }
-        }
-    }
-
-    fn in_key(&mut self, c: char, end: Option<char>, root: Option<&Value>) {
-        match end {
-            Some(end) if c == end && !ends_in_escape(&self.word) => self.end_quoted_key(end, root),
-            Some(_) => self.word.push(c),
-            // The quote that is missing before the key.
-            None if c == '"' => self.end_key(root),
-            None if c.is_alphanumeric() || "_-$.…".contains(c) => self.word.push(c),
-            None => {
-                self.end_key(root);
-                self.queue.push(c);
-            }
-        }
-    }
-
-    /// Ends a key at its quote. One that ends in a colon may lack its own quote, `{"a: "b"}`: what follows
-    /// shows it.
-    fn end_quoted_key(&mut self, end: char, root: Option<&Value>) {
-        match self.word.trim_end().ends_with(':') {
-            true => self.state = State::OddKey(end),
-            false => self.end_key(root),
-        }
-    }
-
-    /// Reads on behind a key that ends in a colon.
-    fn behind_odd_key(&mut self, c: char, end: char, root: Option<&Value>) {
-        if c.is_whitespace() {
-            return self.member.push(c);
-        }
-        let gap = std::mem::take(&mut self.member);
-        self.queue.push(c);
-        self.queue.extend(gap.chars().rev());
-        if c != ':' {
-            self.repaired = true;
-            let name = self.word.trim_end().trim_end_matches(':').to_owned();
-            self.word = name;
-            self.end_key(root);
-            self.put_behind_key(":");
-            return self.begin_string(end, end, root);
-        }
-        self.end_key(root);
-    }
-
-    fn end_key(&mut self, root: Option<&Value>) {
-        let written = std::mem::take(&mut self.word);
-        let level = self.levels.last().map_or(Slot::none(), |level| level.slot.clone());
-        let (key, slot) = fit::property(root, &level, &written);
-        self.repaired |= key != written;
-        self.first_key.get_or_insert_with(|| key.clone());
-        self.may_lack = fit::may_lack(root, &level, &key);
-        self.slot = slot;
-        // As it is, escapes included.
-        self.member = format!("\"{}\"", string::escaped_key(&key));
-        if !self.may_lack {
-            self.separate();
-        }
-        self.state = State::Colon;
-    }
-
-    /// Passes on what follows a key, or keeps it with the key.
-    fn put_behind_key(&mut self, text: &str) {
-        if self.member.is_empty() { self.put(text) } else { self.member.push_str(text) }
-    }
-
-    fn colon(&mut self, c: char, root: Option<&Value>) {
-        if self.between(c, Where::Colon) {
-            return;
-        }
-        self.state = State::Value;
-        self.put_behind_key(":");
-        if c != ':' {
-            self.repaired = true;
-            match c {
-                '=' => {}
-                '}' | ',' => self.give_up(c),
-                _ => self.value(c, root),
-            }
-        }
-    }
-
-    fn value(&mut self, c: char, root: Option<&Value>) {
-        if self.between(c, Where::Value) {
-            return;
-        }
-        let in_list = self.levels.last().is_some_and(|level| !level.is_object);
-        match c {
-            '{' | '[' => self.begin_level(c, root),
-            ']' | '}' if in_list => self.end_level(c == '}', root),
-            ',' | ';' if in_list => self.repaired = true,
-            // The second half of `=>`.
-            '>' | '=' if !in_list => self.repaired = true,
-            '}' | ']' | ',' | ':' => self.give_up(c),
-            _ => match string::closer(c) {
-                Some(end) => self.begin_string(c, end, root),
-                None => {
-                    self.word = c.to_string();
-                    self.state = State::Bare;
-                }
-            },
-        }
-    }
-
-    /// Begins to hold back a value that has another type than its schema asks for.
-    fn capture_unless(&mut self, kind: Kinds, root: Option<&Value>) {
-        let slot = &self.slot;
-        if self.capture.is_some() || fit::kinds(root, slot).contains(kind) {
-            return;
-        }
-        let (depth, slot) = (self.levels.len(), std::mem::replace(&mut self.slot, Slot::none()));
-        self.capture = Some(Capture { depth, slot, text: String::new() });
-    }
-
-    fn begin_level(&mut self, c: char, root: Option<&Value>) {
-        let is_object = c == '{';
-        self.separate();
-        self.capture_unless(if is_object { Kinds::OBJECT } else { Kinds::ARRAY }, root);
-        self.put_char(c);
-        let slot = std::mem::replace(&mut self.slot, Slot::none());
-        let slot = fit::of_kind(root, slot, if is_object { "object" } else { "array" });
-        if !is_object {
-            self.slot = fit::items(root, &slot);
-        }
-        self.levels.push(Level { is_object, slot });
-        self.state = if is_object { State::Key } else { State::Value };
-    }
-
-    /// Closes the innermost level of the kind that the closer names, and what is open within it.
-    fn end_level(&mut self, object: bool, root: Option<&Value>) {
-        self.repaired |= std::mem::take(&mut self.comma);
-        self.is_first = false;
-        let gap = std::mem::take(&mut self.gap);
-        self.put(&gap);
-        let Some(at) = self.levels.iter().rposition(|level| level.is_object == object) else {
-            return self.give_up(if object { '}' } else { ']' });
-        };
-        self.repaired |= at + 1 < self.levels.len();
-        while self.levels.len() > at {
-            let level = self.levels.pop().expect("it is longer");
-            self.put(if level.is_object { "}" } else { "]" });
-            self.value_ended(root);
-        }
-    }
-
-    fn value_ended(&mut self, root: Option<&Value>) {
-        self.release(root);
-        self.state = if self.levels.is_empty() { State::Done } else { State::Behind };
-    }
-
-    /// Passes on a value that was held back, as the type that its schema asks for if it can be that.
-    fn release(&mut self, root: Option<&Value>) {
-        let Some(capture) = self.capture.take_if(|held| held.depth == self.levels.len()) else {
-            return;
-        };
-        let fitting = fit::fitting(root, &capture.slot, &capture.text);
-        self.repaired |= fitting.is_some();
-        self.put(fitting.as_ref().unwrap_or(&capture.text));
-    }
-
-    fn behind(&mut self, c: char, root: Option<&Value>) {
-        if self.between(c, Where::Behind) {
-            return;
-        }
-        match c {
-            '}' | ']' => self.end_level(c == '}', root),
-            ',' | ';' => {
-                self.repaired |= c == ';';
-                self.expect_next(root);
-            }
-            '`' => self.repaired = true,
-            // A comma is missing.
-            _ => {
-                self.repaired = true;
-                self.expect_next(root);
-                self.queue.push(c);
-            }
-        }
-    }
-
-    /// Awaits what follows a comma.
-    fn expect_next(&mut self, root: Option<&Value>) {
-        self.comma = !std::mem::take(&mut self.is_first);
-        let Some(level) = self.levels.last() else { return };
-        self.state = if level.is_object { State::Key } else { State::Value };
-        if !level.is_object {
-            self.slot = fit::items(root, &level.slot);
-        }
-    }
-
-    fn is_objects(&self) -> Vec<bool> {
-        self.levels.iter().map(|level| level.is_object).collect()
     }
 
     fn behind_quote(&mut self, c: char, string: StringState, root: Option<&Value>) {
@@ -636,11 +385,6 @@ impl Relaxed {
         let word = std::mem::take(&mut self.word);
         self.queue.extend(word.chars().rev());
     }
-}
-
-/// True if the last character is a backslash that escapes the next one.
-fn ends_in_escape(text: &str) -> bool {
-    (text.len() - text.trim_end_matches('\\').len()) % 2 == 1
 }
 
 #[cfg(test)]

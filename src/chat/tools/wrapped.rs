@@ -86,11 +86,9 @@ impl Search<'_> {
         name: Option<&str>,
         depth: u8,
     ) -> Option<()> {
-        let known = name.and_then(|name| names::find(self.tools, name));
-        let schema = known.and_then(|at| self.tools[at].parameters.as_ref());
+        let own = name.map(|name| self.keys_of(name, &object)).unwrap_or_default();
         // What the tool's own arguments may be is no wrapper.
-        let has = |key: &String| fit::properties(schema).any(|own| own == key);
-        if known.is_some() && object.keys().next().is_some_and(has) {
+        if own.begin_it {
             return self.add(name?, &Value::Object(object).to_string());
         }
         if let Some(list) = LISTS.iter().find_map(|key| object.remove(*key)) {
@@ -101,25 +99,55 @@ impl Search<'_> {
         }
         let inner = NAMES.iter().find_map(|key| object.get(*key)).and_then(Value::as_str);
         let inner = inner.map(str::to_owned);
-        let others = |key: &&String| {
-            let key = key.as_str();
-            !NAMES.contains(&key) && !ARGUMENTS.contains(&key) && !OTHERS.contains(&key)
-        };
-        let has_others = object.keys().any(|key| others(&key));
         let arguments = ARGUMENTS.iter().find_map(|key| object.get(*key)).cloned();
         match (inner.as_deref().or(name), arguments) {
-            (Some(name), Some(arguments)) if !has_others => self.arguments(arguments, name, depth),
-            (Some(written), None) if name.is_none() && !has_others => self.add(written, "{}"),
-            // The only key is a tool's name.
-            _ if object.len() == 1 => self.keyed(object, name),
-            (Some(name), None) if inner.is_some() && !has_others => self.add(name, "{}"),
-            // Everything stands beside the name.
-            (Some(_), None) if inner.is_some() => {
-                let name = inner?;
-                object.retain(|key, _| !NAMES.contains(&key.as_str()));
-                self.add(&name, &Value::Object(object).to_string())
+            (Some(name), Some(arguments)) if self.wraps(&object, name, &arguments) => {
+                self.arguments(arguments, name, depth)
             }
-            _ => self.add(name?, &Value::Object(object).to_string()),
+            (_, None) => self.beside(object, inner, name),
+            (_, Some(_)) => self.keyed(object, name),
+        }
+    }
+
+    /// What the keys of an object are to a tool.
+    fn keys_of(&self, name: &str, object: &Map<String, Value>) -> Own {
+        let Some(at) = names::find(self.tools, name) else { return Own::default() };
+        let schema = self.tools[at].parameters.as_ref();
+        let has = |key: &String| fit::properties(schema).any(|own| own == key);
+        Own {
+            begin_it: object.keys().next().is_some_and(has),
+            are_none: !object.keys().any(has) && fit::properties(schema).next().is_some(),
+        }
+    }
+
+    /// True if an object is a wrapper around the arguments of a tool: beside them are only keys that say nothing,
+    /// or none that the tool has, as a reason or a comment.
+    fn wraps(&self, object: &Map<String, Value>, name: &str, arguments: &Value) -> bool {
+        let are_none = || self.keys_of(name, object).are_none;
+        !has_others(object) || (arguments.is_object() && are_none())
+    }
+
+    /// Reads an object without a wrapper's arguments: they may stand beside the name.
+    fn beside(
+        &mut self,
+        mut object: Map<String, Value>,
+        inner: Option<String>,
+        name: Option<&str>,
+    ) -> Option<()> {
+        let tool = |name: &str| names::find(self.tools, name);
+        let is_again = |inner: &str| tool(inner).is_some() && tool(inner) == name.and_then(tool);
+        let is_alone = object.len() == 1;
+        match inner {
+            Some(inner)
+                if !has_others(&object) && (name.is_none() || !is_alone || is_again(&inner)) =>
+            {
+                self.add(&inner, "{}")
+            }
+            Some(inner) if !is_alone && (name.is_none() || tool(&inner).is_some()) => {
+                object.retain(|key, _| !NAMES.contains(&key.as_str()));
+                self.add(&inner, &Value::Object(object).to_string())
+            }
+            _ => self.keyed(object, name),
         }
     }
 
@@ -130,14 +158,32 @@ impl Search<'_> {
         }
     }
 
+    /// Reads an object whose only key may be the name of a tool.
     fn keyed(&mut self, object: Map<String, Value>, name: Option<&str>) -> Option<()> {
-        let (key, value) = object.iter().next()?;
-        match (names::find(self.tools, key), value) {
-            (Some(at), Value::Object(inner)) => {
+        let only = object.iter().next().filter(|_| object.len() == 1);
+        match only.map(|(key, value)| (names::find(self.tools, key), value)) {
+            Some((Some(at), Value::Object(inner))) => {
                 let tool = self.tools[at].name.clone();
                 self.add(&tool, &Value::Object(inner.clone()).to_string())
             }
             _ => self.add(name?, &Value::Object(object.clone()).to_string()),
         }
     }
+}
+
+/// True if an object has keys that a wrapper has no use for.
+fn has_others(object: &Map<String, Value>) -> bool {
+    object.keys().any(|key| {
+        let key = key.as_str();
+        !NAMES.contains(&key) && !ARGUMENTS.contains(&key) && !OTHERS.contains(&key)
+    })
+}
+
+/// What the keys of an object are to a tool whose arguments it may be.
+#[derive(Default)]
+struct Own {
+    /// The first one is a property of the tool.
+    begin_it: bool,
+    /// None is, though the tool has properties.
+    are_none: bool,
 }

@@ -12,8 +12,8 @@ use super::loose;
 use super::tag::{self, Begin};
 use crate::chat::Tool;
 
-/// Elements that may stand around the object of arguments.
-const AROUND: [&str; 4] = ["<arguments>", "<parameters>", "<args>", "<input>"];
+/// What may stand around the object of arguments.
+const AROUND: [&str; 5] = ["<arguments>", "<parameters>", "<args>", "<input>", tag::CDATA];
 
 /// Longest white space between two objects of arguments, in bytes.
 const LONGEST_GAP: usize = 100;
@@ -92,9 +92,13 @@ impl Body {
         self.shape == Shape::Arguments
     }
 
-    /// True within a string of an object.
-    pub fn is_in_string(&self) -> bool {
-        self.phase == Phase::Json && self.json.is_in_string()
+    /// True where no entity stands for another character: within a string of an object, or character data.
+    pub fn is_verbatim(&self) -> bool {
+        let in_data = || self.raw.matches(tag::CDATA).count() > self.raw.matches("]]>").count();
+        match self.phase {
+            Phase::Json => self.json.is_in_string(),
+            _ => in_data(),
+        }
     }
 
     /// True if arguments were repaired.
@@ -333,9 +337,9 @@ impl Body {
     }
 
     fn read_raw(&mut self, found: &mut Vec<Piece>) -> Step {
-        let Some(at) = self.raw.rfind('<') else { return Step::Open };
+        let Some(at) = self.raw.rfind(tag::opens) else { return Step::Open };
         let (before, last) = self.raw.split_at(at);
-        let is_plain = !before.contains('<');
+        let is_plain = last.starts_with('<') && !before.contains('<');
         let own = tag::own_end(last, &self.nonce);
         let end =
             own.or_else(|miss| if is_plain { tag::any_end(last, &self.nonce) } else { Err(miss) });
@@ -444,12 +448,12 @@ enum Opening<'a> {
 fn opening<'a>(text: &'a str, nonce: &str) -> Result<Opening<'a>, Miss> {
     let mut cursor = Cursor::new(text);
     loop {
-        cursor.rest = cursor.rest.trim_start_matches(['>', ' ', '\n']);
+        cursor.rest = cursor.rest.trim_start_matches(['>', ':', '=', ' ', '\n']);
         cursor.fence()?;
         match cursor.rest.chars().next() {
             None => return Err(Miss::More),
             Some('{') => return Ok(Opening::Object),
-            Some('<') => {}
+            Some(c) if tag::opens(c) => {}
             Some(_) => return Err(Miss::Never),
         }
         match tag::any_end(cursor.rest, nonce) {

@@ -4,8 +4,9 @@
 //!    or an element for thinking or showing (`<think>`, `<example>`, …), and behind a backslash, it is shown.
 //! 2. In a code span, also one of HTML, or quotes it is shown if the line holds other words before it.
 //! 3. Behind words that announce something to be seen or not to be done (`PHRASES`, `UNREAL`) it is shown.
-//! 4. First in a fence, or in a code span or quotes of its own, it is meant if nothing but white space and
-//!    further calls follow to the end of the text, and no such call before it was shown.
+//! 4. First in a fence, indented as a block of code is, or in a code span or quotes of its own, it is meant if
+//!    nothing but white space and further calls follow to the end of the text, and no such call before it was
+//!    shown.
 //! 5. Behind words of the same line that end no sentence it is meant if nothing else follows on that line.
 //! 6. Anywhere else it is meant.
 
@@ -285,7 +286,7 @@ impl Context {
         if self.is_announced() {
             return Standing::ShownWithNext;
         }
-        if in_fence || is_quoted {
+        if in_fence || is_quoted || is_indented(lead) {
             return if self.shows_fenced { Standing::ShownWithNext } else { Standing::IfLast };
         }
         let before = line.trim_end();
@@ -321,6 +322,13 @@ fn shows(line: &str) -> bool {
     ["//", "/*", ">", "|"].iter().any(|sign| begin.starts_with(sign))
         || line.ends_with('\\')
         || line.matches("~~").count() % 2 == 1
+}
+
+/// True if the line that a call begins is indented as a block of code is.
+fn is_indented(lead: &str) -> bool {
+    let indent = lead.rsplit('\n').next().unwrap_or_default();
+    let is_blank = indent.bytes().all(|byte| matches!(byte, b' ' | b'\t'));
+    is_blank && indent.len() < lead.len() && (indent.len() >= 4 || indent.contains('\t'))
 }
 
 /// True if a sentence, in small letters, says that what follows is to be seen, or not to be done.

@@ -3,13 +3,11 @@
 use super::super::cursor::{Cursor, Miss};
 use super::super::names;
 use super::Parser;
+use super::bullet;
 use super::tag::{self, Begin};
 
 /// Longest language name after a fence's backticks.
 const LONGEST_LANGUAGE: usize = 16;
-/// What lists begin their lines with.
-const BULLETS: [char; 8] = ['-', '*', '+', '•', '–', '→', '·', '['];
-
 /// Words that join two calls.
 const JOINTS: [&str; 14] = [
     "and", "then", "also", "plus", "und", "dann", "et", "puis", "y", "luego", "和", "然后", "以及",
@@ -49,26 +47,21 @@ impl Parser {
             let blanks = cursor.rest.len() - cursor.rest.trim_start().len();
             at_line_start |= cursor.rest[..blanks].contains('\n');
             cursor.blanks();
-            match cursor.rest.chars().next().ok_or(Miss::More)? {
-                '`' | '~' => {
-                    fence(&mut cursor)?;
-                    (in_fence, at_line_start) = (true, true);
-                }
-                '<' | '&' if !tag::may_begin(cursor.rest, &self.nonce) => return Err(Miss::Never),
-                '<' | '&' => match tag::wrapper(&mut cursor) {
-                    Ok(()) => {}
-                    Err(miss) => {
-                        return match self.tag(&mut cursor, text.len(), in_fence) {
-                            Err(Miss::Never) => Err(miss),
-                            lead => lead,
-                        };
-                    }
-                },
-                c if at_line_start && may_begin_line(c) => {
-                    bullet(&mut cursor)?;
-                    at_line_start = false;
-                }
-                _ => return Err(Miss::Never),
+            let c = cursor.rest.chars().next().ok_or(Miss::More)?;
+            if matches!(c, '`' | '~') {
+                fence(&mut cursor)?;
+                (in_fence, at_line_start) = (true, true);
+            } else if (tag::opens(c) || c == '&') && tag::may_begin(cursor.rest, &self.nonce) {
+                let Err(miss) = tag::wrapper(&mut cursor) else { continue };
+                return match self.tag(&mut cursor, text.len(), in_fence) {
+                    Err(Miss::Never) => Err(miss),
+                    lead => lead,
+                };
+            } else if at_line_start && bullet::may_begin(cursor.rest) {
+                bullet::skip(&mut cursor)?;
+                at_line_start = false;
+            } else {
+                return Err(Miss::Never);
             }
         }
     }
@@ -94,7 +87,7 @@ impl Parser {
             cursor.blanks();
             let c = cursor.rest.chars().next().ok_or(Miss::More)?;
             match c {
-                '<' | '&' => {
+                _ if tag::opens(c) || c == '&' => {
                     let mut at = cursor;
                     match self.tag(&mut at, text.len(), false) {
                         Ok(lead) => return Ok(lead),
@@ -103,11 +96,11 @@ impl Parser {
                             let is_whole = self.result().len() == cursor.rest.len();
                             return Err(if is_whole { Miss::Never } else { Miss::More });
                         }
-                        Err(Miss::Never) => tag::stray(&mut cursor)?,
+                        Err(Miss::Never) => tag::stray(&mut cursor, &self.nonce)?,
                     }
                 }
                 '`' | '~' => fence(&mut cursor)?,
-                '0'..='9' => number(&mut cursor)?,
+                '0'..='9' => bullet::number(&mut cursor)?,
                 _ if c.is_alphanumeric() => joint(&mut cursor)?,
                 // Punctuation says nothing.
                 _ => cursor.rest = &cursor.rest[c.len_utf8()..],
@@ -134,11 +127,6 @@ fn joint(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
     Ok(())
 }
 
-/// True if a line of a list may begin so.
-pub fn may_begin_line(c: char) -> bool {
-    c.is_ascii_digit() || BULLETS.contains(&c)
-}
-
 /// Skips the backticks or tildes of a fence with its language, or of a code span.
 fn fence(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
     let c = cursor.rest.chars().next().ok_or(Miss::More)?;
@@ -160,38 +148,5 @@ fn fence(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
             Ok(())
         }
         _ => Err(Miss::Never),
-    }
-}
-
-/// Skips the number of a line in a list.
-fn number(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
-    let behind = cursor.rest.trim_start_matches(|c: char| c.is_ascii_digit());
-    let length = cursor.rest.len() - behind.len();
-    cursor.rest = behind;
-    match behind.chars().next() {
-        None if length <= 3 => Err(Miss::More),
-        Some('.' | ')') if length <= 3 => Ok(()),
-        _ => Err(Miss::Never),
-    }
-}
-
-/// Skips what a line of a list begins with, and the blank behind it, which a bracket need not have.
-fn bullet(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
-    let is_bracket = cursor.rest.starts_with('[');
-    if cursor.rest.starts_with(|c: char| c.is_ascii_digit()) {
-        number(cursor)?;
-        cursor.rest = &cursor.rest[1..];
-    } else {
-        cursor.one_of(&BULLETS)?;
-        if cursor.rest.starts_with('*') {
-            // Not a bullet, but bold letters.
-            cursor.rest = &cursor.rest[1..];
-            return if cursor.rest.is_empty() { Err(Miss::More) } else { Ok(()) };
-        }
-    }
-    match cursor.rest.chars().next() {
-        None => Err(Miss::More),
-        Some(c) if c.is_whitespace() || (is_bracket && c == '<') => Ok(()),
-        Some(_) => Err(Miss::Never),
     }
 }

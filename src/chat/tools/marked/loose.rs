@@ -47,7 +47,7 @@ pub fn arguments(raw: &str, root: Option<&Value>) -> Option<String> {
 
 /// A text without the fence, or CDATA, around it.
 fn unfenced(text: &str) -> &str {
-    let data = text.strip_prefix("<![CDATA[").and_then(|text| text.strip_suffix("]]>"));
+    let data = text.strip_prefix(tag::CDATA).and_then(|text| text.strip_suffix("]]>"));
     let text = data.map_or(text, str::trim);
     let inside = text.strip_prefix("```").and_then(|text| text.strip_suffix("```"));
     let inside = inside.map(|text| text.trim_start_matches(|c: char| c.is_ascii_alphanumeric()));

@@ -24,6 +24,12 @@ const ENTITIES: [(&str, char); 9] = [
     ("&#x22;", '"'),
 ];
 
+/// What begins character data, in which no entities are.
+pub const CDATA: &str = "<![CDATA[";
+/// Brackets that models put in the place of `<` and `>`.
+const BRACKETS: [(char, char); 6] =
+    [('[', ']'), ('＜', '＞'), ('〈', '〉'), ('《', '》'), ('⟨', '⟩'), ('【', '】')];
+
 /// A begin tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Begin {
@@ -35,21 +41,40 @@ pub struct Begin {
     pub is_closed: bool,
 }
 
-/// False if a text that begins with `<` or `&` is no tag of a call, as its first characters show.
+/// True if a tag may begin with this character.
+pub fn opens(c: char) -> bool {
+    c == '<' || closer(c).is_some()
+}
+
+/// The bracket that closes another one than `<`.
+fn closer(c: char) -> Option<char> {
+    BRACKETS.iter().find(|(open, _)| *open == c).map(|(_, close)| *close)
+}
+
+/// False if a text that begins with a bracket or `&` is no tag of a call, as its first characters show.
 pub fn may_begin(text: &str, nonce: &str) -> bool {
     let agrees = |rest: &str, word: &str| {
         rest.bytes().zip(word.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b))
     };
+    if let Some(rest) = text.strip_prefix(|c| closer(c).is_some()) {
+        return agrees(rest, ROOTS[0]) || agrees(rest, nonce);
+    }
     let Some(rest) = text.strip_prefix('<') else { return agrees(text, "&lt;") };
     let rest = rest.trim_start_matches(['|', ' ', '\n']);
     ROOTS.iter().any(|root| agrees(rest, root)) || agrees(rest, nonce)
 }
 
-/// Reads the begin tag at the cursor, whose `<` may be escaped for HTML: then the text up to the tag's end is.
+/// Reads the begin tag at the cursor, whose `<` may be escaped for HTML, or another bracket: then the text up
+/// to the tag's end is.
 pub fn begin(cursor: &mut Cursor<'_>, nonce: &str) -> Result<Begin, Miss> {
-    if !cursor.rest.starts_with('&') {
-        return plain_begin(cursor, nonce);
+    match cursor.rest.chars().next() {
+        Some('&') => escaped_begin(cursor, nonce),
+        Some(c) if closer(c).is_some() => bracketed_begin(cursor, nonce),
+        _ => plain_begin(cursor, nonce),
     }
+}
+
+fn escaped_begin(cursor: &mut Cursor<'_>, nonce: &str) -> Result<Begin, Miss> {
     let (text, _) = decoded(cursor.rest);
     let mut decoded = Cursor::new(&text);
     let begin = match decoded.rest.starts_with('<') {
@@ -64,10 +89,28 @@ pub fn begin(cursor: &mut Cursor<'_>, nonce: &str) -> Result<Begin, Miss> {
     Ok(begin)
 }
 
+/// Reads a begin tag in other brackets than `<` and `>`, all of which stands between them.
+fn bracketed_begin(cursor: &mut Cursor<'_>, nonce: &str) -> Result<Begin, Miss> {
+    let mut chars = cursor.rest.chars();
+    let close = chars.next().and_then(closer).ok_or(Miss::Never)?;
+    let inside = chars.as_str();
+    let end = inside.find(['>', close]);
+    let tag = format!("<{}", &inside[..end.unwrap_or(inside.len())]);
+    let Some(end) = end else {
+        let missed = plain_begin(&mut Cursor::new(&tag), nonce);
+        return Err(missed.err().unwrap_or(Miss::More));
+    };
+    let tag = format!("{tag}>");
+    let mut at = Cursor::new(&tag);
+    let begin = plain_begin(&mut at, nonce).map_err(|_| Miss::Never)?;
+    let behind = &inside[end..];
+    cursor.rest = &behind[behind.chars().next().map_or(0, char::len_utf8)..];
+    if at.rest.is_empty() { Ok(begin) } else { Err(Miss::Never) }
+}
+
 fn plain_begin(cursor: &mut Cursor<'_>, nonce: &str) -> Result<Begin, Miss> {
     own_word(cursor, nonce)?;
-    let begin = attributes(cursor, nonce)?;
-    Ok(begin)
+    attributes(cursor, nonce)
 }
 
 /// Skips `<`, a word and the nonce; or `<` and a word whose attributes have the nonce.
@@ -142,47 +185,73 @@ fn nonce_in_attributes(
     if has_nonce { Ok(()) } else { Err(Miss::Never) }
 }
 
+/// What stands next in a tag.
+enum Item {
+    /// The tag's end.
+    End,
+    /// A slash, which is the tag's own if `true`.
+    Slash(bool),
+    Attribute(String, String),
+    /// A word without a value.
+    Bare(String),
+}
+
 /// Reads attributes to the end of the tag; a brace ends it, too.
 fn attributes(cursor: &mut Cursor<'_>, nonce: &str) -> Result<Begin, Miss> {
     let mut begin = Begin::default();
     let mut bare = None;
     loop {
-        cursor.rest =
-            cursor.rest.trim_start_matches(|c: char| c.is_whitespace() || ",:.|\\".contains(c));
-        match cursor.rest.chars().next().ok_or(Miss::More)? {
-            '>' => {
-                cursor.rest = &cursor.rest[1..];
-                break;
-            }
-            '{' => break,
-            '/' => {
-                cursor.rest = &cursor.rest[1..];
-                begin.is_closed = cursor.rest.starts_with('>');
-                if cursor.rest.is_empty() {
-                    return Err(Miss::More);
-                }
-            }
-            '<' => return Err(Miss::Never),
-            _ => {
-                let word = value(cursor)?;
-                let behind = cursor.rest.trim_start();
-                if let Some(rest) = behind.strip_prefix(['=', ':']) {
-                    cursor.rest = rest.trim_start();
-                    begin.attributes.push((word, value(cursor)?));
-                } else if behind.is_empty() {
-                    return Err(Miss::More);
-                } else {
-                    bare.get_or_insert(word);
-                }
+        match item(cursor)? {
+            Item::End => break,
+            Item::Slash(is_closed) => begin.is_closed = is_closed,
+            Item::Attribute(key, value) => begin.attributes.push((key, value)),
+            Item::Bare(word) => {
+                bare.get_or_insert(word);
             }
         }
     }
-    let named = NAMES.iter().find_map(|key| {
-        let is_it = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(key);
-        begin.attributes.iter().find(is_it).map(|(_, value)| value.clone())
-    });
-    begin.name = named.or(bare.filter(|word| word != nonce));
+    begin.name = named(&begin.attributes).or(bare.filter(|word| word != nonce));
     Ok(begin)
+}
+
+fn item(cursor: &mut Cursor<'_>) -> Result<Item, Miss> {
+    let is_nothing = |c: char| c.is_whitespace() || ",:.|\\".contains(c);
+    cursor.rest = cursor.rest.trim_start_matches(is_nothing);
+    match cursor.rest.chars().next().ok_or(Miss::More)? {
+        '>' => {
+            cursor.rest = &cursor.rest[1..];
+            Ok(Item::End)
+        }
+        '{' => Ok(Item::End),
+        '/' => {
+            cursor.rest = &cursor.rest[1..];
+            if cursor.rest.is_empty() {
+                return Err(Miss::More);
+            }
+            Ok(Item::Slash(cursor.rest.starts_with('>')))
+        }
+        '<' => Err(Miss::Never),
+        _ => attribute(cursor),
+    }
+}
+
+/// Reads a word, and its value if it has one.
+fn attribute(cursor: &mut Cursor<'_>) -> Result<Item, Miss> {
+    let word = value(cursor)?;
+    let behind = cursor.rest.trim_start();
+    if let Some(rest) = behind.strip_prefix(['=', ':']) {
+        cursor.rest = rest.trim_start();
+        return Ok(Item::Attribute(word, value(cursor)?));
+    }
+    if behind.is_empty() { Err(Miss::More) } else { Ok(Item::Bare(word)) }
+}
+
+/// The name of the tool by the attribute that names it best.
+fn named(attributes: &[(String, String)]) -> Option<String> {
+    NAMES.iter().find_map(|key| {
+        let found = attributes.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+        found.map(|(_, value)| value.clone())
+    })
 }
 
 /// Reads a value in quotes of any kind, or a word without.
@@ -254,26 +323,33 @@ pub fn any_end<'a>(text: &'a str, nonce: &str) -> Result<&'a str, Miss> {
 
 /// Reads an end tag: its word, and what follows it. Attributes behind the word do not matter.
 fn end_tag(text: &str) -> Result<(&str, &str), Miss> {
-    let mut cursor = Cursor::new(text);
-    cursor.word("<")?;
+    let first = text.chars().next().ok_or(Miss::More)?;
+    if !opens(first) {
+        return Err(Miss::Never);
+    }
+    let mut cursor = Cursor::new(&text[first.len_utf8()..]);
     cursor.rest = cursor.rest.trim_start_matches(['|', ' ']);
     cursor.word("/")?;
-    let at = cursor.rest.find('>');
+    let at = cursor.rest.find(['>', closer(first).unwrap_or('>')]);
     let tag = &cursor.rest[..at.unwrap_or(cursor.rest.len())];
     let is_allowed =
         |c: char| c.is_ascii_alphanumeric() || c.is_whitespace() || "_-|=\"'.:".contains(c);
     if tag.len() > LONGEST_STRAY || !tag.chars().all(is_allowed) {
         return Err(Miss::Never);
     }
-    let rest = &cursor.rest[at.ok_or(Miss::More)? + 1..];
+    let behind = &cursor.rest[at.ok_or(Miss::More)?..];
+    let rest = &behind[behind.chars().next().map_or(0, char::len_utf8)..];
     let word = tag.trim().split(|c: char| c.is_whitespace() || c == '|').next();
     Ok((word.unwrap_or_default(), rest))
 }
 
 /// Finds out whether a text begins with a begin tag, up to the nonce.
 pub fn own_begin(text: &str, nonce: &str) -> Result<(), Miss> {
-    let mut cursor = Cursor::new(text);
-    cursor.word("<")?;
+    let first = text.chars().next().ok_or(Miss::More)?;
+    if !opens(first) {
+        return Err(Miss::Never);
+    }
+    let mut cursor = Cursor::new(&text[first.len_utf8()..]);
     cursor.blanks();
     let end = end_of_head(cursor.rest);
     match head_of(&cursor.rest[..end.unwrap_or(cursor.rest.len())], nonce) {
@@ -283,8 +359,24 @@ pub fn own_begin(text: &str, nonce: &str) -> Result<(), Miss> {
     }
 }
 
-/// Skips a tag that means nothing between calls, such as `</tool_calls>`, `<br/>` or `<|end|>`.
-pub fn stray(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
+/// Skips what means nothing between calls: a tag such as `</tool_calls>`, `<br/>` or `<|end|>`, a comment, an
+/// end tag in other brackets, or such a bracket.
+pub fn stray(cursor: &mut Cursor<'_>, nonce: &str) -> Result<(), Miss> {
+    let other = cursor.rest.chars().next().filter(|c| closer(*c).is_some());
+    if let Some(c) = other {
+        return match any_end(cursor.rest, nonce) {
+            Ok(rest) => Ok(cursor.rest = rest),
+            Err(Miss::More) => Err(Miss::More),
+            Err(Miss::Never) => Ok(cursor.rest = &cursor.rest[c.len_utf8()..]),
+        };
+    }
+    if let Some(comment) = cursor.rest.strip_prefix("<!--") {
+        cursor.rest = &comment[comment.find("-->").ok_or(Miss::More)? + 3..];
+        return Ok(());
+    }
+    if "<!--".starts_with(cursor.rest) {
+        return Err(Miss::More);
+    }
     let at = cursor.rest.find('>');
     let tag = &cursor.rest[..at.unwrap_or(cursor.rest.len())];
     let is_allowed =

@@ -14,7 +14,7 @@ impl Relaxed {
         }
         let ends = match c {
             ',' | '}' | ']' | '\n' | '<' | '\r' => true,
-            _ if c.is_whitespace() => literal(self.word.trim()).is_some(),
+            _ if c.is_whitespace() || c == '，' => literal(self.word.trim()).is_some(),
             _ => false,
         };
         if !ends {

@@ -53,6 +53,10 @@ pub enum Verdict {
 
 /// Judges a quote by what follows it; `objects` says of each open level whether it is an object.
 pub fn judge(ahead: &str, objects: &[bool], string: StringState, ends: &Ends) -> Verdict {
+    if ahead.starts_with(['：', '，']) {
+        let half = ahead.replacen('：', ":", 1).replacen('，', ",", 1);
+        return judge(&half, objects, string, ends);
+    }
     if string.triple {
         return judge_triple(ahead, string.end);
     }
@@ -114,7 +118,7 @@ impl Judge<'_> {
                 Some(_) => self.behind_all_closers(rest),
                 None => Verdict::Inner,
             },
-            '<' => self.marker(rest),
+            _ if tag::opens(c) => self.marker(rest),
             '"' if *is_object => key(rest, true),
             _ if may_be_key && *is_object && c.is_alphabetic() => key(rest, true),
             '/' if self.has_inner => Verdict::Inner,
@@ -181,6 +185,9 @@ impl Judge<'_> {
             Some('<' | '`' | '~') => return Verdict::Closing,
             // Another object follows.
             Some('{') => return key(rest[1..].trim_start(), true),
+            Some(c) if tag::opens(c) && self.ends.end(rest) != Err(Miss::Never) => {
+                return self.marker(rest);
+            }
             Some(_) => {}
         }
         if !self.ends.is_marked() || rest.len() > FARTHEST {
