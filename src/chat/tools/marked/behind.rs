@@ -26,24 +26,24 @@ impl Parser {
                 }
             }
             Err(Miss::More) if self.may_hold() => {}
-            Err(_) => self.end_calls(c, out, pieces),
+            Err(_) => self.end_calls(out, pieces),
         }
     }
 
-    /// True if a sentence begins with the last character that is held back.
-    pub(super) fn begins_sentence(&self, c: char) -> bool {
-        let before = self.held_back.strip_suffix(c).unwrap_or_default();
-        c.is_uppercase() && !before.ends_with(char::is_alphanumeric)
+    /// True if a sentence may begin with the last word that is held back.
+    fn begins_sentence(&self) -> bool {
+        let word = self.held_back.rsplit(|c: char| !c.is_alphanumeric()).next();
+        word.is_some_and(|word| word.starts_with(char::is_uppercase))
     }
 
     /// Handles prose behind calls.
-    pub(super) fn end_calls(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
+    pub(super) fn end_calls(&mut self, out: &mut String, pieces: &mut Vec<Piece>) {
         match self.pending.as_ref().map(|pending| pending.standing) {
             // Nobody makes up the result of a call that is only shown.
             Some(Standing::IfLast) if self.held_back.ends_with(&self.result()) => {
                 self.confirm(out, pieces);
             }
-            Some(Standing::IfLastOnLine(true)) if self.begins_sentence(c) => {
+            Some(Standing::IfLastOnLine(true)) if self.begins_sentence() => {
                 self.confirm(out, pieces)
             }
             Some(_) => return self.show_pending(out),

@@ -96,7 +96,7 @@ fn begins_counter(text: &str) -> bool {
 }
 
 /// Skips a number or letter and what ends it: `1.`, `a)`, `(2)`, `3:`, `4️⃣`.
-fn counter(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
+pub fn counter(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
     let is_around = cursor.rest.starts_with('(');
     if is_around {
         cursor.word("(")?;
@@ -113,16 +113,6 @@ fn counter(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
     }
     let ends: &[char] = if is_around { &[')'] } else { &['.', ')', ':'] };
     cursor.one_of(ends).map(|_| ())
-}
-
-/// Skips the number of a line in a list, up to what ends it.
-pub fn number(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
-    digits(cursor)?;
-    match cursor.rest.chars().next() {
-        None => Err(Miss::More),
-        Some('.' | ')') => Ok(()),
-        Some(_) => Err(Miss::Never),
-    }
 }
 
 fn digits(cursor: &mut Cursor<'_>) -> Result<(), Miss> {

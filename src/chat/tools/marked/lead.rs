@@ -100,8 +100,14 @@ impl Parser {
                     }
                 }
                 '`' | '~' => fence(&mut cursor)?,
-                '0'..='9' => bullet::number(&mut cursor)?,
-                _ if c.is_alphanumeric() => joint(&mut cursor)?,
+                _ if c.is_alphanumeric() => {
+                    let mut at = cursor;
+                    match bullet::counter(&mut at) {
+                        Ok(()) => cursor = at,
+                        Err(Miss::More) => return Err(Miss::More),
+                        Err(Miss::Never) => joint(&mut cursor)?,
+                    }
+                }
                 // Punctuation says nothing.
                 _ => cursor.rest = &cursor.rest[c.len_utf8()..],
             }
@@ -109,18 +115,12 @@ impl Parser {
     }
 }
 
-/// Skips a word that joins two calls, or a letter that counts them.
+/// Skips a word that joins two calls.
 fn joint(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
     let end = cursor.rest.find(|c: char| !c.is_alphanumeric());
     let word = &cursor.rest[..end.unwrap_or(cursor.rest.len())];
-    let is_letter = word.len() == 1 && word.starts_with(|c: char| c.is_ascii_lowercase());
     match end {
-        Some(_) if JOINTS.contains(&word) => cursor.rest = &cursor.rest[word.len()..],
-        // A letter that counts, as in `b)`.
-        Some(1) if is_letter && cursor.rest[1..].starts_with(')') => {
-            cursor.rest = &cursor.rest[2..]
-        }
-        None if is_letter => return Err(Miss::More),
+        Some(end) if JOINTS.contains(&word) => cursor.rest = &cursor.rest[end..],
         None if JOINTS.iter().any(|joint| joint.starts_with(word)) => return Err(Miss::More),
         _ => return Err(Miss::Never),
     }

@@ -45,10 +45,14 @@ pub fn arguments(raw: &str, root: Option<&Value>) -> Option<String> {
     pairs(text, root).or_else(|| only_text(raw, root))
 }
 
-/// A text without the fence, or CDATA, around it.
+/// The character data that a text is; `None` if it is none.
+fn data(text: &str) -> Option<&str> {
+    text.trim().strip_prefix(tag::CDATA).and_then(|text| text.strip_suffix("]]>"))
+}
+
+/// A text without the fence, or the marks of character data, around it.
 fn unfenced(text: &str) -> &str {
-    let data = text.strip_prefix(tag::CDATA).and_then(|text| text.strip_suffix("]]>"));
-    let text = data.map_or(text, str::trim);
+    let text = data(text).map_or(text, str::trim);
     let inside = text.strip_prefix("```").and_then(|text| text.strip_suffix("```"));
     let inside = inside.map(|text| text.trim_start_matches(|c: char| c.is_ascii_alphanumeric()));
     inside.map_or(text, str::trim)
@@ -157,7 +161,7 @@ fn elements(text: &str, root: Option<&Value>) -> Option<String> {
 fn value(inside: &str, root: Option<&Value>, slot: &fit::Slot) -> String {
     // Only what stands on lines of its own has line breaks around it that are not its own.
     let own = inside.strip_prefix('\n').map(|text| text.strip_suffix('\n').unwrap_or(text));
-    let text = own.unwrap_or(inside);
+    let text = data(inside).or(own).unwrap_or(inside);
     if fit::kinds(root, slot).contains(fit::Kinds::OBJECT) && text.trim_start().starts_with('<') {
         if let Some(inner) = elements(text.trim(), None) {
             return inner;

@@ -53,10 +53,6 @@ pub enum Verdict {
 
 /// Judges a quote by what follows it; `objects` says of each open level whether it is an object.
 pub fn judge(ahead: &str, objects: &[bool], string: StringState, ends: &Ends) -> Verdict {
-    if ahead.starts_with(['：', '，']) {
-        let half = ahead.replacen('：', ":", 1).replacen('，', ",", 1);
-        return judge(&half, objects, string, ends);
-    }
     if string.triple {
         return judge_triple(ahead, string.end);
     }
@@ -108,8 +104,8 @@ impl Judge<'_> {
         let Some(is_object) = objects.last() else { return self.behind_all(rest) };
         let Some(c) = rest.chars().next() else { return Verdict::More };
         match c {
-            ',' if *is_object => self.behind_comma(rest[1..].trim_start()),
-            ',' => self.item(rest[1..].trim_start()),
+            ',' | '，' if *is_object => self.behind_comma(rest[c.len_utf8()..].trim_start()),
+            ',' | '，' => self.item(rest[c.len_utf8()..].trim_start()),
             '}' | ']' => match objects.iter().rposition(|is_object| *is_object == (c == '}')) {
                 // A list may lack its bracket before a brace, but no brace is missing before a bracket.
                 Some(at) if c == '}' || at + 1 == objects.len() => {
@@ -237,7 +233,7 @@ fn key(rest: &str, is_plain: bool) -> Verdict {
     }
     match behind.trim_start().chars().next() {
         None => Verdict::More,
-        Some(':' | '=') => Verdict::Closing,
+        Some(':' | '=' | '：') => Verdict::Closing,
         Some(_) => Verdict::Inner,
     }
 }
