@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{Access, FlockOperation, OFlags, access, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -25,8 +25,27 @@ pub fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             "Make room there"
         }
+        io::ErrorKind::NotADirectory => "Name a directory (LANGFAST2API_STATE_DIR)",
         _ => "Make it writable, or name another directory (LANGFAST2API_STATE_DIR)",
     }
+}
+
+/// Whether files can be made in `directory`, which need not be there yet, as far as that can be told without
+/// making one.
+///
+/// # Errors
+/// They cannot, or the directory cannot be created.
+pub fn check_writable(directory: &Path) -> io::Result<()> {
+    for place in directory.ancestors() {
+        let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
+        match fs::metadata(place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(found) if !found.is_dir() => return Err(Errno::NOTDIR.into()),
+            Ok(_) => return Ok(access(place, Access::WRITE_OK | Access::EXEC_OK)?),
+        }
+    }
+    Ok(())
 }
 
 /// Replaces the content of `path`, whose directory exists; when this returns it is on disk. Whatever

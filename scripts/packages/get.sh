@@ -139,7 +139,11 @@ main() {
         shift
     done
     [ -z "$purge" ] || [ "$action$service" = removeyes ] || { usage >&2 && exit 2; }
-    [ -n "$directory" ] || directory=${HOME:?}/.local/bin
+    # A service has no home: where machines are set up, the variable may not be there.
+    if [ "$service" = no ] && [ -z "$directory" ]; then
+        [ -n "${HOME-}" ] || fail 'HOME is not set: name a directory (--dir)'
+        directory=$HOME/.local/bin
+    fi
 
     files=$(mktemp -d)
     trap 'rm -rf "$files"' EXIT

@@ -34,7 +34,15 @@ pub fn run(command: &KeysCommand, settings: &ClientSettings) -> Result<()> {
     let keys = KeyFile::parse(&text);
     let name = command.name.as_deref().unwrap_or_default();
     match command.action {
-        KeysAction::List => keys.list().iter().try_for_each(|line| say(line)),
+        KeysAction::List => {
+            if keys.named().next().is_none() {
+                eprintln!(
+                    "There is no key in {}. Make one: langfast2api keys add NAME",
+                    path.display()
+                );
+            }
+            keys.list().iter().try_for_each(|line| say(line))
+        }
         KeysAction::Add => {
             let key = new_key()?;
             write(&path, &keys.with(&key, name)?)?;
@@ -118,9 +126,10 @@ impl<'a> KeyFile<'a> {
     fn with(&self, key: &str, name: &str) -> Result<String> {
         if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control)
         {
-            return Err(
-                BadSetting(format!("a key's name has 1 to {LONGEST_NAME} characters")).into()
-            );
+            return Err(BadSetting(format!(
+                "a key's name is 1 to {LONGEST_NAME} characters on one line"
+            ))
+            .into());
         }
         match self.named().any(|(_, taken)| taken == name) {
             true => Err(format!(
@@ -135,6 +144,14 @@ impl<'a> KeyFile<'a> {
 
     /// The file without the keys of this name or fingerprint.
     fn without(&self, name: &str) -> Result<String> {
+        if name.is_empty() {
+            // Else every key without a name would be meant.
+            return Err(BadSetting(
+                "name the key, or give its fingerprint, as `langfast2api keys list` shows them"
+                    .to_owned(),
+            )
+            .into());
+        }
         let is_meant = |key: &str, comment: &str| comment == name || fingerprint(key) == name;
         let meant = self.named().filter(|(key, comment)| is_meant(key, comment)).count();
         if meant == 0 {
@@ -211,6 +228,7 @@ mod tests {
             "sk-carol-0123456789  # team",
         );
         assert_eq!(file.without(&bob).unwrap(), without_bob);
+        assert!(file.without("").unwrap_err().to_string().contains("fingerprint"));
         assert!(file.without("nobody").unwrap_err().to_string().contains("no key of nobody"));
     }
 

@@ -59,7 +59,7 @@ impl ConfigFile {
         let read = |path: &Path, name: String| match ConfigFile::open(&secrets::readable(path)) {
             Ok(text) => text.parse(path, known),
             Err(e) => {
-                let advice = secrets::handing_on(path, &e);
+                let advice = secrets::advice(path, &e);
                 Err(BadSetting(format!("{name}: {}: {e}{advice}", path.display())))
             }
         };

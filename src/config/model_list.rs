@@ -148,7 +148,7 @@ impl ModelSource {
         let setting = self.serving.given.name("models");
         let place = format!("{setting}: {}", path.display());
         let unreadable = |error: io::Error| {
-            BadSetting(format!("{place}: {error}{}", secrets::handing_on(path, &error)))
+            BadSetting(format!("{place}: {error}{}", secrets::advice(path, &error)))
         };
         let text = fs::read_to_string(secrets::readable(path)).map_err(unreadable)?;
         let models = self.parse(&text, &place)?;
@@ -172,8 +172,13 @@ impl ModelSource {
                 "{why}. Import it anew, or go back with `langfast2api models --reset`"
             ))
         };
-        let text =
-            read_file(path).map_err(|error| mend(BadSetting(format!("{place}: {error}"))))?;
+        let unreadable = |error: io::Error| match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                BadSetting(format!("{place}: {error}. Give it to the user that the server runs as"))
+            }
+            _ => mend(BadSetting(format!("{place}: {error}"))),
+        };
+        let text = read_file(path).map_err(unreadable)?;
         let models = self.parse(&text, &place).map_err(mend)?;
         let list = self.list(ListOrigin::Imported(path.to_owned(), changed(path)), &models, &text);
         Ok(LoadedModels { models, list: ModelList { stamp, ..list } })

@@ -15,6 +15,9 @@ pub const CREDENTIALS_FROM: &str = "LANGFAST2API_CREDENTIALS_FROM";
 /// root, so that the service cannot place links there for the reload to follow.
 const RELOADED: &str = ".reload";
 
+/// The secrets that this program can make itself.
+const API_KEYS: &str = "api_keys";
+
 /// The places of a secret, in the order in which they are searched.
 #[derive(Clone, Copy, Debug)]
 pub struct Places<'a> {
@@ -64,8 +67,11 @@ pub fn find(places: Places<'_>) -> Result<Option<Secret>, BadSetting> {
     }
     if let Some(path) = places.file {
         let setting = places.given.name(&format!("{}_file", places.key));
-        let text = fs::read_to_string(readable(path))
-            .map_err(|error| unreadable(&setting, path, &error))?;
+        let text = fs::read_to_string(readable(path)).map_err(|error| {
+            let is_to_be_made = places.key == API_KEYS && error.kind() == io::ErrorKind::NotFound;
+            let more = if is_to_be_made { ", or make it: langfast2api keys add NAME" } else { "" };
+            BadSetting(unreadable(&setting, path, &error).0 + more)
+        })?;
         let source = format!("{setting}: {}", path.display());
         return Secret::new(&text, &setting, source).map(Some);
     }
@@ -130,17 +136,22 @@ pub fn readable(path: &Path) -> PathBuf {
 }
 
 fn unreadable(setting: &str, path: &Path, error: &io::Error) -> BadSetting {
-    BadSetting(format!("{setting}: {}: {error}{}", path.display(), handing_on(path, error)))
+    BadSetting(format!("{setting}: {}: {error}{}", path.display(), advice(path, error)))
 }
 
-/// Advice for a file that the service's user may not read.
-pub fn handing_on(path: &Path, error: &io::Error) -> &'static str {
+/// Advice for a file that a setting names and that cannot be read, as a sentence of its own.
+pub fn advice(path: &Path, error: &io::Error) -> &'static str {
     let is_service = env::var_os("CREDENTIALS_DIRECTORY").is_some();
     match error.kind() {
         io::ErrorKind::PermissionDenied if is_service && readable(path) == path => {
             ". The service's user may read no file but those that its unit hands on, if they are there; `systemctl cat \
              langfast2api` shows them (LoadCredential=)"
         }
+        io::ErrorKind::PermissionDenied => {
+            ". Give it to the user that the server runs as (`ls -l` says whose it is)"
+        }
+        io::ErrorKind::NotFound => ". Name a file that is there, or take the setting away",
+        io::ErrorKind::IsADirectory => ". Name a file in it",
         _ => "",
     }
 }

@@ -209,17 +209,23 @@ impl Session {
 
     /// Describes the next sign-in for people, as far as it is known.
     pub fn outlook(&self) -> Outlook {
-        match self.store.load() {
-            Ok(saved) => outlook(&self.account, &saved),
+        let unwritable = self.store.check_writable().err();
+        let saved = match self.store.load() {
+            Ok(saved) => saved,
+            // The server goes on without what it can neither read nor write.
+            Err(_) if unwritable.is_some() => Saved::default(),
             Err(error) => {
                 let why = self.file_failed(&error).to_string();
-                Outlook {
+                return Outlook {
                     who: format!("nobody: {why}"),
                     change: Some(format!("not sign in: {why}")),
                     warnings: Vec::new(),
-                }
+                };
             }
-        }
+        };
+        let mut outlook = outlook(&self.account, &saved);
+        outlook.warnings.extend(unwritable.map(|error| not_kept(&cannot_lock(&error))));
+        outlook
     }
 
     /// The present grant, without asking LangFast for anything.
@@ -381,7 +387,7 @@ impl Session {
         match self.store.lock(self.patience) {
             Ok(lock) => Ok(Ok(lock)),
             Err(error @ LockError::Unwritable(..)) => {
-                log::warn!("{error}; the session is not kept");
+                log::warn!("{}", not_kept(&cannot_lock(&error)));
                 Ok(Err(error))
             }
             Err(error) => Err(hold_off(&error.to_string(), LOCK_HOLD_OFF)),
@@ -421,7 +427,7 @@ impl Session {
         });
         self.memory().unsaved = unsaved;
         if let (Err(why), Some(_)) = (&kept, lock) {
-            log::warn!("{why}; the session is not kept");
+            log::warn!("{}", not_kept(why));
         }
         kept
     }
@@ -468,6 +474,10 @@ impl Session {
         let advice = files::advice(error);
         format!("{} cannot be written: {error}. {advice}", self.store.path().display())
     }
+}
+
+fn not_kept(why: &str) -> String {
+    format!("the session is not kept: {why}")
 }
 
 /// Why the lock cannot be taken, and what to do.

@@ -207,6 +207,15 @@ impl Store {
         }
     }
 
+    /// Whether anything can be kept, as far as that can be told without writing.
+    ///
+    /// # Errors
+    /// [`LockError::Unwritable`].
+    pub fn check_writable(&self) -> Result<(), LockError> {
+        files::check_writable(&self.directory)
+            .map_err(|error| LockError::Unwritable(self.directory.clone(), error))
+    }
+
     /// Reads the session file. A missing or damaged one counts as empty: signing in again repairs it.
     ///
     /// # Errors

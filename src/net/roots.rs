@@ -47,7 +47,9 @@ pub fn check_named() -> Result<(), String> {
         match File::open(&path) {
             Ok(_) if path.is_dir() => bad(&"it is a directory; SSL_CERT_DIR takes those"),
             Ok(_) => Ok(()),
-            Err(error) => bad(&error),
+            Err(error) => bad(&format_args!(
+                "{error}. Name a file that this user can read, or take the variable away"
+            )),
         }
     })
 }

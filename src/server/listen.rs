@@ -81,7 +81,11 @@ fn check_place(
         check_no_other_file(path, settings, address)?;
         return match path.parent() {
             Some(directory) if directory.as_os_str().is_empty() || directory.is_dir() => Ok(()),
-            _ => Err(cannot_listen(settings, address, &"no such directory")),
+            _ => Err(cannot_listen(
+                settings,
+                address,
+                &"no such directory; make it, or name another path",
+            )),
         };
     }
     match address.to_socket_addrs() {
@@ -89,7 +93,8 @@ fn check_place(
         // At boot names may be known only later: the start fails then, and systemd tries again, as it
         // does not after a bad setting.
         Err(error) => {
-            log::warn!("{}", cannot_listen(settings, address, &error));
+            let why = format!("{error}{}", next_step(&error, address));
+            log::warn!("{}", cannot_listen(settings, address, &why));
             Ok(())
         }
     }
@@ -120,7 +125,7 @@ fn form_fault(address: &str) -> Option<&'static str> {
             Ok(place) if place.path.as_os_str().is_empty() => Some(FORM),
             // About 107 bytes, and no zero byte in them.
             Ok(place) if UnixAddress::from_pathname(place.path).is_err() => {
-                Some("the path is too long for a socket")
+                Some("the path is too long for a socket (107 bytes)")
             }
             Ok(_) => None,
         };
@@ -236,26 +241,38 @@ fn next_step(error: &io::Error, address: &str) -> String {
             ". No network interface has this address; `ip address` shows those that there are"
                 .to_owned()
         }
-        io::ErrorKind::PermissionDenied if address.starts_with(UNIX) => {
-            ". The user that this program runs as may not write that directory".to_owned()
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            if address.starts_with(UNIX) =>
+        {
+            ". The user that this program runs as may not write that directory: name one that it may (of a \
+             service, RuntimeDirectory= makes one)"
+                .to_owned()
         }
         io::ErrorKind::PermissionDenied => {
             ". Ports below 1024 are root's: take another one, and have a proxy in front".to_owned()
+        }
+        // The resolver's errors have no kind of their own.
+        _ if error.raw_os_error().is_none() => {
+            ". Is the name written right? 127.0.0.1 is this machine alone, 0.0.0.0 all its addresses"
+                .to_owned()
         }
         _ => String::new(),
     }
 }
 
 /// The path of a Unix socket, and who may connect to it: `unix:/path?mode=660&group=NAME`.
-struct UnixPlace<'a> {
-    path: &'a Path,
-    mode: Option<u32>,
-    group: Option<&'a str>,
+pub struct UnixPlace<'a> {
+    /// The socket's file.
+    pub path: &'a Path,
+    /// Its mode, if it is set; else the process's umask decides.
+    pub mode: Option<u32>,
+    /// The name or the number of its group, if it is set.
+    pub group: Option<&'a str>,
 }
 
 impl<'a> UnixPlace<'a> {
     /// Reads an address; `None` if it is not that of a Unix socket.
-    fn of(address: &'a str) -> Option<std::result::Result<UnixPlace<'a>, &'static str>> {
+    pub fn of(address: &'a str) -> Option<std::result::Result<UnixPlace<'a>, &'static str>> {
         let rest = address.strip_prefix(UNIX)?;
         let (path, options) = rest.split_once('?').unwrap_or((rest, ""));
         let mut place = UnixPlace { path: Path::new(path), mode: None, group: None };
@@ -284,7 +301,10 @@ impl<'a> UnixPlace<'a> {
     }
 
     /// The group's number: groups are those of `/etc/group`.
-    fn group_id(&self) -> std::result::Result<Option<u32>, String> {
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub fn group_id(&self) -> std::result::Result<Option<u32>, String> {
         let Some(name) = self.group else { return Ok(None) };
         let of_line = |line: &str| {
             let mut fields = line.split(':');
@@ -310,11 +330,6 @@ impl<'a> UnixPlace<'a> {
         let mode = self.mode.map(Permissions::from_mode);
         mode.map_or(Ok(()), |mode| fs::set_permissions(self.path, mode)).map_err(|e| e.to_string())
     }
-}
-
-/// The path of a Unix socket's address; `None` for any other address.
-pub fn socket_path(address: &str) -> Option<&Path> {
-    UnixPlace::of(address)?.ok().map(|place| place.path)
 }
 
 /// Removes a socket of this user's that a killed process has left behind; one that answers stays.

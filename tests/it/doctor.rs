@@ -282,6 +282,32 @@ fn secrets_that_others_can_read_are_found() {
 }
 
 #[test]
+fn a_unix_socket_that_no_proxy_can_connect_to_is_warned_of() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let closed = directory.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+    let examined = |address: &str| {
+        let start = Start::new(&simulator.url()).state_dir(directory.path());
+        doctor(start, &["--listen", address])
+    };
+    let (open, closed) = (directory.path().display(), closed.display());
+    for (address, advice) in [
+        (format!("unix:{open}/s"), "?mode=660&group=www-data"),
+        (format!("unix:{open}/s?mode=660"), "?mode=660&group=www-data"),
+        (format!("unix:{closed}/s?mode=666"), "chmod o+x"),
+    ] {
+        let diagnosis = examined(&address);
+        assert_eq!(diagnosis.state("listen"), "warning", "{address}");
+        assert!(diagnosis.advice("listen").contains(advice), "{}", diagnosis.advice("listen"));
+    }
+    for sound in ["s?mode=600", "s?mode=666", "s?mode=660&group=0"] {
+        assert_eq!(examined(&format!("unix:{open}/{sound}")).state("listen"), "ok", "{sound}");
+    }
+}
+
+#[test]
 fn people_get_lines_without_colours_when_nobody_shows_them() {
     let simulator = Simulator::start();
     let (status, text, _) =

@@ -88,6 +88,10 @@ impl Release {
     }
 
     fn get(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let root = self.directory.path();
         fs::create_dir_all(self.home()).unwrap();
         write_program(&root.join("stubs/sudo"), "exec \"$@\"");
@@ -95,7 +99,8 @@ impl Release {
         fs::write(root.join("get.sh"), &self.script).unwrap();
         let mut shell = Command::new("sh");
         shell.arg(root.join("get.sh")).args(arguments).env("HOME", self.home()).env("PATH", path);
-        shell.env("LANGFAST2API_RELEASES", format!("file://{}", root.display())).output().unwrap()
+        shell.env("LANGFAST2API_RELEASES", format!("file://{}", root.display()));
+        shell
     }
 
     /// What it says, having failed and installed nothing.
@@ -127,6 +132,7 @@ fn each_file_for_another_system_has_the_version_and_the_address_of_cargo_toml() 
     let out = filled(&directory, Some(&sums));
     let read = |file: &str| fs::read_to_string(out.join(file)).unwrap();
     let (version, address) = (env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_REPOSITORY"));
+    let image = address.splitn(4, '/').last().unwrap().to_lowercase();
     for (file, wanted) in [
         ("PKGBUILD", vec![format!("pkgver={version}\n"), format!("url='{address}'")]),
         (
@@ -137,7 +143,7 @@ fn each_file_for_another_system_has_the_version_and_the_address_of_cargo_toml() 
             "openwrt/Makefile",
             vec![format!("PKG_VERSION:={version}\n"), format!("URL:={address}\n")],
         ),
-        ("compose.yaml", vec![format!("/langfast2api:{version}\n")]),
+        ("compose.yaml", vec![format!("image: ghcr.io/{image}:{version}\n")]),
         ("get.sh", vec![format!("repository='{address}'")]),
     ] {
         for wanted in wanted {
@@ -164,15 +170,38 @@ fn each_file_for_another_system_has_the_version_and_the_address_of_cargo_toml() 
 fn all_fetch_the_archives_that_a_release_makes() {
     let read = |file: &str| fs::read_to_string(repository().join(file)).unwrap();
     let release = read(".github/workflows/release.yml");
-    assert!(release.contains("release/langfast2api-linux-$ARCH.tar.gz"));
+    assert!(release.contains("archive \"$binary\" \"release/langfast2api-linux-$ARCH.tar.gz\""));
     for kind in ["x86_64", "aarch64", "armv7", "riscv64gc"] {
         assert!(
             release.contains(&format!("arch: {kind}, target: {kind}-unknown-linux-musl")),
             "{kind}"
         );
     }
-    let url = "{ repo }/releases/download/v{ version }/{ name }-linux-{ target-arch }.tar.gz";
+    let url =
+        "{ repo }/releases/download/v{ version }/{ name }-{ target-family }-{ target-arch }.tar.gz";
     assert!(read("Cargo.toml").contains(&format!("pkg-url = \"{url}\"")));
+}
+
+#[test]
+fn an_archive_has_all_that_it_takes_to_install_and_what_the_pages_name() {
+    let directory = Directory::new();
+    let (binary, archive) = (directory.path().join("built"), directory.path().join("a.tar.gz"));
+    write_program(&binary, "echo langfast2api");
+    let pack = repository().join("scripts/packages/archive");
+    run(pack.to_str().unwrap(), &["built", "a.tar.gz"], directory.path());
+    let unpacked = directory.path().join("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    run("tar", &["-xzf", archive.to_str().unwrap()], &unpacked);
+    let root = directory.path().join("root");
+    run("sh", &["-c", "DESTDIR=../root scripts/install.sh langfast2api"], &unpacked);
+    for file in ["usr/local/bin/langfast2api", "etc/langfast2api/api-keys"] {
+        assert!(root.join(file).exists(), "{file}");
+    }
+    let pages = ["README.md", "README.zh-CN.md", "scripts/README.md", "scripts/README.zh-CN.md"];
+    let more = ["src/README.md", "tests/README.md", "LICENSE", "scripts/nginx.conf"];
+    for file in pages.into_iter().chain(more) {
+        assert!(unpacked.join(file).exists(), "{file}");
+    }
 }
 
 #[test]
@@ -236,6 +265,10 @@ fn half_a_script_does_nothing() {
 fn a_service_is_installed_and_removed_by_the_releases_own_script_as_root() {
     let release = Release::new();
     assert!(release.success(&["--service"]).contains("install.sh got langfast2api"));
+    let without_home = release.command(&["--service"]).env_remove("HOME").output().unwrap();
+    assert!(without_home.status.success(), "{}", text(&without_home));
+    let of_nobody = text(&release.command(&[]).env_remove("HOME").output().unwrap());
+    assert!(of_nobody.contains("name a directory (--dir)"), "{of_nobody}");
     let said = release.success(&["--uninstall", "--service", "--purge"]);
     assert!(said.contains("install.sh got --remove --purge"), "{said}");
     assert!(!release.installed().exists());

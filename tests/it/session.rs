@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -482,6 +482,33 @@ fn a_state_directory_that_cannot_be_written_is_warned_of_and_the_server_still_an
     assert_eq!(program.ask("again").content(), "again");
     assert!(program.log().contains("the session is not kept"));
     assert_eq!(simulator.stats().signups, 1);
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_told_at_the_start_with_what_to_do() {
+    let (simulator, directory) = (Simulator::start(), Directory::new());
+    let (closed, runtime) = (directory.path().join("closed"), directory.path().join("runtime"));
+    for (path, mode) in [(&closed, 0o555), (&runtime, 0o777)] {
+        std::fs::create_dir(path).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let start = |state: &Path| {
+        let start = Start::new(&simulator.url()).state_dir(state).not_as_root();
+        start.env("XDG_RUNTIME_DIR", &runtime).start()
+    };
+    start(&closed.join("below")).wait_for_log("Make it writable, or name another directory");
+    let program = start(&closed);
+    program.wait_for_log(&format!("the session is not kept: {}", closed.display()));
+    assert_eq!(program.ask("hello").content(), "hello");
+    let log = program.log();
+    let told = log.matches("is not kept: ").count();
+    assert!(told >= 2 && told == log.matches("Make it writable, or ").count(), "{log}");
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let program = start(&file);
+    program.wait_for_log("Name a directory (LANGFAST2API_STATE_DIR)");
+    assert_eq!(program.ask("hello").content(), "hello");
 }
 
 #[test]

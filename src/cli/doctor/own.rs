@@ -3,13 +3,11 @@
 use std::fs::{self, Metadata};
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-
-use rustix::fs::{Access as Right, access};
 
 use super::report::{Outcome, Report};
 use crate::chat::models::shutdowns::Day;
@@ -17,8 +15,9 @@ use crate::chat::models::{Model, Warning};
 use crate::cli::about;
 use crate::cli::check::Checked;
 use crate::config::Settings;
+use crate::files;
 use crate::http::{connections_for, raise_descriptor_limit};
-use crate::server::listen::socket_path;
+use crate::server::listen::UnixPlace;
 
 /// Longest time that a server on this machine may take to accept a connection.
 const LOCAL: Duration = Duration::from_millis(500);
@@ -98,7 +97,13 @@ fn state_directory(path: &Path) -> Outcome {
     let shown = path.display();
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Outcome::ok(format_args!("{shown} is made when it is needed"))
+            match files::check_writable(path) {
+                Ok(()) => Outcome::ok(format_args!("{shown} is made when it is needed")),
+                Err(error) => Outcome::failed(format_args!(
+                    "{shown} cannot be made ({error}): no session is kept"
+                ))
+                .advise(SAME_USER),
+            }
         }
         Err(error) => Outcome::failed(format_args!("{shown}: {error}")).advise(SAME_USER),
         Ok(metadata) if !metadata.is_dir() => {
@@ -109,15 +114,12 @@ fn state_directory(path: &Path) -> Outcome {
             "{shown} can be written by others: they could replace the session"
         ))
         .advise(format_args!("chmod 700 {shown}")),
-        Ok(_) => match access(path, Right::WRITE_OK | Right::EXEC_OK) {
+        Ok(_) => match files::check_writable(path) {
             Ok(()) => Outcome::ok(shown),
-            Err(error) => {
-                let error = io::Error::from(error);
-                Outcome::failed(format_args!(
-                    "{shown} cannot be written ({error}): no session is kept"
-                ))
-                .advise(SAME_USER)
-            }
+            Err(error) => Outcome::failed(format_args!(
+                "{shown} cannot be written ({error}): no session is kept"
+            ))
+            .advise(SAME_USER),
         },
     }
 }
@@ -164,10 +166,15 @@ fn mode(metadata: &Metadata) -> u32 {
     metadata.permissions().mode() & 0o7777
 }
 
-/// Checks whether the server, or another program, already listens there. Either may be intended.
+/// Checks whether the server, or another program, already listens there. Either may be intended; a Unix
+/// socket that no proxy can connect to is hardly.
 fn listener(address: &str) -> Outcome {
-    let is_taken = match socket_path(address) {
-        Some(path) => UnixStream::connect(path).is_ok(),
+    let place = UnixPlace::of(address).and_then(Result::ok);
+    if let Some(closed) = place.as_ref().and_then(closed_to_proxies) {
+        return closed;
+    }
+    let is_taken = match place {
+        Some(place) => UnixStream::connect(place.path).is_ok(),
         None => address
             .to_socket_addrs()
             .into_iter()
@@ -178,6 +185,42 @@ fn listener(address: &str) -> Outcome {
         "{address}: {}",
         if is_taken { "somebody listens there now" } else { "nobody listens there now" }
     ))
+}
+
+/// Why a program of another user cannot connect to a Unix socket, if that is not plainly what is wanted.
+fn closed_to_proxies(place: &UnixPlace<'_>) -> Option<Outcome> {
+    let path = place.path.display();
+    let wants = place.mode.map_or(0o020, |mode| mode & 0o022);
+    if wants == 0 {
+        return None;
+    }
+    let group = place.group_id().ok().flatten();
+    if place.mode.is_none() || wants == 0o020 && group.is_none() {
+        return Some(
+            Outcome::warning(format_args!(
+                "unix:{path}: only this user may connect; a proxy of another user, as nginx is, cannot"
+            ))
+            .advise(format_args!(
+                "Say who may: unix:{path}?mode=660&group=www-data (nginx's group on Debian; this program's user \
+                 has to be in it), or mode=666 for everybody on this machine, or mode=600 for this user. For the \
+                 installed service, langfast2api.socket makes one"
+            )),
+        );
+    }
+    let is_closed = |directory: &&Path| {
+        let found = fs::metadata(directory).ok();
+        found.is_some_and(|found| match group {
+            Some(group) if found.gid() == group => mode(&found) & 0o011 == 0,
+            _ => mode(&found) & 0o001 == 0,
+        })
+    };
+    let closed = place.path.ancestors().skip(1).find(is_closed)?.display();
+    Some(
+        Outcome::warning(format_args!(
+            "unix:{path}: the directory {closed} is closed to others, so a proxy of another user, as nginx is, cannot connect"
+        ))
+        .advise(format_args!("chmod o+x {closed}, or put the socket into another directory")),
+    )
 }
 
 fn descriptors(checked: &Checked) -> Outcome {

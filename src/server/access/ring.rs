@@ -9,7 +9,8 @@ use crate::http::Head;
 const NO_KEY: &str = "You didn't provide an API key. Send it as `Authorization: Bearer KEY`, \
                       `x-api-key: KEY` or `api-key: KEY`";
 /// The message for a client whose key does not count.
-const WRONG_KEY: &str = "Incorrect API key provided";
+const WRONG_KEY: &str = "Incorrect API key provided. This server takes its own keys alone: whoever runs it makes one \
+                         with `langfast2api keys add NAME`";
 
 /// The keys that count now.
 #[derive(Default)]
