@@ -89,7 +89,9 @@ fn the_whole_way_is_recorded_and_what_is_as_usual_does_not_differ() {
         frames.filter_map(|line| line["packet"].as_str()).collect()
     };
     assert!(packets("client").contains(&"40"), "{}", recorded.text);
-    assert!(packets("server").starts_with(&["0", "40"]), "{}", recorded.text);
+    // A ping may come at any time.
+    let told: Vec<&str> = packets("server").into_iter().filter(|packet| *packet != "2").collect();
+    assert!(told.starts_with(&["0", "40"]), "{}", recorded.text);
     let events = recorded.events();
     let last = events.last().unwrap();
     assert_eq!(last[1]["status"], "completed");
