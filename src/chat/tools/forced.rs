@@ -111,7 +111,11 @@ impl Parser {
     /// Ends the text, and appends what was held back.
     pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
         if let State::Arguments(json, tool) = &mut self.state {
-            json.finish(self.tools[*tool].parameters.as_ref());
+            let schema = self.tools[*tool].parameters.as_ref();
+            json.finish(schema);
+            if json.lacks_only_its_end(schema) {
+                json.close(schema);
+            }
             if json.is_done() {
                 self.end(pieces);
             }
@@ -370,6 +374,23 @@ mod tests {
         }
         let cut = found(&Form::List, r#"{"calls":[{"name":"add","arguments":{"a"#);
         assert!(matches!(cut.last(), Some(Piece::Cut)));
+    }
+
+    #[test]
+    fn arguments_that_lack_only_their_last_brace_are_closed() {
+        let call = called("add", r#"{"a":{"b":1}}"#);
+        assert_eq!(found(&arguments_of_add(), r#"{"a":{"b":1}"#), call);
+        assert_eq!(found(&Form::List, r#"{"calls":[{"name":"add","arguments":{"a":{"b":1} "#), {
+            called("add", r#"{"a":{"b":1} }"#)
+        });
+        // More may have been to come.
+        for cut in [r#"{"a":{"b":1"#, r#"{"a":[1"#, r#"{"a":1"#, r#"{"a":"x"#, r#"{"a":"x","#] {
+            let pieces = found(&arguments_of_add(), cut);
+            assert!(matches!(pieces.last(), Some(Piece::Cut)), "{cut}");
+        }
+        let many = Form::List;
+        let pieces = found(&many, r#"{"calls":[{"name":"weather","arguments":{"b":"x""#);
+        assert!(matches!(pieces.last(), Some(Piece::Cut)), "whose properties are not known");
     }
 
     proptest! {

@@ -48,6 +48,8 @@ pub struct Relaxed {
     capture: Option<Capture>,
     out: String,
     first_key: Option<String>,
+    /// The properties of the schema that the outermost object has had so far.
+    known_keys: Vec<String>,
     repaired: bool,
     /// True if a null was left out that stands for what is not given.
     null_left_out: bool,
@@ -163,6 +165,7 @@ impl Relaxed {
             capture: None,
             out: String::new(),
             first_key: None,
+            known_keys: Vec::new(),
             repaired: false,
             null_left_out: false,
         }
@@ -280,6 +283,16 @@ impl Relaxed {
             self.repaired = true;
             self.end_level(level.is_object, root);
         }
+    }
+
+    /// True if nothing can follow but the end of the object: it has all properties of the schema, and each
+    /// of them is complete.
+    pub fn lacks_only_its_end(&self, root: Option<&Value>) -> bool {
+        let mut own = fit::properties(root).peekable();
+        self.state == State::Behind
+            && self.levels.len() == 1
+            && own.peek().is_some()
+            && own.all(|name| self.known_keys.contains(name))
     }
 
     /// Passes on all that is held back as it is, because nothing more comes.

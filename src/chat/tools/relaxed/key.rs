@@ -81,6 +81,10 @@ impl Relaxed {
         let (key, slot) = fit::property(root, &level, &written);
         self.repaired |= key != written;
         self.first_key.get_or_insert_with(|| key.clone());
+        let is_new = self.levels.len() == 1 && !self.known_keys.contains(&key);
+        if is_new && fit::knows(root, &level, &key) {
+            self.known_keys.push(key.clone());
+        }
         self.may_lack = fit::may_lack(root, &level, &key);
         self.slot = slot;
         // As it is, escapes included.
