@@ -174,6 +174,12 @@ impl Plan {
         Some(leak::Leak::new(self.tools.clone(), marker.nonce()))
     }
 
+    /// Returns a hold for such calls in the text of one run; `None` as with [`Plan::leak`].
+    pub fn hold(&self) -> Option<leak::Hold> {
+        let Form::Marked(marker) = &self.form else { return None };
+        Some(leak::Hold::new(self.tools.clone(), marker.nonce()))
+    }
+
     /// True if the request offers a tool of this name.
     pub fn offers(&self, name: &str) -> bool {
         self.tools.iter().any(|tool| tool.name == name)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::part::{Part, behind, joined};
 use crate::chat::stop::StopFilter;
-use crate::chat::tools::leak::Leak;
+use crate::chat::tools::leak::{Hold, Leak};
 use crate::chat::tools::{Parser, Piece, Plan};
 use crate::chat::usage::TokenCounter;
 use crate::chat::{FinishReason, Prompt, ToolCall};
@@ -50,6 +50,8 @@ pub struct Reader {
     holds_calls: bool,
     parser: Option<Parser>,
     leak: Option<Leak>,
+    /// What may be a call in a form that is not read, if the model can be asked for it again.
+    hold: Option<Hold>,
     stop: StopFilter,
     counter: TokenCounter,
     /// The calls so far.
@@ -72,6 +74,8 @@ struct Before {
     broke_off: bool,
     leak: Option<Leak>,
     has_text: bool,
+    /// Text of the first run that is shown only if the second one brings no calls.
+    held_back: String,
     /// Text of the second run, which is shown only if the first run brought nothing to show.
     text: String,
 }
@@ -83,6 +87,7 @@ impl Reader {
         Reader {
             parser: plan.parser(),
             leak: plan.leak(),
+            hold: if holds_calls { plan.hold() } else { None },
             stop: StopFilter::new(&stops),
             plan,
             stops,
@@ -218,7 +223,11 @@ impl Reader {
             return;
         }
         self.has_text = true;
-        parts.push(Part::Text(text));
+        let text = match &mut self.hold {
+            Some(hold) => hold.push(&text),
+            None => text,
+        };
+        put_text(text, parts);
     }
 
     /// The fault of the calls, in words for the model; `None` if they have none.
@@ -256,6 +265,7 @@ impl Reader {
             broke_off: self.broke_off,
             leak: self.leak.take(),
             has_text: self.has_text,
+            held_back: self.hold.as_mut().map(Hold::take).unwrap_or_default(),
             text: String::new(),
         };
         let tokens = self.counter.total();
@@ -285,6 +295,9 @@ impl Reader {
         if self.calls.is_empty() || self.broke_off {
             self.fall_back(parts);
         }
+        if self.before.is_none() {
+            put_text(self.hold.as_mut().map(Hold::take).unwrap_or_default(), parts);
+        }
         for call in &self.calls {
             parts.push(Part::CallBegin(ToolCall { arguments: String::new(), ..call.clone() }));
             if !call.arguments.is_empty() {
@@ -300,6 +313,7 @@ impl Reader {
         self.calls = std::mem::take(&mut before.calls);
         (self.broke_off, self.leak) = (before.broke_off, before.leak.take());
         let text = std::mem::take(&mut before.text);
+        put_text(std::mem::take(&mut before.held_back), parts);
         let is_empty = self.calls.is_empty() && !before.has_text;
         self.before = None;
         if is_empty {
@@ -340,6 +354,12 @@ impl Reader {
     pub fn tokens(&self) -> [u64; 2] {
         let now = self.counter.total();
         self.tokens_before.map_or([now, 0], |before| [before, now])
+    }
+}
+
+fn put_text(text: String, parts: &mut Vec<Part>) {
+    if !text.is_empty() {
+        parts.push(Part::Text(text));
     }
 }
 

@@ -1,19 +1,22 @@
 //! Notices calls in a form that is not read: those that models have learned elsewhere, or without the
 //! request's nonce. They are never executed, since text from outside can hold them as well; but whoever asks
-//! is told, and the model can be asked again.
+//! is told, and the model can be asked again; `hold` keeps them from the client until then.
+
+mod hold;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::chat::Tool;
+pub use hold::Hold;
 
 /// Bytes of text that are looked at again with what follows them.
 const WINDOW: usize = 256;
 /// Longest text that may be a tool's arguments as a whole, in bytes.
 const LONGEST_WHOLE: usize = 8_192;
 /// What foreign forms begin a call with, in two parts, of which the second begins with one of `ANCHORS`; the
-/// name of a tool follows.
+/// name of a tool follows; `may_be_sign` has the bytes around the anchor.
 const SIGNS: [(&str, &str); 15] = [
     ("", "<tool_call"),
     ("", "<function_call"),
@@ -69,7 +72,7 @@ impl Leak {
             }
         }
         self.window.push_str(text);
-        if self.window.len() > 2 * WINDOW {
+        if self.window.len() > 4 * WINDOW {
             let from = self.window.len() - WINDOW;
             self.is_found = self.holds_call(from);
             let from = (from..).find(|at| self.window.is_char_boundary(*at));
@@ -84,23 +87,38 @@ impl Leak {
 
     /// True if a call begins in the window before this place.
     fn holds_call(&self, end: usize) -> bool {
-        let window = &self.window;
-        let has = |words: &[&str]| words.iter().any(|word| window.contains(word));
-        let mut anchors =
-            window.bytes().take(end).enumerate().filter(|(_, byte)| ANCHORS.contains(byte));
-        anchors.any(|(at, _)| self.is_sign(at))
-            || (window.contains('{') && has(&ARGUMENTS) && has(&NAMES) && self.names_tool(window))
+        let window = self.window.as_bytes();
+        let (mut has_brace, mut has_name, mut has_arguments) = (false, false, false);
+        let is_one = |at: usize, words: &[&str]| {
+            words.iter().any(|word| window[at..].starts_with(word.as_bytes()))
+        };
+        let is_of_interest =
+            |(_, byte): &(usize, &u8)| matches!(byte, b'{' | b'"') || ANCHORS.contains(byte);
+        for (at, byte) in window.iter().enumerate().filter(is_of_interest) {
+            match byte {
+                b'{' => has_brace = true,
+                b'"' => {
+                    has_name |= is_one(at, &NAMES);
+                    has_arguments |= is_one(at, &ARGUMENTS);
+                }
+                byte if at < end && ANCHORS.contains(byte) && self.is_sign(at, *byte) => {
+                    return true;
+                }
+                _ => {}
+            }
+        }
+        has_brace && has_name && has_arguments && self.names_tool(&self.window)
     }
 
-    /// True if a sign stands around this place, and a tool's name behind it.
-    fn is_sign(&self, at: usize) -> bool {
+    /// True if a sign stands around this place, where this anchor is, and a tool's name behind it.
+    fn is_sign(&self, at: usize, anchor: u8) -> bool {
         let (before, behind) = self.window.split_at(at);
-        let sign = SIGNS
-            .iter()
-            .find(|(first, second)| behind.starts_with(second) && before.ends_with(first));
-        if behind.starts_with('[') && self.tools.iter().any(|tool| is_called(&behind[1..], tool)) {
+        if anchor == b'[' && self.tools.iter().any(|tool| is_called(&behind[1..], tool)) {
             return true;
         }
+        let sign = SIGNS.iter().find(|(first, second)| {
+            second.as_bytes()[0] == anchor && behind.starts_with(second) && before.ends_with(first)
+        });
         !behind.starts_with(&self.own)
             && sign.is_some_and(|(_, second)| self.names_tool(&behind[second.len()..]))
     }
@@ -130,6 +148,18 @@ impl Leak {
                 && required.all(|name| object.contains_key(name))
                 && properties.is_some_and(|own| object.keys().all(|key| own.contains_key(key)))
         })
+    }
+}
+
+/// False if the bytes beside an anchor rule out all signs.
+fn may_be_sign(window: &[u8], at: usize) -> bool {
+    let before = at.checked_sub(1).map(|at| window[at]);
+    match window[at] {
+        b'<' => matches!(window.get(at + 1), Some(b't' | b'f' | b'i' | b'c' | b'|' | 0xef)),
+        b'.' => before == Some(b's'),
+        b'_' => matches!(before, Some(b't' | b'l')),
+        b':' => before == Some(b'n'),
+        _ => true,
     }
 }
 

@@ -325,6 +325,26 @@ fn a_mended_call_counts_and_the_text_beside_it_is_not_shown() {
 }
 
 #[test]
+fn a_call_of_another_form_is_not_shown_before_it_is_mended() {
+    let plan = plan(ToolChoice::Auto);
+    let leaked = "<tool_call>{\"name\": \"weather\", \"arguments\": {}}</tool_call>";
+    let right = marked(&plan, "weather", "{\"place\":\"Oslo\"}");
+    let (mut reader, shown, _) = mended(&plan, &format!("Look: {leaked}"));
+    assert_eq!(joined_text(&shown), "Look: ");
+    let (parts, _) = read(&mut reader, &right, FinishReason::Stop);
+    assert_eq!(parts, ["call weather", "arguments {\"place\":\"Oslo\"}", "end"]);
+
+    // What is not mended is shown all the same.
+    let (mut reader, _, _) = mended(&plan, &format!("Look: {leaked}"));
+    let (parts, _) = read(&mut reader, "I am sorry.", FinishReason::Stop);
+    assert_eq!(joined_text(&parts), leaked);
+}
+
+fn joined_text(parts: &[String]) -> String {
+    parts.iter().filter_map(|part| part.strip_prefix("text ")).collect()
+}
+
+#[test]
 fn what_is_not_mended_stays_as_it_was() {
     let plan = plan(ToolChoice::Auto);
     let wrong = marked(&plan, "weather", "{\"place\":null}");
