@@ -102,14 +102,14 @@ impl Parser {
         let mut out = String::new();
         let mut rest = text;
         while let Some(c) = rest.chars().next() {
-            if matches!(self.state, State::Text) && self.passes_blanks(rest, &mut out) {
+            if matches!(self.state, State::Text) && self.passes_held_back(rest, &mut out) {
                 let plain = self.plain(rest);
                 self.show(&rest[..plain], &mut out);
                 rest = &rest[plain..];
-                let Some(c) = rest.chars().next() else { break };
-                self.take_text(c, &mut out, pieces);
-                rest = &rest[c.len_utf8()..];
-                continue;
+                rest = &rest[self.hold_blanks(rest)..];
+                if plain > 0 || !self.held_back.is_empty() {
+                    continue;
+                }
             }
             self.take(c, &mut out, pieces);
             rest = &rest[c.len_utf8()..];
@@ -287,6 +287,7 @@ fn put_text(out: &mut String, pieces: &mut Vec<Piece>) {
 
 #[cfg(test)]
 mod tests {
+    use super::text::MOST_HELD_BACK;
     use super::*;
     use crate::chat::tools::merged;
     use proptest::prelude::*;

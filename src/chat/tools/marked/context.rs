@@ -187,18 +187,19 @@ pub struct Context {
 impl Context {
     /// Notes text that the client gets.
     pub fn note(&mut self, text: &str) {
-        if !text.bytes().any(|byte| matches!(byte, b'\n' | b'>' | b'-')) {
-            return self.push(text);
-        }
-        for part in text.split_inclusive(['\n', '>', '-']) {
+        let mut rest = text;
+        while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\n' | b'>' | b'-')) {
+            let (part, behind) = rest.split_at(at + 1);
             self.push(part);
-            match part.as_bytes()[part.len() - 1] {
+            rest = behind;
+            match part.as_bytes()[at] {
                 b'\n' => self.end_line(),
                 b'>' => self.end_tag(),
-                b'-' if self.tail.ends_with("<!--") => self.end_tag(),
+                _ if self.tail.ends_with("<!--") => self.end_tag(),
                 _ => {}
             }
         }
+        self.push(rest);
     }
 
     /// Notes that a call was shown; `fenced` if it stood in a fence or code span of its own.

@@ -61,7 +61,10 @@ pub fn may_begin(text: &str, nonce: &str) -> bool {
     }
     let Some(rest) = text.strip_prefix('<') else { return agrees(text, "&lt;") };
     let rest = rest.trim_start_matches(['|', ' ', '\n']);
-    ROOTS.iter().any(|root| agrees(rest, root)) || agrees(rest, nonce)
+    // Of most tags the first letter decides.
+    let may_be = |byte: &u8| b"ctfi".contains(&byte.to_ascii_lowercase());
+    let is_root = rest.as_bytes().first().is_none_or(may_be);
+    (is_root && ROOTS.iter().any(|root| agrees(rest, root))) || agrees(rest, nonce)
 }
 
 /// Reads the begin tag at the cursor, whose `<` may be escaped for HTML, or another bracket: then the text up

@@ -13,53 +13,90 @@ pub(super) const MOST_HELD_BACK: usize = 300;
 const LONGEST_TAG: usize = 4_000;
 
 impl Parser {
-    /// Shows white space that is held back, if `rest` behind it leads to no call; false if something is still
-    /// held back.
-    pub(super) fn passes_blanks(&mut self, rest: &str, out: &mut String) -> bool {
+    /// Shows white space, or the bracket of a tag, that is held back, if it leads to no call with `rest` behind it;
+    /// false if something is still held back.
+    pub(super) fn passes_held_back(&mut self, rest: &str, out: &mut String) -> bool {
         if self.held_back.is_empty() {
             return true;
         }
-        let is_word = rest.starts_with(char::is_alphabetic)
-            && self.held_back.bytes().all(|byte| byte.is_ascii_whitespace())
-            && !(bullet::may_begin(rest) && self.is_at_line_start());
-        if is_word {
-            let blanks = std::mem::take(&mut self.held_back);
-            self.show(&blanks, out);
+        let leads_nowhere = match self.held_back.trim_start() {
+            "" => {
+                !rest.starts_with(char::is_whitespace) && !self.leads(rest, self.is_at_line_start())
+            }
+            "<" => {
+                let begin: String = "<".chars().chain(rest.chars().take(2)).collect();
+                !tag::may_begin(&begin, &self.nonce)
+            }
+            _ => false,
+        };
+        if leads_nowhere {
+            let held_back = std::mem::take(&mut self.held_back);
+            self.show(&held_back, out);
         }
-        is_word
+        leads_nowhere
+    }
+
+    /// Holds back the white space that a text begins with, and returns its length: 0 if it has to be looked at.
+    pub(super) fn hold_blanks(&mut self, text: &str) -> usize {
+        let is_blank = |byte: &u8| byte.is_ascii_whitespace();
+        let length = text.bytes().take_while(is_blank).count();
+        let is_short = self.held_back.len() + length <= MOST_HELD_BACK;
+        if length == 0 || !is_short || self.context.is_in_fence() {
+            return 0;
+        }
+        self.held_back.push_str(&text[..length]);
+        length
     }
 
     fn is_at_line_start(&self) -> bool {
         self.held_back.contains('\n') || self.context.is_at_line_start()
     }
 
+    /// True if the beginning of a text may lead to a call.
+    fn leads(&self, text: &str, at_line_start: bool) -> bool {
+        match text.as_bytes().first() {
+            Some(b'`' | b'~') => true,
+            Some(b'<' | b'&') => tag::may_begin(text, &self.nonce),
+            _ if at_line_start && bullet::may_begin(text) => true,
+            _ => text.starts_with(tag::opens) && tag::may_begin(text, &self.nonce),
+        }
+    }
+
     /// The length of the text that can lead to no call, and is passed on at once.
     pub(super) fn plain(&self, text: &str) -> usize {
         let in_fence = self.context.is_in_fence();
-        let mut at_line_start = !in_fence && self.context.is_at_line_start();
-        let mut leads = |(at, byte): (usize, u8)| match byte {
-            b'<' | b'&' => tag::may_begin(&text[at..], &self.nonce),
-            b'`' | b'~' => true,
-            b'\n' => {
-                at_line_start = !in_fence;
-                false
-            }
-            _ if byte.is_ascii_whitespace() => false,
-            _ if std::mem::take(&mut at_line_start) && bullet::may_begin(&text[at..]) => true,
-            // The first bytes of other brackets.
-            b'[' | 0xe2 | 0xe3 | 0xef if !in_fence => {
-                let rest = &text[at..];
-                rest.starts_with(tag::opens) && tag::may_begin(rest, &self.nonce)
-            }
-            _ => false,
-        };
-        let end = text.bytes().enumerate().find_map(|byte| leads(byte).then_some(byte.0));
-        let end = end.unwrap_or(text.len());
+        let end = self.end_of_plain(text, in_fence);
         if in_fence { end } else { text[..end].trim_end().len() }
+    }
+
+    fn end_of_plain(&self, text: &str, in_fence: bool) -> usize {
+        let bytes = text.as_bytes();
+        let mut at_line_start = !in_fence && self.context.is_at_line_start();
+        let mut at = 0;
+        loop {
+            if at_line_start {
+                at += bytes[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+                if at < bytes.len() && bullet::may_begin(&text[at..]) {
+                    return at;
+                }
+            }
+            let Some(next) = bytes[at..].iter().position(|byte| may_lead(*byte)) else {
+                return bytes.len();
+            };
+            at += next;
+            at_line_start = bytes[at] == b'\n' && !in_fence;
+            if bytes[at] != b'\n' && self.leads(&text[at..], false) {
+                return at;
+            }
+            at += 1;
+        }
     }
 
     pub(super) fn take_text(&mut self, c: char, out: &mut String, pieces: &mut Vec<Piece>) {
         self.held_back.push(c);
+        if self.held_back == "<" {
+            return;
+        }
         while !self.held_back.is_empty() {
             match self.lead(&self.held_back) {
                 Ok(lead) => return self.meet(lead, out, pieces),
@@ -97,4 +134,10 @@ impl Parser {
         self.raw = held_back;
         self.enter(lead, out, pieces);
     }
+}
+
+/// False for bytes with which nothing begins that leads to a call, but for bullets.
+fn may_lead(byte: u8) -> bool {
+    // The last three are the first bytes of other brackets.
+    matches!(byte, b'\n' | b'<' | b'&' | b'`' | b'~' | b'[' | 0xe2 | 0xe3 | 0xef)
 }
