@@ -118,8 +118,11 @@ start() {
         systemctl daemon-reload
         systemctl enable --quiet langfast2api.service
         # It returns when the server is ready, or has failed.
-        systemctl restart langfast2api.service ||
-            fail 'it does not start; see: journalctl -u langfast2api'
+        systemctl restart langfast2api.service || {
+            # Its own words come first, then systemd's.
+            journalctl -u langfast2api.service -n 5 --no-pager -o cat >&2
+            fail 'it does not start; run this again when that is mended. More: journalctl -u langfast2api'
+        }
         systemctl try-restart 'langfast2api@*.service'
     elif [ -z "$destdir" ] && command -v systemctl >/dev/null; then
         systemctl enable --quiet langfast2api.service

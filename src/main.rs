@@ -37,7 +37,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     memory::set_up();
     if std::env::args_os().skip(1).eq(["--version"]) {
-        println!("{}", about::long());
+        // Who reads the first line alone, as `head`, has what it wants.
+        let _ = writeln!(std::io::stdout(), "{}", about::long());
         return ExitCode::SUCCESS;
     }
     let cli = match Cli::read() {

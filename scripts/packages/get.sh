@@ -86,7 +86,7 @@ get() {
     [ -n "$wanted" ] || fail "the release's checksums do not name $archive"
     [ "$(sum "$files/$archive")" = "$wanted" ] || fail "$archive is not what the release's checksums say: nothing was installed"
     tar -xzf "$files/$archive" -C "$files"
-    new=$("$files/langfast2api" --version | head -n 1) || fail "the program for $kind does not run on this machine"
+    new=$("$files/langfast2api" -V) || fail "the program for $kind does not run on this machine"
 }
 
 as_root() {

@@ -107,6 +107,16 @@ fn a_sound_configuration_is_said_to_be_so_and_nothing_is_touched() {
 }
 
 #[test]
+fn who_reads_the_first_line_of_the_version_alone_hears_of_no_panic() {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    drop(ours);
+    let mut version = Command::new(env!("CARGO_BIN_EXE_langfast2api"));
+    version.arg("--version").stdout(std::os::fd::OwnedFd::from(theirs)).stderr(Stdio::piped());
+    let output = version.spawn().unwrap().wait_with_output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn models_are_listed_for_people_and_as_json() {
     let (code, table, _) = run(&["models", "--model-aliases", "mine=gpt-5"]);
     assert_eq!(code, 0);

@@ -77,9 +77,13 @@ impl Release {
 
     /// Puts a version of a program, and a script that says how it was called, in an archive with its checksum.
     fn publish(&self, version: &str) {
+        self.publish_program(&format!("echo langfast2api {version}"));
+    }
+
+    fn publish_program(&self, script: &str) {
         let (from, files) = (self.directory.path().join("from"), self.files());
         fs::create_dir_all(&files).unwrap();
-        write_program(&from.join("langfast2api"), &format!("echo langfast2api {version}"));
+        write_program(&from.join("langfast2api"), script);
         write_program(&from.join("scripts/install.sh"), r#"echo "install.sh got ${1##*/} ${2-}""#);
         let archive = files.join(Release::archive());
         run("tar", &["-czf", archive.to_str().unwrap(), "langfast2api", "scripts"], &from);
@@ -241,6 +245,8 @@ fn what_a_release_does_not_vouch_for_is_not_installed() {
     assert!(release.refusal(&[]).contains("is not what the release's checksums say"));
     fs::write(release.files().join("SHA256SUMS"), "").unwrap();
     assert!(release.refusal(&[]).contains("do not name"));
+    release.publish_program("exit 1");
+    assert!(release.refusal(&[]).contains("does not run on this machine"));
     fs::remove_file(archive).unwrap();
     assert!(release.refusal(&[]).contains("the release has no"));
     assert!(release.refusal(&["--version", "9.9"]).contains("there is no release at"));
