@@ -147,7 +147,9 @@ impl Said<'_> {
     /// Reads the refusals of LangFast's own code, and of a model's maker through it.
     fn of_service(&self, step: Step, words: &Words) -> Option<Meaning> {
         match self.status {
-            Some(429) if words.speak_of_quota() => return Some(Meaning::Quota),
+            Some(429) if words.speak_of_quota() || words.speak_plainly_of_quota() => {
+                return Some(Meaning::Quota);
+            }
             Some(429) => return Some(Meaning::Rate),
             _ => {}
         }
@@ -324,6 +326,9 @@ mod tests {
             assert_eq!(meaning, Some(Meaning::Quota), "{words}");
         }
         assert_eq!(meaning(Step::StartRun, Some(500), "", "Connection limit reached"), None);
+        let many = "Too many requests: your daily quota is exhausted";
+        assert_eq!(of_run(many), Some(Meaning::Quota));
+        assert_eq!(meaning(Step::StartRun, Some(429), "", many), Some(Meaning::Quota));
     }
 
     #[test]
@@ -332,6 +337,7 @@ mod tests {
             "You have reached the limit of 5 requests per minute",
             "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 40000.",
             "rate_limit_exceeded: the limit is reached",
+            "Quota exceeded for quota metric 'requests per minute', current quota 5",
         ] {
             assert_eq!(of_run(words), Some(Meaning::Rate), "{words}");
             let by_status = meaning(Step::StartRun, Some(429), "", words);

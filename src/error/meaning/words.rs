@@ -87,7 +87,7 @@ impl Words<'_> {
     pub(super) fn speak_plainly_of_quota(&self) -> bool {
         let plain =
             ["current quota", "daily limit", "monthly limit", "daily quota", "monthly quota"];
-        self.have(&plain) && !self.speak_of_rate()
+        self.have(&plain) && !self.have(&["per min", "per second"])
     }
 
     pub(super) fn ask_for_plan(&self) -> bool {
