@@ -513,6 +513,29 @@ fn what_has_no_effect_is_named_and_refused_if_strict() {
 }
 
 #[test]
+fn an_earlier_turn_without_words_or_arguments_is_no_reason_to_refuse_a_conversation() {
+    let (_simulator, program) = start();
+    let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": null});
+    let output = json!({"type": "function_call_output", "call_id": "c", "output": "x"});
+    for items in [
+        vec![json!({"role": "assistant", "content": null})],
+        vec![json!({"type": "message", "role": "assistant"})],
+        vec![call, output.clone()],
+        vec![json!({"type": "function_call", "call_id": "c", "name": "f"}), output],
+    ] {
+        let ask_last = json!({"role": "user", "content": "/sim say=Yes"});
+        let items =
+            [vec![json!({"role": "user", "content": "Hi"})], items, vec![ask_last]].concat();
+        let answer = ask(&program, json!({"input": items}));
+        assert_eq!(answer.status, 200, "{items:?}: {}", answer.text());
+    }
+    let wrong =
+        json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": {"a": 1}});
+    let answer = ask(&program, json!({"input": [wrong]}));
+    assert_eq!(answer.error()["code"], "invalid_type", "{}", answer.text());
+}
+
+#[test]
 fn what_is_wrong_or_needs_a_store_is_refused_by_name() {
     let (simulator, program) = start();
     let item = |item: Value| json!({"input": [item]});

@@ -229,7 +229,8 @@ fn call(path: &str, value: &Value) -> Result<ToolCall, Error> {
     Ok(ToolCall { id, name, arguments })
 }
 
-fn arguments(path: &str, function: &Value) -> Result<String, Error> {
+/// The arguments of the call at `path`, as JSON; a call may bring none.
+pub(super) fn arguments(path: &str, function: &Value) -> Result<String, Error> {
     match function.get("arguments") {
         None | Some(Value::Null) => Ok("{}".to_owned()),
         Some(Value::String(arguments)) => Ok(arguments.clone()),

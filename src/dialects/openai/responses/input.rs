@@ -71,11 +71,12 @@ fn add(
             let is_gone = message.is_empty() && media.has_left_out() && !message.is_of(Role::User);
             turns.extend((!is_gone).then_some(message));
         }
-        ItemReading::FunctionCall => add_call(turns, call(path, value, "arguments")?),
+        ItemReading::FunctionCall => {
+            add_call(turns, call(path, value, tools::arguments(path, value)?)?);
+        }
         ItemReading::CustomCall => {
-            let call = call(path, value, "input")?;
-            let arguments = tools::arguments_of(&call.arguments);
-            add_call(turns, ToolCall { arguments, ..call });
+            let arguments = tools::arguments_of(&text(path, value, "input")?);
+            add_call(turns, call(path, value, arguments)?);
         }
         ItemReading::Output => turns.push(Turn::Result(result(path, value, turns, media)?)),
         ItemReading::ClientCall(tool) => match client_call(item, *tool) {
@@ -105,11 +106,11 @@ fn reading(path: &str, item: &Map<String, Value>) -> Result<&'static ItemReading
     }
 }
 
-/// Reads a call, whose arguments are in the field `arguments`.
-fn call(path: &str, value: &Value, arguments: &str) -> Result<ToolCall, Error> {
+/// Reads a call with these `arguments`, JSON.
+fn call(path: &str, value: &Value, arguments: String) -> Result<ToolCall, Error> {
     let id = text(path, value, "call_id")?;
     let name = tools::called_in(path, value)?;
-    Ok(ToolCall { id, name, arguments: text(path, value, arguments)? })
+    Ok(ToolCall { id, name, arguments })
 }
 
 /// Reads the output of a call in the turns before it.
@@ -192,8 +193,12 @@ fn message(path: &str, item: &Map<String, Value>, media: &mut MediaReader) -> Re
         None => return Err(missing(&role_path)),
     };
     let path = format!("{path}.content");
-    let content = content(&path, item.get("content"), media)?;
-    Ok(Turn::message(role, content.ok_or_else(|| missing(&path))?))
+    let content = match content(&path, item.get("content"), media)? {
+        // One that only called a tool has said nothing, as in chat completions.
+        None if role == Role::Assistant => Content::default(),
+        content => content.ok_or_else(|| missing(&path))?,
+    };
+    Ok(Turn::message(role, content))
 }
 
 /// Adds a call to the assistant's text and calls just before it, since one answer brought them all.
