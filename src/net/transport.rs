@@ -4,6 +4,8 @@
 //! connection that it keeps from one call to the next. So it keeps none: the idle connections are kept
 //! here, and each call gets an agent of its own, whose connections know when that call is given up.
 
+mod buffers;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -13,10 +15,9 @@ use std::time::{Duration, Instant};
 use ureq::Timeout;
 use ureq::config::Config;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
-};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
+use self::buffers::CallBuffers;
 use super::dial::{DialError, Dialer, Endpoint, OutboundConnection};
 
 /// Interval at which waiting calls ask whether they are given up: a wait ends at most this long after.
@@ -24,11 +25,12 @@ pub const LOOK: Duration = Duration::from_millis(250);
 
 /// Idle connections kept for the next calls. A TLS connection is some 50 KB.
 const MOST_IDLE: usize = 16;
-/// Buffer sizes of a connection in use, in bytes. The head of an answer has to fit into the input
-/// buffer, through which ureq also reads bodies (it needs 10 KiB for that). The head of a request, with
-/// its tokens, has to fit into the output buffer; a run request is written in pieces of that size.
-const INPUT_BUFFER: usize = 16 * 1024;
-const OUTPUT_BUFFER: usize = 8 * 1024;
+/// Those kept for [`BRIEFLY`]: while many calls are made at once, their number goes up and down.
+const MOST_BRIEFLY: usize = 64;
+const BRIEFLY: Duration = Duration::from_secs(2);
+
+/// Buffers kept for the next calls.
+const MOST_BUFFERS: usize = 4;
 
 /// Returns true once nobody waits for a call any more. Called every [`LOOK`] while the answer is
 /// awaited.
@@ -56,6 +58,7 @@ struct Idle {
     keep_warm: Duration,
     /// Each connection with the time since when it is idle, the latest at the back.
     connections: VecDeque<(OutboundConnection, Instant)>,
+    buffers: Vec<CallBuffers>,
     /// How often all were closed. A connection that was in use at such a time is not kept either.
     closed: u64,
 }
@@ -64,7 +67,9 @@ impl Connections {
     /// Starts without a connection.
     pub fn new(dialer: Arc<Dialer>, endpoint: Endpoint, timeouts: Timeouts) -> Arc<Connections> {
         let Timeouts { call, keep_warm } = timeouts;
-        let idle = Mutex::new(Idle { keep_warm, connections: VecDeque::new(), closed: 0 });
+        let (connections, buffers) = (VecDeque::new(), Vec::new());
+        let idle = Idle { keep_warm, connections, buffers, closed: 0 };
+        let idle = Mutex::new(idle);
         Arc::new(Connections { dialer, endpoint, config: config(call), idle })
     }
 
@@ -134,8 +139,14 @@ impl Idle {
     }
 
     fn close_old(&mut self) {
-        let is_old = |(_, since): &(OutboundConnection, Instant)| since.elapsed() >= self.keep_warm;
-        while self.connections.len() > MOST_IDLE || self.connections.front().is_some_and(is_old) {
+        while self.connections.front().is_some_and(|(_, since)| {
+            let kept_for = match self.connections.len() {
+                ..=MOST_IDLE => self.keep_warm,
+                ..=MOST_BRIEFLY => BRIEFLY.min(self.keep_warm),
+                _ => Duration::ZERO,
+            };
+            since.elapsed() >= kept_for
+        }) {
             self.connections.pop_front();
         }
     }
@@ -148,8 +159,6 @@ fn config(call_timeout: Duration) -> Config {
         .max_redirects_will_error(false)
         .timeout_global(Some(call_timeout))
         .max_idle_connections(0)
-        .input_buffer_size(INPUT_BUFFER)
-        .output_buffer_size(OUTPUT_BUFFER)
         // The dialer connects through the proxy, for the socket too.
         .proxy(None)
         .user_agent(concat!("langfast2api/", env!("CARGO_PKG_VERSION")))
@@ -206,14 +215,17 @@ impl Connector for CallConnector {
         _: Option<()>,
     ) -> Result<Option<DialTransport>, ureq::Error> {
         let Connections { dialer, endpoint, .. } = &*self.connections;
-        let closed = self.connections.idle().closed;
+        let (closed, buffers) = {
+            let mut idle = self.connections.idle();
+            (idle.closed, idle.buffers.pop().unwrap_or_default())
+        };
         let idle = self.connections.take_idle();
         let connection = idle.map_or_else(|| dialer.dial(endpoint), Ok);
         let connection = connection.map_err(|e| ureq::Error::Other(Box::new(e)))?;
         Ok(Some(DialTransport {
             call: self.clone(),
             connection: Some(connection),
-            buffers: LazyBuffers::new(INPUT_BUFFER, OUTPUT_BUFFER),
+            buffers,
             closed,
             is_reusable: false,
         }))
@@ -226,7 +238,7 @@ struct DialTransport {
     call: CallConnector,
     /// `Some` until this is dropped.
     connection: Option<OutboundConnection>,
-    buffers: LazyBuffers,
+    buffers: CallBuffers,
     /// [`Idle::closed`] when the call began.
     closed: u64,
     /// Whether the answer was read to its end and the connection is good for another call.
@@ -234,9 +246,21 @@ struct DialTransport {
 }
 
 impl DialTransport {
-    fn parts(&mut self) -> (&mut OutboundConnection, &mut LazyBuffers) {
+    fn parts(&mut self) -> (&mut OutboundConnection, &mut CallBuffers) {
         let connection = self.connection.as_mut().expect("it is there until this is dropped");
         (connection, &mut self.buffers)
+    }
+
+    /// Sends what is held of the request.
+    fn send_held(&mut self, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let (connection, buffers) = self.parts();
+        connection.set_deadline(deadline(timeout));
+        let written = connection.write_all(buffers.held());
+        buffers.sent();
+        written.map_err(|error| match is_timeout(&error) {
+            true => ureq::Error::Timeout(timeout.reason),
+            false => ureq::Error::Other(Box::new(NotSent(error.to_string()))),
+        })
     }
 
     /// Reads until `deadline`; `None` if it has passed.
@@ -256,8 +280,13 @@ impl DialTransport {
 
 impl Drop for DialTransport {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take().filter(|_| self.is_reusable) {
-            self.call.connections.idle().keep(connection, self.closed);
+        let kept = self.connection.take().filter(|_| self.is_reusable);
+        let mut idle = self.call.connections.idle();
+        if idle.buffers.len() < MOST_BUFFERS {
+            idle.buffers.push(std::mem::take(&mut self.buffers).emptied());
+        }
+        if let Some(connection) = kept {
+            idle.keep(connection, self.closed);
         }
     }
 }
@@ -277,18 +306,18 @@ impl Transport for DialTransport {
         &mut self.buffers
     }
 
+    /// Sends only what fills the buffer: a request's head and its body go out together.
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        let (connection, buffers) = self.parts();
-        connection.set_deadline(deadline(timeout));
-        connection.write_all(&buffers.output()[..amount]).map_err(|error| {
-            match is_timeout(&error) {
-                true => ureq::Error::Timeout(timeout.reason),
-                false => ureq::Error::Other(Box::new(NotSent(error.to_string()))),
-            }
-        })
+        match self.buffers.hold(amount) {
+            true => self.send_held(timeout),
+            false => Ok(()),
+        }
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        if !self.buffers.held().is_empty() {
+            self.send_held(timeout)?;
+        }
         let deadline = deadline(timeout);
         loop {
             let look = Instant::now() + LOOK;
@@ -302,10 +331,11 @@ impl Transport for DialTransport {
         }
     }
 
-    /// ureq calls this when it has read an answer to its end, to keep the connection for later.
+    /// ureq calls this when it has read an answer to its end, to keep the connection for later. Whether it is
+    /// still open then is asked before its next call.
     fn is_open(&mut self) -> bool {
-        self.is_reusable = self.parts().0.is_idle();
-        self.is_reusable
+        self.is_reusable = true;
+        true
     }
 
     fn is_tls(&self) -> bool {
@@ -416,6 +446,34 @@ mod tests {
     }
 
     #[test]
+    fn a_requests_head_and_body_come_together_and_a_large_body_comes_whole() {
+        let (listener, connections) = server(LONG);
+        let url = connections.endpoint().url("http", "/");
+        let post = |body: Vec<u8>| {
+            let agent = connections.agent(Arc::new(|| false));
+            agent.post(&url).send(&body[..])?.body_mut().read_to_string()
+        };
+        thread::scope(|scope| {
+            let small = scope.spawn(|| post(b"small".to_vec()));
+            let mut peer = accept(&listener);
+            let mut piece = [0; 4096];
+            let length = peer.read(&mut piece).unwrap();
+            assert!(piece[..length].ends_with(b"\r\n\r\nsmall"));
+            answer(&mut peer);
+            assert!(is_ok(small));
+
+            let body: Vec<u8> = (0..100_000u32).map(|number| number as u8).collect();
+            let large = scope.spawn(|| post(body.clone()));
+            take_request(&mut peer);
+            let mut came = vec![0; body.len()];
+            peer.read_exact(&mut came).unwrap();
+            assert_eq!(came, body);
+            answer(&mut peer);
+            assert!(is_ok(large));
+        });
+    }
+
+    #[test]
     fn a_connection_made_ahead_is_the_next_calls() {
         let (listener, connections) = server(LONG);
         connections.connect_ahead().unwrap();
@@ -449,9 +507,14 @@ mod tests {
             connections.connect_ahead().unwrap();
             accept(&listener)
         };
-        let mut peers: Vec<_> = (0..=MOST_IDLE).map(|_| ahead()).collect();
+        let mut peers: Vec<_> = (0..=MOST_BRIEFLY).map(|_| ahead()).collect();
         assert!(is_closed(peers.remove(0)));
-        assert_eq!(connections.idle().connections.len(), MOST_IDLE);
+        let mut idle = connections.idle();
+        assert_eq!(idle.connections.len(), MOST_BRIEFLY);
+        let while_ago = Instant::now().checked_sub(BRIEFLY).expect("the machine runs for longer");
+        idle.connections.iter_mut().for_each(|(_, since)| *since = while_ago);
+        idle.close_old();
+        assert_eq!(idle.connections.len(), MOST_IDLE);
     }
 
     #[test]
