@@ -303,6 +303,10 @@ impl LangFast {
         let lease = self.runner.lease()?;
         let wanted_by_others = wanted_by_others(unwanted);
         let prompt = self.prompt(grant, model, &wanted_by_others)?;
+        if !self.runner.is_connected() {
+            // For the run request.
+            self.api.connect_beside();
+        }
         if !lease.connected(&grant.user_id, unwanted)? {
             return Ok(None);
         }

@@ -121,6 +121,12 @@ impl Api {
         self.connections.connect_ahead().map_err(failed)
     }
 
+    /// Opens a connection for a call that is about to be made, beside what the caller does before it, unless
+    /// there is one.
+    pub fn connect_beside(&self) {
+        self.connections.connect_beside();
+    }
+
     /// Closes the connections that no call uses now.
     pub fn close_idle(&self) {
         self.connections.close_idle();

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ureq::Timeout;
@@ -59,6 +60,8 @@ struct Idle {
     /// Each connection with the time since when it is idle, the latest at the back.
     connections: VecDeque<(OutboundConnection, Instant)>,
     buffers: Vec<CallBuffers>,
+    /// Whether a connection is being opened beside.
+    is_one_coming: bool,
     /// How often all were closed. A connection that was in use at such a time is not kept either.
     closed: u64,
 }
@@ -68,7 +71,7 @@ impl Connections {
     pub fn new(dialer: Arc<Dialer>, endpoint: Endpoint, timeouts: Timeouts) -> Arc<Connections> {
         let Timeouts { call, keep_warm } = timeouts;
         let (connections, buffers) = (VecDeque::new(), Vec::new());
-        let idle = Idle { keep_warm, connections, buffers, closed: 0 };
+        let idle = Idle { keep_warm, connections, buffers, is_one_coming: false, closed: 0 };
         let idle = Mutex::new(idle);
         Arc::new(Connections { dialer, endpoint, config: config(call), idle })
     }
@@ -100,6 +103,23 @@ impl Connections {
         let connection = self.dialer.dial(&self.endpoint)?;
         self.idle().keep(connection, closed);
         Ok(())
+    }
+
+    /// Opens a connection for a call that is about to be made, in a thread of its own; not if one is idle or
+    /// is being opened so already. If it cannot be opened, the call says so.
+    pub fn connect_beside(self: &Arc<Self>) {
+        if !self.idle().expect_one() {
+            return;
+        }
+        let own = self.clone();
+        let connect = move || {
+            let connected = own.connect_ahead();
+            own.idle().is_one_coming = false;
+            connected
+        };
+        if thread::Builder::new().name("connect".to_owned()).spawn(connect).is_err() {
+            self.idle().is_one_coming = false;
+        }
     }
 
     /// Closes the connections that no call uses now; those in use are closed after their call.
@@ -136,6 +156,12 @@ impl Idle {
             self.connections.push_back((connection, Instant::now()));
             self.close_old();
         }
+    }
+
+    /// Notes that a connection will come if there is none and none is coming; true if so.
+    fn expect_one(&mut self) -> bool {
+        self.close_old();
+        self.connections.is_empty() && !std::mem::replace(&mut self.is_one_coming, true)
     }
 
     fn close_old(&mut self) {
@@ -347,7 +373,7 @@ impl Transport for DialTransport {
 mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::thread::{self, ScopedJoinHandle};
+    use std::thread::ScopedJoinHandle;
 
     use super::*;
 
@@ -484,6 +510,29 @@ mod tests {
             assert!(is_ok(call));
         });
         assert!(is_nobody_waiting(&listener));
+    }
+
+    #[test]
+    fn a_connection_is_made_beside_once_and_only_if_none_is_idle() {
+        let (listener, connections) = server(LONG);
+        connections.connect_beside();
+        let mut peer = accept(&listener);
+        let deadline = Instant::now() + PATIENCE;
+        while connections.idle().is_one_coming {
+            assert!(Instant::now() < deadline, "it comes");
+            thread::yield_now();
+        }
+        connections.connect_beside();
+        assert!(!connections.idle().is_one_coming, "one is idle");
+        thread::scope(|scope| {
+            let call = scope.spawn(|| get(&connections));
+            serve(&mut peer);
+            assert!(is_ok(call));
+        });
+        connections.close_idle();
+        connections.idle().is_one_coming = true;
+        connections.connect_beside();
+        assert!(is_nobody_waiting(&listener), "one is coming");
     }
 
     #[test]
