@@ -13,7 +13,7 @@ use super::exchange::{ExchangeEnd, OpenExchange, Request};
 use super::head::{BodyLength, Head, Scan};
 use super::pace::Pace;
 use super::refusal::refusal;
-use super::socket::{ClientSocket, Stopped, wait};
+use super::socket::{ClientSocket, Signal, Stopped, wait};
 use super::websocket::session::{Client, Session};
 use super::{Look, Shared, Slot, websocket};
 use crate::budget::{Body, BodySize};
@@ -57,6 +57,8 @@ pub struct Connection {
     /// Bytes that have been read and belong to no request yet, at most `head_bytes`.
     buffer: Vec<u8>,
     shared: Arc<Shared>,
+    /// Raised when an exchange is over; made for the first one.
+    over: Option<Arc<Signal>>,
     /// Dropping it frees the connection's place.
     _slot: Slot,
 }
@@ -68,7 +70,7 @@ impl Connection {
         shared: Arc<Shared>,
         slot: Slot,
     ) -> Connection {
-        Connection { socket, peer, buffer: Vec::new(), shared, _slot: slot }
+        Connection { socket, peer, buffer: Vec::new(), shared, over: None, _slot: slot }
     }
 
     /// Serves requests until the connection ends.
@@ -142,8 +144,9 @@ impl Connection {
             accepted,
             client: self.socket.clone(),
             socket: None,
+            over: self.over()?,
         };
-        let exchange = OpenExchange::new(request, &self.shared)?;
+        let exchange = OpenExchange::new(request, &self.shared);
         let ended = self.have_answered(&exchange);
         match ended.map_err(|error| self.noted(error.into(), &exchange.head))? {
             ExchangeEnd::Complete if exchange.keeps_alive() => Ok(AfterRequest::Request),
@@ -168,9 +171,10 @@ impl Connection {
         request_id: &str,
     ) -> Result<AfterRequest, NotServed> {
         let look = self.shared.gate.look(&head);
+        let over = self.over()?;
         self.write(&websocket::accepted(&head, &look.fields, request_id))?;
         let (socket, peer) = (self.socket.clone(), self.peer.clone());
-        let client = Client { socket, head, peer, envelope };
+        let client = Client { socket, head, peer, envelope, over };
         let session = Session::new(client, std::mem::take(&mut self.buffer), &self.shared);
         Ok(if session.run() { AfterRequest::Close } else { AfterRequest::Drop })
     }
@@ -229,8 +233,13 @@ impl Connection {
         }
     }
 
-    /// Waits for the first byte of a request; returns at once if the buffer holds one.
+    /// Waits for the first byte of a request; returns at once if the buffer holds one, or one has come.
     fn await_request(&mut self) -> Result<(), NotServed> {
+        if self.buffer.is_empty() {
+            self.buffer.reserve_exact(self.shared.limits.head_bytes);
+            // The end of the stream, and what has gone wrong, is met where it is waited for.
+            let _ = self.socket.read(&mut self.buffer);
+        }
         if !self.buffer.is_empty() {
             return Ok(());
         }
@@ -283,15 +292,23 @@ impl Connection {
     fn have_answered(&self, exchange: &OpenExchange) -> Result<ExchangeEnd, Error> {
         let shared = &self.shared;
         shared.gate.hand_over(exchange)?;
-        // From here on part of an answer may have been written. If this thread ends, even by a
-        // panic, a reset keeps the client from taking that part for the whole.
-        self.socket.reset_on_close(true);
-        let (client, gate, close) = (&*self.socket, &*shared.gate, &shared.close);
-        let end = Attendance { client, exchange, gate, close, meanwhile: None }.run();
-        if matches!(end, Ok(ExchangeEnd::Complete | ExchangeEnd::Silent) | Err(_)) {
-            self.socket.reset_on_close(false);
+        let (client, gate) = (&*self.socket, &*shared.gate);
+        let (close, stop) = (&shared.close, &shared.stop);
+        Attendance { client, exchange, gate, close, stop, meanwhile: None }.run()
+    }
+
+    /// The signal for the end of an exchange.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    fn over(&mut self) -> Result<Arc<Signal>, Error> {
+        if let Some(over) = &self.over {
+            return Ok(over.clone());
         }
-        end
+        let over = Signal::new().map_err(|error| {
+            Error::Overloaded(format!("no more requests can be taken at the moment ({error})"))
+        })?;
+        Ok(self.over.insert(Arc::new(over)).clone())
     }
 
     /// Ends the sending side, and reads for a moment so that the client can see the end and close.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -10,7 +10,6 @@ use super::socket::{ClientSocket, Signal, Stopped};
 use super::websocket::outgoing::Outgoing;
 use super::{Head, Shared};
 use crate::budget::Body;
-use crate::error::Error;
 use crate::sync::Bell;
 
 /// An interim answer, which every client must skip (RFC 9110, 15.2). Writing it finds out whether a
@@ -29,6 +28,13 @@ pub enum ExchangeEnd {
     /// The client has gone, or all connections are being closed.
     Gone,
 }
+
+/// The exchange is not over, and its connection's thread need not be told when it is.
+const UNDER_WAY: u8 = 0;
+/// The connection's thread waits for the exchange to be over.
+const AWAITED: u8 = 1;
+/// The [`AnswerTurn`] has been dropped.
+const OVER: u8 = 2;
 
 /// One request and its answer.
 pub struct Exchange {
@@ -59,8 +65,10 @@ pub struct Exchange {
     finished: AtomicBool,
     last: AtomicBool,
     gone: AtomicBool,
-    /// Raised when the [`AnswerTurn`] is dropped.
-    over: Signal,
+    /// [`UNDER_WAY`], [`AWAITED`] or [`OVER`].
+    stage: AtomicU8,
+    /// Raised when the exchange is over, if its connection's thread has to act on that at once.
+    over: Arc<Signal>,
 }
 
 impl Exchange {
@@ -110,7 +118,11 @@ impl Exchange {
     /// # Errors
     /// The client has gone or reads nothing, or all connections are being closed.
     pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        *self.begun() = true;
+        if !std::mem::replace(&mut *self.begun(), true) && self.socket.is_none() {
+            // From here on part of an answer may have been written. If the connection ends, even by a
+            // panic, a reset keeps the client from taking that part for the whole.
+            self.client.reset_on_close(true);
+        }
         let written = match &self.socket {
             Some((_, outgoing)) => outgoing.send(bytes, &self.shared),
             None => {
@@ -141,7 +153,20 @@ impl Exchange {
     /// Declares the answer complete. Call it after the last byte has been written and before the
     /// turn is dropped; an answer that ends without it is cut.
     pub fn finish(&self) {
+        if *self.begun() && self.socket.is_none() {
+            self.client.reset_on_close(false);
+        }
         self.finished.store(true, Ordering::Release);
+    }
+
+    /// Whether the connection goes on, so that its thread has nothing to do before the next request.
+    fn ends_quietly(&self) -> bool {
+        self.finished.load(Ordering::Acquire) && self.keeps_alive()
+    }
+
+    /// True if the connection can serve another request after this answer.
+    pub fn keeps_alive(&self) -> bool {
+        self.head.keep_alive && !self.last.load(Ordering::Acquire)
     }
 }
 
@@ -158,7 +183,10 @@ impl Deref for AnswerTurn {
 
 impl Drop for AnswerTurn {
     fn drop(&mut self) {
-        self.0.over.raise();
+        let before = self.0.stage.swap(OVER, Ordering::AcqRel);
+        if before == AWAITED || !self.0.ends_quietly() {
+            self.0.over.raise();
+        }
     }
 }
 
@@ -172,6 +200,8 @@ pub(super) struct Request {
     pub client: Arc<ClientSocket>,
     /// The WebSocket that it came on as a message: its id, and its sending side.
     pub socket: Option<(u64, Arc<Outgoing>)>,
+    /// The connection's signal for the end of an exchange.
+    pub over: Arc<Signal>,
 }
 
 /// The connection's side of an exchange. Dropping it tells the answering thread that the client has
@@ -182,13 +212,7 @@ pub struct OpenExchange {
 
 impl OpenExchange {
     /// Opens an exchange for a request.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub(super) fn new(request: Request, shared: &Arc<Shared>) -> Result<OpenExchange, Error> {
-        let over = Signal::new().map_err(|error| {
-            Error::Overloaded(format!("no more requests can be taken at the moment ({error})"))
-        })?;
+    pub(super) fn new(request: Request, shared: &Arc<Shared>) -> OpenExchange {
         let exchange = Arc::new(Exchange {
             id: shared.next_id(),
             head: request.head,
@@ -206,19 +230,27 @@ impl OpenExchange {
             finished: AtomicBool::new(false),
             last: AtomicBool::new(false),
             gone: AtomicBool::new(false),
-            over,
+            stage: AtomicU8::new(UNDER_WAY),
+            over: request.over,
         });
-        Ok(OpenExchange { exchange })
+        OpenExchange { exchange }
     }
 
-    /// The signal that is raised when the [`AnswerTurn`] is dropped.
+    /// The signal that is raised when the exchange is over, if that [is awaited](OpenExchange::await_over) or
+    /// the connection ends with it. It may be raised still for an earlier exchange.
     pub(super) fn over(&self) -> &Signal {
         &self.exchange.over
     }
 
-    /// True if the connection can serve another request after this answer.
-    pub fn keeps_alive(&self) -> bool {
-        self.exchange.head.keep_alive && !self.exchange.last.load(Ordering::Acquire)
+    /// True once the [`AnswerTurn`] has been dropped.
+    pub fn is_over(&self) -> bool {
+        self.exchange.stage.load(Ordering::Acquire) == OVER
+    }
+
+    /// Has the signal raised when the exchange is over; false if it is over already.
+    pub fn await_over(&self) -> bool {
+        let stage = &self.exchange.stage;
+        stage.fetch_max(AWAITED, Ordering::AcqRel) != OVER
     }
 
     /// Returns how the exchange ended; meaningful only once its turn has been dropped.
@@ -258,8 +290,11 @@ impl Deref for OpenExchange {
 
 impl Drop for OpenExchange {
     fn drop(&mut self) {
-        self.exchange.gone.store(true, Ordering::Release);
-        self.exchange.bell.ring();
+        // Whoever has answered does something else by now.
+        if !self.is_over() {
+            self.exchange.gone.store(true, Ordering::Release);
+            self.exchange.bell.ring();
+        }
         self.exchange.shared.gate.forget(&self.exchange);
     }
 }

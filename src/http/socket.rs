@@ -4,6 +4,7 @@
 //! No socket call blocks: all waiting happens in [`wait`], where a [`Signal`] can end it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -40,26 +41,38 @@ pub fn wait(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> bool {
     }
 }
 
-/// A one-way flag that wakes every thread waiting for it; it is never lowered.
-pub struct Signal(OwnedFd);
+/// A flag that wakes every thread waiting for it.
+pub struct Signal {
+    is_raised: AtomicBool,
+    event: OwnedFd,
+}
 
 impl Signal {
     pub fn new() -> io::Result<Signal> {
-        Ok(Signal(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Signal { is_raised: AtomicBool::new(false), event })
     }
 
     pub fn raise(&self) {
+        self.is_raised.store(true, Ordering::Release);
         // It fails only if the counter is full, and then the signal has long been raised.
-        let _ = io::write(&self.0, &1u64.to_ne_bytes());
+        let _ = io::write(&self.event, &1u64.to_ne_bytes());
+    }
+
+    /// Makes it possible to wait for the flag once more.
+    pub fn lower(&self) {
+        self.is_raised.store(false, Ordering::Release);
+        // It fails only if the flag is not raised.
+        let _ = io::read(&self.event, &mut [0; 8]);
     }
 
     pub fn is_raised(&self) -> bool {
-        wait(&mut [self.poll_fd()], Some(Instant::now()))
+        self.is_raised.load(Ordering::Acquire)
     }
 
     /// A poll entry that reports IN once the signal is raised.
     pub fn poll_fd(&self) -> PollFd<'_> {
-        PollFd::new(&self.0, PollFlags::IN)
+        PollFd::new(&self.event, PollFlags::IN)
     }
 }
 
@@ -104,9 +117,9 @@ impl ClientSocket {
         end: &Signal,
     ) -> Result<usize, Stopped> {
         loop {
-            self.wait_for(PollFlags::IN, deadline, end)?;
             match self.read(into) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.wait_for(PollFlags::IN, deadline, end)?,
+                Err(Errno::INTR) => {}
                 Ok(0) | Err(_) => return Err(Stopped::Gone),
                 Ok(read) => return Ok(read),
             }

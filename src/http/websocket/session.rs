@@ -23,7 +23,7 @@ use crate::http::body::too_large;
 use crate::http::connection::{log_refusal, new_request_id};
 use crate::http::exchange::{ExchangeEnd, OpenExchange, Request};
 use crate::http::pace::Pace;
-use crate::http::socket::{ClientSocket, wait};
+use crate::http::socket::{ClientSocket, Signal, wait};
 use crate::http::{Head, Limits, Shared};
 use crate::observe::logger;
 
@@ -44,6 +44,8 @@ pub struct Client {
     pub peer: String,
     /// Writes an error as a message.
     pub envelope: Envelope,
+    /// The connection's signal for the end of an exchange.
+    pub over: Arc<Signal>,
 }
 
 /// One WebSocket.
@@ -213,11 +215,13 @@ impl Session {
             accepted: Instant::now(),
             client: self.client.socket.clone(),
             socket: Some((self.id, self.outgoing.clone())),
+            over: self.client.over.clone(),
         };
-        let ended = OpenExchange::new(request, &self.shared).and_then(|exchange| {
-            self.shared.gate.hand_over(&exchange)?;
-            self.attend(&exchange)
-        });
+        let ended = {
+            let exchange = OpenExchange::new(request, &self.shared);
+            let handed_over = self.shared.gate.hand_over(&exchange);
+            handed_over.and_then(|()| self.attend(&exchange))
+        };
         // While it was answered the client had no reason to say anything.
         self.seen = Instant::now();
         match ended {
@@ -238,8 +242,8 @@ impl Session {
     /// Watches the client until the answer is over.
     fn attend(&mut self, exchange: &OpenExchange) -> Result<ExchangeEnd, Error> {
         let (client, shared) = (self.client.socket.clone(), self.shared.clone());
-        let (gate, close) = (&*shared.gate, &shared.close);
-        Attendance { client: &client, exchange, gate, close, meanwhile: Some(self) }.run()
+        let (gate, close, stop) = (&*shared.gate, &shared.close, &shared.stop);
+        Attendance { client: &client, exchange, gate, close, stop, meanwhile: Some(self) }.run()
     }
 
     /// Tells the client that a message is not answered.
