@@ -19,23 +19,31 @@ pub fn price(bytes: usize) -> usize {
 /// A limited number of bytes, of which bodies take shares and give them back.
 pub struct Budget {
     limit: usize,
-    used: Mutex<usize>,
+    taken: Mutex<Taken>,
+    /// Notified when bytes are given back while somebody waits for some.
     freed: Condvar,
+}
+
+#[derive(Default)]
+struct Taken {
+    bytes: usize,
+    /// Shares that wait for bytes.
+    waiting: usize,
 }
 
 impl Budget {
     /// Creates a budget of `limit` bytes, of which nothing is taken.
     pub fn new(limit: usize) -> Arc<Budget> {
-        Arc::new(Budget { limit, used: Mutex::new(0), freed: Condvar::new() })
+        Arc::new(Budget { limit, taken: Mutex::default(), freed: Condvar::new() })
     }
 
     /// Returns the bytes that are taken now.
     pub fn used(&self) -> usize {
-        *self.lock()
+        self.lock().bytes
     }
 
-    fn lock(&self) -> MutexGuard<'_, usize> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,14 +103,16 @@ impl Share {
         if self.bytes.saturating_add(more) > budget.limit {
             return Err(Full::Never(budget.limit));
         }
-        let mut used = budget.lock();
-        while budget.limit - *used < more {
+        let mut taken = budget.lock();
+        while budget.limit - taken.bytes < more {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let Some(left) = left.filter(|left| !left.is_zero()) else { return Err(Full::ForNow) };
-            let waited = budget.freed.wait_timeout(used, left);
-            used = waited.unwrap_or_else(PoisonError::into_inner).0;
+            taken.waiting += 1;
+            let waited = budget.freed.wait_timeout(taken, left);
+            taken = waited.unwrap_or_else(PoisonError::into_inner).0;
+            taken.waiting -= 1;
         }
-        *used += more;
+        taken.bytes += more;
         self.bytes += more;
         Ok(())
     }
@@ -122,10 +132,14 @@ impl Share {
         if less == 0 {
             return;
         }
-        *budget.lock() -= less;
         self.bytes -= less;
-        // Each waiter wants its own number of bytes, so all must look.
-        budget.freed.notify_all();
+        let mut taken = budget.lock();
+        taken.bytes -= less;
+        // Notifying costs a system call even if nobody waits.
+        if taken.waiting > 0 {
+            // Each waiter wants its own number of bytes, so all must look.
+            budget.freed.notify_all();
+        }
     }
 }
 
