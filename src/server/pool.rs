@@ -2,10 +2,9 @@
 //! threads stay a while for further jobs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use crossbeam_channel::{Receiver, SendError, Sender, TrySendError, bounded};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 /// Delay before `after_burst`, so that exiting threads have released their memory.
 const TEAR_DOWN: Duration = Duration::from_millis(200);
@@ -17,78 +16,121 @@ pub type Job = Box<dyn FnOnce() + Send>;
 pub struct Pool {
     name: &'static str,
     stack: usize,
-    idle: Duration,
+    idle_time: Duration,
     /// Called each time that half of the threads have ended.
     after_burst: fn(),
-    jobs: (Sender<Job>, Receiver<Job>),
-    size: Mutex<Size>,
+    threads: Mutex<Threads>,
 }
 
 #[derive(Default)]
-struct Size {
-    threads: usize,
+struct Threads {
+    count: usize,
     /// The most threads since the last call of `after_burst`.
     most: usize,
+    /// Those without a job. The last one to become idle is the first to get one: what it works with is
+    /// still at hand, and those that are not needed end.
+    idle: Vec<(Arc<Desk>, Thread)>,
+}
+
+/// Where a thread finds its next job.
+#[derive(Default)]
+struct Desk(Mutex<Option<Job>>);
+
+impl Desk {
+    fn put(&self, job: Job) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+    }
+
+    fn take(&self) -> Option<Job> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Pool {
     /// Creates a pool without threads. They are called `name`, have `stack` bytes of stack, and end
-    /// after `idle` without a job; each time that half of them have ended, `after_burst` is called.
-    pub fn new(name: &'static str, stack: usize, idle: Duration, after_burst: fn()) -> Arc<Pool> {
-        let size = Mutex::default();
-        Arc::new(Pool { name, stack, idle, after_burst, jobs: bounded(0), size })
+    /// after `idle_time` without a job; each time that half of them have ended, `after_burst` is called.
+    pub fn new(
+        name: &'static str,
+        stack: usize,
+        idle_time: Duration,
+        after_burst: fn(),
+    ) -> Arc<Pool> {
+        Arc::new(Pool { name, stack, idle_time, after_burst, threads: Mutex::default() })
     }
 
     /// Runs `job` on a thread of the pool, or on the caller's if none can be started. A panic ends
     /// only the job.
     pub fn run(self: &Arc<Pool>, job: Job) {
-        // The channel has no room: it accepts a job only if a thread is waiting.
-        let Err(TrySendError::Full(job)) = self.jobs.0.try_send(job) else { return };
-        let job = match self.add_thread() {
-            // The job goes directly to the new thread: on the shared channel, another caller's job
-            // could reach the thread first.
-            Ok(first) => match first.send(job) {
-                Ok(()) => return,
-                Err(SendError(job)) => job,
-            },
-            Err(error) => {
-                log::warn!("no thread can be made ({error}); going on without");
-                job
-            }
-        };
-        do_job(job);
+        let idle = self.threads().idle.pop();
+        if let Some((desk, thread)) = idle {
+            desk.put(job);
+            return thread.unpark();
+        }
+        let desk = Arc::new(Desk::default());
+        desk.put(job);
+        if let Err(error) = self.add_thread(desk.clone()) {
+            log::warn!("no thread can be made ({error}); going on without");
+            desk.take().into_iter().for_each(do_job);
+        }
     }
 
-    /// Starts a thread, and returns the channel for its first job.
-    fn add_thread(self: &Arc<Pool>) -> std::io::Result<Sender<Job>> {
+    /// Starts a thread, which finds its first job on its desk.
+    fn add_thread(self: &Arc<Pool>, desk: Arc<Desk>) -> std::io::Result<()> {
         let pool = self.clone();
-        let (first, job) = bounded(1);
-        let thread = std::thread::Builder::new().name(self.name.to_owned()).stack_size(self.stack);
-        thread.spawn(move || {
-            if let Ok(job) = job.recv() {
-                do_job(job);
-            }
-            pool.work();
-        })?;
-        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
-        size.threads += 1;
-        size.most = size.most.max(size.threads);
-        Ok(first)
+        let thread = thread::Builder::new().name(self.name.to_owned()).stack_size(self.stack);
+        self.count_up();
+        let started = thread.spawn(move || pool.work(&desk));
+        started.map(drop).inspect_err(|_| self.threads().count -= 1)
     }
 
-    /// Runs a thread of the pool: takes jobs until it has been idle for too long.
-    fn work(&self) {
-        while let Ok(job) = self.jobs.1.recv_timeout(self.idle) {
+    fn count_up(&self) {
+        let mut threads = self.threads();
+        threads.count += 1;
+        threads.most = threads.most.max(threads.count);
+    }
+
+    /// Runs a thread of the pool: does jobs until it has been idle for too long.
+    fn work(&self, desk: &Arc<Desk>) {
+        while let Some(job) = self.next_job(desk) {
             do_job(job);
         }
-        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
-        size.threads -= 1;
-        if size.threads <= size.most / 2 {
-            size.most = size.threads;
-            drop(size);
-            std::thread::sleep(TEAR_DOWN);
+        let mut threads = self.threads();
+        threads.count -= 1;
+        if threads.count <= threads.most / 2 {
+            threads.most = threads.count;
+            drop(threads);
+            thread::sleep(TEAR_DOWN);
             (self.after_burst)();
         }
+    }
+
+    /// Waits for the next job; `None` if there is none for too long.
+    fn next_job(&self, desk: &Arc<Desk>) -> Option<Job> {
+        if let Some(first) = desk.take() {
+            return Some(first);
+        }
+        self.threads().idle.push((desk.clone(), thread::current()));
+        let until = Instant::now() + self.idle_time;
+        loop {
+            thread::park_timeout(until.saturating_duration_since(Instant::now()));
+            if let Some(job) = desk.take() {
+                return Some(job);
+            }
+            if Instant::now() >= until && self.leave(desk) {
+                return None;
+            }
+        }
+    }
+
+    /// Has no job be given to an idle thread any more; false if one is being given.
+    fn leave(&self, desk: &Arc<Desk>) -> bool {
+        let mut threads = self.threads();
+        let place = threads.idle.iter().position(|(other, _)| Arc::ptr_eq(other, desk));
+        place.map(|place| threads.idle.remove(place)).is_some()
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,9 +142,9 @@ fn do_job(job: Job) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crossbeam_channel::bounded;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread::{ThreadId, current};
-    use std::time::Instant;
 
     const STACK: usize = 256 * 1024;
 
@@ -199,7 +241,7 @@ mod tests {
         }
         assert_eq!(TOLD.load(Ordering::SeqCst), 0, "nothing is over yet");
         drop(finish);
-        wait_until(|| pool.size.lock().unwrap().threads == 0 && TOLD.load(Ordering::SeqCst) >= 4);
+        wait_until(|| pool.threads().count == 0 && TOLD.load(Ordering::SeqCst) >= 4);
         assert_eq!(TOLD.load(Ordering::SeqCst), 4, "at four, two, one and none");
     }
 }
