@@ -254,7 +254,7 @@ impl Api {
             run_id: &'a str,
             prompt_id: &'a str,
             prompt_meta: &'a Value,
-            test_cases: Value,
+            test_cases: [TestCase; 1],
             created_by: &'a str,
         }
         let run_id = uuid::Uuid::new_v4().to_string();
@@ -403,8 +403,14 @@ pub fn dial_failure(error: DialError, limit: Duration) -> Failure {
 }
 
 /// LangFast runs a prompt over test cases; ours is one without variables.
-fn test_cases() -> Value {
-    json!([{"name": "API Test Case", "variables": []}])
+#[derive(Serialize)]
+struct TestCase {
+    name: &'static str,
+    variables: [(); 0],
+}
+
+fn test_cases() -> [TestCase; 1] {
+    [TestCase { name: "API Test Case", variables: [] }]
 }
 
 /// The id in an answer of success, or the failure that the answer tells of.

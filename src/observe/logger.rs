@@ -5,7 +5,7 @@
 //! Lines about a request carry its id: code that works on a request calls [`concerning`].
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
+use std::fmt::{Arguments, Write as _};
 use std::io::{Write as _, stderr};
 use std::marker::PhantomData;
 use std::panic::PanicHookInfo;
@@ -44,6 +44,9 @@ enum Style {
 
 /// The style in use, set once by [`start`].
 static STYLE: OnceLock<Style> = OnceLock::new();
+
+/// Bytes that most lines fit in.
+const USUAL_LINE: usize = 256;
 
 thread_local! {
     static REQUEST_ID: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -140,10 +143,11 @@ impl Style {
         match self {
             Style::Text { in_colour } => {
                 let colour = if in_colour { colour(level) } else { styling::Style::new() };
-                let words = words(record, request_id);
-                format!("{} {colour}{level:<5}{colour:#} {words}\n", timestamp())
+                let time = humantime::format_rfc3339_millis(SystemTime::now());
+                // A single expression: see `bare_line`.
+                in_words(format_args!("{time} {colour}{level:<5}{colour:#} "), record, request_id)
             }
-            Style::Journal => format!("<{}>{}\n", priority(level), words(record, request_id)),
+            Style::Journal => in_words(format_args!("<{}>", priority(level)), record, request_id),
             Style::Json => json(record, module, request_id) + "\n",
         }
     }
@@ -177,27 +181,73 @@ fn colour(level: Level) -> styling::Style {
     }
 }
 
-/// Formats the record's words and fields as one line; control characters are escaped.
-fn words(record: &Record<'_>, request_id: Option<&str>) -> String {
-    let mut line = record.args().to_string();
-    for (name, value) in fields(record).iter().filter(|(_, value)| !value.is_null()) {
-        let value = value.as_str().map_or_else(|| value.to_string(), quoted_if_need_be);
-        let _ = write!(line, " {name}={value}");
-    }
+/// Formats the record's words and fields as one line that begins so; control characters in them are
+/// escaped.
+fn in_words(begin: Arguments<'_>, record: &Record<'_>, request_id: Option<&str>) -> String {
+    let mut line = String::with_capacity(USUAL_LINE);
+    let _ = write!(line, "{begin}");
+    let words = line.len();
+    let _ = write!(line, "{}", record.args());
+    // This visitor never fails.
+    let _ = record.key_values().visit(&mut InWords(&mut line));
     if let Some(id) = request_id {
         let _ = write!(line, " id={id}");
     }
-    if line.contains(char::is_control) {
+    if line[words..].contains(char::is_control) {
         let escape =
             |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
-        line = line.chars().map(escape).collect();
+        let escaped: String = line[words..].chars().map(escape).collect();
+        line.replace_range(words.., &escaped);
     }
+    line.push('\n');
     line
 }
 
-fn quoted_if_need_be(text: &str) -> String {
-    let is_plain = |c: char| !c.is_whitespace() && !['"', '='].contains(&c);
-    if text.chars().all(is_plain) { text.to_owned() } else { format!("{text:?}") }
+/// Writes fields behind the words of a line.
+struct InWords<'a>(&'a mut String);
+
+impl<'kvs> VisitSource<'kvs> for InWords<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        value.visit(&mut FieldInWords { name: key.as_str(), line: &mut *self.0 })
+    }
+}
+
+struct FieldInWords<'a> {
+    name: &'a str,
+    line: &'a mut String,
+}
+
+impl FieldInWords<'_> {
+    fn put(&mut self, value: Arguments<'_>) -> Result<(), Error> {
+        let _ = write!(self.line, " {}={value}", self.name);
+        Ok(())
+    }
+}
+
+impl<'v> VisitValue<'v> for FieldInWords<'_> {
+    fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_null(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), Error> {
+        self.put(format_args!("{value}"))
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), Error> {
+        self.put(format_args!("{value}"))
+    }
+
+    fn visit_str(&mut self, text: &str) -> Result<(), Error> {
+        let is_plain = |c: char| !c.is_whitespace() && !['"', '='].contains(&c);
+        match text.chars().all(is_plain) {
+            true => self.put(format_args!("{text}")),
+            false => self.put(format_args!("{text:?}")),
+        }
+    }
 }
 
 fn json(record: &Record<'_>, module: &str, request_id: Option<&str>) -> String {
