@@ -12,6 +12,7 @@ use crate::dialects::media::MediaReader;
 use crate::dialects::openai::client_tools::ClientTool;
 use crate::dialects::openai::kinds::{ITEMS, ItemReading};
 use crate::dialects::openai::parts::content;
+use crate::dialects::openai::tools::arguments;
 use crate::error::Error;
 
 /// Reads the conversation: instructions first, then the `earlier` items, then the input. Returns its turns,
@@ -72,11 +73,11 @@ fn add(
             turns.extend((!is_gone).then_some(message));
         }
         ItemReading::FunctionCall => {
-            add_call(turns, call(path, value, tools::arguments(path, value)?)?);
+            add_call(turns, call(path, value, arguments(path, value)?)?);
         }
         ItemReading::CustomCall => {
-            let arguments = tools::arguments_of(&text(path, value, "input")?);
-            add_call(turns, call(path, value, arguments)?);
+            let input = text(path, value, "input")?;
+            add_call(turns, call(path, value, tools::arguments_of(&input))?);
         }
         ItemReading::Output => turns.push(Turn::Result(result(path, value, turns, media)?)),
         ItemReading::ClientCall(tool) => match client_call(item, *tool) {
