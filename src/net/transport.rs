@@ -489,7 +489,8 @@ mod tests {
             assert!(is_ok(small));
 
             let body: Vec<u8> = (0..100_000u32).map(|number| number as u8).collect();
-            let large = scope.spawn(|| post(body.clone()));
+            let (post, sent) = (&post, body.clone());
+            let large = scope.spawn(move || post(sent));
             take_request(&mut peer);
             let mut came = vec![0; body.len()];
             peer.read_exact(&mut came).unwrap();
