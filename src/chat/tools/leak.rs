@@ -15,8 +15,8 @@ pub use hold::Hold;
 const WINDOW: usize = 256;
 /// Longest text that may be a tool's arguments as a whole, in bytes.
 const LONGEST_WHOLE: usize = 8_192;
-/// What foreign forms begin a call with, in two parts, of which the second begins with one of `ANCHORS`; the
-/// name of a tool follows; `may_be_sign` has the bytes around the anchor.
+/// What foreign forms begin a call with, in two parts, of which the second begins with the anchor; the name
+/// of a tool follows. [`may_be_sign`] has the bytes around the anchors.
 const SIGNS: [(&str, &str); 15] = [
     ("", "<tool_call"),
     ("", "<function_call"),
@@ -34,7 +34,6 @@ const SIGNS: [(&str, &str); 15] = [
     ("tool", "_uses"),
     ("Action", ": "),
 ];
-const ANCHORS: [u8; 5] = *b"<[._:";
 const NAMES: [&str; 5] =
     ["\"name\"", "\"tool\"", "\"recipient_name\"", "\"function\"", "\"action\""];
 const ARGUMENTS: [&str; 4] = ["\"arguments\"", "\"parameters\"", "\"args\"", "\"action_input\""];
@@ -92,16 +91,14 @@ impl Leak {
         let is_one = |at: usize, words: &[&str]| {
             words.iter().any(|word| window[at..].starts_with(word.as_bytes()))
         };
-        let is_of_interest =
-            |(_, byte): &(usize, &u8)| matches!(byte, b'{' | b'"') || ANCHORS.contains(byte);
-        for (at, byte) in window.iter().enumerate().filter(is_of_interest) {
+        for (at, byte) in window.iter().enumerate() {
             match byte {
                 b'{' => has_brace = true,
                 b'"' => {
                     has_name |= is_one(at, &NAMES);
                     has_arguments |= is_one(at, &ARGUMENTS);
                 }
-                byte if at < end && ANCHORS.contains(byte) && self.is_sign(at, *byte) => {
+                byte if at < end && may_be_sign(window, at) && self.is_sign(at, *byte) => {
                     return true;
                 }
                 _ => {}
@@ -159,7 +156,8 @@ fn may_be_sign(window: &[u8], at: usize) -> bool {
         b'.' => before == Some(b's'),
         b'_' => matches!(before, Some(b't' | b'l')),
         b':' => before == Some(b'n'),
-        _ => true,
+        b'[' => true,
+        _ => false,
     }
 }
 
