@@ -176,6 +176,11 @@ impl Choices {
         None
     }
 
+    /// Waits until there is an event, or may be one, but not longer than `until`; true if so.
+    pub fn has_news_by(&self, until: Instant) -> bool {
+        self.choices.iter().any(RunningChoice::has_news) || self.listener.bell.wait(Some(until))
+    }
+
     /// Waits for the next event, or until `silence`.
     ///
     /// # Errors
@@ -245,6 +250,10 @@ impl Choices {
 impl RunningChoice {
     fn new(run: Run, clock: RunClock) -> RunningChoice {
         RunningChoice { run: Some(run), clock, ending: None, may_fail: false, has_text: false }
+    }
+
+    fn has_news(&self) -> bool {
+        matches!(&self.run, Some(Run::UnderWay(run)) if !run.subscription.events.is_empty())
     }
 
     fn ready(&mut self) -> Option<Result<ChoiceEvent, Error>> {

@@ -66,6 +66,13 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Waits until something has come of an answer that is written whole, but not longer than `until`; true if
+    /// so.
+    pub fn comes_whole_by(&self, until: Instant) -> bool {
+        let is_background = self.keeper.as_ref().is_some_and(|keeper| keeper.is_background());
+        !self.streamed && !is_background && self.choices.has_news_by(until)
+    }
+
     /// Writes the answer, streamed or whole, and returns the facts to log.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What each route answers.
 
 use std::io;
+use std::time::Instant;
 
 use super::peers::Relay;
 use super::route::Route;
@@ -30,6 +31,11 @@ pub enum Rest {
 }
 
 impl Rest {
+    /// Waits until something of a whole answer has come, but not longer than `until`; true if so.
+    pub fn comes_whole_by(&self, until: Instant) -> bool {
+        matches!(self, Rest::Reply(reply, _) if reply.comes_whole_by(until))
+    }
+
     /// Writes the rest, and returns the facts to log.
     pub fn write(self, answer: &mut Answer) -> (CompletionRecord, Result<(), Error>) {
         match self {

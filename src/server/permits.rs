@@ -76,6 +76,11 @@ impl Permits {
         self.count().permits
     }
 
+    /// Returns the number of requests that occupy or will occupy a worker.
+    pub fn busy(&self) -> usize {
+        self.count().busy
+    }
+
     /// Takes a permit, and calls `spawn` to start a worker if all are busy. If all permits are
     /// taken, waits a moment for one.
     ///

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::permits::{Permit, Permits};
 use super::service::Service;
@@ -17,11 +17,13 @@ use crate::server::pool::Pool;
 /// Idle time after which a worker that is not needed ends. It is short because workers touch more
 /// of their stacks than any other threads.
 const WORKER_IDLE: Duration = Duration::from_secs(1);
+/// How long a worker waits for the beginning of an answer that is written whole, to write it itself.
+const AT_ONCE: Duration = Duration::from_millis(50);
 /// Idle time after which a writer ends. It is longer than the workers', so that their memory is
 /// already free when the end of the last writers triggers its return.
 const WRITER_IDLE: Duration = Duration::from_secs(10);
 /// Most idle workers; those that become idle beyond this number end at once.
-const MOST_SPARE: usize = 32;
+const MOST_SPARE: usize = 64;
 /// Stack of a worker, in bytes: enough for a TLS handshake and for JSON as deep as
 /// serde_json reads it, even in a debug build. Only touched pages take memory. glibc caches ended
 /// threads' stacks up to a total size: the larger each, the fewer it caches.
@@ -34,8 +36,9 @@ const WRITER_STACK: usize = STACK + 64 * 1024;
 /// a while for the next requests.
 ///
 /// Starting a run goes deep into HTTP and TLS, and the stack pages that this touches stay with the
-/// thread. Answers may take minutes, so they are written by other threads, the writers, which stay
-/// small.
+/// thread. Streams may take minutes, so they are written by other threads, the writers, which stay
+/// small. A whole answer that comes at once is written by its worker: to hand it on would be a tenth of
+/// what it costs.
 pub struct Workers {
     tickets: Arc<Tickets>,
     service: Arc<Service>,
@@ -116,12 +119,18 @@ impl Workers {
             Ok(None) => service.finish(answer, &record, Ok(()), permit),
             Err(error) => service.finish(answer, &record, Err(error), permit),
             Ok(Some(rest)) => {
-                permit.let_worker_go();
-                self.writers.run(Box::new(move || {
+                let is_one_of_few = self.permits.busy() <= MOST_SPARE;
+                let is_there = is_one_of_few && rest.comes_whole_by(Instant::now() + AT_ONCE);
+                let write = move |mut answer: Answer, permit| {
                     let _lines = logger::concerning(&answer.exchange().request_id);
                     let (record, result) = rest.write(&mut answer);
                     service.finish(answer, &record, result, permit);
-                }));
+                };
+                if is_there {
+                    return write(answer, permit);
+                }
+                permit.let_worker_go();
+                self.writers.run(Box::new(move || write(answer, permit)));
             }
         }
     }
