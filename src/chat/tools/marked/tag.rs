@@ -367,11 +367,12 @@ pub fn own_begin(text: &str, nonce: &str) -> Result<(), Miss> {
 pub fn stray(cursor: &mut Cursor<'_>, nonce: &str) -> Result<(), Miss> {
     let other = cursor.rest.chars().next().filter(|c| closer(*c).is_some());
     if let Some(c) = other {
-        return match any_end(cursor.rest, nonce) {
-            Ok(rest) => Ok(cursor.rest = rest),
-            Err(Miss::More) => Err(Miss::More),
-            Err(Miss::Never) => Ok(cursor.rest = &cursor.rest[c.len_utf8()..]),
+        cursor.rest = match any_end(cursor.rest, nonce) {
+            Ok(rest) => rest,
+            Err(Miss::More) => return Err(Miss::More),
+            Err(Miss::Never) => &cursor.rest[c.len_utf8()..],
         };
+        return Ok(());
     }
     if let Some(comment) = cursor.rest.strip_prefix("<!--") {
         cursor.rest = &comment[comment.find("-->").ok_or(Miss::More)? + 3..];
