@@ -165,15 +165,18 @@ impl Idle {
     }
 
     fn close_old(&mut self) {
-        while self.connections.front().is_some_and(|(_, since)| {
-            let kept_for = match self.connections.len() {
-                ..=MOST_IDLE => self.keep_warm,
-                ..=MOST_BRIEFLY => BRIEFLY.min(self.keep_warm),
-                _ => Duration::ZERO,
-            };
-            since.elapsed() >= kept_for
-        }) {
+        while self.connections.front().is_some_and(|(_, since)| since.elapsed() >= self.kept_for())
+        {
             self.connections.pop_front();
+        }
+    }
+
+    /// How long a connection is kept while there are as many as now.
+    fn kept_for(&self) -> Duration {
+        match self.connections.len() {
+            0..=MOST_IDLE => self.keep_warm,
+            length if length <= MOST_BRIEFLY => BRIEFLY.min(self.keep_warm),
+            _ => Duration::ZERO,
         }
     }
 }

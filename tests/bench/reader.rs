@@ -9,7 +9,8 @@ use langfast2api::chat::models::{BUILT_IN, Models, Unknown};
 use langfast2api::chat::tools::nonce::Secret;
 use langfast2api::chat::tools::{self, Plan};
 use langfast2api::chat::{ChatRequest, Role, Sampling, Tool, Tools, Turn};
-use langfast2api::completions::reader::{Part, Reader};
+use langfast2api::completions::part::Part;
+use langfast2api::completions::reader::Reader;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
