@@ -294,7 +294,7 @@ fn a_directory_that_cannot_be_written_is_said_and_the_old_list_stays() {
     let (status, output, errors) = start.run();
     assert_eq!((status.code(), output.as_str()), (Some(1), ""));
     assert!(errors.contains("state/models.json cannot be written: "), "{errors}");
-    assert!(errors.contains("Make it writable, or name another directory"), "{errors}");
+    assert!(errors.contains("Name a directory (LANGFAST2API_STATE_DIR)"), "{errors}");
     assert_eq!(fs::read_to_string(place.kept()).unwrap(), "[{\"slug\": \"old\"}]");
 }
 
