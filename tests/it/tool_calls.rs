@@ -1,5 +1,6 @@
 //! The model outputs of `tests/tool_calls`: what a client gets of each, whole and cut anywhere.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -395,7 +396,7 @@ fn of_message_events(events: &[Value]) -> Got {
     got
 }
 
-/// The nonce that the model was told in the run that was started last.
+/// The nonce that the model was told in the last run.
 fn nonce_of(simulator: &Simulator) -> String {
     let told = simulator.runs().last().unwrap()["prompt_meta"]["messages"].to_string();
     told.split_once("<call-").unwrap().1.split([' ', '>']).next().unwrap().to_owned()
@@ -403,10 +404,12 @@ fn nonce_of(simulator: &Simulator) -> String {
 
 fn reaches_clients(dialect: Dialect) {
     let (simulator, program) = start();
+    // All requests are the same one.
+    let nonce = OnceCell::new();
     for stream in [false, true] {
         let faults = wrong(&all_outputs(), |output| {
             let written = output.written.replace("$N", "$NONCE");
-            simulator.turn(json!({"text": written, "sim": "events=8"}));
+            simulator.turn(json!({"text": written, "sim": "events=8 delay=0"}));
             let body = dialect.request(stream).to_string();
             let answer = program.request(
                 "POST",
@@ -427,7 +430,7 @@ fn reaches_clients(dialect: Dialect) {
                     call.1 = if is_raw { wanted.arguments.clone() } else { call.1.clone() };
                 }
             }
-            (got, nonce_of(&simulator))
+            (got, nonce.get_or_init(|| nonce_of(&simulator)).clone())
         });
         assert!(faults.is_empty(), "{dialect:?} {stream}: {}", faults.join("\n\n"));
     }
