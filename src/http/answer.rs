@@ -113,6 +113,7 @@ impl Answer {
     pub fn whole(&mut self, status: u16, content_type: &str, body: &str) -> io::Result<()> {
         self.field("Content-Type", content_type);
         self.field("Content-Length", body.len().to_string());
+        self.exchange.tell_length();
         let body = if self.exchange.head.method == "HEAD" { "" } else { body };
         self.bytes += body.len() as u64;
         let mut bytes = self.head(status);

@@ -56,6 +56,8 @@ pub struct Exchange {
     /// True once the answer has begun. [`OpenExchange::probe`] holds the lock while it writes, so
     /// that its bytes precede the answer.
     begun: Mutex<bool>,
+    /// Whether the answer's head tells the length of its body, so that a client sees for itself if it is cut.
+    tells_length: AtomicBool,
     shared: Arc<Shared>,
     /// Rung when the client has ended its side or gone.
     bell: Arc<Bell>,
@@ -118,7 +120,7 @@ impl Exchange {
     /// # Errors
     /// The client has gone or reads nothing, or all connections are being closed.
     pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        if !std::mem::replace(&mut *self.begun(), true) && self.socket.is_none() {
+        if !std::mem::replace(&mut *self.begun(), true) && self.is_cut_unseen() {
             // From here on part of an answer may have been written. If the connection ends, even by a
             // panic, a reset keeps the client from taking that part for the whole.
             self.client.reset_on_close(true);
@@ -134,6 +136,16 @@ impl Exchange {
             Stopped::Late => io::ErrorKind::TimedOut.into(),
             Stopped::Gone => io::ErrorKind::BrokenPipe.into(),
         })
+    }
+
+    /// Notes that the answer's head tells the length of its body. Call it before the first byte is written.
+    pub fn tell_length(&self) {
+        self.tells_length.store(true, Ordering::Relaxed);
+    }
+
+    /// True if a client could take an answer that is cut for a whole one.
+    fn is_cut_unseen(&self) -> bool {
+        self.socket.is_none() && !self.tells_length.load(Ordering::Relaxed)
     }
 
     fn begun(&self) -> MutexGuard<'_, bool> {
@@ -153,7 +165,7 @@ impl Exchange {
     /// Declares the answer complete. Call it after the last byte has been written and before the
     /// turn is dropped; an answer that ends without it is cut.
     pub fn finish(&self) {
-        if *self.begun() && self.socket.is_none() {
+        if *self.begun() && self.is_cut_unseen() {
             self.client.reset_on_close(false);
         }
         self.finished.store(true, Ordering::Release);
@@ -223,6 +235,7 @@ impl OpenExchange {
             client: request.client,
             socket: request.socket,
             begun: Mutex::new(false),
+            tells_length: AtomicBool::new(false),
             shared: shared.clone(),
             bell: Arc::default(),
             half_closed: AtomicBool::new(false),
