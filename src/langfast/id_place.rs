@@ -31,3 +31,12 @@ impl IdPlace {
         packet.get(start..start + self.length)
     }
 }
+
+/// Whether this has the form of LangFast's ids (known).
+pub fn is_uuid(id: &str) -> bool {
+    let is_right = |(at, byte): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    id.len() == 36 && id.bytes().enumerate().all(is_right)
+}

@@ -258,9 +258,15 @@ impl Leases {
         spare.drain(..).for_each(|bell| bell.ring());
     }
 
-    /// Passes a packet to its run without parsing it, if possible: see [`Routes::grow`].
+    /// Passes a packet to its run without parsing it, if possible: see [`Routes::grow`]. Rings once many are
+    /// to be told, so that the first of them does not wait until all that has been read is dealt with.
     pub fn grow(&self, packet: &str) -> bool {
-        self.lock().routes.grow(packet)
+        let mut state = self.lock();
+        let is_taken = state.routes.grow(packet);
+        let many = state.routes.take_many_due();
+        drop(state);
+        many.into_iter().flatten().for_each(|bell| bell.ring());
+        is_taken
     }
 
     /// Passes a notice, which came in `packet`, to its run.
@@ -453,6 +459,35 @@ mod tests {
         leases.note_loss();
         assert!(bell.wait(Some(Instant::now())));
         assert_eq!(events.try_recv(), Ok(RunEvent::Cut(true)));
+    }
+
+    #[test]
+    fn when_many_are_to_be_told_the_first_do_not_wait_for_the_rest() {
+        let leases = leases(Duration::ZERO);
+        let claim = |number: usize| {
+            let [run_id, job_id] = ["run", "job"].map(|kind| format!("{kind} {number:02}"));
+            let listener = Listener { bell: Arc::default(), wants_each: true };
+            let mut state = leases.lock();
+            state.routes.begin_start();
+            let bell = listener.bell.clone();
+            (bell, state.routes.claim(Started { run_id, job_id }, 0, listener))
+        };
+        let runs: Vec<_> = (0..20).map(claim).collect();
+        let is_rung = |number: usize| runs[number].0.wait(Some(Instant::now()));
+        let send = |number: usize, text: &str| {
+            let packet = format!(r#"{{"executionId":"job {number:02}","content":"{text}"}}"#);
+            if !leases.grow(&packet) {
+                leases.dispatch(&packet, &Notice::read("execution:chunk", &packet).unwrap());
+            }
+        };
+        (0..20).for_each(|number| send(number, "a"));
+        leases.ring(&mut Vec::new());
+        assert!((0..20).all(is_rung));
+        (0..20).for_each(|number| send(number, "a b"));
+        assert!((0..16).all(is_rung), "they are rung while more is dealt with");
+        assert!(!(16..20).any(is_rung));
+        leases.ring(&mut Vec::new());
+        assert!((16..20).all(is_rung));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::api::Started;
-use super::id_place::IdPlace;
+use super::id_place::{IdPlace, is_uuid};
 use super::run::{Notice, Progress, RunEvent, range_within};
 use super::texts::Manners;
 use crate::sync::Bell;
@@ -27,6 +27,8 @@ const MOST_EARLY_BYTES: usize = 16 << 20;
 /// Time after an event of another program's run in which a failure that names no run may belong to that
 /// program.
 const SHARED: Duration = Duration::from_secs(600);
+/// So many bells are rung before all that has been read is dealt with.
+const MANY_DUE: usize = 8;
 /// Number of runs for which the maps keep room while there are none.
 const FEW_RUNS: usize = 16;
 
@@ -188,6 +190,12 @@ impl Routes {
         std::mem::swap(&mut self.due, bells);
     }
 
+    /// The bells to ring, if they are many already.
+    pub fn take_many_due(&mut self) -> Option<Vec<Arc<Bell>>> {
+        let due = &mut self.due;
+        (due.len() >= MANY_DUE).then(|| std::mem::replace(due, Vec::with_capacity(MANY_DUE)))
+    }
+
     /// Passes a notice, which came in `packet`, to the run that it belongs to.
     pub fn dispatch(&mut self, packet: &str, notice: &Notice<'_>) {
         let Some(key) = self.find_or_keep(notice) else {
@@ -326,15 +334,6 @@ impl Routes {
             self.id_place = IdPlace::find(id, packet, text).or(self.id_place);
         }
     }
-}
-
-/// Whether this has the form of LangFast's ids (known).
-fn is_uuid(id: &str) -> bool {
-    let is_right = |(at, byte): (usize, u8)| match at {
-        8 | 13 | 18 | 23 => byte == b'-',
-        _ => byte.is_ascii_hexdigit(),
-    };
-    id.len() == 36 && id.bytes().enumerate().all(is_right)
 }
 
 #[cfg(test)]
