@@ -151,7 +151,7 @@ impl Routes {
             progress.note_gap();
         }
         if self.is_cut {
-            // Behind what has come before.
+            // After what has come.
             let _ = events.send(RunEvent::Cut(true));
         }
         let events = Destination::Wanted { events, listener, has_text: false };
