@@ -176,9 +176,12 @@ impl Choices {
         None
     }
 
-    /// Waits until there is an event, or may be one, but not longer than `until`; true if so.
+    /// Waits until there is an event, or may be one, but not longer than `until`; true if so, or if nothing
+    /// more comes.
     pub fn has_news_by(&self, until: Instant) -> bool {
-        self.choices.iter().any(RunningChoice::has_news) || self.listener.bell.wait(Some(until))
+        self.all_ended()
+            || self.choices.iter().any(RunningChoice::has_news)
+            || self.listener.bell.wait(Some(until))
     }
 
     /// Waits for the next event, or until `silence`.
