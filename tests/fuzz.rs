@@ -231,11 +231,29 @@ fn a_frame_that_is_taken_unparsed_means_what_it_means_when_parsed() {
         "\"error\":\"e\"",
         "\"status\":\"completed\"",
     ];
-    const LAYOUTS: [[&str; 2]; 4] = [
-        [r#"42["c",{"executionId":"j","status":"in_progress","content":""#, r#""}]"#],
-        [r#"42["c",{"content":""#, r#"","executionId":"j"}]"#],
+    // What may follow the text, anew in each event.
+    const BESIDE: &[&str] = &[
+        "",
+        r#","at":1795723448653"#,
+        r#","at":1795723448654,"n":2"#,
+        r#","at":"2026-11-26T19:00:00Z""#,
+        r#","usage":{"completion_tokens":7}"#,
+        r#","usage":{"completion_tokens":8}"#,
+        r#","error":null"#,
+        r#","error":0"#,
+        r#","error":"e""#,
+        r#","status":"completed""#,
+        r#","finish_reason":"stop""#,
+        r#","text":"other","delta":"another""#,
+        r#","content":"twice""#,
+        r#","x":["#,
+    ];
+    const LAYOUTS: [[&str; 2]; 5] = [
+        [r#"42["c",{"executionId":"j","status":"in_progress","content":""#, r#""BESIDE}]"#],
+        [r#"42["c",{"content":""#, r#"","executionId":"j"BESIDE}]"#],
         [r#"42["c",{"content":""#, r#"","executionId":"j","status":"completed"}]"#],
         [r#"42["c",{"executionId":"j","error":null,"content":""#, r#"","x":{"content":"y"}}]"#],
+        [r#"42["c",{"data":{"text":""#, r#""BESIDE},"id":"j"BESIDE},"P1.2"]"#],
     ];
     fuzz(|rng| {
         let (mut parsing, mut growing) = (Progress::new(40), Progress::new(40));
@@ -246,9 +264,11 @@ fn a_frame_that_is_taken_unparsed_means_what_it_means_when_parsed() {
                 text.truncate(boundary(&text, rng.usize(..=text.len())));
             }
             (0..rng.usize(..3)).for_each(|_| text.push_str(PIECES[rng.usize(..PIECES.len())]));
-            let frame = [before, &text, behind].concat();
+            let behind = behind.replace("BESIDE", BESIDE[rng.usize(..BESIDE.len())]);
+            let frame = [before, &text, &behind].concat();
             let expected = read(&mut parsing, &frame);
-            let grown = growing.grow(&frame).map(|event| vec![event]);
+            let body = socketio::event_frame(&frame).unwrap().body;
+            let grown = growing.grow(body, |_| true).map(|event| vec![event]);
             assert_eq!(grown.unwrap_or_else(|| read(&mut growing, &frame)), expected, "{frame}");
         }
     });
@@ -302,7 +322,7 @@ fn a_text_comes_out_right_in_whatever_form_it_comes() {
             let (mut shown, mut ended) = (String::new(), false);
             for frame in &frames {
                 let body = socketio::event_frame(frame).unwrap().body;
-                let grown = progress.grow(body).map(|event| vec![event]);
+                let grown = progress.grow(body, |_| true).map(|event| vec![event]);
                 for event in grown.unwrap_or_else(|| read(&mut progress, frame)) {
                     match event {
                         RunEvent::Text(text) => shown += &text,
@@ -349,7 +369,7 @@ fn deltas_add_up_to_the_final_text_or_the_final_text_is_known() {
                 raw = PIECES[rng.usize(..PIECES.len())].to_owned();
             }
             raw.push_str(PIECES[rng.usize(..PIECES.len())]);
-            shown += &transcript.grow(raw.as_bytes()).unwrap_or_else(|| {
+            shown += &transcript.grow(raw.as_bytes(), |_| false).unwrap_or_else(|| {
                 let delta = transcript.advance(raw.as_bytes(), 0..raw.len());
                 transcript.may_grow();
                 delta

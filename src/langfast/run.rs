@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 pub use super::notice::{Notice, range_within, with_object};
 use super::outcome::RunStatus;
+use super::socketio;
 pub use super::texts::Manners;
 use super::texts::{Place, Texts};
-use super::transcript::Revised;
+use super::transcript::{Abridged, Revised};
 use crate::chat::{FinishReason, ReportedUsage};
 use crate::error::{Error, Failure, Step};
 
@@ -61,6 +62,25 @@ impl RunEvent {
 
 /// Most bytes of revised texts behind an end, as a multiple of the longest answer.
 const MOST_REVISED: usize = 4;
+
+/// Whether a packet says nothing but its text, at this place, and that its run, which `is_of_it`
+/// recognises, goes on.
+fn only_goes_on(
+    abridged: &Abridged,
+    place: Place,
+    is_of_it: impl FnOnce(&Notice<'_>) -> bool,
+) -> bool {
+    let Some((name, arguments)) = socketio::event_in(&abridged.packet) else { return false };
+    let notices = Notice::all(&name, arguments);
+    let [notice] = &notices[..] else { return false };
+    let says = notice
+        .text()
+        .and_then(|(place, text)| range_within(&abridged.packet, text).map(|range| (place, range)));
+    !notice.is_of_batch
+        && notice.outcome == RunStatus::InProgress
+        && says == Some((place, abridged.text.clone()))
+        && is_of_it(notice)
+}
 
 fn failed(failure: Failure) -> RunEvent {
     RunEvent::Failed(Error::upstream(Step::Run, failure).into())
@@ -140,13 +160,21 @@ impl Progress {
         self.texts.iter_mut().chain(self.aside.as_deref_mut()).for_each(Texts::note_gap);
     }
 
-    /// Takes a packet that differs from the run's last one only by longer text, without parsing it;
-    /// returns `None` for any other packet.
-    pub fn grow(&mut self, packet: &str) -> Option<RunEvent> {
+    /// Takes a packet that differs from the run's last one only by longer text, and maybe by what follows
+    /// it without a meaning for the run, without parsing the text; returns `None` for any other packet.
+    /// `is_of_it` tells whether a notice is about this run.
+    pub fn grow(
+        &mut self,
+        packet: &str,
+        is_of_it: impl FnOnce(&Notice<'_>) -> bool,
+    ) -> Option<RunEvent> {
         if self.ending.is_some() || self.ended {
             return None;
         }
-        let delta = self.texts.as_mut()?.grow(packet.as_bytes())?;
+        let texts = self.texts.as_mut()?;
+        let place = texts.place();
+        let goes_on = |abridged: &Abridged| only_goes_on(abridged, place, is_of_it);
+        let delta = texts.grow(packet.as_bytes(), goes_on)?;
         Some(match self.over_limit() {
             Some(failed) => failed,
             None if delta.is_empty() => RunEvent::Alive,
@@ -385,19 +413,19 @@ mod tests {
         let take = |progress: &mut Progress, packet: &str| {
             progress.take(packet, &Notice::read("execution:chunk", packet).unwrap())
         };
-        assert_eq!(progress.grow(&packet("a")), None);
+        assert_eq!(progress.grow(&packet("a"), |_| true), None);
         assert_eq!(take(&mut progress, &packet("a")), [text("a")]);
-        assert_eq!(progress.grow(&packet("a")), Some(RunEvent::Alive));
-        assert_eq!(progress.grow(&packet("abc")), Some(text("bc")));
-        assert_eq!(progress.grow(&packet(r#"abcd","error":"e"#)), None);
-        let too_long = progress.grow(&packet("abcdefghi"));
+        assert_eq!(progress.grow(&packet("a"), |_| true), Some(RunEvent::Alive));
+        assert_eq!(progress.grow(&packet("abc"), |_| true), Some(text("bc")));
+        assert_eq!(progress.grow(&packet(r#"abcd","error":"e"#), |_| true), None);
+        let too_long = progress.grow(&packet("abcdefghi"), |_| true);
         assert!(matches!(&too_long, Some(RunEvent::Failed(e)) if e.cause() == "over_limit"));
-        assert_eq!(progress.grow(&packet("abcdefghij")), None);
+        assert_eq!(progress.grow(&packet("abcdefghij"), |_| true), None);
 
         let mut progress = Progress::new(8);
         let finished = r#"{"executionId":"j","status":"completed","content":"a"}"#;
         assert_eq!(take(&mut progress, finished), [text("a"), STOP]);
-        assert_eq!(progress.grow(&finished.replace('a', "ab")), None);
+        assert_eq!(progress.grow(&finished.replace('a', "ab"), |_| true), None);
     }
 
     #[test]

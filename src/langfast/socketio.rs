@@ -105,15 +105,27 @@ fn parse_message(data: &str) -> Result<SocketPacket<'_>, BadPacket> {
 
 fn parse_event(json: &str) -> Result<SocketPacket<'_>, BadPacket> {
     let list = json.trim().strip_prefix('[').and_then(|json| json.strip_suffix(']'));
-    let list = list.ok_or(BadPacket("broken event JSON"))?;
+    let (name, arguments) = split_name(list.ok_or(BadPacket("broken event JSON"))?)?;
+    Ok(SocketPacket::Event { name, arguments })
+}
+
+/// The name and the arguments in an event's list without its brackets.
+fn split_name(list: &str) -> Result<(String, &str), BadPacket> {
     let mut values = serde_json::Deserializer::from_str(list).into_iter::<String>();
     let Some(Ok(name)) = values.next() else { return Err(BadPacket("an event without a name")) };
     let rest = list[values.byte_offset()..].trim_start();
     match rest.strip_prefix(',') {
-        Some(arguments) => Ok(SocketPacket::Event { name, arguments: arguments.trim_start() }),
-        None if rest.is_empty() => Ok(SocketPacket::Event { name, arguments: "" }),
+        Some(arguments) => Ok((name, arguments.trim_start())),
+        None if rest.is_empty() => Ok((name, "")),
         None => Err(BadPacket("broken event JSON")),
     }
+}
+
+/// The name and the arguments of an event with this [body](EventFrame::body); `None` if it is broken.
+pub fn event_in(body: &str) -> Option<(String, &str)> {
+    let list = body.strip_prefix('[')?;
+    // Where there is an offset, the body is without the bracket.
+    split_name(list.strip_suffix(']').unwrap_or(list)).ok()
 }
 
 /// The `pid` in the answer to CONNECT.

@@ -35,7 +35,7 @@ mod open;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::transcript::{Revised, Transcript, unescape};
+use super::transcript::{Abridged, Revised, Transcript, unescape};
 use manners::Manner;
 pub use manners::{Manners, Place};
 use open::{Open, is_same, is_same_but_for_space};
@@ -143,8 +143,12 @@ impl Texts {
     }
 
     /// See [`Transcript::grow`].
-    pub fn grow(&mut self, packet: &[u8]) -> Option<String> {
-        let delta = self.transcript.grow(packet)?;
+    pub fn grow(
+        &mut self,
+        packet: &[u8],
+        goes_on: impl FnOnce(&Abridged) -> bool,
+    ) -> Option<String> {
+        let delta = self.transcript.grow(packet, goes_on)?;
         if let State::Open(_) = self.state {
             self.note_grown(!delta.is_empty());
         }
@@ -377,7 +381,7 @@ mod tests {
         let mut shown = String::new();
         for event in earlier {
             let packet = format!("{{\"content\":\"{event}\",\"executionId\":\"j\"}}");
-            shown += &texts.grow(packet.as_bytes()).unwrap_or_else(|| {
+            shown += &texts.grow(packet.as_bytes(), |_| false).unwrap_or_else(|| {
                 let delta = texts.advance(packet.as_bytes(), 12..12 + event.len());
                 texts.may_grow();
                 delta

@@ -1,7 +1,7 @@
 //! Turns cumulative text into deltas. Each event of a run holds the whole text so far (or else `texts`
 //! joins its pieces); a client wants what is new. Parsing each event would take time that grows with the square of the answer's length,
 //! so a packet is first compared byte by byte with the one before it: if only the text has grown, the
-//! new part is decoded and nothing is parsed.
+//! new part is decoded and nothing is parsed; if what follows the text has changed too, only that is.
 
 use std::ops::Range;
 
@@ -53,6 +53,24 @@ impl Revised {
             figures(&self.text),
             figures(common)
         )
+    }
+}
+
+/// A packet with a short text in place of its own, which says the same apart from that.
+pub struct Abridged {
+    /// The packet.
+    pub packet: String,
+    /// Where the short text is in it.
+    pub text: Range<usize>,
+}
+
+impl Abridged {
+    /// Made of what comes before the text, and what comes behind it; `None` if either is no UTF-8.
+    fn new(before: &[u8], behind: &[u8]) -> Option<Abridged> {
+        // Not empty, which would say something else.
+        const TEXT: &[u8] = b"x";
+        let packet = String::from_utf8([before, TEXT, behind].concat()).ok()?;
+        Some(Abridged { packet, text: before.len()..before.len() + TEXT.len() })
     }
 }
 
@@ -129,26 +147,36 @@ impl Transcript {
         self.may_grow |= !self.is_stale;
     }
 
-    /// Takes a packet that differs from the one before it only by longer text, without parsing it, and
-    /// returns what is new; `None` for any other packet, which has to be parsed.
-    pub fn grow(&mut self, packet: &[u8]) -> Option<String> {
+    /// Takes a packet that begins, up to the end of its text, as the one before it, and goes on with more
+    /// text, without parsing all of it; returns what is new. `None` for any other packet, which has to be
+    /// parsed.
+    ///
+    /// What follows the text may differ too: a time, a count. Then `goes_on` tells whether the packet still
+    /// says nothing but its text and that the run goes on.
+    pub fn grow(
+        &mut self,
+        packet: &[u8],
+        goes_on: impl FnOnce(&Abridged) -> bool,
+    ) -> Option<String> {
         if !self.may_grow {
             return None;
         }
         let (known, behind) = self.packet.split_at(self.text.end);
-        let end = packet.len().checked_sub(behind.len()).filter(|end| *end >= known.len())?;
-        let more = &packet[known.len()..end];
-        if !is_same(&packet[..known.len()], known) || packet[end..] != *behind {
+        let more = packet.get(known.len()..)?;
+        if !is_same(&packet[..known.len()], known) {
             return None;
         }
-        if !is_string_content(more) {
+        let end = string_end(more)?;
+        if more[end..] != *behind
+            && !goes_on(&Abridged::new(&packet[..self.text.start], &more[end..])?)
+        {
             return None;
         }
         self.is_stale = false;
+        self.packet.truncate(self.text.end);
         make_room(&mut self.packet, packet.len());
         self.packet.extend_from_slice(more);
-        self.packet[self.text.end..].rotate_right(more.len());
-        self.text.end += more.len();
+        self.text.end += end;
         let length = without_cut_character(&self.packet[self.read_to..self.text.end]).len();
         Some(self.read(self.read_to..self.read_to + length))
     }
@@ -250,18 +278,20 @@ fn make_room(packet: &mut Vec<u8>, length: usize) {
     }
 }
 
-/// Whether the bytes are content of a JSON string and do not end it.
-fn is_string_content(mut bytes: &[u8]) -> bool {
-    while let Some(at) = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..b' ')) {
-        bytes = &bytes[at..];
-        let length = match bytes {
-            [b'\\', b'u', ..] if utf16_unit(bytes).is_some() => 6,
+/// Where the content of a JSON string ends: at its quote, or else with the bytes. `None` if it is broken.
+fn string_end(bytes: &[u8]) -> Option<usize> {
+    let mut end = 0;
+    while let Some(at) = bytes[end..].iter().position(|byte| matches!(byte, b'"' | b'\\' | ..b' '))
+    {
+        end += at;
+        end += match &bytes[end..] {
+            [b'"', ..] => return Some(end),
+            escape @ [b'\\', b'u', ..] if utf16_unit(escape).is_some() => 6,
             [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
-            _ => return false,
+            _ => return None,
         };
-        bytes = &bytes[length..];
     }
-    true
+    Some(bytes.len())
 }
 
 /// Length in bytes of the longest prefix of whole characters that both have.
@@ -428,7 +458,7 @@ mod tests {
         advance(&mut transcript, b"abc");
         assert_eq!(advance(&mut transcript, b"xy"), "");
         transcript.may_grow();
-        assert_eq!(transcript.grow(b"xyz and more").as_deref(), Some(""));
+        assert_eq!(transcript.grow(b"xyz and more", |_| false).as_deref(), Some(""));
         assert_eq!((transcript.shown(), transcript.length()), (3, 12));
         let revised = transcript.revised().unwrap();
         assert_eq!((revised.shown.as_str(), revised.text.as_str()), ("abc", "xyz and more"));
@@ -460,9 +490,9 @@ mod tests {
         let mut transcript = Transcript::default();
         let (first, text) = packet(r#"{"id":"j","content":""#, r"a\n", r#"","x":"y"}"#);
         assert_eq!(transcript.advance(&first, text), "a\n");
-        assert_eq!(transcript.grow(&first), None, "nobody has said that it may");
+        assert_eq!(transcript.grow(&first, |_| false), None, "nobody has said that it may");
         transcript.may_grow();
-        let mut grow = |packet: &str| transcript.grow(packet.as_bytes());
+        let mut grow = |packet: &str| transcript.grow(packet.as_bytes(), |_| false);
         assert_eq!(grow(r#"{"id":"j","content":"a\n","x":"y"}"#).as_deref(), Some(""));
         assert_eq!(grow(r#"{"id":"j","content":"a\nb\"\ud83d","x":"y"}"#).as_deref(), Some("b\""));
         for other in [
@@ -487,7 +517,7 @@ mod tests {
         advance(&mut transcript, b"Hello");
         transcript.may_grow();
         assert_eq!(advance(&mut transcript, b"He"), "");
-        assert_eq!(transcript.grow(b"Hello!").as_deref(), Some("!"));
+        assert_eq!(transcript.grow(b"Hello!", |_| false).as_deref(), Some("!"));
         assert_eq!(transcript.revised(), None);
     }
 
@@ -515,7 +545,7 @@ mod tests {
             let mut transcript = Transcript::default();
             advance(&mut transcript, &bytes);
             transcript.may_grow();
-            transcript.grow(&bytes);
+            transcript.grow(&bytes, |_| false);
             transcript.complete(&bytes, 0..bytes.len());
         }
 
@@ -527,7 +557,7 @@ mod tests {
                 whole.push_str(piece);
                 let json = serde_json::to_string(&whole).unwrap();
                 let (packet, text) = packet("{\"content\":\"", &json[1..json.len() - 1], "\"}");
-                shown += &transcript.grow(&packet).unwrap_or_else(|| {
+                shown += &transcript.grow(&packet, |_| false).unwrap_or_else(|| {
                     let delta = transcript.advance(&packet, text);
                     transcript.may_grow();
                     delta
