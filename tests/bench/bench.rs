@@ -6,11 +6,13 @@
 //! - [`lines`]: what is measured, a function a line of the table
 //! - [`client`], [`direct`]: who asks the gateway, and who asks the simulator without one
 //! - [`processor`], [`strace`]: what a token costs in processor time and system calls
+//! - [`apart`]: keeping what is measured on a core of its own
 //! - [`shape`]: the least that the gateway's shape demands, a program of its own
 //! - [`process`]: starting programs, and their figures in `/proc`
 //! - [`floor`]: what reading a long answer's events costs at the least, and without thought
 //! - [`table`]: medians, and how they are printed
 
+mod apart;
 mod client;
 mod direct;
 mod floor;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use langfast2api::langfast::run::Progress;
 use serde_json::{Value, json};
 
+use super::apart::Apart;
 use super::client::{Client, stamp_in, unix_micros};
 use super::direct::Direct;
 use super::floor::{self, LongAnswer};
@@ -72,9 +73,19 @@ impl World {
 
     /// One that is signed in and has a socket, so that nothing is measured twice.
     pub fn warm(setup: &Setup, gateway: &Path) -> World {
-        let world = World::start(setup, gateway, &[]);
-        world.client().ask(SHORT);
-        world
+        World::start(setup, gateway, &[]).warmed()
+    }
+
+    /// The same with the gateway on a core of its own.
+    pub fn warm_apart(setup: &Setup, gateway: &Path, apart: &Apart) -> World {
+        let simulator = Process::simulator(&setup.simulator);
+        let gateway = apart.start(|| Process::gateway(gateway, simulator.address, &[]));
+        World { gateway, simulator }.warmed()
+    }
+
+    fn warmed(self) -> World {
+        self.client().ask(SHORT);
+        self
     }
 
     pub fn client(&self) -> Client {

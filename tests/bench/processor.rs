@@ -1,5 +1,6 @@
 //! What the gateway costs in processor time and system calls, measured so that the machine's mood cancels:
-//! in units of what the load client itself used in the same run, and in counts.
+//! in units of what the load client itself used in the same run, and in counts. The gateway has a core of its
+//! own, if there are two.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
+use super::apart::Apart;
 use super::client::Client;
 use super::lines::{CLIENT_STACK, LONG_BYTES, LONG_EVENTS, SHORT, Setup, World, figure};
 use super::process::{Process, own_cpu_micros};
@@ -20,7 +22,8 @@ const PACE: usize = 100;
 const LEAD: Duration = Duration::from_millis(1500);
 
 pub fn processor(setup: &Setup, gateway: &Path) -> Vec<Figure> {
-    let world = World::warm(setup, gateway);
+    let apart = Apart::go();
+    let world = World::warm_apart(setup, gateway, &apart);
     let streams = tokens_of(setup, world.gateway.address, &world.gateway);
     let calls = calls_of(setup, &world);
     let long = long_answers(setup, &world);
@@ -28,7 +31,7 @@ pub fn processor(setup: &Setup, gateway: &Path) -> Vec<Figure> {
     drop(world);
     let floor = {
         let simulator = Process::simulator(&setup.simulator);
-        let shape = Process::shape(simulator.address, STREAMS);
+        let shape = apart.start(|| Process::shape(simulator.address, STREAMS));
         tokens_of(setup, shape.address, &shape)
     };
 
@@ -65,7 +68,9 @@ pub fn processor(setup: &Setup, gateway: &Path) -> Vec<Figure> {
             unit,
             "500 KB in 2,000 events, one after another",
         ),
+        figure("  a long one", long.each / 1e3, "ms CPU", "the same, utime + stime"),
         figure("whole answers", whole.times_client(), unit, "20 tokens, no delay, 50 clients"),
+        figure("  a whole one", whole.each, "µs CPU", "the same, utime + stime"),
     ]
 }
 
@@ -98,7 +103,7 @@ fn beside_streams<T>(
     work: impl FnOnce(&AtomicUsize) -> T,
 ) -> T {
     let events = (long + 2 * LEAD).as_millis() as usize * PACE / 1000;
-    let message = format!("/sim stamp=1 delay={} events={events}", 1000 / PACE);
+    let message = format!("/sim delay={} events={events}", 1000 / PACE);
     let tokens = AtomicUsize::new(0);
     let count = |_: &str| {
         tokens.fetch_add(1, Ordering::Relaxed);
