@@ -48,10 +48,11 @@ pub struct Reader {
     stops: Arc<[String]>,
     /// Whether calls are emitted when the text has ended, not as they come.
     holds_calls: bool,
-    parser: Option<Parser>,
-    leak: Option<Leak>,
+    // Boxed are what most answers do not have, and would take kilobytes of a stream's memory.
+    parser: Option<Box<Parser>>,
+    leak: Option<Box<Leak>>,
     /// What may be a call in a form that is not read, if the model can be asked for it again.
-    hold: Option<Hold>,
+    hold: Option<Box<Hold>>,
     stop: StopFilter,
     counter: TokenCounter,
     /// The calls so far.
@@ -63,7 +64,7 @@ pub struct Reader {
     /// Whether there was any text to show.
     has_text: bool,
     /// The result of the first run, while this reads a second one.
-    before: Option<Before>,
+    before: Option<Box<Before>>,
     /// Estimated tokens of the first run, once there is a second one.
     tokens_before: Option<u64>,
 }
@@ -72,7 +73,7 @@ pub struct Reader {
 struct Before {
     calls: Vec<ToolCall>,
     broke_off: bool,
-    leak: Option<Leak>,
+    leak: Option<Box<Leak>>,
     has_text: bool,
     /// Text of the first run that is shown only if the second one brings no calls.
     held_back: String,
@@ -85,9 +86,9 @@ impl Reader {
     /// when the text has ended.
     pub fn new(plan: Arc<Plan>, stops: Arc<[String]>, holds_calls: bool) -> Reader {
         Reader {
-            parser: plan.parser(),
-            leak: plan.leak(),
-            hold: if holds_calls { plan.hold() } else { None },
+            parser: plan.parser().map(Box::new),
+            leak: plan.leak().map(Box::new),
+            hold: if holds_calls { plan.hold().map(Box::new) } else { None },
             stop: StopFilter::new(&stops),
             plan,
             stops,
@@ -136,7 +137,7 @@ impl Reader {
         }
         self.take(pieces, parts);
         // A call behind a stop text is none.
-        let breaks_off = self.parser.as_ref().is_some_and(Parser::broke_off);
+        let breaks_off = self.parser.as_deref().is_some_and(Parser::broke_off);
         self.broke_off |= breaks_off && self.stop.stopped().is_none();
         self.show_held_back(parts);
     }
@@ -165,7 +166,7 @@ impl Reader {
 
     /// Whether nothing more is wanted of the text.
     pub fn is_done(&self) -> bool {
-        self.stop.stopped().is_some() || self.parser.as_ref().is_some_and(Parser::is_done)
+        self.stop.stopped().is_some() || self.parser.as_deref().is_some_and(Parser::is_done)
     }
 
     fn take(&mut self, pieces: Vec<Piece>, parts: &mut Vec<Part>) {
@@ -247,7 +248,7 @@ impl Reader {
     }
 
     fn is_leaked(&self) -> bool {
-        self.calls.is_empty() && self.leak.as_ref().is_some_and(Leak::is_found)
+        self.calls.is_empty() && self.leak.as_deref().is_some_and(Leak::is_found)
     }
 
     /// Begins to read a second run, which mends the calls of this one, and returns its prompt. The
@@ -265,12 +266,12 @@ impl Reader {
             broke_off: self.broke_off,
             leak: self.leak.take(),
             has_text: self.has_text,
-            held_back: self.hold.as_mut().map(Hold::take).unwrap_or_default(),
+            held_back: self.hold.as_deref_mut().map(Hold::take).unwrap_or_default(),
             text: String::new(),
         };
         let tokens = self.counter.total();
         self.restart();
-        (self.before, self.tokens_before) = (Some(before), Some(tokens));
+        (self.before, self.tokens_before) = (Some(before.into()), Some(tokens));
         Some(prompt)
     }
 
@@ -296,7 +297,7 @@ impl Reader {
             self.fall_back(parts);
         }
         if self.before.is_none() {
-            put_text(self.hold.as_mut().map(Hold::take).unwrap_or_default(), parts);
+            put_text(self.hold.as_deref_mut().map(Hold::take).unwrap_or_default(), parts);
         }
         for call in &self.calls {
             parts.push(Part::CallBegin(ToolCall { arguments: String::new(), ..call.clone() }));
@@ -342,12 +343,12 @@ impl Reader {
 
     /// Whether arguments were not JSON of the schema's types, and were made that.
     pub fn repaired(&self) -> bool {
-        self.parser.as_ref().is_some_and(Parser::repaired)
+        self.parser.as_deref().is_some_and(Parser::repaired)
     }
 
     /// Whether there was text behind the calls, which is not shown.
     pub fn left_out(&self) -> bool {
-        self.parser.as_ref().is_some_and(Parser::left_out)
+        self.parser.as_deref().is_some_and(Parser::left_out)
     }
 
     /// Estimated tokens of all that has been read of the first run, and of the second.
