@@ -29,6 +29,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use log::info;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod accept;
@@ -40,6 +41,7 @@ mod exchange;
 pub mod head;
 mod pace;
 mod refusal;
+mod request_id;
 mod socket;
 pub mod sse;
 pub mod websocket;
@@ -52,7 +54,6 @@ use socket::{ClientSocket, Signal};
 
 pub use exchange::{AnswerTurn, Exchange};
 pub use head::{BodyLength, Head};
-pub use refusal::{reason_phrase, refusal};
 
 /// Limits on what clients may use of the server. Defaults are in parentheses.
 #[derive(Clone, Debug)]
@@ -310,6 +311,15 @@ struct Shared {
 impl Shared {
     fn next_id(&self) -> u64 {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Logs one line for a refused request, as for a served one, and tells the gate. Without a head only
+    /// the client's address is known.
+    fn note_refusal(&self, peer: &str, head: Option<&Head>, error: &Error) {
+        let what = head.map(|head| format!("{} {}", head.method, head.path()));
+        let what = what.as_deref().unwrap_or("-");
+        info!(status = error.report().status, error = error.cause(), peer; "{what}");
+        self.gate.note_refusal(head, error);
     }
 
     fn connections(&self) -> MutexGuard<'_, usize> {

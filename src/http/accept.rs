@@ -11,11 +11,11 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::ioctl_fionbio;
 use rustix::net::listen;
 
-use super::connection::{Connection, new_request_id};
+use super::connection::Connection;
 use super::head::{Head, Scan};
-use super::refusal::refusal;
+use super::refusal::Refusal;
 use super::socket::{ClientSocket, wait};
-use super::{Listener, Look, Shared, Slot};
+use super::{Listener, Look, Shared, Slot, request_id};
 use crate::error::Error;
 use crate::observe::heartbeat::Heartbeat;
 
@@ -97,8 +97,15 @@ impl Acceptor {
         self.shared.gate.note_turned_away();
         let error = Error::Overloaded(why);
         let look = self.last_look(socket);
-        let refusal = refusal(&error, &look, &new_request_id(), true, false);
-        let _ = socket.write(&refusal);
+        let refusal = Refusal {
+            error: &error,
+            look: &look,
+            request_id: &request_id::new(),
+            has_body: true,
+            keeps_alive: false,
+        };
+        // Who cannot take as little as this at once is not waited for.
+        let _ = socket.write(&refusal.bytes());
         socket.end_writing();
     }
 

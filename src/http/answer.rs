@@ -8,8 +8,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::error::{Envelope, Error};
+use crate::http::refusal::reason_phrase;
 use crate::http::websocket::outgoing::put_text;
-use crate::http::{AnswerTurn, Exchange, reason_phrase};
+use crate::http::{AnswerTurn, Exchange};
 
 /// Largest body, in bytes, that is copied behind its head so that both go out in one write.
 const ONE_WRITE: usize = 16 * 1024;
@@ -65,7 +66,7 @@ impl Answer {
         self.field(name, value);
     }
 
-    /// The header fields that begin so, with their values.
+    /// Returns the header fields whose names begin with `prefix`, and their values.
     pub(super) fn fields_of(&self, prefix: &str) -> Vec<(&'static str, &str)> {
         let fields = self.fields.iter().filter(|(name, _)| name.starts_with(prefix));
         fields.map(|(name, value)| (*name, value.as_str())).collect()
@@ -94,7 +95,7 @@ impl Answer {
         self.exchange.finish();
     }
 
-    /// Sends frames whose messages have this length together.
+    /// Sends frames. `length` is the bytes of the messages in them, which count as the body.
     pub(super) fn send_frames(
         &mut self,
         status: u16,

@@ -13,8 +13,8 @@ use crate::error::Error;
 
 const LOST: PollFlags = PollFlags::ERR.union(PollFlags::HUP).union(PollFlags::NVAL);
 
-/// For so long an answer's end is not told to the thread that watches: the client's next request, of which it
-/// hears anyway, often comes sooner. Meanwhile the exchange takes memory.
+/// Time from the beginning of an exchange in which its end does not wake the thread that watches: the
+/// client's next request, which wakes it anyway, often comes sooner. Until then the exchange keeps its memory.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// How often the processor is given to others before the end of an exchange is waited for.
@@ -36,10 +36,10 @@ pub struct Attendance<'a> {
 
 /// Takes what a client sends while it is answered.
 pub trait Meanwhile {
-    /// Whether more is taken now.
+    /// True if more can be taken now.
     fn wants(&self) -> bool;
 
-    /// The time at which it has to look without anything having come.
+    /// Returns the time at which [`Meanwhile::take`] must be called even if nothing has come.
     fn deadline(&self) -> Option<Instant>;
 
     /// Takes what has come; false if the client has gone, or must go.
@@ -129,7 +129,7 @@ impl Attendance<'_> {
         })
     }
 
-    /// Waits for news; until `quiet` the end of the exchange is none, but the client's next request is.
+    /// Waits for news. Until `quiet` the end of the exchange is no news, but what the client sends next is.
     fn wait(&self, of_client: PollFlags, overdue: Option<Instant>, quiet: Option<Instant>) -> News {
         let meanwhile = self.meanwhile.as_deref();
         let of_client = match meanwhile {

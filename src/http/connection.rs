@@ -3,19 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{error, warn};
 use rustix::event::{PollFd, PollFlags};
-use uuid::Uuid;
 
 use super::attend::Attendance;
 use super::body::Decoder;
 use super::exchange::{ExchangeEnd, OpenExchange, Request};
 use super::head::{BodyLength, Head, Scan};
 use super::pace::Pace;
-use super::refusal::refusal;
+use super::refusal::Refusal;
 use super::socket::{ClientSocket, Signal, Stopped, wait};
 use super::websocket::session::{Client, Session};
-use super::{Look, Shared, Slot, websocket};
+use super::{Look, Shared, Slot, request_id, websocket};
 use crate::budget::{Body, BodySize};
 use crate::error::{Envelope, Error};
 use crate::observe::logger;
@@ -85,35 +84,27 @@ impl Connection {
     }
 
     fn serve_request(&mut self) -> AfterRequest {
-        let (request_id, with_body, look, served) = match self.read_head() {
-            Err(stop) => (new_request_id(), true, Look::default(), Err(stop)),
+        let (request_id, has_body, look, served) = match self.read_head() {
+            Err(stop) => (request_id::new(), true, Look::default(), Err(stop)),
             Ok(head) => {
-                let (request_id, with_body) = (request_id(&head), head.method != "HEAD");
+                let (request_id, has_body) = (request_id::of(&head), head.method != "HEAD");
                 let look = self.shared.gate.look(&head);
-                (request_id.clone(), with_body, look, self.exchange(head, request_id))
+                (request_id.clone(), has_body, look, self.exchange(head, request_id))
             }
         };
-        match served {
-            Ok(next) => next,
-            Err(NotServed::Gone) => AfterRequest::Drop,
+        let error = match served {
+            Ok(next) => return next,
+            Err(NotServed::Gone) => return AfterRequest::Drop,
             Err(NotServed::Refused(error)) => {
                 let _lines = logger::concerning(&request_id);
-                self.note_refusal(None, &error);
-                self.refuse(&error, &look, &request_id, with_body)
+                self.shared.note_refusal(&self.peer, None, &error);
+                error
             }
-            Err(NotServed::Noted(error)) => self.refuse(&error, &look, &request_id, with_body),
-        }
-    }
-
-    fn refuse(
-        &self,
-        error: &Error,
-        look: &Look,
-        request_id: &str,
-        with_body: bool,
-    ) -> AfterRequest {
-        let refusal = refusal(error, look, request_id, with_body, false);
-        self.write(&refusal).map_or(AfterRequest::Drop, |()| AfterRequest::Close)
+            Err(NotServed::Noted(error)) => error,
+        };
+        let (error, look, request_id) = (&error, &look, &*request_id);
+        let refusal = Refusal { error, look, request_id, has_body, keeps_alive: false };
+        self.write(&refusal.bytes()).map_or(AfterRequest::Drop, |()| AfterRequest::Close)
     }
 
     /// Reads the body of a request whose head has been read, has it answered, and returns what
@@ -191,12 +182,14 @@ impl Connection {
             BodyLength::Known(length) if length == 0 || !head.expects_continue => length,
             _ => usize::MAX,
         };
-        self.note_refusal(Some(head), &error);
+        self.shared.note_refusal(&self.peer, Some(head), &error);
         if to_read_over > READ_OVER || !head.keep_alive {
             return Err(NotServed::Noted(error));
         }
-        let look = self.shared.gate.look(head);
-        self.write(&refusal(&error, &look, request_id, head.method != "HEAD", true))?;
+        let (error, look) = (&error, &self.shared.gate.look(head));
+        let has_body = head.method != "HEAD";
+        let refusal = Refusal { error, look, request_id, has_body, keeps_alive: true };
+        self.write(&refusal.bytes())?;
         // If reading fails, the client gets nothing further: it has its answer.
         self.read_body(head).map(|_| AfterRequest::Request).map_err(|_| NotServed::Gone)
     }
@@ -204,13 +197,8 @@ impl Connection {
     /// Reports a refusal with the request's head, which is not known further up.
     fn noted(&self, stop: NotServed, head: &Head) -> NotServed {
         let NotServed::Refused(error) = stop else { return stop };
-        self.note_refusal(Some(head), &error);
+        self.shared.note_refusal(&self.peer, Some(head), &error);
         NotServed::Noted(error)
-    }
-
-    fn note_refusal(&self, head: Option<&Head>, error: &Error) {
-        log_refusal(&self.peer, head, error);
-        self.shared.gate.note_refusal(head, error);
     }
 
     /// Reads a head; bytes behind it stay in the buffer.
@@ -344,25 +332,4 @@ fn stop(stopped: Stopped, message: String) -> NotServed {
         Stopped::Late => NotServed::Refused(Error::BadHttp { status: 408, message }),
         Stopped::Gone => NotServed::Gone,
     }
-}
-
-/// Logs one line for a refused request, as for a served one; without a head only its origin is
-/// known.
-pub fn log_refusal(peer: &str, head: Option<&Head>, error: &Error) {
-    let what =
-        head.map_or_else(|| "-".to_owned(), |head| format!("{} {}", head.method, head.path()));
-    info!(status = error.report().status, error = error.cause(), peer; "{what}");
-}
-
-/// Returns the client's own request id if it is fit for logs and headers, else a new one.
-fn request_id(head: &Head) -> String {
-    let sane = |id: &&str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
-        (1..=128).contains(&id.len()) && id.bytes().all(allowed)
-    };
-    head.header("x-request-id").filter(sane).map_or_else(new_request_id, str::to_owned)
-}
-
-pub fn new_request_id() -> String {
-    format!("req_{}", Uuid::new_v4().simple())
 }

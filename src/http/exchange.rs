@@ -56,7 +56,7 @@ pub struct Exchange {
     /// True once the answer has begun. [`OpenExchange::probe`] holds the lock while it writes, so
     /// that its bytes precede the answer.
     begun: Mutex<bool>,
-    /// Whether the answer's head tells the length of its body, so that a client sees for itself if it is cut.
+    /// True if the answer's head tells the length of its body, by which the client sees for itself if it is cut.
     tells_length: AtomicBool,
     shared: Arc<Shared>,
     /// Rung when the client has ended its side or gone.
@@ -114,8 +114,8 @@ impl Exchange {
         self.socket.as_ref().map(|(id, _)| *id)
     }
 
-    /// Writes all of `bytes` to the client: on a WebSocket whole frames. Waits for a slow client, but not for one that has
-    /// stopped reading.
+    /// Writes all of `bytes` to the client; on a WebSocket they must be whole frames. Waits for a slow client,
+    /// but not for one that has stopped reading.
     ///
     /// # Errors
     /// The client has gone or reads nothing, or all connections are being closed.
@@ -171,7 +171,7 @@ impl Exchange {
         self.finished.store(true, Ordering::Release);
     }
 
-    /// Whether the connection goes on, so that its thread has nothing to do before the next request.
+    /// True if the connection goes on, so that its thread has nothing to do before the next request.
     fn ends_quietly(&self) -> bool {
         self.finished.load(Ordering::Acquire) && self.keeps_alive()
     }

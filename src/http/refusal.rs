@@ -7,36 +7,43 @@ use ::http::StatusCode;
 use super::{Look, websocket};
 use crate::error::{Error, ErrorReport};
 
-/// Returns a refusal as bytes: head and error object, in the form `look`. Without `keep_alive` it
-/// says `Connection: close`; `with_body` is false for HEAD.
-pub fn refusal(
-    error: &Error,
-    look: &Look,
-    request_id: &str,
-    with_body: bool,
-    keep_alive: bool,
-) -> Vec<u8> {
-    let report = error.report();
-    let body = (look.envelope)(error, request_id);
-    let mut head = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         x-request-id: {request_id}\r\nrequest-id: {request_id}\r\n",
-        report.status,
-        reason_phrase(report.status),
-        body.len()
-    );
-    for (name, value) in &look.fields {
-        put(&mut head, name, value);
+/// A refusal of one request.
+pub struct Refusal<'a> {
+    pub error: &'a Error,
+    pub look: &'a Look,
+    pub request_id: &'a str,
+    /// False in the answer to HEAD.
+    pub has_body: bool,
+    /// Whether the connection serves another request; if not, the refusal says `Connection: close`.
+    pub keeps_alive: bool,
+}
+
+impl Refusal<'_> {
+    /// Returns the whole answer: its head, and the error in the client's dialect.
+    pub fn bytes(&self) -> Vec<u8> {
+        let Refusal { error, look, request_id, .. } = *self;
+        let report = error.report();
+        let body = (look.envelope)(error, request_id);
+        let mut head = format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             x-request-id: {request_id}\r\nrequest-id: {request_id}\r\n",
+            report.status,
+            reason_phrase(report.status),
+            body.len()
+        );
+        for (name, value) in &look.fields {
+            put(&mut head, name, value);
+        }
+        if !self.keeps_alive {
+            put(&mut head, "Connection", &"close");
+        }
+        put_fields(&mut head, error, &report);
+        head.push_str("\r\n");
+        if self.has_body {
+            head.push_str(&body);
+        }
+        head.into_bytes()
     }
-    if !keep_alive {
-        put(&mut head, "Connection", &"close");
-    }
-    put_fields(&mut head, error, &report);
-    head.push_str("\r\n");
-    if with_body {
-        head.push_str(&body);
-    }
-    head.into_bytes()
 }
 
 /// Writes the header fields that this kind of error has.

@@ -54,8 +54,8 @@ pub fn check(head: &Head) -> Result<(), Error> {
     }
 }
 
-/// Returns the answer to a head that has been [checked](check), with these fields. It takes up no extension
-/// and no subprotocol that the client offers.
+/// Returns the answer to a head that has been [checked](check), with these fields. No extension and no
+/// subprotocol that the client offers is accepted.
 pub fn accepted(head: &Head, fields: &[(&'static str, String)], request_id: &str) -> Vec<u8> {
     let key = head.header("sec-websocket-key").unwrap_or_default();
     let accept = derive_accept_key(key.as_bytes());

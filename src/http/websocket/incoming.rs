@@ -22,12 +22,11 @@ use crate::http::{Limits, Shared};
 const LONGEST_HEAD: usize = 14;
 /// Longest payload of a control frame: RFC 6455, 5.5.
 const LONGEST_CONTROL: usize = 125;
-/// How many times its length a message takes that comes in several frames: a frame, and the text so far, which
+/// Memory of a message in several frames, as a multiple of its length: the frame, and the text so far, which
 /// doubles when it grows.
 const IN_PIECES: usize = 3;
-
-/// Frames that are read at once. tungstenite reads on as long as there are any that end no message, and whoever
-/// sends nothing but pings would never be left.
+/// Most frames that are begun between two calls of [`Incoming::go_on`]. tungstenite reads on until a message
+/// ends, so a client that sends empty frames would keep the thread busy for ever.
 const AT_ONCE: usize = 64;
 
 /// A client's bytes, and the way back to it.
@@ -35,17 +34,17 @@ pub struct Incoming {
     socket: Arc<ClientSocket>,
     outgoing: Arc<Outgoing>,
     shared: Arc<Shared>,
-    /// Bytes that belong to no frame yet whose head is whole.
+    /// Bytes that have been read, from the beginning of the next frame or of the one under way.
     ahead: Vec<u8>,
     /// Bytes of the frame under way that are still to come.
     left: usize,
-    /// True within a message, between two of its frames.
+    /// True if the message under way has a frame still to begin.
     in_pieces: bool,
     /// The memory for the message under way.
     share: Share,
-    /// Why there is no memory for it.
+    /// The reason that the message under way cannot have its memory.
     full: Option<Full>,
-    /// When something came last.
+    /// When bytes came last.
     heard: Instant,
     /// Bytes that have come since [`Incoming::take_count`].
     count: usize,
@@ -54,32 +53,29 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Begins with bytes that have been read already.
+    /// Creates the reader of a connection from which `ahead` has been read already.
     pub(in crate::http) fn new(
         socket: Arc<ClientSocket>,
         outgoing: Arc<Outgoing>,
         shared: Arc<Shared>,
         ahead: Vec<u8>,
     ) -> Incoming {
-        let share = Share::of(&shared.bodies);
-        let (left, in_pieces, full, count) = (0, false, None, 0);
-        let (heard, frames) = (Instant::now(), AT_ONCE);
         Incoming {
+            share: Share::of(&shared.bodies),
             socket,
             outgoing,
             shared,
             ahead,
-            left,
-            in_pieces,
-            share,
-            full,
-            heard,
-            count,
-            frames,
+            left: 0,
+            in_pieces: false,
+            full: None,
+            heard: Instant::now(),
+            count: 0,
+            frames: AT_ONCE,
         }
     }
 
-    /// Has further frames be read.
+    /// Lets [`AT_ONCE`] further frames be begun.
     pub fn go_on(&mut self) {
         self.frames = AT_ONCE;
     }
@@ -94,27 +90,27 @@ impl Incoming {
         self.left > 0 || self.in_pieces || !self.ahead.is_empty()
     }
 
-    /// When something came last.
+    /// Returns when bytes came last.
     pub fn heard(&self) -> Instant {
         self.heard
     }
 
-    /// The bytes that have come since this was last asked.
+    /// Returns the number of bytes that have come since the last call.
     pub fn take_count(&mut self) -> usize {
         std::mem::take(&mut self.count)
     }
 
-    /// The memory of the message that has just come whole.
+    /// Takes the memory of the message that has just come whole.
     pub fn take_share(&mut self) -> Share {
         std::mem::replace(&mut self.share, Share::of(&self.shared.bodies))
     }
 
-    /// Why there was no memory for a message.
+    /// Returns the reason that a message could not have its memory; `None` if all could.
     pub fn full(&self) -> Option<Full> {
         self.full
     }
 
-    /// Begins the next frame once its head is whole, and takes memory for it.
+    /// Begins the next frame once its head is whole, and takes memory for it; false at the end of the stream.
     fn begin_frame(&mut self) -> io::Result<bool> {
         if self.is_held_up() {
             return Err(ErrorKind::WouldBlock.into());

@@ -10,18 +10,18 @@ use std::io;
 use super::outgoing::{put_ping, put_text};
 use crate::http::answer::Answer;
 
-/// What the header fields begin with that tell of an answer itself.
+/// Prefix of the header fields that say something of the answer itself.
 const OWN: &str = "x-langfast2api-";
 
 /// An answer as messages.
 pub struct Messages<'a> {
     answer: &'a mut Answer,
     frames: Vec<u8>,
-    /// Bytes of the messages among the frames.
+    /// Bytes of the messages in the frames, without their heads.
     length: usize,
-    /// A message on its way to its frame, which begins with the message's length.
+    /// The message under way, kept apart because its frame begins with its length.
     message: Vec<u8>,
-    /// What is still to stand at the end of the first message, a JSON object.
+    /// The end of the first message, a JSON object, until that message is put.
     headers: Option<String>,
 }
 
@@ -74,7 +74,7 @@ impl<'a> Messages<'a> {
     }
 }
 
-/// The end of a JSON object with these header fields; `None` if there are none.
+/// Returns these header fields as the last member of a JSON object, and its brace; `None` if there are none.
 fn headers(fields: &[(&str, &str)]) -> Option<String> {
     let fields: BTreeMap<&str, &str> = fields.iter().copied().collect();
     let json = serde_json::to_string(&fields).ok().filter(|_| !fields.is_empty())?;

@@ -13,9 +13,9 @@ use crate::http::socket::{ClientSocket, Stopped};
 /// The sending side of a WebSocket.
 pub struct Outgoing {
     socket: Arc<ClientSocket>,
-    /// Longest time for the client to make room, as for every answer.
+    /// Longest time for the client to make room: [`Limits::write_stall`](crate::http::Limits).
     stall: Duration,
-    /// True once nothing more may be sent; locked while something is.
+    /// True once nothing more may be sent. Whoever sends holds the lock.
     has_ended: Mutex<bool>,
 }
 
@@ -40,7 +40,7 @@ impl Outgoing {
         sent
     }
 
-    /// Sends nothing more: the client has said that it goes, or has been told to.
+    /// Lets nothing more be sent: the client has said that it goes, or has been told to.
     pub(in crate::http) fn end(&self) {
         *self.has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }

@@ -20,11 +20,10 @@ use crate::budget::Body;
 use crate::error::{Envelope, Error};
 use crate::http::attend::{Attendance, Meanwhile};
 use crate::http::body::too_large;
-use crate::http::connection::{log_refusal, new_request_id};
 use crate::http::exchange::{ExchangeEnd, OpenExchange, Request};
 use crate::http::pace::Pace;
 use crate::http::socket::{ClientSocket, Signal, wait};
-use crate::http::{Head, Limits, Shared};
+use crate::http::{Head, Limits, Shared, request_id};
 use crate::observe::logger;
 
 /// Most messages that wait while one is answered; beyond it nothing is read. Known of OpenAI: 16 responses
@@ -32,7 +31,7 @@ use crate::observe::logger;
 const MOST_WAITING: usize = 16;
 /// Bytes of one read, which an idle connection keeps.
 const READ: usize = 4 * 1024;
-/// What a client is told whose message does not come on.
+/// The reason that a client is told whose message comes too slowly.
 const TOO_SLOW: &str = "the message comes too slowly";
 
 /// The client at the other end of a WebSocket, as its first request describes it.
@@ -58,13 +57,13 @@ pub struct Session {
     began: Instant,
     /// Messages that are still to be answered.
     waiting: VecDeque<Body>,
-    /// The deadline of the message that is coming, while one is.
+    /// The moving deadline of the message that is coming; `None` between two.
     pace: Option<Pace>,
-    /// When a ping was sent last.
+    /// When the last ping was sent.
     pinged: Instant,
-    /// When there was a sign of the client last: something has come from it, or an answer has gone to it.
+    /// When the last answer ended. With [`Incoming::heard`] it tells when the client last gave a sign of itself.
     seen: Instant,
-    /// Why it ends.
+    /// The reason that it ends; `None` as long as it goes on.
     end: Option<End>,
 }
 
@@ -74,7 +73,7 @@ enum End {
     Gone,
     /// The client has said goodbye, and this has been confirmed.
     Confirmed,
-    /// It is ended here: the error, if the client is told one, and what is said of it.
+    /// It is ended from this side: with this error as a last message, if any, this code and this reason.
     Here(Option<Error>, CloseCode, &'static str),
 }
 
@@ -153,7 +152,8 @@ impl Session {
         }
     }
 
-    /// The body of a message that has come whole. tungstenite is replaced where it holds much memory.
+    /// Returns a message that has come whole as a body, with its memory. tungstenite is replaced, because it keeps
+    /// the memory of the largest frame.
     fn body(&mut self, text: Bytes) -> Body {
         let Some(websocket) = self.websocket.take() else { return Vec::new().into() };
         let mut incoming = websocket.into_inner();
@@ -164,7 +164,7 @@ impl Session {
         Body::with(text.into(), share)
     }
 
-    /// Notes how fast the message comes that is on its way.
+    /// Notes how fast the message under way comes.
     fn keep_pace(&mut self) {
         let Some(websocket) = &mut self.websocket else { return };
         let incoming = websocket.get_mut();
@@ -205,7 +205,7 @@ impl Session {
 
     /// Has a message answered, as the request that it is.
     fn answer(&mut self, body: Body) {
-        let request_id = new_request_id();
+        let request_id = request_id::new();
         let _lines = logger::concerning(&request_id);
         let request = Request {
             head: self.client.head.clone(),
@@ -248,8 +248,7 @@ impl Session {
 
     /// Tells the client that a message is not answered.
     fn refuse(&mut self, error: &Error, request_id: &str) {
-        log_refusal(&self.client.peer, Some(&self.client.head), error);
-        self.shared.gate.note_refusal(Some(&self.client.head), error);
+        self.shared.note_refusal(&self.client.peer, Some(&self.client.head), error);
         let mut frame = Vec::new();
         put_text(&mut frame, (self.client.envelope)(error, request_id).as_bytes());
         if self.outgoing.send(&frame, &self.shared).is_err() {
@@ -257,7 +256,7 @@ impl Session {
         }
     }
 
-    /// Whether more may have come, of which the socket does not tell.
+    /// True if reading has paused by itself: what is left may be in memory, where `poll` does not see it.
     fn is_held_up(&self) -> bool {
         self.websocket.as_ref().is_some_and(|websocket| websocket.get_ref().is_held_up())
     }
@@ -280,7 +279,7 @@ impl Session {
         wait(&mut fds, until.into_iter().flatten().min());
     }
 
-    /// Why no further message is answered and none is waited for, if so.
+    /// Returns the reason if the time has come to answer and await no further message.
     fn end_of_time(&self, now: Instant) -> Option<End> {
         let has_passed = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         let limits = &self.shared.limits;
@@ -299,23 +298,24 @@ impl Session {
         })
     }
 
-    /// When the message on its way must have come further.
+    /// Returns when more of the message under way must have come.
     fn late_at(&self) -> Option<Instant> {
         self.pace.as_ref().map(Pace::deadline)
     }
 
-    /// When the client is pinged next, if at all.
+    /// Returns when the client is pinged next; `None` if it never is.
     fn ping_at(&self) -> Option<Instant> {
         let ping = self.shared.limits.ping;
         (!ping.is_zero()).then(|| self.pinged.max(self.seen()) + ping)
     }
 
-    /// When the client, which answers pings, is taken for lost.
+    /// Returns when the client is taken for lost, which answers pings if it is there.
     fn lost_at(&self) -> Option<Instant> {
         let Limits { ping, idle, .. } = self.shared.limits;
         (!ping.is_zero()).then(|| self.seen() + ping + idle)
     }
 
+    /// Returns when the client last gave a sign of itself.
     fn seen(&self) -> Instant {
         let heard = self.websocket.as_ref().map(|websocket| websocket.get_ref().heard());
         heard.map_or(self.seen, |heard| heard.max(self.seen))
@@ -340,7 +340,7 @@ impl Session {
         };
         debug!("a WebSocket is ended: {reason}");
         if let Some(error) = &error {
-            self.refuse(error, &new_request_id());
+            self.refuse(error, &request_id::new());
         }
         let Some(websocket) = &mut self.websocket else { return false };
         let told = websocket.close(Some(CloseFrame { code, reason: reason.into() }));
@@ -349,7 +349,7 @@ impl Session {
     }
 }
 
-/// Also in a panic, so that nothing is kept for it.
+/// Tells the gate even in a panic, so that nothing is kept for a WebSocket that is gone.
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.gate.note_socket(self.id, false);
