@@ -62,10 +62,15 @@ fn arguments(tool: &Tool) -> (Value, bool) {
 
 fn object(schema: &Value, is_real: &mut bool, depth: usize) -> Value {
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let value = |name: &str| value(name, &schema["properties"][name], is_real, depth);
-    let mut value = value;
-    let members = required.map(|name| (name.to_owned(), value(name)));
-    Value::Object(members.collect::<Map<String, Value>>())
+    let mut members = Map::new();
+    for name in required {
+        // A name that is required again and again would be worked out each time, at each depth.
+        if !members.contains_key(name) {
+            let value = value(name, &schema["properties"][name], is_real, depth);
+            members.insert(name.to_owned(), value);
+        }
+    }
+    Value::Object(members)
 }
 
 /// A value for the property `name`: one that its schema names, or else one of its type.
@@ -129,6 +134,18 @@ mod tests {
         let expected =
             r#"{"file_path":"src/main.rs","mode":"fast","limit":5,"queries":["x"],"all":true}"#;
         assert_eq!(call(&[tool("read", requiring(properties))]).1, expected);
+    }
+
+    #[test]
+    fn what_is_required_many_times_over_is_worked_out_once() {
+        let mut schema = json!({"type": "string"});
+        for _ in 0..4 {
+            schema = json!({
+                "type": "object", "properties": {"city": schema}, "required": vec!["city"; 10_000]
+            });
+        }
+        let expected = r#"{"city":{"city":{"city":{"city":"Oslo"}}}}"#;
+        assert_eq!(call(&[tool("f", Some(schema))]).1, expected);
     }
 
     #[test]
