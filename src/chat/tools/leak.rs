@@ -13,6 +13,8 @@ pub use hold::Hold;
 
 /// Bytes of text that are looked at again with what follows them.
 const WINDOW: usize = 256;
+/// Most bytes of text that are looked at together: behind each sign in them a tool's name is looked for.
+const MOST_AT_ONCE: usize = 4 * WINDOW;
 /// Longest text that may be a tool's arguments as a whole, in bytes.
 const LONGEST_WHOLE: usize = 8_192;
 /// What foreign forms begin a call with, in two parts, of which the second begins with the anchor; the name
@@ -58,7 +60,17 @@ impl Leak {
     }
 
     /// Notes text that the client gets.
-    pub fn note(&mut self, text: &str) {
+    pub fn note(&mut self, mut text: &str) {
+        while text.len() > MOST_AT_ONCE && !self.is_found {
+            let end = (0..=MOST_AT_ONCE).rev().find(|at| text.is_char_boundary(*at));
+            let (part, rest) = text.split_at(end.unwrap_or(text.len()));
+            self.note_part(part);
+            text = rest;
+        }
+        self.note_part(text);
+    }
+
+    fn note_part(&mut self, text: &str) {
         if self.is_found {
             return;
         }
@@ -71,7 +83,7 @@ impl Leak {
             }
         }
         self.window.push_str(text);
-        if self.window.len() > 4 * WINDOW {
+        if self.window.len() > MOST_AT_ONCE {
             let from = self.window.len() - WINDOW;
             self.is_found = self.holds_call(from);
             let from = (from..).find(|at| self.window.is_char_boundary(*at));
@@ -196,6 +208,8 @@ mod tests {
         assert!(
             is_leaked(&[r#"{"place": "Oslo"}"#]) && is_leaked(&["```json\n{\"place\": 1}\n```"])
         );
+        let far = format!("<tool_call>{long}weather");
+        assert!(!is_leaked(&[&far]) && !is_leaked(&far.split_inclusive(' ').collect::<Vec<_>>()));
         for text in [
             "<tool_call>{\"name\":\"time\"",
             "How is the weather? {}",
