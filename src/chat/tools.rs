@@ -6,14 +6,13 @@
 //! - `offer`, `example`: what the model is told about tools, and what it has to do
 //! - `words`: calls and results of earlier turns as text
 //! - [`marked`]: calls between markers in a text; [`forced`]: calls as an answer of JSON
-//! - `relaxed`: JSON as models write it; `fit`: its types by a tool's schema; `names`: the tool that is meant;
+//! - `relaxed`: JSON as models write it; `slots`: places in a tool's schema; `names`: the tool that is meant;
 //!   `wrapped`: calls in JSON with more than arguments
 //! - [`leak`]: calls in a form that is not read, which are noticed
 //! - `cursor`: reading of text that arrives in pieces
 
 mod cursor;
 mod example;
-mod fit;
 pub mod forced;
 pub mod leak;
 pub mod marked;
@@ -21,6 +20,7 @@ mod names;
 pub mod nonce;
 mod offer;
 mod relaxed;
+mod slots;
 mod words;
 mod wrapped;
 

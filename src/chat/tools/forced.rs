@@ -17,7 +17,7 @@ use super::Piece;
 use super::cursor::{Cursor, Miss};
 use super::marked::{self, Marker};
 use super::relaxed::{Ends, Relaxed};
-use super::{fit, relaxed};
+use super::{relaxed, slots};
 use crate::chat::Tool;
 pub use schema::form;
 use whole::{Calls, Reading};
@@ -296,7 +296,8 @@ impl Parser {
         let most = if self.parallel { usize::MAX } else { 1 };
         for (tool, arguments) in calls.list.into_iter().take(most) {
             let tool = &self.tools[tool];
-            let fitting = relaxed::whole(&arguments, tool.parameters.as_ref(), &fit::Slot::root());
+            let fitting =
+                relaxed::whole(&arguments, tool.parameters.as_ref(), &slots::Slot::root());
             pieces.push(Piece::Begin { name: tool.name.clone() });
             pieces.push(Piece::Arguments(fitting.unwrap_or(arguments)));
             pieces.push(Piece::End);
@@ -374,6 +375,15 @@ mod tests {
         }
         let cut = found(&Form::List, r#"{"calls":[{"name":"add","arguments":{"a"#);
         assert!(matches!(cut.last(), Some(Piece::Cut)));
+    }
+
+    /// By the square of their number these would take minutes.
+    #[test]
+    fn a_long_list_of_other_things_is_read_in_time_by_its_length() {
+        let others = ",{}".repeat(100_000);
+        let written =
+            format!("{{\"calls\":[{{\"name\":\"add\",\"arguments\":{{\"a\":1}}}}{others}]}}");
+        assert_eq!(parse(&Form::List, &[&written]), (called("add", r#"{"a":1}"#).to_vec(), true));
     }
 
     #[test]

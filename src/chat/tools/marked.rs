@@ -446,6 +446,35 @@ mod tests {
         assert!(parser.is_done() && parser.left_out());
     }
 
+    /// By the square of its length each of these would take minutes.
+    #[test]
+    fn what_is_long_in_a_call_is_read_in_time_by_its_length() {
+        let gap = " \n".repeat(100_000);
+        let words = "so many words, ".repeat(5_000);
+        for inside in [
+            format!("{gap}{{\"a\": 1}}"),
+            format!("{{\"a\": \"b\"{gap}}}"),
+            format!("{{\"a\": \"b\",{gap}\"x\": 1}}"),
+            format!("{{\"a\": \"b\" +{gap}\"c\"}}"),
+            format!("{{\"a\": [\"b\",{gap}1]}}"),
+            format!("{{\"a\": \"</call-7f3a>\"{gap}}}"),
+            words.clone(),
+            format!("{words}<{words}"),
+        ] {
+            let pieces = found(&format!("<call-7f3a name=\"add\">{inside}</call-7f3a>"));
+            let ends = pieces.iter().filter(|piece| **piece == Piece::End).count();
+            assert_eq!(ends, 1, "{inside:.40}");
+        }
+    }
+
+    #[test]
+    fn elements_may_be_nested_as_deep_as_they_like() {
+        let open: String = (0..5_000).map(|at| format!("<e{at}>")).collect();
+        let close: String = (0..5_000).rev().map(|at| format!("</e{at}>")).collect();
+        let call = format!("<call-7f3a name=\"add\"><a>{open}1{close}</a></call-7f3a>");
+        assert!(matches!(&found(&call)[..], [Piece::Begin { .. }, .., Piece::End]));
+    }
+
     proptest! {
         #[test]
         fn pieces_make_no_difference(

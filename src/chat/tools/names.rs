@@ -1,6 +1,5 @@
 //! Which tool a name means that a model has written.
 
-use super::fit::plain;
 use crate::chat::Tool;
 
 /// Longest name that is passed on, in bytes.
@@ -65,6 +64,12 @@ pub fn unknown(written: &str) -> Option<String> {
         && name.chars().all(is_allowed)
         && name.contains(|c: char| c.is_ascii_lowercase());
     is_name.then(|| name.replace(BETWEEN, "_").replace(' ', "_"))
+}
+
+/// A name without case, hyphens and underscores.
+pub fn plain(name: &str) -> String {
+    let kept = name.chars().filter(|c| !matches!(c, '_' | '-' | ' '));
+    kept.flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]

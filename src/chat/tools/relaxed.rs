@@ -3,28 +3,32 @@
 //! Enters: an object a character at a time. Leaves: the same object, with what is wrong repaired: comments,
 //! trailing, doubled and missing commas, words of Python, other quotes, keys and values without quotes,
 //! invalid escapes, raw control characters, quotes within strings, missing closers; and values that do not
-//! have the type of the tool's schema, where they can be turned into it ([`super::fit`]). JSON that is strict
+//! have the type of the tool's schema, where they can be turned into it ([`fit`]). JSON that is strict
 //! and fits leaves as it came. Held back are only a key, a word, a comma, what follows a quote until it is
 //! clear whether that ends its string ([`quote`]), and a value that has another type than it should.
 
 mod bare;
 mod between;
+mod fit;
 mod key;
 mod level;
 mod quote;
 mod string;
+mod string_state;
 
 use serde_json::Value;
 
-use super::fit::{self, Kinds, Slot};
+use super::slots::{self, Slot};
 pub use quote::Ends;
 use quote::Verdict;
 pub use string::quoted;
-use string::{Escape, StringState};
+use string_state::{Escape, StringState};
 
 /// Repairs one object.
 pub struct Relaxed {
     ends: Ends,
+    /// How many times what is read was taken out of another value: see [`fit::fitting`].
+    depth: u8,
     levels: Vec<Level>,
     state: State,
     /// The state before a `<` that the caller has to read.
@@ -122,8 +126,12 @@ impl Where {
 
 /// Repairs a whole text that is one value of the schema at `slot`; `None` if it cannot be.
 pub fn whole(text: &str, root: Option<&Value>, slot: &Slot) -> Option<String> {
-    let mut json = Relaxed::new(Ends::default());
-    json.slot = slot.clone();
+    whole_at(text, root, slot, 0)
+}
+
+/// The same for a text that was taken out of other values, `depth` times.
+fn whole_at(text: &str, root: Option<&Value>, slot: &Slot, depth: u8) -> Option<String> {
+    let mut json = Relaxed { depth, slot: slot.clone(), ..Relaxed::new(Ends::default()) };
     json.queue = text.chars().rev().collect();
     json.run(root);
     json.finish(root);
@@ -134,16 +142,24 @@ pub fn whole(text: &str, root: Option<&Value>, slot: &Slot) -> Option<String> {
     (json.is_done() && is_all && serde_json::from_str::<Value>(&out).is_ok()).then_some(out)
 }
 
-/// Repairs the object or list that a text begins with; `None` if it has no end. Returns the rest of the
-/// text, too.
-pub fn first(text: &str) -> Option<(String, String)> {
-    let mut json = Relaxed::new(Ends::default());
-    json.forget_schema();
-    json.queue = text.chars().rev().collect();
-    json.run(None);
-    json.finish(None);
-    let is_one = text.starts_with(['{', '[']) && json.is_done();
-    is_one.then(|| (json.take(), json.rest()))
+/// Repairs the object or list that a text begins with, and returns its length in the text, in bytes, too;
+/// `None` if it has no end.
+pub fn first(text: &str) -> Option<(String, usize)> {
+    if !text.starts_with(['{', '[']) {
+        return None;
+    }
+    let mut json = Relaxed { slot: Slot::none(), ..Relaxed::new(Ends::default()) };
+    // Where many values follow each other, what is behind this one must not be read for it.
+    let mut behind = text.chars();
+    while !json.is_done() && !json.is_stopped() {
+        let Some(c) = behind.next() else {
+            json.finish(None);
+            break;
+        };
+        json.push(c, None);
+    }
+    let length = text.len() - behind.as_str().len() - json.rest().len();
+    json.is_done().then(|| (json.take(), length))
 }
 
 impl Relaxed {
@@ -151,6 +167,7 @@ impl Relaxed {
     pub fn new(ends: Ends) -> Relaxed {
         Relaxed {
             ends,
+            depth: 0,
             levels: Vec::new(),
             state: State::Value,
             before: State::Value,
@@ -288,7 +305,7 @@ impl Relaxed {
     /// True if nothing can follow but the end of the object: it has all properties of the schema, and each
     /// of them is complete.
     pub fn lacks_only_its_end(&self, root: Option<&Value>) -> bool {
-        let mut own = fit::properties(root).peekable();
+        let mut own = slots::properties(root).peekable();
         self.state == State::Behind
             && self.levels.len() == 1
             && own.peek().is_some()
@@ -375,8 +392,10 @@ impl Relaxed {
 
     fn behind_quote(&mut self, c: char, string: StringState, root: Option<&Value>) {
         self.word.push(c);
-        let verdict = quote::judge(&self.word, &self.is_objects(), string, &self.ends);
-        match verdict {
+        if self.is_blank_again() {
+            return;
+        }
+        match quote::judge(&self.word, &self.levels, string, &self.ends) {
             Verdict::More => {}
             Verdict::Closing if self.is_before_inner_key(string, root) => {
                 self.go_on_behind_quote(string);
@@ -391,6 +410,14 @@ impl Relaxed {
                 self.requeue();
             }
         }
+    }
+
+    /// True if `word` ends in white space behind other white space, and is so long that this decides nothing:
+    /// to judge each character of a long gap again would take ever longer.
+    fn is_blank_again(&self) -> bool {
+        let mut last = self.word.chars().rev();
+        let mut is_blank = || last.next().is_some_and(char::is_whitespace);
+        self.word.len() > quote::FARTHEST && is_blank() && is_blank()
     }
 
     /// Reads once more what was held back in `word`.
@@ -442,6 +469,14 @@ mod tests {
         r#"{"a": }"#.chars().for_each(|c| json.push(c, None));
         json.close(None);
         assert_eq!((json.take().as_str(), json.is_done()), (r#"{"a": }"#, false));
+    }
+
+    #[test]
+    fn what_is_nested_beyond_all_measure_is_passed_on_and_takes_no_more_memory() {
+        let text = "[".repeat(3 * level::MOST_LEVELS);
+        let mut json = Relaxed::new(Ends::default());
+        text.chars().for_each(|c| json.push(c, None));
+        assert_eq!((json.levels.len(), json.take()), (level::MOST_LEVELS, text));
     }
 
     #[test]

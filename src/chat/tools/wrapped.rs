@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{fit, names, relaxed};
+use super::{names, relaxed, slots};
 use crate::chat::Tool;
 
 const NAMES: [&str; 8] =
@@ -62,7 +62,7 @@ impl Search<'_> {
             Value::Null => self.add(name?, "{}"),
             Value::String(text) if text.trim().is_empty() => self.add(name?, "{}"),
             Value::String(text) => {
-                let json = relaxed::whole(text.trim(), None, &fit::Slot::none());
+                let json = relaxed::whole(text.trim(), None, &slots::Slot::none());
                 let inner = json.and_then(|json| serde_json::from_str(&json).ok());
                 match inner {
                     Some(inner @ (Value::Object(_) | Value::Array(_))) => {
@@ -113,10 +113,10 @@ impl Search<'_> {
     fn keys_of(&self, name: &str, object: &Map<String, Value>) -> Own {
         let Some(at) = names::find(self.tools, name) else { return Own::default() };
         let schema = self.tools[at].parameters.as_ref();
-        let has = |key: &String| fit::properties(schema).any(|own| own == key);
+        let has = |key: &String| slots::properties(schema).any(|own| own == key);
         Own {
             begin_it: object.keys().next().is_some_and(has),
-            are_none: !object.keys().any(has) && fit::properties(schema).next().is_some(),
+            are_none: !object.keys().any(has) && slots::properties(schema).next().is_some(),
         }
     }
 

@@ -8,7 +8,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::fit::{self, Slot};
+use super::super::slots::{self, Slot};
 
 /// Deepest nesting of objects and lists.
 const LEVELS: usize = 10;
@@ -174,7 +174,7 @@ fn close(rules: &Map<String, Value>, closed: &mut Map<String, Value>) -> Option<
     let mut all = Map::new();
     for (name, schema) in properties {
         let is_free = is_optional(name, rules)
-            && (schema.get("$ref").is_some() || !fit::allows_null(Some(schema), &Slot::root()));
+            && (schema.get("$ref").is_some() || !slots::allows_null(Some(schema), &Slot::root()));
         let property = strict(schema)?;
         all.insert(name.clone(), if is_free { nullable(property) } else { property });
     }

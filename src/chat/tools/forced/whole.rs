@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::relaxed;
 use super::super::wrapped::{self, LISTS};
-use super::super::{fit, names};
+use super::super::{names, slots};
 use super::Form;
 use crate::chat::Tool;
 use crate::chat::schema::Schema;
@@ -77,7 +77,7 @@ impl Reading<'_> {
         let is_own = |key: &str| {
             let tool = self.only().and_then(|name| names::find(self.tools, name));
             let schema = tool.and_then(|tool| self.tools[tool].parameters.as_ref());
-            fit::properties(schema).any(|own| own == key)
+            slots::properties(schema).any(|own| own == key)
         };
         let key = LISTS.iter().find(|key| value[**key].is_array() && !is_own(key));
         let list = match key {
@@ -145,8 +145,8 @@ fn first_value(text: &str) -> Option<(&str, Value, &str)> {
 
 /// The object or list that a text begins with, and where it ends.
 fn next_value(text: &str) -> Option<(Value, usize)> {
-    let (json, rest) = relaxed::first(text)?;
-    Some((serde_json::from_str(&json).ok()?, text.len() - rest.len()))
+    let (json, end) = relaxed::first(text)?;
+    Some((serde_json::from_str(&json).ok()?, end))
 }
 
 /// True for white space and the lines of a Markdown fence.

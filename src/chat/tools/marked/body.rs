@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::cursor::{Cursor, Miss};
 use super::super::relaxed::{Ends, Relaxed};
-use super::super::{Piece, fit, names, relaxed, wrapped};
+use super::super::{Piece, names, relaxed, slots, wrapped};
 use super::loose;
 use super::tag::{self, Begin};
 use crate::chat::Tool;
@@ -17,6 +17,8 @@ const AROUND: [&str; 5] = ["<arguments>", "<parameters>", "<args>", "<input>", t
 
 /// Longest white space between two objects of arguments, in bytes.
 const LONGEST_GAP: usize = 100;
+/// Longest text before a call's arguments, in bytes, that white space may still decide on.
+const LONGEST_OPENING: usize = 400;
 
 /// A call under way.
 pub struct Body {
@@ -115,8 +117,13 @@ impl Body {
     pub fn push(&mut self, c: char, found: &mut Vec<Piece>) -> Step {
         match self.phase {
             Phase::Opening => {
+                let is_again = c.is_whitespace() && self.raw.ends_with(char::is_whitespace);
                 self.raw.push(c);
-                self.open(found)
+                // To read a long gap again with each of its characters would take ever longer.
+                match is_again && self.raw.len() > LONGEST_OPENING {
+                    true => Step::Open,
+                    false => self.open(found),
+                }
             }
             Phase::Json => {
                 let schema = schema(&self.tools, self.tool);
@@ -238,7 +245,7 @@ impl Body {
         if is_ellipsis(key) {
             return None;
         }
-        let is_own = fit::properties(schema(&self.tools, self.tool)).any(|own| own == key);
+        let is_own = slots::properties(schema(&self.tools, self.tool)).any(|own| own == key);
         let may_be_wrapped = !is_own && wrapped::may_be(key, &self.tools);
         Some(if !has_name || may_be_wrapped { Shape::Kept } else { Shape::Arguments })
     }
@@ -296,7 +303,7 @@ impl Body {
     fn tell(&mut self, name: &str, arguments: &str, found: &mut Vec<Piece>) {
         let tool = names::find(&self.tools, name);
         let Some(name) = self.name_for(name) else { return };
-        let fitting = relaxed::whole(arguments, schema(&self.tools, tool), &fit::Slot::root());
+        let fitting = relaxed::whole(arguments, schema(&self.tools, tool), &slots::Slot::root());
         found.push(Piece::Begin { name });
         put_arguments(fitting.unwrap_or_else(|| arguments.to_owned()), found);
         found.push(Piece::End);
@@ -337,8 +344,14 @@ impl Body {
     }
 
     fn read_raw(&mut self, found: &mut Vec<Piece>) -> Step {
-        let Some(at) = self.raw.rfind(tag::opens) else { return Step::Open };
-        let (before, last) = self.raw.split_at(at);
+        // All of the text would be looked through for each of its characters.
+        if !self.raw.ends_with(|c| tag::may_complete(c, &self.nonce)) {
+            return Step::Open;
+        }
+        let far = self.raw.len().saturating_sub(tag::LONGEST);
+        let far = (far..).find(|at| self.raw.is_char_boundary(*at)).unwrap_or_default();
+        let Some(at) = self.raw[far..].rfind(tag::opens) else { return Step::Open };
+        let (before, last) = self.raw.split_at(far + at);
         let is_plain = last.starts_with('<') && !before.contains('<');
         let own = tag::own_end(last, &self.nonce);
         let end =
@@ -363,7 +376,7 @@ impl Body {
     fn tell_raw(&mut self, raw: &str, found: &mut Vec<Piece>) -> Option<()> {
         let raw = loose::without_label(raw);
         if raw.trim_start().starts_with(['[', '{', '"', '\'']) {
-            let json = relaxed::whole(raw.trim(), None, &fit::Slot::none());
+            let json = relaxed::whole(raw.trim(), None, &slots::Slot::none());
             if json.is_some_and(|json| self.tell_wrapped(&json, found)) {
                 return Some(());
             }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::cursor::Cursor;
-use super::super::{fit, relaxed};
+use super::super::{names, relaxed, slots};
 use super::tag;
 
 /// Elements that hold all arguments.
@@ -17,14 +17,22 @@ const CALLS: [&str; 3] = ["invoke", "function", "tool"];
 /// Words of elements that hold an argument's name; its value is the next element.
 const KEYS: [&str; 2] = ["arg_key", "key"];
 
+/// Deepest nesting of elements.
+const DEEPEST: usize = 30;
+
 /// Reads what stands between the tags of a call whose schema is `root`, as JSON of its arguments. `None` if
 /// nothing can be made of it.
 pub fn arguments(raw: &str, root: Option<&Value>) -> Option<String> {
+    arguments_within(raw, root, DEEPEST)
+}
+
+/// The same, with elements in it nested no deeper than `depth`.
+fn arguments_within(raw: &str, root: Option<&Value>, depth: usize) -> Option<String> {
     let text = unfenced(raw.trim());
     if matches!(text, "" | "null" | "None" | "\"\"" | "''" | "()" | "\"{}\"" | "undefined") {
         return Some("{}".to_owned());
     }
-    let slot = fit::Slot::root();
+    let slot = slots::Slot::root();
     if let Some(json) = unescaped(text).and_then(|text| relaxed::whole(&text, root, &slot)) {
         return Some(json);
     }
@@ -38,7 +46,7 @@ pub fn arguments(raw: &str, root: Option<&Value>) -> Option<String> {
         return json.or_else(|| pairs(text, root)).or_else(|| only_text(raw, root));
     }
     if text.starts_with('<') {
-        if let Some(json) = elements(text, root) {
+        if let Some(json) = elements(text, root, depth) {
             return relaxed::whole(&json, root, &slot);
         }
     }
@@ -82,8 +90,8 @@ pub fn without_label(raw: &str) -> &str {
 pub fn object_in(raw: &str) -> Option<String> {
     let text = unfenced(raw.trim());
     match text.starts_with('<') {
-        true => elements(text, None),
-        false => relaxed::whole(&format!("{{{text}}}"), None, &fit::Slot::none()),
+        true => elements(text, None, DEEPEST),
+        false => relaxed::whole(&format!("{{{text}}}"), None, &slots::Slot::none()),
     }
 }
 
@@ -91,14 +99,14 @@ pub fn object_in(raw: &str) -> Option<String> {
 fn only_text(raw: &str, root: Option<&Value>) -> Option<String> {
     let required = root.and_then(|root| root.get("required")).and_then(Value::as_array);
     let required: Vec<&str> = required.into_iter().flatten().filter_map(Value::as_str).collect();
-    let all: Vec<&str> = fit::properties(root).map(String::as_str).collect();
+    let all: Vec<&str> = slots::properties(root).map(String::as_str).collect();
     let name = match (&all[..], &required[..]) {
         ([one], _) | (_, [one]) => one.to_string(),
         _ => return None,
     };
     let name = &name;
-    let (_, slot) = fit::property(root, &fit::Slot::root(), name);
-    let is_text = fit::kinds(root, &slot) == fit::Kinds::STRING;
+    let (_, slot) = slots::property(root, &slots::Slot::root(), name);
+    let is_text = slots::kinds(root, &slot) == slots::Kinds::STRING;
     let text = raw.strip_prefix('\n').unwrap_or(raw);
     let text = text.strip_suffix('\n').unwrap_or(text);
     is_text.then(|| object([(name.clone(), relaxed::quoted(text))]))
@@ -113,15 +121,17 @@ fn object(pairs: impl IntoIterator<Item = (String, String)>) -> String {
 fn pairs(text: &str, root: Option<&Value>) -> Option<String> {
     let text = text.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap_or(text);
     let text = text.strip_suffix('}').unwrap_or(text);
-    let json = relaxed::whole(&format!("{{{text}}}"), root, &fit::Slot::root())?;
+    let json = relaxed::whole(&format!("{{{text}}}"), root, &slots::Slot::root())?;
     let read: Value = serde_json::from_str(&json).ok()?;
     let keys = read.as_object()?;
-    let is_own = |key: &String| fit::properties(root).any(|own| own == key);
+    let is_own = |key: &String| slots::properties(root).any(|own| own == key);
     (!keys.is_empty() && keys.keys().all(is_own)).then_some(json)
 }
 
 /// Arguments as elements: `<parameter name="a">1</parameter>`, `<parameter=a>1</parameter>` or `<a>1</a>`.
-fn elements(text: &str, root: Option<&Value>) -> Option<String> {
+/// `None` if they are nested deeper than `depth`: more could exhaust the thread's stack.
+fn elements(text: &str, root: Option<&Value>, depth: usize) -> Option<String> {
+    let depth = depth.checked_sub(1)?;
     let mut pairs = Vec::new();
     let mut cursor = Cursor::new(text);
     loop {
@@ -137,38 +147,40 @@ fn elements(text: &str, root: Option<&Value>) -> Option<String> {
             (_, word, inside) = element(&mut cursor)?;
         }
         if root.is_none() && CALLS.contains(&word.as_str()) && name != word {
-            let arguments = arguments(inside, None).unwrap_or_else(|| "{}".to_owned());
+            let arguments =
+                arguments_within(inside, None, depth).unwrap_or_else(|| "{}".to_owned());
             let named = object([
                 ("name".to_owned(), relaxed::quoted(&name)),
                 ("arguments".to_owned(), arguments),
             ]);
             return cursor.rest.trim().is_empty().then_some(named);
         }
-        let is_own = fit::properties(root).any(|own| fit::plain(own) == fit::plain(&name));
+        let is_own = slots::properties(root).any(|own| names::plain(own) == names::plain(&name));
         if pairs.is_empty() && AROUND.contains(&word.as_str()) && !is_own {
             let inside = inside.trim();
             return match inside.starts_with('<') {
-                true => elements(inside, root),
-                false => relaxed::whole(inside, root, &fit::Slot::root()),
+                true => elements(inside, root, depth),
+                false => relaxed::whole(inside, root, &slots::Slot::root()),
             };
         }
-        let (name, slot) = fit::property(root, &fit::Slot::root(), &name);
-        pairs.push((name, value(inside, root, &slot)));
+        let (name, slot) = slots::property(root, &slots::Slot::root(), &name);
+        pairs.push((name, value(inside, root, &slot, depth)));
     }
 }
 
 /// The JSON of an element's text: as it stands where a text is asked for.
-fn value(inside: &str, root: Option<&Value>, slot: &fit::Slot) -> String {
+fn value(inside: &str, root: Option<&Value>, slot: &slots::Slot, depth: usize) -> String {
     // Only what stands on lines of its own has line breaks around it that are not its own.
     let own = inside.strip_prefix('\n').map(|text| text.strip_suffix('\n').unwrap_or(text));
     let text = data(inside).or(own).unwrap_or(inside);
-    if fit::kinds(root, slot).contains(fit::Kinds::OBJECT) && text.trim_start().starts_with('<') {
-        if let Some(inner) = elements(text.trim(), None) {
+    if slots::kinds(root, slot).contains(slots::Kinds::OBJECT) && text.trim_start().starts_with('<')
+    {
+        if let Some(inner) = elements(text.trim(), None, depth) {
             return inner;
         }
     }
     let is_json = || serde_json::from_str::<Value>(text.trim()).is_ok();
-    match fit::kinds(root, slot).contains(fit::Kinds::STRING) || !is_json() {
+    match slots::kinds(root, slot).contains(slots::Kinds::STRING) || !is_json() {
         true => relaxed::quoted(text),
         false => text.trim().to_owned(),
     }
@@ -199,21 +211,21 @@ pub fn of_attributes(begin: &tag::Begin, root: Option<&Value>) -> Option<String>
         let found = begin.attributes.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| tag::decoded(value).0)
     };
-    let own = fit::properties(root);
+    let own = slots::properties(root);
     if let Some(json) =
         AROUND.iter().filter(|name| !own_has(root, name)).find_map(|name| value_of(name))
     {
-        return relaxed::whole(json.trim(), root, &fit::Slot::root());
+        return relaxed::whole(json.trim(), root, &slots::Slot::root());
     }
     let pairs: Vec<(String, String)> = own
         .filter(|own| own.as_str() != "name")
         .filter_map(|own| Some((own.clone(), relaxed::quoted(&value_of(own)?))))
         .collect();
-    (!pairs.is_empty()).then(|| relaxed::whole(&object(pairs), root, &fit::Slot::root()))?
+    (!pairs.is_empty()).then(|| relaxed::whole(&object(pairs), root, &slots::Slot::root()))?
 }
 
 fn own_has(root: Option<&Value>, name: &str) -> bool {
-    fit::properties(root).any(|own| own == name)
+    slots::properties(root).any(|own| own == name)
 }
 
 /// Splits a tool's name before its arguments, `weather {…}` or `weather(…)`, from them.

@@ -10,6 +10,8 @@ const WORDS: [&str; 8] =
 const ROOTS: [&str; 4] = ["call", "tool", "function", "invoke"];
 /// Longest word of a stray tag, in bytes.
 const LONGEST_STRAY: usize = 60;
+/// Longest end tag, and longest begin tag up to the nonce, in bytes, that is looked for in other text.
+pub const LONGEST: usize = 256;
 /// The attributes that name the tool, in this order.
 const NAMES: [&str; 6] = ["name", "tool", "tool_name", "function", "fn", "recipient_name"];
 const ENTITIES: [(&str, char); 9] = [
@@ -308,6 +310,14 @@ pub fn entity(text: &str) -> Option<(usize, char)> {
 /// True if a text may become an entity.
 pub fn may_be_entity(text: &str) -> bool {
     ENTITIES.iter().any(|(name, _)| name.starts_with(text))
+}
+
+/// False if the tag of [`own_end`], [`any_end`] or [`own_begin`] cannot be complete with this character.
+pub fn may_complete(c: char, nonce: &str) -> bool {
+    let closes = |(_, close): &(char, char)| *close == c;
+    c == '>'
+        || BRACKETS.iter().any(closes)
+        || nonce.ends_with(|last: char| last.eq_ignore_ascii_case(&c))
 }
 
 /// Reads the end tag with the nonce; returns what follows it.

@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
+use super::string_state::closer;
 use super::{Relaxed, fit, string};
 
 impl Relaxed {
     /// Reads on in a word without quotes. A text goes on over blanks, a number or literal does not.
     pub(super) fn bare(&mut self, c: char, root: Option<&Value>) {
-        if let (Some(end), "r" | "b" | "f" | "u") = (string::closer(c), self.word.as_str()) {
+        if let (Some(end), "r" | "b" | "f" | "u") = (closer(c), self.word.as_str()) {
             // A string of Python; in a raw one backslashes are text.
             let is_raw = std::mem::take(&mut self.word) == "r";
             return self.begin_string(if is_raw { 'r' } else { c }, end, root);
@@ -32,7 +33,7 @@ impl Relaxed {
         let strict = literal(word).unwrap_or_else(|| string::quoted(word));
         let fitting = match &self.capture {
             Some(_) => None,
-            None => fit::fitting(root, &self.slot, &strict),
+            None => fit::fitting(root, &self.slot, &strict, self.depth),
         };
         let strict = fitting.unwrap_or(strict);
         if strict == "null" && self.may_lack && !self.member.is_empty() {

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::fit::{self, Slot};
+use super::super::slots::{self, Slot};
+use super::string_state::closer;
 use super::{Relaxed, State, Where, string};
 
 impl Relaxed {
@@ -24,8 +25,8 @@ impl Relaxed {
             }
             _ => {
                 self.word.clear();
-                self.state = State::InKey(string::closer(c));
-                if string::closer(c).is_none() {
+                self.state = State::InKey(closer(c));
+                if closer(c).is_none() {
                     self.word.push(c);
                 }
                 self.repaired |= c != '"';
@@ -78,14 +79,14 @@ impl Relaxed {
     pub(super) fn end_key(&mut self, root: Option<&Value>) {
         let written = std::mem::take(&mut self.word);
         let level = self.levels.last().map_or(Slot::none(), |level| level.slot.clone());
-        let (key, slot) = fit::property(root, &level, &written);
+        let (key, slot) = slots::property(root, &level, &written);
         self.repaired |= key != written;
         self.first_key.get_or_insert_with(|| key.clone());
         let is_new = self.levels.len() == 1 && !self.known_keys.contains(&key);
-        if is_new && fit::knows(root, &level, &key) {
+        if is_new && slots::knows(root, &level, &key) {
             self.known_keys.push(key.clone());
         }
-        self.may_lack = fit::may_lack(root, &level, &key);
+        self.may_lack = slots::may_lack(root, &level, &key);
         self.slot = slot;
         // As it is, escapes included.
         self.member = format!("\"{}\"", string::escaped_key(&key));

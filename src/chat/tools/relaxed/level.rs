@@ -3,8 +3,12 @@
 
 use serde_json::Value;
 
-use super::fit::{self, Kinds, Slot};
-use super::{Capture, Level, Relaxed, State, Where, string};
+use super::super::slots::{self, Kinds, Slot};
+use super::string_state::closer;
+use super::{Capture, Level, Relaxed, State, Where, fit};
+
+/// Most levels that are open at once: each takes memory, and nobody reads JSON that is nested so deep.
+pub(super) const MOST_LEVELS: usize = 10_000;
 
 impl Relaxed {
     pub(super) fn value(&mut self, c: char, root: Option<&Value>) {
@@ -19,7 +23,7 @@ impl Relaxed {
             // The second half of `=>`.
             '>' | '=' if !in_list => self.repaired = true,
             '}' | ']' | ',' | ':' => self.give_up(c),
-            _ => match string::closer(c) {
+            _ => match closer(c) {
                 Some(end) => self.begin_string(c, end, root),
                 None => {
                     self.word = c.to_string();
@@ -32,7 +36,7 @@ impl Relaxed {
     /// Begins to hold back a value that has another type than its schema asks for.
     pub(super) fn capture_unless(&mut self, kind: Kinds, root: Option<&Value>) {
         let slot = &self.slot;
-        if self.capture.is_some() || fit::kinds(root, slot).contains(kind) {
+        if self.capture.is_some() || slots::kinds(root, slot).contains(kind) {
             return;
         }
         let (depth, slot) = (self.levels.len(), std::mem::replace(&mut self.slot, Slot::none()));
@@ -40,14 +44,17 @@ impl Relaxed {
     }
 
     pub(super) fn begin_level(&mut self, c: char, root: Option<&Value>) {
+        if self.levels.len() == MOST_LEVELS {
+            return self.give_up(c);
+        }
         let is_object = c == '{';
         self.separate();
         self.capture_unless(if is_object { Kinds::OBJECT } else { Kinds::ARRAY }, root);
         self.put_char(c);
         let slot = std::mem::replace(&mut self.slot, Slot::none());
-        let slot = fit::of_kind(root, slot, if is_object { "object" } else { "array" });
+        let slot = slots::of_kind(root, slot, if is_object { "object" } else { "array" });
         if !is_object {
-            self.slot = fit::items(root, &slot);
+            self.slot = slots::items(root, &slot);
         }
         self.levels.push(Level { is_object, slot });
         self.state = if is_object { State::Key } else { State::Value };
@@ -80,7 +87,7 @@ impl Relaxed {
         let Some(capture) = self.capture.take_if(|held| held.depth == self.levels.len()) else {
             return;
         };
-        let fitting = fit::fitting(root, &capture.slot, &capture.text);
+        let fitting = fit::fitting(root, &capture.slot, &capture.text, self.depth);
         self.repaired |= fitting.is_some();
         self.put(fitting.as_ref().unwrap_or(&capture.text));
     }
@@ -111,11 +118,7 @@ impl Relaxed {
         let Some(level) = self.levels.last() else { return };
         self.state = if level.is_object { State::Key } else { State::Value };
         if !level.is_object {
-            self.slot = fit::items(root, &level.slot);
+            self.slot = slots::items(root, &level.slot);
         }
-    }
-
-    pub(super) fn is_objects(&self) -> Vec<bool> {
-        self.levels.iter().map(|level| level.is_object).collect()
     }
 }

@@ -2,10 +2,11 @@
 
 use super::super::cursor::Miss;
 use super::super::marked::tag;
-use super::string::{StringState, closer};
+use super::Level;
+use super::string_state::{StringState, closer};
 
-/// Longest text behind a quote, in bytes, that is waited for.
-const FARTHEST: usize = 400;
+/// Longest text behind a quote, in bytes, that is waited for; white space may be longer.
+pub const FARTHEST: usize = 400;
 /// Longest key, in bytes, that is waited for.
 const LONGEST_KEY: usize = 120;
 
@@ -51,8 +52,8 @@ pub enum Verdict {
     Joined(usize),
 }
 
-/// Judges a quote by what follows it; `objects` says of each open level whether it is an object.
-pub fn judge(ahead: &str, objects: &[bool], string: StringState, ends: &Ends) -> Verdict {
+/// Judges a quote by what follows it, within these open levels.
+pub fn judge(ahead: &str, levels: &[Level], string: StringState, ends: &Ends) -> Verdict {
     if string.triple {
         return judge_triple(ahead, string.end);
     }
@@ -79,7 +80,7 @@ pub fn judge(ahead: &str, objects: &[bool], string: StringState, ends: &Ends) ->
         };
     }
     let may_be_key = gap.contains('\n') || (!gap.is_empty() && !string.has_inner);
-    Judge { ends, has_inner: string.has_inner }.behind_value(rest, objects, may_be_key)
+    Judge { ends, has_inner: string.has_inner }.behind_value(rest, levels, may_be_key)
 }
 
 fn judge_triple(ahead: &str, end: char) -> Verdict {
@@ -100,16 +101,16 @@ struct Judge<'a> {
 impl Judge<'_> {
     /// Judges by the text behind a value, which begins with no blank. A key without quotes may follow if
     /// `may_be_key`.
-    fn behind_value(&self, rest: &str, objects: &[bool], may_be_key: bool) -> Verdict {
-        let Some(is_object) = objects.last() else { return self.behind_all(rest) };
+    fn behind_value(&self, rest: &str, levels: &[Level], may_be_key: bool) -> Verdict {
+        let Some(Level { is_object, .. }) = levels.last() else { return self.behind_all(rest) };
         let Some(c) = rest.chars().next() else { return Verdict::More };
         match c {
             ',' | '，' if *is_object => self.behind_comma(rest[c.len_utf8()..].trim_start()),
             ',' | '，' => self.item(rest[c.len_utf8()..].trim_start()),
-            '}' | ']' => match objects.iter().rposition(|is_object| *is_object == (c == '}')) {
+            '}' | ']' => match levels.iter().rposition(|level| level.is_object == (c == '}')) {
                 // A list may lack its bracket before a brace, but no brace is missing before a bracket.
-                Some(at) if c == '}' || at + 1 == objects.len() => {
-                    self.behind_value(rest[1..].trim_start(), &objects[..at], false)
+                Some(at) if c == '}' || at + 1 == levels.len() => {
+                    self.behind_value(rest[1..].trim_start(), &levels[..at], false)
                 }
                 Some(_) => self.behind_all_closers(rest),
                 None => Verdict::Inner,
@@ -151,7 +152,7 @@ impl Judge<'_> {
             Some('}' | ']' | ',') => Verdict::Closing,
             Some('<') => self.marker(rest),
             Some('/' | '#') if !self.has_inner => Verdict::Closing,
-            Some('.' | '…') => {
+            Some('.' | '…') if rest.len() <= FARTHEST => {
                 match rest.trim_start_matches(['.', '…']).trim_start().chars().next() {
                     None => Verdict::More,
                     Some('}' | ',') => Verdict::Closing,
@@ -261,11 +262,11 @@ fn literal(rest: &str) -> Verdict {
 
 /// Judges a `<` within a string: `Closing` if it begins the end marker and the string's own quote is
 /// missing, `Inner` if it belongs to the text.
-pub fn judge_marker(ahead: &str, objects: &[bool], string: StringState, ends: &Ends) -> Verdict {
+pub fn judge_marker(ahead: &str, levels: &[Level], string: StringState, ends: &Ends) -> Verdict {
     // Without its quote, only closers of what is open stand before the marker.
     let marker = ahead.trim_start_matches(['}', ']', ' ', '\n']);
     let closers = ahead[..ahead.len() - marker.len()].matches(['}', ']']).count();
-    if closers > objects.len() || ahead.len() - marker.len() > LONGEST_KEY {
+    if closers > levels.len() || ahead.len() - marker.len() > LONGEST_KEY {
         return Verdict::Inner;
     }
     if marker.is_empty() {
@@ -285,7 +286,7 @@ pub fn judge_marker(ahead: &str, objects: &[bool], string: StringState, ends: &E
     let mut from = 0;
     while let Some(at) = end_of(&behind[from..], string.end) {
         let after = from + at + string.end.len_utf8();
-        match judge(&behind[after..], objects, StringState { length: 3, ..string }, ends) {
+        match judge(&behind[after..], levels, StringState { length: 3, ..string }, ends) {
             Verdict::Closing => return Verdict::Inner,
             Verdict::More => return Verdict::More,
             _ => from = after,

@@ -4,53 +4,13 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::super::slots::{self, Kinds};
 use super::quote::{self, Verdict};
-use super::{Kinds, Relaxed, State, fit};
+use super::string_state::{Escape, StringState, closer};
+use super::{Relaxed, State};
 
 /// Longest white space, or key, that is waited for within a string, in bytes.
 const LONGEST_GAP: usize = 120;
-
-/// A string under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StringState {
-    /// The character that ends it.
-    pub end: char,
-    /// Whether three of these end it.
-    pub triple: bool,
-    pub escape: Escape,
-    /// Number of characters so far, up to 3.
-    pub length: u8,
-    /// Whether it holds a quote that was not escaped.
-    pub has_inner: bool,
-    /// Number of braces and brackets that its text has left open.
-    pub open: i32,
-    /// Whether it begins as a path of Windows may, with a letter and a colon.
-    pub drive: bool,
-    /// Within a path of Windows whose backslashes are not doubled.
-    pub in_path: bool,
-}
-
-/// The part of an escape that has been read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Escape {
-    None,
-    /// A backslash.
-    Slash,
-    /// A backslash and one of the letters of escapes, at the beginning of what may be a path.
-    Drive(char),
-    /// `\u` and so many digits, which are in `word`.
-    Unicode(u8),
-}
-
-/// The character that ends a string that begins with `c`; `None` if no string does.
-pub fn closer(c: char) -> Option<char> {
-    match c {
-        '"' | '\'' | '`' => Some(c),
-        '“' | '”' => Some('”'),
-        '‘' | '’' => Some('’'),
-        _ => None,
-    }
-}
 
 /// What a character adds to the number of open braces and brackets.
 fn opens(c: char) -> i32 {
@@ -96,7 +56,7 @@ impl Relaxed {
     pub(super) fn begin_string(&mut self, c: char, end: char, root: Option<&Value>) {
         self.separate();
         self.repaired |= c != '"';
-        let wanted = fit::has_choices(root, &self.slot);
+        let wanted = slots::has_choices(root, &self.slot);
         self.capture_unless(if wanted { Kinds::CHOICE } else { Kinds::STRING }, root);
         self.put("\"");
         self.state = State::InString(StringState {
@@ -283,7 +243,7 @@ impl Relaxed {
             .split(|c: char| " \n\"'`:=".contains(c))
             .next();
         (is_plain || (is_quoted && string.open > 0))
-            && fit::rules_out(root, &level.slot, name.unwrap_or_default())
+            && slots::rules_out(root, &level.slot, name.unwrap_or_default())
     }
 
     pub(super) fn begin_triple(&mut self, mut string: StringState) {
@@ -299,9 +259,12 @@ impl Relaxed {
     /// Reads on in a string at what may be the end marker.
     pub(super) fn in_marker(&mut self, c: char, string: StringState, root: Option<&Value>) {
         self.word.push(c);
+        if self.is_blank_again() {
+            return;
+        }
         let verdict = match self.word.strip_prefix(',') {
             Some(behind) => self.judge_comma(behind, string, root),
-            None => quote::judge_marker(&self.word, &self.is_objects(), string, &self.ends),
+            None => quote::judge_marker(&self.word, &self.levels, string, &self.ends),
         };
         match verdict {
             Verdict::More => {}
@@ -335,7 +298,7 @@ impl Relaxed {
         match rest.strip_prefix('"').map(str::trim_start) {
             None if rest.is_empty() && name.len() < LONGEST_GAP => Verdict::More,
             Some("") if rest.len() < LONGEST_GAP => Verdict::More,
-            Some(rest) if rest.starts_with(':') && fit::knows(root, &level.slot, name) => {
+            Some(rest) if rest.starts_with(':') && slots::knows(root, &level.slot, name) => {
                 Verdict::Closing
             }
             _ => Verdict::Inner,
