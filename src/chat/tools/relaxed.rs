@@ -476,7 +476,8 @@ mod tests {
         let text = "[".repeat(3 * level::MOST_LEVELS);
         let mut json = Relaxed::new(Ends::default());
         text.chars().for_each(|c| json.push(c, None));
-        assert_eq!((json.levels.len(), json.take()), (level::MOST_LEVELS, text));
+        assert_eq!(json.levels.len(), level::MOST_LEVELS);
+        assert!(json.take() == text, "all of it, as it came");
     }
 
     #[test]
