@@ -1,6 +1,6 @@
 //! The static binary of `scripts/build-static` where there is nothing else: in an empty root directory,
 //! and in a network of its own with a name server of the tests'. `scripts/test --static` sees to all
-//! of that.
+//! of that. One for another architecture is run by qemu-user, which `STATIC_RUNNER` names.
 
 use std::collections::HashMap;
 use std::net::UdpSocket;
@@ -19,17 +19,21 @@ fn binary() -> PathBuf {
     std::env::var_os("STATIC_BINARY").expect("STATIC_BINARY is the path of one").into()
 }
 
-/// A root directory with the binary, a place for its state, and nothing else.
+/// What runs a binary of another architecture: a program that needs nothing else.
+fn runner() -> Option<PathBuf> {
+    std::env::var_os("STATIC_RUNNER").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// A root directory with the binary, what runs it, a place for its state, and nothing else.
 struct Root(Directory);
 
 impl Root {
     fn new() -> Root {
         let root = Directory::new();
-        // Not by this process: what it holds open for writing, a child of another thread's may hold
-        // too, and then it cannot be run.
-        let copied =
-            Command::new("cp").arg(binary()).arg(root.path().join("langfast2api")).status();
-        assert!(copied.unwrap().success());
+        copy(&binary(), &root.path().join("langfast2api"));
+        if let Some(runner) = runner() {
+            copy(&runner, &root.path().join("runner"));
+        }
         std::fs::create_dir(root.path().join("state")).unwrap();
         Root(root)
     }
@@ -43,13 +47,23 @@ impl Root {
 
     fn command(&self) -> Command {
         let mut command = Command::new("chroot");
-        command.arg(self.0.path()).arg("/langfast2api");
+        command.arg(self.0.path());
+        if runner().is_some() {
+            command.arg("/runner");
+        }
+        command.arg("/langfast2api");
         command
     }
 
     fn start(&self, upstream: &str) -> Start {
         Start::of(self.command(), upstream, Path::new("/state"))
     }
+}
+
+/// Copies a program. Not by this process: what it holds open for writing, a child of another thread's
+/// may hold too, and then it cannot be run.
+fn copy(program: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(program).arg(to).status().unwrap().success());
 }
 
 /// Answers to queries by address and name; others are told that there is no such name.
