@@ -112,6 +112,11 @@ impl<'a> Schema<'a> {
         self.left.get() > 0
     }
 
+    /// The same items as long as there are steps left: behind the last one nothing that is found counts.
+    fn while_possible<I: IntoIterator>(&self, items: I) -> impl Iterator<Item = I::Item> {
+        items.into_iter().take_while(|_| self.left.get() > 0)
+    }
+
     /// Counts the work of hashing, comparing or reading a text, which is little for a short one.
     fn step_through(&self, text: &str) -> bool {
         self.step(1 + text.len() / BYTES_OF_STEP)
@@ -343,6 +348,58 @@ mod tests {
             assert!(!matches!(judgement, Judgement::Fits), "{schema_text}");
             let is_said = schema.pointer("/items/enum").is_some();
             assert_eq!(matches!(judgement, Judgement::Unfit(_)), is_said, "{schema_text}");
+        }
+    }
+
+    /// Each of these would go on for minutes or hours behind the last step, or without taking any.
+    #[test]
+    fn what_is_large_in_a_schema_and_a_value_at_once_is_left_open_too() {
+        let (many, some) = (300_000, 30_000);
+        let long = "x".repeat(1_000_000);
+        let named = |prefix: &str, count: usize, value: Value| -> Value {
+            (0..count).map(|at| (format!("{prefix}{at}"), value.clone())).collect()
+        };
+        let nearly_none: Vec<bool> = (1..=many).map(|at| at == many).collect();
+        let nothing = json!({"allOf": vec![json!(1); many]});
+        for (schema, value) in [
+            (json!({"uniqueItems": true}), (0..many).collect()),
+            (json!({"items": {"allOf": vec![true; many]}}), json!(vec![1; some])),
+            (json!({"items": {"oneOf": nearly_none}}), json!(vec![1; some])),
+            (
+                json!({"patternProperties": named("^a", some, json!({}))}),
+                named("b", some, json!(1)),
+            ),
+            (
+                json!({"allOf": vec![json!({"$ref": "#x"}); some], "$defs": {"a": nothing}}),
+                json!(1),
+            ),
+            (
+                json!({"unevaluatedProperties": false, "allOf": vec![json!({"a": 1}); many]}),
+                named("b", some, json!(1)),
+            ),
+            (
+                json!({
+                    "$schema": "https://json-schema.org/draft/2020-12/schema",
+                    "unevaluatedProperties": false,
+                    "allOf": vec![json!({"dependencies": {}}); many],
+                }),
+                named("b", some, json!(1)),
+            ),
+            (
+                json!({"items": {"enum": [{"a": 1, &long: 1}, {"a": 1, "b": 1}]}}),
+                json!(vec![json!({"a": 1, "b": 1}); some]),
+            ),
+            (
+                json!({
+                    "allOf": vec![json!({"$ref": "#/$defs/a"}); some],
+                    "$defs": {"a": {"properties": {&long: {}, "b": {}}}},
+                }),
+                json!({&long: 1, "b": 1}),
+            ),
+        ] {
+            let schema_text: String = schema.to_string().chars().take(80).collect();
+            let judgement = Schema::new(&schema).judge(&value);
+            assert_eq!(judgement, Judgement::Open, "{schema_text}");
         }
     }
 }

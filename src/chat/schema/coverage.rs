@@ -72,9 +72,13 @@ impl<'a> Schema<'a> {
         sure: Option<bool>,
         to: &mut Covered,
     ) {
+        // Each of many schemas may leave all of many parts open.
+        if !self.step(1 + to.0.len()) {
+            return;
+        }
         let Value::Object(rules) = schema else { return };
         let place = place.enter(schema, rules);
-        let Some(place) = place.filter(|place| place.depth <= DEEPEST && self.step(1)) else {
+        let Some(place) = place.filter(|place| place.depth <= DEEPEST) else {
             return to.add_all(None);
         };
         let node = Node { place, rules, value: of.value };
@@ -85,7 +89,10 @@ impl<'a> Schema<'a> {
 
     /// Adds what one keyword of a schema covers.
     fn cover(&self, node: Node, keyword: &str, rule: &Value, sure: Option<bool>, to: &mut Covered) {
-        if !node.place.draft.knows(keyword) || !self.step(to.0.len()) {
+        if !self.step(to.0.len()) {
+            return;
+        }
+        if !node.place.draft.knows(keyword) {
             return to.add_all(None);
         }
         match (keyword, node.value) {

@@ -26,7 +26,7 @@ impl<'a> Schema<'a> {
             ("required", names) => self.check_required(object, keyword, names),
             ("properties", Value::Object(schemas)) => self.check_named(node.place, object, schemas),
             ("patternProperties", Value::Object(schemas)) => {
-                all(schemas.iter().map(|(pattern, schema)| {
+                all(self.while_possible(schemas).map(|(pattern, schema)| {
                     self.check_named_like(node.place, object, pattern, schema)
                 }))
             }
@@ -87,10 +87,12 @@ impl<'a> Schema<'a> {
     where
         'a: 'c,
     {
-        all(schemas.iter().map(|(name, schema)| match object.get_key_value(name) {
-            Some((name, value)) => self.check_part(place, schema, Step::Name(name), value),
-            None if self.step_through(name) => Ok(Fit::Sure),
-            None => Ok(Fit::Open),
+        all(schemas.iter().map(|(name, schema)| {
+            if !self.step_through(name) {
+                return Ok(Fit::Open);
+            }
+            let Some((name, value)) = object.get_key_value(name) else { return Ok(Fit::Sure) };
+            self.check_part(place, schema, Step::Name(name), value)
         }))
     }
 
@@ -209,7 +211,7 @@ impl<'a> Schema<'a> {
     }
 
     fn are_different(&self, list: &[Value]) -> Option<bool> {
-        every(list.iter().enumerate().map(|(at, item)| {
+        every(self.while_possible(list.iter().enumerate()).map(|(at, item)| {
             every(list[..at].iter().map(|other| self.same(item, other).map(|same| !same)))
         }))
     }

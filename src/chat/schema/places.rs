@@ -177,8 +177,11 @@ impl<'a> Schema<'a> {
     ) -> Option<&'c Value> {
         let (mut open, mut found) = (vec![first], None);
         while let Some(schema) = open.pop() {
+            if !self.step(1) {
+                return None;
+            }
             let Value::Object(rules) = schema else { continue };
-            if !self.step(1) || is(rules) && found.replace(schema).is_some() {
+            if is(rules) && found.replace(schema).is_some() {
                 return None;
             }
             if std::ptr::eq(schema, first) || enter(rules) {

@@ -56,6 +56,9 @@ impl<'a> Schema<'a> {
     where
         'a: 'c,
     {
+        if !self.step(1) {
+            return Ok(Fit::Open);
+        }
         let rules = match schema {
             Value::Bool(true) => return Ok(Fit::Sure),
             Value::Bool(false) => return Err(Fault::new("", schema)),
@@ -63,7 +66,7 @@ impl<'a> Schema<'a> {
             _ => return Ok(Fit::Open),
         };
         let place = place.enter(schema, rules);
-        let Some(place) = place.filter(|place| place.depth <= DEEPEST && self.step(1)) else {
+        let Some(place) = place.filter(|place| place.depth <= DEEPEST) else {
             return Ok(Fit::Open);
         };
         let checked = self.check_rules(Node { place, rules, value });
@@ -208,9 +211,9 @@ impl<'a> Schema<'a> {
                 every(left.iter().zip(right).map(|(left, right)| self.same(left, right)))
             }
             (Value::Object(left), Value::Object(right)) if left.len() == right.len() => {
-                every(left.iter().map(|(name, left)| match right.get(name) {
-                    Some(right) => self.same(left, right),
-                    None => Some(false),
+                every(left.iter().map(|(name, left)| {
+                    let right = self.step_through(name).then(|| right.get(name))?;
+                    right.map_or(Some(false), |right| self.same(left, right))
                 }))
             }
             (Value::Null | Value::Bool(_), _) => Some(left == right),
