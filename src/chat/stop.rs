@@ -4,18 +4,38 @@
 /// Passes an answer's text on until a stop text appears.
 #[derive(Clone, Debug)]
 pub struct StopFilter {
-    stops: Vec<String>,
-    /// The end of the text so far that may be the beginning of a stop text.
-    held_back: String,
+    stops: Vec<Stop>,
+    held_back: HeldBack,
     /// The stop text that was found.
     stopped: Option<String>,
+}
+
+/// A stop text, and how much of it the text so far ends with. Each byte of a text is looked at once, or
+/// little more often: a stop text may be long, and most of it be held back for long.
+#[derive(Clone, Debug)]
+struct Stop {
+    text: String,
+    matched: usize,
+    /// For each beginning of the stop text, by its length less 1, the length of the longest shorter beginning
+    /// that it ends with; as far as any has been matched.
+    borders: Vec<usize>,
+}
+
+/// The end of the text so far that may be the beginning of a stop text.
+#[derive(Clone, Debug, Default)]
+struct HeldBack {
+    text: String,
+    /// The bytes of `text` that have been passed on: to remove them each time would move all others.
+    passed: usize,
 }
 
 impl StopFilter {
     /// Creates a filter for these texts; empty ones are ignored.
     pub fn new(stops: &[String]) -> StopFilter {
-        let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
-        StopFilter { stops, held_back: String::new(), stopped: None }
+        let stops = stops.iter().filter(|stop| !stop.is_empty());
+        let stop = |text: &String| Stop { text: text.clone(), matched: 0, borders: Vec::new() };
+        let stops = stops.map(stop).collect();
+        StopFilter { stops, held_back: HeldBack::default(), stopped: None }
     }
 
     /// Takes further text and returns the text that can be passed on.
@@ -26,21 +46,28 @@ impl StopFilter {
         if self.stops.is_empty() {
             return text;
         }
-        let mut text = std::mem::take(&mut self.held_back) + &text;
-        let found = |stop: &String| Some((text.find(stop.as_str())?, stop.clone()));
-        if let Some((at, stop)) = self.stops.iter().filter_map(found).min() {
+        let before = self.held_back.len();
+        let found = |stop: &mut Stop| {
+            let end = before + stop.find(&text)?;
+            Some((end - stop.text.len(), stop.text.clone()))
+        };
+        let found = self.stops.iter_mut().filter_map(found).min();
+        if let Some((at, stop)) = found {
             self.stopped = Some(stop);
-            text.truncate(at);
+            let passed = self.held_back.pass(&text, (before + text.len()) - at);
+            self.held_back = HeldBack::default();
+            return passed;
+        }
+        let held_back = self.stops.iter().map(|stop| stop.matched).max().unwrap_or(0);
+        if before == 0 && held_back == 0 {
             return text;
         }
-        let held_back = self.stops.iter().map(|stop| overlap(&text, stop)).max().unwrap_or(0);
-        self.held_back = text.split_off(text.len() - held_back);
-        text
+        self.held_back.pass(&text, held_back)
     }
 
     /// Ends the text, and returns what was held back, since it was no stop text.
     pub fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held_back)
+        self.held_back.pass("", 0)
     }
 
     /// Returns the stop text that was found.
@@ -49,16 +76,59 @@ impl StopFilter {
     }
 }
 
-/// Returns the length of the longest end of `text` that is a beginning of `stop`, but not all of
-/// it.
-fn overlap(text: &str, stop: &str) -> usize {
-    let longest = text.len().min(stop.len() - 1);
-    let lengths = (1..=longest).rev();
-    lengths.into_iter().find(|length| stop.as_bytes().starts_with(tail(text, *length))).unwrap_or(0)
+impl Stop {
+    /// Looks at further text, and returns where in it the stop text ends for the first time.
+    fn find(&mut self, text: &str) -> Option<usize> {
+        let (own, text) = (self.text.as_bytes(), text.as_bytes());
+        let mut at = 0;
+        while at < text.len() {
+            if self.matched == 0 {
+                at += text[at..].iter().position(|byte| *byte == own[0])?;
+            }
+            while self.matched > 0 && own[self.matched] != text[at] {
+                self.matched = self.borders[self.matched - 1];
+            }
+            self.matched += usize::from(own[self.matched] == text[at]);
+            at += 1;
+            if self.matched == own.len() {
+                return Some(at);
+            }
+            if self.matched > self.borders.len() {
+                let border = self.next_border();
+                self.borders.push(border);
+            }
+        }
+        None
+    }
+
+    /// The entry of `borders` behind those that are there.
+    fn next_border(&self) -> usize {
+        let (own, at) = (self.text.as_bytes(), self.borders.len());
+        let Some(mut border) = self.borders.last().copied() else { return 0 };
+        while border > 0 && own[border] != own[at] {
+            border = self.borders[border - 1];
+        }
+        border + usize::from(own[border] == own[at])
+    }
 }
 
-fn tail(text: &str, length: usize) -> &[u8] {
-    &text.as_bytes()[text.len() - length..]
+impl HeldBack {
+    fn len(&self) -> usize {
+        self.text.len() - self.passed
+    }
+
+    /// Adds further text, and returns all but the last `kept` bytes of it.
+    fn pass(&mut self, more: &str, kept: usize) -> String {
+        self.text.push_str(more);
+        let end = self.text.len() - kept;
+        let passed = self.text[self.passed..end].to_owned();
+        self.passed = end;
+        if self.passed >= kept {
+            self.text.drain(..end);
+            self.passed = 0;
+        }
+        passed
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +172,22 @@ mod tests {
         assert_eq!(filter.stopped(), None);
         filter.push("abcd".to_owned());
         assert_eq!(filter.stopped(), Some("bc"));
+    }
+
+    /// By the square of their length these would take minutes.
+    #[test]
+    fn a_long_beginning_of_a_long_stop_text_is_read_in_time_by_its_length() {
+        let stop = "a".repeat(300_000) + "b";
+        let mut filter = StopFilter::new(&["x".to_owned(), stop.clone()]);
+        let mut passed = String::new();
+        for _ in 0..200_000 {
+            passed += &filter.push("aa".to_owned());
+        }
+        passed += &filter.push("c".to_owned());
+        assert_eq!(passed, "a".repeat(400_000) + "c");
+        let text = "a".repeat(2_000_000) + "c";
+        let mut filter = StopFilter::new(&["a".repeat(3_000_000)]);
+        assert_eq!(filter.push(text.clone()), text);
     }
 
     #[test]
