@@ -151,12 +151,30 @@ pub struct ToolResult {
     pub is_error: bool,
 }
 
-/// Returns the latest call with this id in `turns`; clients may reuse ids.
-pub fn find_call<'a>(turns: &'a [Turn], id: &str) -> Option<&'a ToolCall> {
-    turns.iter().rev().find_map(|turn| match turn {
-        Turn::Calls { calls, .. } => calls.iter().find(|call| call.id == id),
-        _ => None,
-    })
+/// The ids of the calls in a conversation, as it is read: to look through its calls for each result would
+/// take time by the square of their number.
+#[derive(Debug, Default)]
+pub struct CallIds {
+    ids: HashSet<String>,
+    /// The number of turns before the last one that was looked at, and of calls in that one.
+    turns: usize,
+    calls: usize,
+}
+
+impl CallIds {
+    /// True if a call with this id is in `turns`: those that were looked at before, to which turns, and calls
+    /// in the last one, may have been added.
+    pub fn hold(&mut self, turns: &[Turn], id: &str) -> bool {
+        for (at, turn) in turns.iter().enumerate().skip(self.turns) {
+            let known = if at == self.turns { self.calls } else { 0 };
+            (self.turns, self.calls) = (at, 0);
+            if let Turn::Calls { calls, .. } = turn {
+                self.ids.extend(calls.iter().skip(known).map(|call| call.id.clone()));
+                self.calls = calls.len();
+            }
+        }
+        self.ids.contains(id)
+    }
 }
 
 /// A tool that the model may call.
@@ -241,10 +259,14 @@ impl Tools {
     }
 
     /// Lets only these tools be called; none at all if that is no tool.
-    pub fn allow_only(&mut self, names: Vec<String>) {
+    pub fn allow_only(&mut self, mut names: Vec<String>) {
         if names.is_empty() {
             self.list.clear();
-        } else if self.list.iter().any(|tool| !names.contains(&tool.name)) {
+            return;
+        }
+        let mut allowed = HashSet::new();
+        names.retain(|name| allowed.insert(name.clone()));
+        if self.list.iter().any(|tool| !allowed.contains(&tool.name)) {
             self.allowed = Some(names);
         }
     }

@@ -6,6 +6,8 @@
 //! socket, not how events travel, and not another API's dialect.
 
 pub mod anthropic;
+#[cfg(test)]
+mod bounds;
 pub mod fields;
 pub mod json;
 pub mod kinds;

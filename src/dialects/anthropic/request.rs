@@ -1,5 +1,7 @@
 //! Reads the body of `POST /v1/messages`, field by field; an error names the wrong field.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Value, json};
 
 use super::error::THREAD_UNSUPPORTED;
@@ -10,14 +12,17 @@ use crate::budget::Body;
 use crate::chat::media::Images;
 use crate::chat::tools::described;
 use crate::chat::{
-    ChatRequest, Content, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolResult, Turn,
-    find_call,
+    CallIds, ChatRequest, Content, Part, ResponseFormat, Role, Sampling, Tool, ToolCall,
+    ToolResult, Turn,
 };
 use crate::dialects::CompletionRequest;
 use crate::dialects::fields::{Fields, wrong_type};
 use crate::dialects::kinds::find;
 use crate::dialects::media::MediaReader;
 use crate::error::Error;
+
+/// Most stop texts of a request: more than any client sends, and each is looked for in all of the answer.
+const MOST_STOPS: usize = 1_000;
 
 /// The fields of a body that are read.
 const FIELDS: &[&str] = &[
@@ -83,7 +88,9 @@ fn conversation(fields: &Fields, media: MediaReader) -> Result<ChatRequest, Erro
     refuse_what_servers_keep(fields)?;
     let mut tools_left_out = Vec::new();
     let tools = tools::parse(fields, &mut tools_left_out)?;
-    let mut reader = Reader { media, tools: &tools.list };
+    let tools_by_name = tools.list.iter().map(|tool| (tool.name.as_str(), tool)).collect();
+    let (described, called) = (HashSet::new(), CallIds::default());
+    let mut reader = Reader { media, tools: tools_by_name, described, called };
     let turns = turns(fields, &mut reader)?;
     let mut left_out = reader.media.finish("messages", &turns)?;
     left_out.append(&mut tools_left_out);
@@ -144,6 +151,10 @@ fn response_format(fields: &Fields) -> Result<Option<ResponseFormat>, Error> {
 }
 
 fn stops(fields: &Fields) -> Result<Vec<String>, Error> {
+    if fields.list("stop_sequences")?.len() > MOST_STOPS {
+        let message = format!("`stop_sequences` must hold at most {MOST_STOPS} texts");
+        return Err(Error::invalid("stop_sequences", message));
+    }
     let text = |stop: &Value| stop.as_str().map(str::to_owned);
     let stops: Option<Vec<String>> = fields.list("stop_sequences")?.iter().map(text).collect();
     stops.ok_or_else(|| fields.wrong("stop_sequences", "a list of strings"))
@@ -171,15 +182,19 @@ fn without_effect(fields: &Fields, turns: &[Turn]) -> Result<Vec<&'static str>, 
 /// The reader of a request's blocks.
 struct Reader<'a> {
     media: MediaReader<'a>,
-    /// The tools of the request.
-    tools: &'a [Tool],
+    /// The tools of the request by their names.
+    tools: HashMap<&'a str, &'a Tool>,
+    /// The names of those that have been described in a message. One may be referred to any number of times.
+    described: HashSet<&'a str>,
+    /// The calls of the messages before.
+    called: CallIds,
 }
 
 impl Reader<'_> {
     /// Returns a reference to a tool in words: what can be called from here on.
-    fn tool(&self, name: &str) -> String {
-        match self.tools.iter().find(|tool| tool.name == name) {
-            Some(tool) if tool.deferred => {
+    fn tool(&mut self, name: &str) -> String {
+        match self.tools.get(name) {
+            Some(tool) if tool.deferred && self.described.insert(&tool.name) => {
                 format!("The tool {name} can be called now:\n{}", described(tool))
             }
             Some(_) => format!("The tool {name} can be called now."),
@@ -234,7 +249,7 @@ fn add_user(
         match block {
             Block::Said(content) => said.push(content),
             Block::Result(result) => {
-                check_result(&path, &result, turns)?;
+                check_result(&path, &result, reader.called.hold(turns, &result.call_id))?;
                 results.push(Turn::Result(result));
             }
             Block::Call(_) => return Err(misplaced(&path, "assistant")),
@@ -272,9 +287,9 @@ fn misplaced(path: &str, role: &str) -> Error {
     Error::invalid(path, message)
 }
 
-/// Refuses a result of a call that the turns before it do not hold.
-fn check_result(path: &str, result: &ToolResult, before: &[Turn]) -> Result<(), Error> {
-    if find_call(before, &result.call_id).is_some() {
+/// Refuses a result unless it is of a call in the turns before it.
+fn check_result(path: &str, result: &ToolResult, is_of_call: bool) -> Result<(), Error> {
+    if is_of_call {
         return Ok(());
     }
     let path = format!("{path}.tool_use_id");

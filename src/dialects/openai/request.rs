@@ -9,7 +9,7 @@ use super::response::ChatAnswer;
 use super::tools;
 use crate::budget::Body;
 use crate::chat::media::Images;
-use crate::chat::{ChatRequest, Content, Part, ResponseFormat, Role, Sampling, Turn};
+use crate::chat::{CallIds, ChatRequest, Content, Part, ResponseFormat, Role, Sampling, Turn};
 use crate::dialects::CompletionRequest;
 use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::dialects::media::MediaReader;
@@ -218,8 +218,9 @@ fn without_effect(fields: &Fields) -> Result<Vec<&'static str>, Error> {
 fn turns(fields: &Fields, media: &mut MediaReader) -> Result<Vec<Turn>, Error> {
     let list = fields.messages()?;
     let mut turns = Vec::with_capacity(list.len());
+    let mut called = CallIds::default();
     for (at, value) in list.iter().enumerate() {
-        let turn = turn(&format!("messages[{at}]"), value, &turns, media)?;
+        let turn = turn(&format!("messages[{at}]"), value, &turns, &mut called, media)?;
         // Nothing is left of it, and whoever it is from has said it long ago.
         let is_gone = turn.is_empty() && media.has_left_out() && !turn.is_of(Role::User);
         if !is_gone {
@@ -230,11 +231,12 @@ fn turns(fields: &Fields, media: &mut MediaReader) -> Result<Vec<Turn>, Error> {
     Ok(turns)
 }
 
-/// Reads one message; `before` are the turns before it.
+/// Reads one message; `before` are the turns before it, whose calls `called` knows.
 fn turn(
     path: &str,
     value: &Value,
     before: &[Turn],
+    called: &mut CallIds,
     media: &mut MediaReader,
 ) -> Result<Turn, Error> {
     let message = Fields::of(value, path)?;
@@ -251,7 +253,7 @@ fn turn(
         "developer" => by(Role::Developer, said)?,
         "user" => by(Role::User, said)?,
         "assistant" => assistant(&message, said.unwrap_or_default(), media)?,
-        "tool" => Turn::Result(tools::result(&message, said.unwrap_or_default(), before)?),
+        "tool" => Turn::Result(tools::result(&message, said.unwrap_or_default(), before, called)?),
         "function" => Turn::Result(tools::function_result(&message, said.unwrap_or_default())),
         // Whether a text is an instruction, a question or an answer, only its role says.
         _ => {

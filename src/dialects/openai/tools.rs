@@ -7,8 +7,8 @@ use super::custom;
 use super::kinds::{CHAT_TOOLS, ChatToolReading, TOOLS as RESPONSE_TOOLS};
 use super::response::Calls;
 use crate::chat::{
-    Content, LeftOut, Standing, Tool, ToolCall, ToolChoice, ToolFields, ToolResult, Tools, Turn,
-    find_call,
+    CallIds, Content, LeftOut, Standing, Tool, ToolCall, ToolChoice, ToolFields, ToolResult, Tools,
+    Turn,
 };
 use crate::dialects::fields::{Fields, missing, name_in, wrong_type};
 use crate::dialects::kinds::{LeftOutTools, find};
@@ -238,11 +238,16 @@ pub(super) fn arguments(path: &str, function: &Value) -> Result<String, Error> {
     }
 }
 
-/// Reads the result of a tool for a call in the turns before it.
-pub fn result(message: &Fields, content: Content, before: &[Turn]) -> Result<ToolResult, Error> {
+/// Reads the result of a tool for a call in the turns before it, which `called` knows.
+pub fn result(
+    message: &Fields,
+    content: Content,
+    before: &[Turn],
+    called: &mut CallIds,
+) -> Result<ToolResult, Error> {
     let field = |name: &str| message.get(name).and_then(Value::as_str).map(str::to_owned);
     let call_id = field("tool_call_id").ok_or_else(|| message.missing("tool_call_id"))?;
-    if find_call(before, &call_id).is_none() {
+    if !called.hold(before, &call_id) {
         let words = "Messages of role `tool` must answer one of the `tool_calls` of a message \
                      before them; none has this `tool_call_id`";
         return Err(Error::invalid(message.path("tool_call_id"), words));

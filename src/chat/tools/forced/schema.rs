@@ -1,5 +1,7 @@
 //! The schema of an answer that is a call: composed of the schemas of the tools.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::Form;
@@ -9,8 +11,8 @@ use crate::chat::{ResponseFormat, Tool, ToolChoice, Tools};
 /// Returns the form of a required call, and the `response_format` that asks for it. `None` if no
 /// call is required, or the tools' schemas cannot be combined.
 pub fn form(tools: &Tools) -> Option<(Form, ResponseFormat)> {
-    let is_allowed =
-        |tool: &&Tool| tools.allowed.as_ref().is_none_or(|names| names.contains(&tool.name));
+    let allowed: Option<HashSet<&String>> = tools.allowed.as_ref().map(|all| all.iter().collect());
+    let is_allowed = |tool: &&Tool| allowed.as_ref().is_none_or(|names| names.contains(&tool.name));
     let list: Vec<&Tool> = match &tools.choice {
         ToolChoice::Named(name) => tools.list.iter().filter(|tool| tool.name == *name).collect(),
         ToolChoice::Required => tools.list.iter().filter(is_allowed).collect(),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::earlier::PREVIOUS;
 use super::shown::NOT_STORED;
 use super::tools;
-use crate::chat::{Content, LeftOut, Role, ToolCall, ToolResult, Turn, find_call};
+use crate::chat::{CallIds, Content, LeftOut, Role, ToolCall, ToolResult, Turn};
 use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::dialects::kinds::find;
 use crate::dialects::media::MediaReader;
@@ -27,9 +27,10 @@ pub fn turns(
     let instructions = fields.string("instructions")?.filter(|text| !text.is_empty());
     let mut turns: Vec<Turn> =
         instructions.into_iter().map(|text| Turn::message(Role::System, text)).collect();
+    let mut called = CallIds::default();
     let mut take = |path: &str, item: &Value| {
         let before = turns.len();
-        add(&mut turns, path, item, &mut media)?;
+        add(&mut turns, &mut called, path, item, &mut media)?;
         media.end_message(if turns.len() > before { &turns } else { &[] });
         Ok::<(), Error>(())
     };
@@ -58,9 +59,10 @@ pub fn turns(
     Ok((turns, left_out))
 }
 
-/// Adds an item to the turns of those before it.
+/// Adds an item to the turns of those before it, whose calls `called` knows.
 fn add(
     turns: &mut Vec<Turn>,
+    called: &mut CallIds,
     path: &str,
     value: &Value,
     media: &mut MediaReader,
@@ -79,15 +81,20 @@ fn add(
             let input = text(path, value, "input")?;
             add_call(turns, call(path, value, tools::arguments_of(&input))?);
         }
-        ItemReading::Output => turns.push(Turn::Result(result(path, value, turns, media)?)),
+        ItemReading::Output => {
+            let result = result(path, value, |id| called.hold(turns, id), media)?;
+            turns.push(Turn::Result(result));
+        }
         ItemReading::ClientCall(tool) => match client_call(item, *tool) {
             Some(call) => add_call(turns, call),
             None => media.leave_out(path),
         },
-        ItemReading::ClientOutput(tool) => match client_result(item, *tool, turns) {
-            Some(result) => turns.push(Turn::Result(result)),
-            None => media.leave_out(path),
-        },
+        ItemReading::ClientOutput(tool) => {
+            match client_result(item, *tool, |id| called.hold(turns, id)) {
+                Some(result) => turns.push(Turn::Result(result)),
+                None => media.leave_out(path),
+            }
+        }
         // Read as tools, not as a turn.
         ItemReading::Tools | ItemReading::PassedOver => {}
         ItemReading::Reference => return Err(reference(path)),
@@ -114,15 +121,19 @@ fn call(path: &str, value: &Value, arguments: String) -> Result<ToolCall, Error>
     Ok(ToolCall { id, name, arguments })
 }
 
-/// Reads the output of a call in the turns before it.
+/// Reads the output of a call; `is_call` knows the ids of those before it.
 fn result(
     path: &str,
     value: &Value,
-    before: &[Turn],
+    is_call: impl FnOnce(&str) -> bool,
     media: &mut MediaReader,
 ) -> Result<ToolResult, Error> {
     let call_id = text(path, value, "call_id")?;
-    check_call(path, &call_id, before)?;
+    if !is_call(&call_id) {
+        let path = format!("{path}.call_id");
+        let message = format!("`{path}`: no call before it has this id");
+        return Err(Error::invalid(path, message));
+    }
     let path = format!("{path}.output");
     let content = content(&path, value.get("output"), media)?.ok_or_else(|| missing(&path))?;
     Ok(ToolResult { call_id, name: None, content, is_error: false })
@@ -144,13 +155,13 @@ fn client_call(item: &Map<String, Value>, tool: ClientTool) -> Option<ToolCall> 
     Some(ToolCall { id, name: tool.name().to_owned(), arguments: tool.arguments(item) })
 }
 
-/// Reads the output of a client's tool; `None` if the turns before it do not hold the call.
+/// Reads the output of a client's tool; `None` if it is of no call whose id `is_call` knows.
 fn client_result(
     item: &Map<String, Value>,
     tool: ClientTool,
-    before: &[Turn],
+    is_call: impl FnOnce(&str) -> bool,
 ) -> Option<ToolResult> {
-    let call_id = client_id(item).filter(|id| find_call(before, id).is_some())?;
+    let call_id = client_id(item).filter(|id| is_call(id))?;
     Some(ToolResult { call_id, name: None, content: tool.output(item).into(), is_error: false })
 }
 
@@ -213,14 +224,4 @@ fn add_call(turns: &mut Vec<Turn>, call: ToolCall) {
         }
         _ => turns.push(Turn::Calls { content: Content::default(), calls: vec![call] }),
     }
-}
-
-/// Refuses a result of a call that the turns before it do not hold.
-fn check_call(path: &str, call_id: &str, before: &[Turn]) -> Result<(), Error> {
-    if find_call(before, call_id).is_some() {
-        return Ok(());
-    }
-    let path = format!("{path}.call_id");
-    let message = format!("`{path}`: no call before it has this id");
-    Err(Error::invalid(path, message))
 }

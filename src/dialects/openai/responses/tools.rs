@@ -2,6 +2,8 @@
 //! model gets all of them as functions; the client's own names and kinds are remembered, so that calls
 //! come back as the client expects them.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::Value;
 
 use super::earlier::PREVIOUS;
@@ -97,21 +99,25 @@ fn offered(
     earlier: &[Value],
     left_out: &mut LeftOutTools,
 ) -> Result<(Vec<Tool>, Vec<Origin>), Error> {
-    let mut offer =
-        Offer { list: Vec::new(), origins: Vec::new(), standing: Standing::Request, left_out };
+    let (list, places) = (Vec::new(), HashMap::new());
+    let mut offer = Offer { list, places, gone: 0, standing: Standing::Request, left_out };
     for (at, value) in fields.list(FIELDS.list)?.iter().enumerate() {
         offer.add(&format!("tools[{at}]"), value, None)?;
     }
     offer.add_later(PREVIOUS, earlier);
     let input = fields.get("input").and_then(Value::as_array);
     offer.add_later("input", input.map_or(&[], Vec::as_slice));
-    Ok((offer.list, offer.origins))
+    Ok(offer.list.into_iter().flatten().unzip())
 }
 
 /// The tools that have been read so far.
 struct Offer<'a, 'b> {
-    list: Vec<Tool>,
-    origins: Vec<Origin>,
+    /// The tools; `None` in the place of one that a later one has replaced.
+    list: Vec<Option<(Tool, Origin)>>,
+    /// The place of the first tool of each name that is in the list.
+    places: HashMap<String, usize>,
+    /// The number of tools that have been replaced.
+    gone: usize,
     /// Where the tools stand that are being read. Nobody can take back those of a history: one that is
     /// wrong is left out.
     standing: Standing,
@@ -146,22 +152,23 @@ impl Offer<'_, '_> {
             self.left_out.add(None, path, self.standing);
             return Ok(());
         }
-        self.list.push(tool);
-        self.origins.push(origin);
+        self.places.entry(tool.name.clone()).or_insert(self.list.len());
+        self.list.push(Some((tool, origin)));
         Ok(())
     }
 
     /// Removes an earlier tool that this one takes the place of; false if it cannot be taken.
     fn makes_room_for(&mut self, tool: &Tool) -> bool {
-        let alone = Tools { list: vec![tool.clone()], ..Tools::default() };
-        if self.list.len() > MOST_TOOLS || alone.check(&FIELDS).is_err() {
+        let alone = Tool { name: tool.name.clone(), ..Tool::default() };
+        let alone = Tools { list: vec![alone], ..Tools::default() };
+        if self.list.len() - self.gone > MOST_TOOLS || alone.check(&FIELDS).is_err() {
             return false;
         }
-        if let Some(at) = self.list.iter().position(|known| known.name == tool.name) {
-            self.list.remove(at);
-            self.origins.remove(at);
+        if let Some(at) = self.places.remove(&tool.name) {
+            self.list[at] = None;
+            self.gone += 1;
         }
-        self.list.len() < MOST_TOOLS
+        self.list.len() - self.gone < MOST_TOOLS
     }
 
     /// Adds the tools that the items of a list bring: Codex offers all of its tools so.
@@ -195,7 +202,9 @@ impl Offer<'_, '_> {
             self.add(&format!("{path}[{at}]"), tool, Some(&namespace))?;
         }
         let about = value.get("description").and_then(Value::as_str).unwrap_or_default();
-        if let (Some(tool), false) = (self.list.get_mut(first), about.is_empty()) {
+        let added = self.list.get_mut(first..).unwrap_or_default();
+        let first = added.iter_mut().flatten().next();
+        if let (Some((tool, _)), false) = (first, about.is_empty()) {
             let own = tool.description.take().unwrap_or_default();
             let names = called(Some(&namespace), "");
             tool.description = Some(format!("(All tools {names}…: {about})\n{own}"));
@@ -252,7 +261,8 @@ fn narrow(fields: &Fields, tools: &mut Tools) -> Result<(), Error> {
     let name = |tool: &Value| named(path, tool["type"].as_str().unwrap_or("function"), tool);
     let names: Vec<String> =
         list.iter().filter_map(|tool| name(tool).transpose()).collect::<Result<_, _>>()?;
-    if let Some(name) = names.iter().find(|name| tools.list.iter().all(|t| t.name != **name)) {
+    let known: HashSet<&str> = tools.list.iter().map(|tool| tool.name.as_str()).collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(name.as_str())) {
         return Err(Error::invalid(path, format!("`{path}`: `tools` holds no tool `{name}`")));
     }
     tools.allow_only(names);
