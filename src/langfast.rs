@@ -7,6 +7,8 @@
 mod acks;
 mod api;
 mod back_off;
+#[cfg(test)]
+mod bounds;
 pub mod capture;
 mod deadlines;
 mod fingerprint;

@@ -103,8 +103,8 @@ pub struct Progress {
     ending: Option<FinishReason>,
     /// Whether it has certainly said so.
     is_surely_ending: bool,
-    /// A hash of the [`RunEvent::Ending`] that was told last.
-    told_ending: Option<u64>,
+    /// The reason, and a hash, of the [`RunEvent::Ending`] that was told last, unless it was taken back.
+    told_ending: Option<(FinishReason, u64)>,
     /// Bytes of all revised texts that were told.
     revised_bytes: usize,
     /// Tokens that are reported and not told yet.
@@ -201,6 +201,7 @@ impl Progress {
             events.push(RunEvent::Text(delta));
         }
         self.note_ending(&notice.outcome, has_text);
+        let is_as_told = !has_text && notice.text().is_none();
         let end = match &notice.outcome {
             RunStatus::Completed(reason) => Some(self.finished(*reason)),
             RunStatus::Failed(why) => Some(failed(why.clone())),
@@ -211,7 +212,11 @@ impl Progress {
             self.end();
             events.push(end);
         } else if let Some(reason) = self.ending {
-            self.tell_ending(reason, has_text, &mut events);
+            // All of the text would be read again for each event behind the end.
+            let is_told = self.told_ending.is_some_and(|(told, _)| told == reason);
+            if !(is_as_told && is_told && self.usage.is_none()) {
+                self.tell_ending(reason, has_text, &mut events);
+            }
         }
         if events.is_empty() {
             events.push(RunEvent::Alive);
@@ -225,7 +230,7 @@ impl Progress {
         let revised = self.revised();
         let mut mark = DefaultHasher::new();
         (reason, revised.as_ref().map(|revised| (&revised.text, &revised.shown))).hash(&mut mark);
-        let mark = Some(mark.finish());
+        let mark = Some((reason, mark.finish()));
         if self.told_ending == mark && !has_text && self.usage.is_none() {
             return;
         }
@@ -254,6 +259,8 @@ impl Progress {
         let is_last = matches!(notice.outcome, RunStatus::Completed(_));
         let may_be_last =
             matches!(notice.outcome, RunStatus::Ending(_) | RunStatus::MaybeEnding(_));
+        // Of a list of events, which may be other runs', only the own text is kept.
+        let packet = text.filter(|_| notice.is_of_batch).map_or(packet, |(_, raw)| raw);
         let mut delta = match text {
             Some((place, raw)) => self.take_text_at(place, packet, raw, is_last),
             None if is_last => self.texts.as_mut().map_or_else(String::new, Texts::finish),
@@ -327,7 +334,9 @@ impl Progress {
                 (self.ending, self.is_surely_ending) = (Some(*reason), true);
             }
             RunStatus::MaybeEnding(reason) => self.ending = self.ending.or(Some(*reason)),
-            _ if has_text && !self.is_surely_ending => self.ending = None,
+            _ if has_text && !self.is_surely_ending => {
+                (self.ending, self.told_ending) = (None, None)
+            }
             _ => {}
         }
     }

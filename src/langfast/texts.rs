@@ -148,6 +148,10 @@ impl Texts {
         packet: &[u8],
         goes_on: impl FnOnce(&Abridged) -> bool,
     ) -> Option<String> {
+        if matches!(&self.state, State::Open(open) if open.count > MOST_OPEN) {
+            // It is time to decide.
+            return None;
+        }
         let delta = self.transcript.grow(packet, goes_on)?;
         if let State::Open(_) = self.state {
             self.note_grown(!delta.is_empty());

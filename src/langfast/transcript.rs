@@ -7,6 +7,12 @@ use std::ops::Range;
 
 use crate::escape::utf16_unit;
 
+/// Bytes of the longest escape, of which at least one byte of text comes.
+const LONGEST_ESCAPE: usize = "\\u0041".len();
+/// Most halves of characters at the end of a text that may be whole in the next event: more are no cut
+/// character, but what is said.
+const MOST_HALVES: usize = 8;
+
 /// The text of a run, and how much of it has been shown, that is, returned as a delta.
 #[derive(Debug, Default)]
 pub struct Transcript {
@@ -235,6 +241,13 @@ impl Transcript {
     /// text.
     fn replace(&mut self, packet: &[u8], text: Range<usize>, read_to: usize) -> String {
         let now = unescape(&packet[text.start..read_to]);
+        let enough = LONGEST_ESCAPE * (now.len() + 2);
+        if self.apart.is_none() && self.raw().len() > enough {
+            self.is_stale = unescape(&self.raw()[..enough]).starts_with(&now);
+            if self.is_stale {
+                return String::new();
+            }
+        }
         let shown = self.apart.take();
         let is_apart = shown.is_some();
         let shown = shown.unwrap_or_else(|| unescape(self.raw()));
@@ -300,12 +313,12 @@ pub fn common_prefix(a: &str, b: &str) -> usize {
     same.map(|(c, _)| c.len_utf8()).sum()
 }
 
-/// Returns `raw` without what is left at its end of a cut character: escaped lone high surrogates, or
+/// Returns `raw` without what is left at its end of a cut character: a few escaped lone high surrogates, or
 /// U+FFFD.
 pub fn without_cut_character(mut raw: &[u8]) -> &[u8] {
-    while let Some(rest) =
-        raw.strip_suffix("\u{fffd}".as_bytes()).or_else(|| without_high_surrogate(raw))
-    {
+    for _ in 0..MOST_HALVES {
+        let rest = raw.strip_suffix("\u{fffd}".as_bytes());
+        let Some(rest) = rest.or_else(|| without_high_surrogate(raw)) else { break };
         raw = rest;
     }
     raw

@@ -100,11 +100,19 @@ fn is_heard(event: &RunEvent, has_text: &mut bool) -> bool {
     }
 }
 
-/// Adds an event to the early ones.
+/// Adds an event to the early ones. They stay few, however many come: all of them are looked at for each.
 fn keep_early(events: &mut Vec<RunEvent>, event: RunEvent) {
+    let takes_back = matches!(event, RunEvent::Text(_) | RunEvent::Ending { .. });
+    if takes_back && matches!(events.last(), Some(RunEvent::Ending { .. })) {
+        events.pop();
+    }
     match (events.last_mut(), event) {
+        // The last report counts.
+        (_, RunEvent::Usage(usage)) => {
+            events.retain(|event| !matches!(event, RunEvent::Usage(_)));
+            events.insert(0, RunEvent::Usage(usage));
+        }
         (Some(RunEvent::Text(text)), RunEvent::Text(more)) => text.push_str(&more),
-        (Some(last @ RunEvent::Ending { .. }), now @ RunEvent::Ending { .. }) => *last = now,
         (Some(_), RunEvent::Alive) => {}
         // Whoever claims the run is told how it stands then.
         (_, RunEvent::Cut(_)) => {}

@@ -115,6 +115,29 @@ fn early_events_without_text_are_not_gathered() {
     assert_eq!(text(&events).len(), 1_000);
 }
 
+/// Each event would be looked at again with each further one.
+#[test]
+fn early_events_of_an_end_with_its_tokens_are_not_gathered() {
+    let mut routes = Routes::new(1 << 20);
+    routes.begin_start();
+    for tokens in 1..=10_000 {
+        let usage = json!({"prompt_tokens": tokens});
+        let end = json!({"executionId": "job of a", "finish_reason": "stop", "usage": usage});
+        send(&mut routes, end);
+        let text = "y".repeat(1 + tokens / 50);
+        send(&mut routes, json!({"executionId": "job of a", "content": text}));
+    }
+    assert!(early_bytes(&routes) < 10_000, "{}", early_bytes(&routes));
+    let (_, events) = routes.claim(started("a"), 0, Listener::default());
+    let all: Vec<RunEvent> = events.try_iter().collect();
+    let usages = all.iter().filter_map(|event| match event {
+        RunEvent::Usage(usage) => usage.prompt_tokens,
+        _ => None,
+    });
+    assert_eq!(usages.collect::<Vec<_>>(), [10_000]);
+    assert!(all.len() <= 3, "{}", all.len());
+}
+
 #[test]
 fn early_events_under_either_name_lose_no_text_and_are_never_an_end_too_soon() {
     for (job, run, expected) in [("one", "one two", "one two"), ("one two", "on", "one two")] {
