@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use super::outcome::RunStatus;
 use super::run::{Manners, Notice, Progress, RunEvent};
 use super::texts::{Place, Texts};
 use crate::chat::FinishReason;
+use crate::error::Failure;
 
 const NAME: &str = "execution:chunk";
 /// Longest answer, in bytes.
@@ -95,4 +97,26 @@ fn an_end_that_was_taken_back_by_a_text_is_told_again() {
     assert_eq!(take(&mut progress, end), [RunEvent::Alive]);
     assert_eq!(take(&mut progress, &said("one two")), [RunEvent::Text(" two".to_owned())]);
     assert_eq!(take(&mut progress, end), ending);
+}
+
+#[test]
+fn what_is_too_long_for_a_usage_is_not_read_and_of_a_long_error_the_words_are() {
+    let numbers = vec!["0"; 100_000].join(",");
+    let usage =
+        format!(r#"{{"executionId":"j","usage":{{"prompt_tokens":7,"each":[{numbers}]}}}}"#);
+    assert_eq!(Notice::read(NAME, &usage).unwrap().usage, None);
+    let error = format!(r#"{{"executionId":"j","error":{{"each":[{numbers}],"message":"no"}}}}"#);
+    let Some(Notice { outcome, .. }) = Notice::read(NAME, &error) else { panic!("no notice") };
+    assert_eq!(outcome, RunStatus::Failed(Failure::Refused("no".to_owned())));
+    for (error, words) in [
+        (r#"{"error":{"message":"a"},"code":"b"}"#, "a"),
+        (r#"{"error":"a","code":"b"}"#, "a"),
+        (r#"{"code":"b"}"#, "b"),
+        (r#"{"message":"c","code":"b","half":"\ud83d"}"#, "c"),
+        ("true", "no reason given"),
+    ] {
+        let event = format!(r#"{{"executionId":"j","error":{error}}}"#);
+        let outcome = Notice::read(NAME, &event).unwrap().outcome;
+        assert_eq!(outcome, RunStatus::Failed(Failure::Refused(words.to_owned())), "{error}");
+    }
 }

@@ -1,8 +1,8 @@
 //! What an event says of a run's end: its status, in whatever word, its reason, its error.
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::raw;
 use crate::chat::FinishReason;
 use crate::error::{Failure, clean};
 
@@ -159,16 +159,23 @@ fn finish_reason(reason: Option<&str>) -> FinishReason {
 
 /// The message of an `error` value; `None` for values that mean no error.
 fn error_message(raw: &RawValue) -> Option<String> {
-    let value: Value = serde_json::from_str(raw.get()).unwrap_or(Value::Bool(true));
-    let message = match &value {
-        Value::Null | Value::Bool(false) => return None,
-        Value::String(message) if message.is_empty() => return None,
-        Value::String(message) => Some(message.as_str()),
-        other => ["/message", "/error/message", "/error", "/code"]
-            .into_iter()
-            .find_map(|path| other.pointer(path)?.as_str()),
-    };
-    Some(clean(message.unwrap_or("no reason given")))
+    if matches!(raw.get(), "null" | "false" | "\"\"") {
+        return None;
+    }
+    // It may hold anything, which takes many times the memory of its text if all of it is read.
+    let inner = raw::fields(raw);
+    let error = field(&inner, "error");
+    let error_says = error.and_then(|error| text(field(&raw::fields(error), "message")));
+    let message = text(Some(raw))
+        .or_else(|| text(field(&inner, "message")))
+        .or(error_says)
+        .or_else(|| text(error).or_else(|| text(field(&inner, "code"))));
+    Some(clean(message.as_deref().unwrap_or("no reason given")))
+}
+
+/// The field of this name.
+fn field<'a>(fields: &[(String, &'a RawValue)], name: &str) -> Option<&'a RawValue> {
+    fields.iter().find(|(field, _)| field == name).map(|(_, value)| *value)
 }
 
 /// A string that is not empty.

@@ -11,6 +11,8 @@ use crate::chat::ReportedUsage;
 
 /// More tokens than any model reads or writes in one run; a larger number is none of tokens.
 const MOST: u64 = 100_000_000;
+/// Bytes of the longest usage that is read: read, a list of numbers takes forty times the memory of its text.
+const LONGEST: usize = 64 * 1024;
 /// Levels of objects and lists in which a usage is looked for.
 const DEEPEST: usize = 6;
 
@@ -29,7 +31,8 @@ fn within(value: &RawValue, depth: usize) -> Option<ReportedUsage> {
     let fields = raw::fields(value);
     let is_usage =
         |name: &str| matches!(bare(name).as_str(), "usage" | "tokenusage" | "usagemetadata");
-    let named = fields.iter().filter(|(name, _)| is_usage(name));
+    let is_short = |usage: &RawValue| usage.get().len() <= LONGEST;
+    let named = fields.iter().filter(|(name, usage)| is_usage(name) && is_short(usage));
     let mut here = named.filter_map(|(_, usage)| read(&serde_json::from_str(usage.get()).ok()?));
     let inner = fields.iter().map(|(_, value)| *value);
     here.next().or_else(|| inner.chain(raw::items(value)).find_map(|value| within(value, depth)))

@@ -140,6 +140,8 @@ fn session_id(json: &str) -> Option<String> {
 /// The reason in `{"message":…,"data":…}` (v5) or a bare JSON string (v4). A server's own words may be in
 /// the `data`.
 fn refusal(json: &str) -> String {
+    // Numbers take forty times the memory of their text.
+    let json = if json.len() <= LONGEST_REFUSAL { json } else { "" };
     let refusal: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
     let text = |path: &str| refusal.pointer(path).and_then(serde_json::Value::as_str);
     let said = ["", "/message", "/data/message", "/data/error", "/data", "/data/code"];
@@ -203,6 +205,8 @@ pub struct EventFrame<'a> {
     pub offset: Option<&'a str>,
 }
 
+/// Bytes of a refusal at most, of which the reason is read.
+const LONGEST_REFUSAL: usize = 64 * 1024;
 /// Digits of an ack id at most.
 const LONGEST_ACK: usize = 20;
 /// Bytes of an offset at most.
