@@ -132,3 +132,17 @@ fn more_stop_texts_than_can_be_looked_for_are_refused() {
     let Err(Error::Invalid { param, .. }) = read(MANY) else { panic!("they are taken") };
     assert_eq!(param.as_deref(), Some("stop_sequences"));
 }
+
+#[test]
+fn of_blocks_that_are_left_out_deep_in_others_short_paths_are_kept() {
+    let mut content = format!("[{}]", many(5_000, r##"{"type":"x"}"##));
+    for _ in 0..50 {
+        content = format!(r##"[{{"type":"search_result","content":{content}}}]"##);
+    }
+    let chat = message(format!(
+        r##""messages":[{{"role":"assistant","content":{content}}},{{"role":"user","content":"hi"}}]"##
+    ));
+    assert_eq!(chat.left_out.len(), 5_000);
+    let bytes: usize = chat.left_out.iter().map(|left| left.place.len()).sum();
+    assert!(bytes < 5_000 * 210, "{bytes}");
+}

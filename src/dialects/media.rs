@@ -13,6 +13,10 @@ use crate::error::Error;
 /// Longest name of a format, such as `image/png`.
 const LONGEST_FORMAT: usize = 40;
 
+/// Characters of the longest path that is kept of what is left out, or is no text. Blocks may be in others,
+/// and a path be many times longer than the block.
+const LONGEST_PLACE: usize = 200;
+
 /// A type of part that is no text, in a dialect's words.
 #[derive(Clone, Copy)]
 pub struct MediaType {
@@ -64,8 +68,8 @@ impl MediaReader<'_> {
     }
 
     /// Notes that what is at `place` is left out.
-    pub fn leave_out(&mut self, place: impl Into<String>) {
-        self.left_out.push(LeftOut { place: place.into(), standing: Standing::History });
+    pub fn leave_out(&mut self, place: &str) {
+        self.left_out.push(LeftOut { place: kept(place), standing: Standing::History });
     }
 
     /// True if something of the message that is being read was left out.
@@ -121,7 +125,7 @@ impl MediaReader<'_> {
             (MediaKind::Image, Images::Refuse) => Err(Unfit::Refused),
             (MediaKind::Image, Images::Pass) => self.image(&data)?,
         };
-        let place = place.to_owned();
+        let place = kept(place);
         Ok(Media { kind: of.kind, place, format, size, refusal: of.refusal, image })
     }
 
@@ -142,6 +146,14 @@ impl MediaReader<'_> {
             Data::Elsewhere => return Ok(Err(Unfit::Elsewhere)),
         };
         Ok(Ok(Image { url: Arc::new(url), detail: detail.and_then(Detail::parse), size }))
+    }
+}
+
+/// A path, or its beginning if it is long.
+fn kept(place: &str) -> String {
+    match place.char_indices().nth(LONGEST_PLACE) {
+        Some((end, _)) => format!("{}...", &place[..end]),
+        None => place.to_owned(),
     }
 }
 

@@ -245,14 +245,15 @@ fn add_user(
 ) -> Result<(), Error> {
     let mut said = Vec::new();
     let mut results = Vec::new();
-    for (path, block) in blocks(path, content, reader)? {
+    for (at, block) in blocks(path, content, reader)? {
         match block {
             Block::Said(content) => said.push(content),
             Block::Result(result) => {
-                check_result(&path, &result, reader.called.hold(turns, &result.call_id))?;
+                let is_of_call = reader.called.hold(turns, &result.call_id);
+                check_result(path, at, &result, is_of_call)?;
                 results.push(Turn::Result(result));
             }
-            Block::Call(_) => return Err(misplaced(&path, "assistant")),
+            Block::Call(_) => return Err(misplaced(&path_of(path, at), "assistant")),
         }
     }
     let has_only_results = said.iter().all(Content::is_empty) && !results.is_empty();
@@ -267,12 +268,12 @@ fn add_user(
 fn assistant(path: &str, content: &Value, reader: &mut Reader) -> Result<Option<Turn>, Error> {
     let mut whole = Content::default();
     let mut calls = Vec::new();
-    for (path, block) in blocks(path, content, reader)? {
+    for (at, block) in blocks(path, content, reader)? {
         match block {
             // An answer may be cut into blocks anywhere, for instance at a citation.
             Block::Said(piece) => whole.append(piece),
             Block::Call(call) => calls.push(call),
-            Block::Result(_) => return Err(misplaced(&path, "user")),
+            Block::Result(_) => return Err(misplaced(&path_of(path, at), "user")),
         }
     }
     let is_gone = whole.is_empty() && calls.is_empty() && !content.is_string();
@@ -288,11 +289,16 @@ fn misplaced(path: &str, role: &str) -> Error {
 }
 
 /// Refuses a result unless it is of a call in the turns before it.
-fn check_result(path: &str, result: &ToolResult, is_of_call: bool) -> Result<(), Error> {
+fn check_result(
+    path: &str,
+    at: Option<usize>,
+    result: &ToolResult,
+    is_of_call: bool,
+) -> Result<(), Error> {
     if is_of_call {
         return Ok(());
     }
-    let path = format!("{path}.tool_use_id");
+    let path = format!("{}.tool_use_id", path_of(path, at));
     let message = format!(
         "`{path}` is `{}`: each tool_result block must have its tool_use block in a message before it",
         result.call_id
@@ -308,15 +314,23 @@ enum Block {
     Result(ToolResult),
 }
 
-/// The blocks of a content that can be read, with their paths; a string is one text block.
-fn blocks(path: &str, content: &Value, reader: &mut Reader) -> Result<Vec<(String, Block)>, Error> {
+/// The path of the block `at` of the content at `path`, or of that itself.
+fn path_of(path: &str, at: Option<usize>) -> String {
+    at.map_or_else(|| path.to_owned(), |at| format!("{path}[{at}]"))
+}
+
+/// A block, and its place in the list that it is in, if it is in one: with a path for each, many short blocks
+/// in others would take many times their own memory.
+type Placed = (Option<usize>, Block);
+
+/// The blocks of a content that can be read; a string is one text block.
+fn blocks(path: &str, content: &Value, reader: &mut Reader) -> Result<Vec<Placed>, Error> {
     match content {
-        Value::String(text) => Ok(vec![(path.to_owned(), Block::Said(text.as_str().into()))]),
+        Value::String(text) => Ok(vec![(None, Block::Said(text.as_str().into()))]),
         Value::Array(list) => {
             let blocks = list.iter().enumerate().map(|(at, value)| {
-                let path = format!("{path}[{at}]");
-                let block = block(&path, value, reader)?;
-                Ok(block.map(|block| (path, block)))
+                let block = block(&format!("{path}[{at}]"), value, reader)?;
+                Ok(block.map(|block| (Some(at), block)))
             });
             blocks.filter_map(Result::transpose).collect()
         }
@@ -409,9 +423,12 @@ fn result(block: &Fields, reader: &mut Reader) -> Result<ToolResult, Error> {
 
 /// A content that holds neither calls nor results.
 fn said(path: &str, content: &Value, reader: &mut Reader) -> Result<Content, Error> {
-    let said = blocks(path, content, reader)?.into_iter().map(|(path, block)| match block {
+    let said = blocks(path, content, reader)?.into_iter().map(|(at, block)| match block {
         Block::Said(content) => Ok(content),
-        _ => Err(Error::invalid(&path, format!("`{path}` must be of type text"))),
+        _ => {
+            let path = path_of(path, at);
+            Err(Error::invalid(&path, format!("`{path}` must be of type text")))
+        }
     });
     Ok(lines(said.collect::<Result<Vec<_>, _>>()?))
 }

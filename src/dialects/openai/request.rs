@@ -295,7 +295,7 @@ fn assistant(
         content.push(Part::Media(media.read(&SPOKEN, &message.path("audio"), audio)?));
     }
     if message.string("name")?.is_some_and(|name| !name.is_empty()) {
-        media.leave_out(message.path("name"));
+        media.leave_out(&message.path("name"));
     }
     Ok(match calls.is_empty() {
         true => Turn::message(Role::Assistant, content),
