@@ -68,7 +68,12 @@ impl Pattern {
 
     /// The steps that each character of a text may cost.
     pub fn cost(&self) -> usize {
-        self.ops.len() + self.spans.len() + 1
+        let cost = |op: &Op| match op {
+            // Copies of a repeated part share its spans, and each looks through them.
+            Op::Take { from, to, .. } => 1 + to - from,
+            _ => 1,
+        };
+        1 + self.ops.iter().map(cost).sum::<usize>()
     }
 
     /// True if the pattern matches anywhere in a text.
@@ -455,5 +460,11 @@ mod tests {
         for pattern in ["^(x+x+)+y$", "^(x*)*y$", "(x|xx)+y", "^(x?){40}x{40}y"] {
             assert!(!Pattern::read(pattern).unwrap().is_in(&text), "{pattern}");
         }
+    }
+
+    #[test]
+    fn each_copy_of_a_class_that_is_repeated_counts_as_cost() {
+        let class = format!("[{}]{{900}}", "acegi".repeat(1_000));
+        assert!(Pattern::read(&class).unwrap().cost() > 900 * 5_000);
     }
 }
