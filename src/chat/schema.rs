@@ -369,10 +369,7 @@ mod tests {
                 json!({"patternProperties": named("^a", some, json!({}))}),
                 named("b", some, json!(1)),
             ),
-            (
-                json!({"allOf": vec![json!({"$ref": "#x"}); some], "$defs": {"a": nothing}}),
-                json!(1),
-            ),
+            (json!({"items": {"$ref": "#x"}, "$defs": {"a": nothing}}), json!(vec![1; some])),
             (
                 json!({"unevaluatedProperties": false, "allOf": vec![json!({"a": 1}); many]}),
                 named("b", some, json!(1)),
