@@ -48,7 +48,7 @@ pub struct Reader {
     stops: Arc<[String]>,
     /// Whether calls are emitted when the text has ended, not as they come.
     holds_calls: bool,
-    // Boxed are what most answers do not have, and would take kilobytes of a stream's memory.
+    // In boxes, because most answers have none of them, and the room would take kilobytes of each stream.
     parser: Option<Box<Parser>>,
     leak: Option<Box<Leak>>,
     /// What may be a call in a form that is not read, if the model can be asked for it again.
