@@ -33,6 +33,7 @@ mod reported;
 mod routes;
 pub mod run;
 mod runner;
+mod runner_socket;
 mod session;
 pub mod socketio;
 mod spare;

@@ -3,6 +3,7 @@
 //! failure prints the seed that repeats it (`FUZZ_SEED`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::str;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -205,7 +206,8 @@ fn read(progress: &mut Progress, frame: &str) -> Vec<RunEvent> {
     let Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) = packet else {
         return Vec::new();
     };
-    let body = socketio::event_frame(frame).map_or(frame, |event| event.body);
+    let body = socketio::event_frame(frame.as_bytes())
+        .map_or(frame, |event| str::from_utf8(event.body).unwrap());
     let mut inside = String::new();
     let notices = Notice::all(&name, with_object(arguments, &mut inside));
     notices.iter().flat_map(|notice| progress.take(body, notice)).collect()
@@ -267,7 +269,7 @@ fn a_frame_that_is_taken_unparsed_means_what_it_means_when_parsed() {
             let behind = behind.replace("BESIDE", BESIDE[rng.usize(..BESIDE.len())]);
             let frame = [before, &text, &behind].concat();
             let expected = read(&mut parsing, &frame);
-            let body = socketio::event_frame(&frame).unwrap().body;
+            let body = socketio::event_frame(frame.as_bytes()).unwrap().body;
             let grown = growing.grow(body, |_| true).map(|event| vec![event]);
             assert_eq!(grown.unwrap_or_else(|| read(&mut growing, &frame)), expected, "{frame}");
         }
@@ -321,7 +323,7 @@ fn a_text_comes_out_right_in_whatever_form_it_comes() {
             let mut progress = Progress::among(manners.clone(), 1 << 20);
             let (mut shown, mut ended) = (String::new(), false);
             for frame in &frames {
-                let body = socketio::event_frame(frame).unwrap().body;
+                let body = socketio::event_frame(frame.as_bytes()).unwrap().body;
                 let grown = progress.grow(body, |_| true).map(|event| vec![event]);
                 for event in grown.unwrap_or_else(|| read(&mut progress, frame)) {
                     match event {

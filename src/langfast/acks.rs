@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use tungstenite::{Error, Message};
 
-use super::join::RunnerSocket;
+use super::runner_socket::RunnerSocket;
 use super::socketio;
 
 /// Acknowledgements that wait at most; a server that leaves more unread is not given them.

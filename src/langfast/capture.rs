@@ -292,6 +292,11 @@ impl TapedSocket {
         self.frame(true, message);
     }
 
+    /// A text was received.
+    pub fn received_text(&self, text: &[u8]) {
+        self.keep(SocketEvent::Frame { from_server: true, frame: Frame::Text(Bytes::of(text)) });
+    }
+
     /// The socket has ended without a closing frame.
     pub fn ended(&self, how: &'static str) {
         self.keep(SocketEvent::Ended(how));

@@ -1,6 +1,7 @@
 //! Finding the run of a packet without parsing it.
 
 use std::ops::Range;
+use std::str;
 
 /// The position of a run's id in its packets: a distance from their start, or from their end if the
 /// text, which grows, comes before the id.
@@ -22,13 +23,13 @@ impl IdPlace {
         Some(IdPlace { from_end: true, distance, length })
     }
 
-    /// The part of `packet` at this position; `None` if the packet is too short.
-    pub fn of(self, packet: &str) -> Option<&str> {
+    /// The part of `packet` at this position; `None` if the packet is too short, or that is no text.
+    pub fn of(self, packet: &[u8]) -> Option<&str> {
         let start = match self.from_end {
             true => packet.len().checked_sub(self.distance)?,
             false => self.distance,
         };
-        packet.get(start..start + self.length)
+        str::from_utf8(packet.get(start..start + self.length)?).ok()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Turns a connection into a socket that has joined the prompt runner: the handshakes of WebSocket,
 //! Engine.IO and Socket.IO.
 
-use std::io;
+use std::str;
 use std::sync::Arc;
 
 use tungstenite::client::{ClientRequestBuilder, client_with_config};
@@ -14,72 +14,14 @@ use tungstenite::{Message, WebSocket};
 use crate::error::{Failure, clean};
 use crate::langfast::api::ApiAnswer;
 use crate::langfast::capture::{Tape, TapedSocket};
+use crate::langfast::runner_socket::{Frames, Received, RunnerSocket};
 use crate::langfast::socketio::{self, EnginePacket, Open, SocketPacket};
 use crate::net::dial::{Endpoint, OutboundConnection};
 
 /// Engine.IO 4 over WebSocket, without polling first (known).
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
-/// Bytes of one read from the socket. Small, because tungstenite's own buffer doubles once a message
-/// and what has been read of it no longer fit together, and a larger read makes it double sooner.
-const READ_BUFFER: usize = 16 * 1024;
-
-/// The WebSocket to LangFast's prompt runner.
-pub struct RunnerSocket {
-    socket: WebSocket<OutboundConnection>,
-    /// Where its frames are recorded.
-    tape: Option<TapedSocket>,
-}
-
-impl From<WebSocket<OutboundConnection>> for RunnerSocket {
-    fn from(socket: WebSocket<OutboundConnection>) -> RunnerSocket {
-        RunnerSocket { socket, tape: None }
-    }
-}
-
-impl RunnerSocket {
-    /// Reads the next frame, as [`WebSocket::read`].
-    pub fn read(&mut self) -> tungstenite::Result<Message> {
-        let read = self.socket.read();
-        if let Some(tape) = &self.tape {
-            note_read(tape, &read);
-        }
-        read
-    }
-
-    /// Sends a frame at once, as [`WebSocket::send`].
-    pub fn send(&mut self, message: Message) -> tungstenite::Result<()> {
-        if let Some(tape) = &self.tape {
-            tape.sent(&message);
-        }
-        self.socket.send(message)
-    }
-
-    /// Begins the closing handshake.
-    pub fn close(&mut self) {
-        let _ = self.socket.close(None);
-        let _ = self.socket.flush();
-        if let Some(tape) = &self.tape {
-            tape.ended("closed by us");
-        }
-    }
-
-    /// The connection below.
-    pub fn get_mut(&mut self) -> &mut OutboundConnection {
-        self.socket.get_mut()
-    }
-}
-
-fn note_read(tape: &TapedSocket, read: &tungstenite::Result<Message>) {
-    match read {
-        Ok(message) => tape.received(message),
-        // Only an interruption.
-        Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut => {
-            tape.ended("silent");
-        }
-        Err(_) => tape.ended("broken"),
-    }
-}
+/// Bytes of one read by tungstenite, which seldom has to read more than pings.
+const READ_BUFFER: usize = 1024;
 
 /// A joined socket.
 pub struct Joined {
@@ -113,13 +55,14 @@ pub fn join(
     let url = url.parse().map_err(|_| Failure::Malformed("the runner's URL".to_owned()))?;
     let request = ClientRequestBuilder::new(url).with_header("Origin", origin);
     // Twice the text, since quotes and newlines are escaped on the wire.
-    let longest = Some(2 * answer_limit + (1 << 20));
+    let longest = 2 * answer_limit + (1 << 20);
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
-        .max_message_size(longest)
-        .max_frame_size(longest);
+        .max_message_size(Some(longest))
+        .max_frame_size(Some(longest));
     let tape = tape.map(|tape| tape.socket(origin));
+    let connection = Frames::new(connection, longest);
     let shaken = client_with_config(request, connection, Some(config));
     if let Some(tape) = &tape {
         note_handshake(tape, &shaken);
@@ -128,15 +71,15 @@ pub fn join(
         HandshakeError::Failure(error) => handshake_failure(error),
         HandshakeError::Interrupted(_) => Failure::Broken("no answer in time".to_owned()),
     })?;
-    let mut socket = RunnerSocket { socket, tape };
+    let mut socket = RunnerSocket::new(socket, tape);
     let (open, pid) = connect(&mut socket, token, had)?;
     Ok(Joined { socket, open, pid })
 }
 
 /// A handshake's end.
 type Shaken = Result<
-    (WebSocket<OutboundConnection>, Response),
-    HandshakeError<ClientHandshake<OutboundConnection>>,
+    (WebSocket<Frames<OutboundConnection>>, Response),
+    HandshakeError<ClientHandshake<Frames<OutboundConnection>>>,
 >;
 
 fn note_handshake(tape: &TapedSocket, shaken: &Shaken) {
@@ -163,11 +106,14 @@ fn connect(
     // A server sends a handful of packets before it answers CONNECT, if any.
     for _ in 0..100 {
         let frame = match socket.read().map_err(broken)? {
-            Message::Text(frame) => frame,
-            Message::Close(_) => return Err(Failure::Broken("the server closed it".to_owned())),
-            _ => continue,
+            Received::Text(frame) => frame,
+            Received::Other(Message::Close(_)) => {
+                return Err(Failure::Broken("the server closed it".to_owned()));
+            }
+            Received::Other(_) => continue,
         };
-        match socketio::parse(&frame).map_err(|e| Failure::Malformed(e.0.to_owned()))? {
+        let frame = str::from_utf8(&frame).map_err(|error| broken(error.into()))?;
+        match socketio::parse(frame).map_err(|e| Failure::Malformed(e.0.to_owned()))? {
             EnginePacket::Open(handshake) => {
                 open = Some(handshake);
                 socket.send(Message::text(socketio::connect(token, had))).map_err(broken)?;
@@ -218,8 +164,9 @@ pub fn sockets() -> (RunnerSocket, WebSocket<std::net::TcpStream>) {
     let connection = dialer.dial(&Endpoint::parse(&url).unwrap()).unwrap();
     let (peer, _) = listener.accept().unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let connection = Frames::shaken(connection, usize::MAX);
     let socket = WebSocket::from_raw_socket(connection, Role::Client, None);
-    (socket.into(), WebSocket::from_raw_socket(peer, Role::Server, None))
+    (RunnerSocket::new(socket, None), WebSocket::from_raw_socket(peer, Role::Server, None))
 }
 
 #[cfg(test)]

@@ -260,7 +260,7 @@ impl Leases {
 
     /// Passes a packet to its run without parsing it, if possible: see [`Routes::grow`]. Rings once many are
     /// to be told, so that the first of them does not wait until all that has been read is dealt with.
-    pub fn grow(&self, packet: &str) -> bool {
+    pub fn grow(&self, packet: &[u8]) -> bool {
         let mut state = self.lock();
         let is_taken = state.routes.grow(packet);
         let many = state.routes.take_many_due();
@@ -476,7 +476,7 @@ mod tests {
         let is_rung = |number: usize| runs[number].0.wait(Some(Instant::now()));
         let send = |number: usize, text: &str| {
             let packet = format!(r#"{{"executionId":"job {number:02}","content":"{text}"}}"#);
-            if !leases.grow(&packet) {
+            if !leases.grow(packet.as_bytes()) {
                 leases.dispatch(&packet, &Notice::read("execution:chunk", &packet).unwrap());
             }
         };

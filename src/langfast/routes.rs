@@ -175,8 +175,8 @@ impl Routes {
 
     /// Takes the fast path for a packet that differs from the run's last one only by longer text, and by
     /// nothing else that has a meaning: passes the new text on without parsing it. Returns false for any
-    /// other packet.
-    pub fn grow(&mut self, packet: &str) -> bool {
+    /// other packet, which may be no UTF-8.
+    pub fn grow(&mut self, packet: &[u8]) -> bool {
         let id = self.id_place.and_then(|place| place.of(packet));
         let Some(&key) = id.and_then(|id| self.by_id.get(id)) else { return false };
         let Some(route) = self.runs.get_mut(&key) else { return false };

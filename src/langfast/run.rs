@@ -165,7 +165,7 @@ impl Progress {
     /// `is_of_it` tells whether a notice is about this run.
     pub fn grow(
         &mut self,
-        packet: &str,
+        packet: &[u8],
         is_of_it: impl FnOnce(&Notice<'_>) -> bool,
     ) -> Option<RunEvent> {
         if self.ending.is_some() || self.ended {
@@ -174,7 +174,7 @@ impl Progress {
         let texts = self.texts.as_mut()?;
         let place = texts.place();
         let goes_on = |abridged: &Abridged| only_goes_on(abridged, place, is_of_it);
-        let delta = texts.grow(packet.as_bytes(), goes_on)?;
+        let delta = texts.grow(packet, goes_on)?;
         Some(match self.over_limit() {
             Some(failed) => failed,
             None if delta.is_empty() => RunEvent::Alive,
@@ -422,19 +422,19 @@ mod tests {
         let take = |progress: &mut Progress, packet: &str| {
             progress.take(packet, &Notice::read("execution:chunk", packet).unwrap())
         };
-        assert_eq!(progress.grow(&packet("a"), |_| true), None);
+        assert_eq!(progress.grow(packet("a").as_bytes(), |_| true), None);
         assert_eq!(take(&mut progress, &packet("a")), [text("a")]);
-        assert_eq!(progress.grow(&packet("a"), |_| true), Some(RunEvent::Alive));
-        assert_eq!(progress.grow(&packet("abc"), |_| true), Some(text("bc")));
-        assert_eq!(progress.grow(&packet(r#"abcd","error":"e"#), |_| true), None);
-        let too_long = progress.grow(&packet("abcdefghi"), |_| true);
+        assert_eq!(progress.grow(packet("a").as_bytes(), |_| true), Some(RunEvent::Alive));
+        assert_eq!(progress.grow(packet("abc").as_bytes(), |_| true), Some(text("bc")));
+        assert_eq!(progress.grow(packet(r#"abcd","error":"e"#).as_bytes(), |_| true), None);
+        let too_long = progress.grow(packet("abcdefghi").as_bytes(), |_| true);
         assert!(matches!(&too_long, Some(RunEvent::Failed(e)) if e.cause() == "over_limit"));
-        assert_eq!(progress.grow(&packet("abcdefghij"), |_| true), None);
+        assert_eq!(progress.grow(packet("abcdefghij").as_bytes(), |_| true), None);
 
         let mut progress = Progress::new(8);
         let finished = r#"{"executionId":"j","status":"completed","content":"a"}"#;
         assert_eq!(take(&mut progress, finished), [text("a"), STOP]);
-        assert_eq!(progress.grow(&finished.replace('a', "ab"), |_| true), None);
+        assert_eq!(progress.grow(finished.replace('a', "ab").as_bytes(), |_| true), None);
     }
 
     #[test]

@@ -20,9 +20,10 @@ use super::acks::Acks;
 use super::api::dial_failure;
 use super::back_off::{BACK_OFF, BackOff};
 use super::capture::Tape;
-use super::join::{Joined, RunnerSocket, join};
+use super::join::{Joined, join};
 use super::leases::{Lease, LeaseLimits, Leases, Link, Pause};
 use super::not_yet::once_valid;
+use super::runner_socket::RunnerSocket;
 use super::session::{Grant, Session};
 use super::unwanted::wanted_always;
 use crate::error::meaning::Meaning;
@@ -471,7 +472,7 @@ mod tests {
         let mut take = |id: &str, text: &str| {
             let fields = format!(r#"{{"executionId":"job {id}","content":"{text}"}}"#);
             let frame = format!(r#"42["execution:chunk",{fields}]"#);
-            assert_eq!(runner.shared.take(&mut reading, &frame), Ok(()));
+            assert_eq!(runner.shared.take(&mut reading, frame.as_bytes()), Ok(()));
         };
         take("one", "a");
         take("two", "x");
@@ -481,6 +482,30 @@ mod tests {
         let text = |text: &str| RunEvent::Text(text.to_owned());
         assert_eq!(texts(&one), [text("a"), text("b"), text("c")]);
         assert_eq!(texts(&two), [text("x")]);
+    }
+
+    #[test]
+    fn a_frame_that_is_no_utf8_ends_the_socket_also_where_a_text_only_grows() {
+        let runner = runner("127.0.0.1:1", LONG);
+        let lease = Leases::lease(&runner.shared.leases, || Ok(())).unwrap();
+        let started = Started { run_id: "run".to_owned(), job_id: "job".to_owned() };
+        let run = lease.subscribe(started, &Listener::default());
+        let (socket, _peer) = sockets();
+        let mut reading = reading(socket);
+        let mut take = |text: &[u8]| {
+            let before = br#"42["execution:chunk",{"executionId":"job","content":""#;
+            runner.shared.take(&mut reading, &[&before[..], text, br#""}]"#].concat())
+        };
+        let is_broken = |taken| matches!(taken, Err(SocketEnd::Lost(Loss::Broken, _)));
+        assert!(is_broken(take(b"\xff")));
+        // By then it is certain that each text is the whole one.
+        (1..100).for_each(|length| assert_eq!(take(&vec![b'a'; length]), Ok(())));
+        let text = ["a".repeat(99), "b".to_owned()].concat();
+        assert!(is_broken(take(&[text.as_bytes(), b"\xff"].concat())));
+        assert!(is_broken(take(&[text.as_bytes(), b"\xc3"].concat())));
+        assert_eq!(take(&[text.as_bytes(), "é".as_bytes()].concat()), Ok(()));
+        let last = run.events.try_iter().last();
+        assert_eq!(last, Some(RunEvent::Text("bé".to_owned())));
     }
 
     #[test]

@@ -11,6 +11,8 @@
 //! and each event a last argument more, its offset: a string that a client gives back, with the `pid`,
 //! to be sent what it has missed.
 
+use std::str;
+
 use serde::Deserialize;
 
 /// An Engine.IO packet that a server sends; borrowed from its frame.
@@ -88,7 +90,11 @@ pub fn parse(frame: &str) -> Result<EnginePacket<'_>, BadPacket> {
 
 fn parse_message(data: &str) -> Result<SocketPacket<'_>, BadPacket> {
     let (kind, rest) = split_digit(data).ok_or(BadPacket("no Socket.IO packet type"))?;
-    let rest = if matches!(kind, b'5' | b'6') { behind_attachments(rest) } else { rest };
+    let rest = match kind {
+        // These are digits and a hyphen.
+        b'5' | b'6' => &rest[rest.len() - behind_attachments(rest.as_bytes()).len()..],
+        _ => rest,
+    };
     let (namespace, rest) = split_namespace(rest);
     if namespace != "/" {
         return Ok(SocketPacket::Other);
@@ -159,9 +165,13 @@ fn split_digit(text: &str) -> Option<(u8, &str)> {
 }
 
 /// What follows the number of attachments, whose frames say nothing of a text.
-fn behind_attachments(text: &str) -> &str {
-    let digits = text.bytes().take(LONGEST_ACK).take_while(u8::is_ascii_digit).count();
-    text[digits..].strip_prefix('-').unwrap_or(text)
+fn behind_attachments(bytes: &[u8]) -> &[u8] {
+    bytes[leading_digits(bytes)..].strip_prefix(b"-").unwrap_or(bytes)
+}
+
+/// How many digits come first, of as many as an id may have.
+fn leading_digits(bytes: &[u8]) -> usize {
+    bytes.iter().take(LONGEST_ACK).take_while(|byte| byte.is_ascii_digit()).count()
 }
 
 /// Splits `/name?query,` off the front and returns the name; the default namespace, `/`, if there is
@@ -197,8 +207,9 @@ pub fn connect(token: &str, missed: Option<(&str, &str)>) -> String {
 /// An event's frame, apart from what differs from event to event without a meaning for a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventFrame<'a> {
-    /// The frame without its types and ack id, and without the offset and what follows it.
-    pub body: &'a str,
+    /// The frame without its types and ack id, and without the offset and what follows it; not checked to be
+    /// UTF-8.
+    pub body: &'a [u8],
     /// The id under which the event has to be acknowledged.
     pub ack: Option<&'a str>,
     /// The offset, if the last argument may be one.
@@ -214,15 +225,14 @@ const LONGEST_OFFSET: usize = 64;
 
 /// Takes the frame of an event of the default namespace apart, without reading what it says. Its time does
 /// not depend on the frame's length. `None` for other frames.
-pub fn event_frame(frame: &str) -> Option<EventFrame<'_>> {
-    let rest =
-        frame.strip_prefix("42").or_else(|| frame.strip_prefix("45").map(behind_attachments))?;
-    let digits = rest.bytes().take(LONGEST_ACK).take_while(u8::is_ascii_digit).count();
-    let body = &rest[digits..];
-    if !body.starts_with('[') {
+pub fn event_frame(frame: &[u8]) -> Option<EventFrame<'_>> {
+    let attached = || frame.strip_prefix(b"45").map(behind_attachments);
+    let rest = frame.strip_prefix(b"42").or_else(attached)?;
+    let (ack, body) = rest.split_at(leading_digits(rest));
+    if !body.starts_with(b"[") {
         return None;
     }
-    let ack = Some(&rest[..digits]).filter(|ack| !ack.is_empty());
+    let ack = str::from_utf8(ack).ok().filter(|ack| !ack.is_empty());
     let (body, offset) = match split_offset(body) {
         Some((body, offset)) => (body, Some(offset)),
         None => (body, None),
@@ -231,15 +241,16 @@ pub fn event_frame(frame: &str) -> Option<EventFrame<'_>> {
 }
 
 /// Splits `,"offset"]` off the end of an event's JSON, if the argument before it is an object or a list.
-fn split_offset(body: &str) -> Option<(&str, &str)> {
-    let rest = body.strip_suffix("\"]")?;
+fn split_offset(body: &[u8]) -> Option<(&[u8], &str)> {
+    let rest = body.strip_suffix(b"\"]")?;
     let is_plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"\\[]{},".contains(byte);
     let plain =
-        rest.bytes().rev().take(LONGEST_OFFSET + 1).take_while(|byte| is_plain(byte)).count();
+        rest.iter().rev().take(LONGEST_OFFSET + 1).take_while(|byte| is_plain(byte)).count();
     let (rest, offset) = rest.split_at(rest.len() - plain);
-    let body = rest.strip_suffix(",\"")?;
-    let is_sound = body.ends_with(['}', ']']) && (1..=LONGEST_OFFSET).contains(&plain);
-    is_sound.then_some((body, offset))
+    let body = rest.strip_suffix(b",\"")?;
+    let is_sound =
+        matches!(body, [.., b'}' | b']']) && (1..=LONGEST_OFFSET).contains(&offset.len());
+    is_sound.then_some((body, str::from_utf8(offset).ok()?))
 }
 
 #[cfg(test)]
@@ -367,8 +378,8 @@ mod tests {
     #[test]
     fn an_events_frame_is_taken_apart_unread() {
         let apart = |frame| {
-            let EventFrame { body, ack, offset } = event_frame(frame)?;
-            Some((body, ack, offset))
+            let EventFrame { body, ack, offset } = event_frame(str::as_bytes(frame))?;
+            Some((str::from_utf8(body).unwrap(), ack, offset))
         };
         for (frame, expected) in [
             (r#"42["c",{"a":1}]"#, (r#"["c",{"a":1}]"#, None, None)),

@@ -4,6 +4,7 @@
 //! new part is decoded and nothing is parsed; if what follows the text has changed too, only that is.
 
 use std::ops::Range;
+use std::str;
 
 use crate::escape::utf16_unit;
 
@@ -155,7 +156,7 @@ impl Transcript {
 
     /// Takes a packet that begins, up to the end of its text, as the one before it, and goes on with more
     /// text, without parsing all of it; returns what is new. `None` for any other packet, which has to be
-    /// parsed.
+    /// parsed, and may be no UTF-8.
     ///
     /// What follows the text may differ too: a time, a count. Then `goes_on` tells whether the packet still
     /// says nothing but its text and that the run goes on.
@@ -173,6 +174,8 @@ impl Transcript {
             return None;
         }
         let end = string_end(more)?;
+        // What is known is checked already.
+        str::from_utf8(more).ok()?;
         if more[end..] != *behind
             && !goes_on(&Abridged::new(&packet[..self.text.start], &more[end..])?)
         {

@@ -199,7 +199,7 @@ fn a_socket_that_is_kept_is_left_when_another_user_signs_in_and_when_the_runner_
 
 fn event(leases: &Leases, job: &str, text: &str, status: &str) {
     let packet = format!(r#"{{"executionId":"{job}","content":"{text}","status":"{status}"}}"#);
-    if !leases.grow(&packet) {
+    if !leases.grow(packet.as_bytes()) {
         leases.dispatch(&packet, &Notice::read("execution:chunk", &packet).unwrap());
     }
 }

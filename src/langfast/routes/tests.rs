@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 fn send(routes: &mut Routes, payload: Value) {
     let packet = payload.to_string();
-    if !routes.grow(&packet) {
+    if !routes.grow(packet.as_bytes()) {
         routes.dispatch(&packet, &Notice::read("execution:chunk", &packet).unwrap());
     }
 }
@@ -158,7 +158,7 @@ fn early_events_under_either_name_lose_no_text_and_are_never_an_end_too_soon() {
 
 /// Whether an event as the runner takes it is passed on unparsed.
 fn grows(routes: &mut Routes, frame: &str) -> bool {
-    let body = socketio::event_frame(frame).unwrap().body;
+    let body = socketio::event_frame(frame.as_bytes()).unwrap().body;
     let grown = routes.grow(body);
     if !grown {
         let Ok(EnginePacket::Message(SocketPacket::Event { name, arguments })) =
@@ -167,7 +167,7 @@ fn grows(routes: &mut Routes, frame: &str) -> bool {
             panic!("{frame}")
         };
         for notice in Notice::all(&name, arguments) {
-            routes.dispatch(body, &notice);
+            routes.dispatch(str::from_utf8(body).unwrap(), &notice);
         }
     }
     grown

@@ -5,6 +5,7 @@
 //! may not know how sockets are connected, nor when another one is.
 
 use std::io;
+use std::str;
 use std::time::Duration;
 
 use tungstenite::Message;
@@ -12,9 +13,10 @@ use tungstenite::Message;
 use super::Shared;
 use crate::error::clean;
 use crate::langfast::acks::Acks;
-use crate::langfast::join::{Had, RunnerSocket};
+use crate::langfast::join::Had;
 use crate::langfast::leases::Instruction;
 use crate::langfast::run::{Notice, with_object};
+use crate::langfast::runner_socket::{Received, RunnerSocket};
 use crate::langfast::socketio::{self, BadPacket, EnginePacket, EventFrame, SocketPacket};
 use crate::observe::vitals::Loss;
 
@@ -72,9 +74,13 @@ impl Shared {
                 }
             }
             let taken = match reading.socket.read() {
-                Ok(Message::Text(frame)) => self.take(reading, &frame),
-                Ok(Message::Close(_)) => Err(closed()),
-                Ok(_) => Ok(()),
+                Ok(Received::Text(frame)) => {
+                    let taken = self.take(reading, &frame);
+                    reading.socket.reuse(frame);
+                    taken
+                }
+                Ok(Received::Other(Message::Close(_))) => Err(closed()),
+                Ok(Received::Other(_)) => Ok(()),
                 Err(error) => read_on_or_end(error),
             };
             if let Err(end) = taken {
@@ -84,16 +90,16 @@ impl Shared {
     }
 
     /// Handles a frame: passes an event on, answers a ping, or returns the end that the server
-    /// announces.
-    pub(super) fn take(&self, reading: &mut Reading, frame: &str) -> Result<(), SocketEnd> {
+    /// announces. A frame that is no UTF-8 ends the socket, as RFC 6455 (8.1) has it.
+    pub(super) fn take(&self, reading: &mut Reading, frame: &[u8]) -> Result<(), SocketEnd> {
         match socketio::event_frame(frame) {
             Some(event) => {
                 if !self.leases.grow(event.body) {
-                    self.take_event(frame, event.body);
+                    self.take_event(checked(frame)?, checked(event.body)?);
                 }
                 reading.note(&event).map_err(broken)
             }
-            None => self.take_other(reading, frame),
+            None => self.take_other(reading, checked(frame)?),
         }
     }
 
@@ -170,6 +176,10 @@ fn read_on_or_end(error: tungstenite::Error) -> Result<(), SocketEnd> {
         }
         _ => Err(broken(error)),
     }
+}
+
+fn checked(bytes: &[u8]) -> Result<&str, SocketEnd> {
+    str::from_utf8(bytes).map_err(|error| broken(error.into()))
 }
 
 fn broken(error: tungstenite::Error) -> SocketEnd {
