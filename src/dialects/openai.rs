@@ -1,8 +1,8 @@
 //! OpenAI's dialects: chat completions, text completions and responses. Translate their JSON to and
 //! from [`crate::chat`].
 
-mod chunk;
 mod client_tools;
+mod completion;
 mod custom;
 mod identity;
 pub mod kinds;

@@ -4,14 +4,13 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::chunk::{chunk_head, put_done, put_end, put_error, put_usage};
+use super::completion::{CompletionWriter, Form};
 use super::identity::Identity;
 use super::request::{self, MOST_CHOICES};
-use super::usage::UsageObject;
 use crate::budget::Body;
-use crate::chat::{ChatRequest, FinishReason, Role, Sampling, ToolCall, Tools, Turn, Usage};
+use crate::chat::{ChatRequest, Role, Sampling, ToolCall, Tools, Turn, Usage};
 use crate::dialects::fields::{Fields, missing, wrong_type};
-use crate::dialects::writing::{put, put_json, to_json};
+use crate::dialects::writing::put_json;
 use crate::dialects::{Choice, CompletionRequest, Dialect, Ending, Events, Start};
 use crate::error::Error;
 
@@ -37,7 +36,8 @@ const FIELDS: &[&str] = &[
     "top_p",
 ];
 
-/// Reads a body. `deployment` is the model that the URL names, if it does.
+/// Reads a body as a request with one conversation for each prompt. `deployment` is the model that the URL
+/// names, if it does.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
@@ -102,47 +102,45 @@ fn prompts(fields: &Fields) -> Result<Vec<String>, Error> {
     }
 }
 
-/// Writes a text completion.
+/// The words of text completions.
+const FORM: Form =
+    Form { whole: "text_completion", chunk: "text_completion", piece: "text", service_tier: None };
+
+/// Writes a text completion, whole or as the chunks of a stream.
 struct TextAnswer {
-    identity: Identity,
-    /// Every chunk up to its list of choices.
-    head: String,
-    include_usage: bool,
+    writer: CompletionWriter,
     /// The prompt that each choice's text begins with; empty if prompts are not echoed.
     echoes: Vec<String>,
 }
 
+#[derive(Serialize)]
+struct ChoiceObject {
+    index: usize,
+    text: String,
+    logprobs: (),
+    finish_reason: &'static str,
+}
+
 impl TextAnswer {
     fn new(identity: Identity, include_usage: bool, echoes: Vec<String>) -> TextAnswer {
-        let head = chunk_head(&identity, "text_completion") + r#""choices":["#;
-        TextAnswer { identity, head, include_usage, echoes }
+        TextAnswer { writer: CompletionWriter::new(FORM, identity, include_usage), echoes }
     }
 
-    fn chunk(
-        &self,
-        events: &mut dyn Events,
-        choice: usize,
-        text: &str,
-        reason: Option<FinishReason>,
-    ) {
-        events.put(None, &|out| {
-            out.extend_from_slice(self.head.as_bytes());
-            put(out, format_args!(r#"{{"index":{choice},"text":"#));
-            put_json(out, text);
-            put_end(out, reason.map(FinishReason::name), self.include_usage);
-        });
+    /// Adds a chunk with a piece of a choice's text.
+    fn piece(&self, events: &mut dyn Events, choice: usize, text: &str) {
+        self.writer.chunk(events, choice, None, |out| put_json(out, text));
     }
 }
 
 impl Dialect for TextAnswer {
     fn begin(&mut self, events: &mut dyn Events, _: &Start) {
         for (choice, echo) in self.echoes.iter().enumerate() {
-            self.chunk(events, choice, echo, None);
+            self.piece(events, choice, echo);
         }
     }
 
     fn text(&mut self, events: &mut dyn Events, choice: usize, text: &str) {
-        self.chunk(events, choice, text, None);
+        self.piece(events, choice, text);
     }
 
     /// Text completions have no tools, so none is called.
@@ -151,56 +149,32 @@ impl Dialect for TextAnswer {
     fn call_arguments(&mut self, _: &mut dyn Events, _: usize, _: usize, _: &str) {}
 
     fn finish(&mut self, events: &mut dyn Events, choice: usize, ending: &Ending) {
-        self.chunk(events, choice, "", Some(ending.reason));
+        self.writer.chunk(events, choice, Some(ending.reason.name()), |out| put_json(out, ""));
     }
 
     fn end(&mut self, events: &mut dyn Events, usage: &Usage) {
-        if self.include_usage {
-            put_usage(events, &self.head, usage);
-        }
-        put_done(events);
+        self.writer.end(events, usage);
     }
 
     fn fail(&mut self, events: &mut dyn Events, error: &Error) {
-        put_error(events, error);
+        self.writer.fail(events, error);
     }
 
     fn whole(&self, choices: &[Choice], usage: &Usage) -> String {
-        #[derive(Serialize)]
-        struct Completion<'a> {
-            id: &'a str,
-            object: &'static str,
-            created: u64,
-            model: &'a str,
-            choices: Vec<Object>,
-            usage: UsageObject,
-        }
-        #[derive(Serialize)]
-        struct Object {
-            index: usize,
-            text: String,
-            logprobs: (),
-            finish_reason: &'static str,
-        }
         let object = |(index, choice): (usize, &Choice)| {
             let echo = self.echoes.get(index).map_or("", String::as_str);
             let text = format!("{echo}{}", choice.text);
-            Object { index, text, logprobs: (), finish_reason: choice.ending.reason.name() }
+            let finish_reason = choice.ending.reason.name();
+            ChoiceObject { index, text, logprobs: (), finish_reason }
         };
-        to_json(&Completion {
-            id: &self.identity.id,
-            object: "text_completion",
-            created: self.identity.created,
-            model: &self.identity.model,
-            choices: choices.iter().enumerate().map(object).collect(),
-            usage: usage.into(),
-        })
+        self.writer.whole(choices.iter().enumerate().map(object).collect(), usage)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::FinishReason;
     use crate::dialects::openai::identity::tests::identity;
     use crate::dialects::openai::response::tests::{chunks, reason};
     use crate::dialects::stories::{Story, StoryStep, any_story, failure, finish, text};

@@ -4,14 +4,22 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::chunk::{chunk_head, put_done, put_end, put_error, put_usage};
+use super::completion::{CompletionWriter, Form};
 use super::custom;
 pub use super::identity::Identity;
-use super::usage::UsageObject;
 use crate::chat::{FinishReason, ToolCall, Usage};
 use crate::dialects::writing::{put, put_json, to_json};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
+
+/// A choice of a whole answer.
+#[derive(Serialize)]
+struct ChoiceObject<'a> {
+    index: usize,
+    message: MessageObject<'a>,
+    logprobs: (),
+    finish_reason: &'static str,
+}
 
 /// The assistant's message in a whole answer.
 #[derive(Serialize)]
@@ -64,13 +72,17 @@ pub enum Calls {
     Function,
 }
 
-/// Writes a chat completion. The part that all chunks have in common is made once, because a chunk is
-/// written for every delta.
+/// The words of chat completions.
+const FORM: Form = Form {
+    whole: "chat.completion",
+    chunk: "chat.completion.chunk",
+    piece: "delta",
+    service_tier: Some("default"),
+};
+
+/// Writes a chat completion, whole or as the chunks of a stream.
 pub struct ChatAnswer {
-    identity: Identity,
-    /// Every chunk up to its list of choices.
-    head: String,
-    include_usage: bool,
+    writer: CompletionWriter,
     calls: Calls,
     /// The names of tools that take one text.
     custom: Vec<String>,
@@ -80,16 +92,14 @@ pub struct ChatAnswer {
 }
 
 impl ChatAnswer {
-    /// A new answer. With `include_usage` its stream ends with the usage, and all other chunks have a
-    /// null one.
+    /// Creates an answer whose calls are written in the form `calls`. With `include_usage` its stream ends
+    /// with the usage, and all other chunks have a null one.
     pub fn new(identity: Identity, include_usage: bool, calls: Calls) -> ChatAnswer {
-        let head = chunk_head(&identity, "chat.completion.chunk");
-        let head = head + r#""service_tier":"default","choices":["#;
-        let (custom, open_custom) = (Vec::new(), BTreeMap::new());
-        ChatAnswer { identity, head, include_usage, calls, custom, open_custom }
+        let writer = CompletionWriter::new(FORM, identity, include_usage);
+        ChatAnswer { writer, calls, custom: Vec::new(), open_custom: BTreeMap::new() }
     }
 
-    /// The same, with calls of the tools of these names told as calls that pass one text.
+    /// Returns the same answer, with calls of the tools of these names written as calls that pass one text.
     pub fn with_custom(self, custom: Vec<String>) -> ChatAnswer {
         ChatAnswer { custom, ..self }
     }
@@ -113,7 +123,7 @@ impl ChatAnswer {
     fn end_custom(&mut self, events: &mut dyn Events, choice: usize) {
         let Some((index, arguments)) = self.open_custom.remove(&choice) else { return };
         let input = to_json(&custom::input_of(&arguments));
-        self.chunk(events, choice, None, |out| {
+        self.delta(events, choice, |out| {
             put(
                 out,
                 format_args!(
@@ -123,19 +133,9 @@ impl ChatAnswer {
         });
     }
 
-    fn chunk(
-        &self,
-        events: &mut dyn Events,
-        choice: usize,
-        reason: Option<FinishReason>,
-        delta: impl Fn(&mut Vec<u8>),
-    ) {
-        events.put(None, &|out| {
-            out.extend_from_slice(self.head.as_bytes());
-            put(out, format_args!(r#"{{"index":{choice},"delta":"#));
-            delta(out);
-            put_end(out, reason.map(|reason| self.reason_name(reason)), self.include_usage);
-        });
+    /// Adds a chunk with a choice's `delta`, in the middle of the choice.
+    fn delta(&self, events: &mut dyn Events, choice: usize, delta: impl Fn(&mut Vec<u8>)) {
+        self.writer.chunk(events, choice, None, delta);
     }
 
     fn reason_name(&self, reason: FinishReason) -> &'static str {
@@ -168,7 +168,7 @@ impl Dialect for ChatAnswer {
         // Whether there will be text beside calls is not known yet.
         let content = if self.calls == Calls::None { r#""""# } else { "null" };
         for choice in 0..start.choices {
-            self.chunk(events, choice, None, |out| {
+            self.delta(events, choice, |out| {
                 put(
                     out,
                     format_args!(r#"{{"role":"assistant","content":{content},"refusal":null}}"#),
@@ -178,7 +178,7 @@ impl Dialect for ChatAnswer {
     }
 
     fn text(&mut self, events: &mut dyn Events, choice: usize, text: &str) {
-        self.chunk(events, choice, None, |out| {
+        self.delta(events, choice, |out| {
             out.extend_from_slice(br#"{"content":"#);
             put_json(out, text);
             out.push(b'}');
@@ -201,7 +201,7 @@ impl Dialect for ChatAnswer {
         } else {
             to_json(&self.call_object(call))
         };
-        self.chunk(events, choice, None, |out| match self.calls {
+        self.delta(events, choice, |out| match self.calls {
             Calls::Function => put(out, format_args!(r#"{{"function_call":{json}}}"#)),
             _ => {
                 let rest = &json[1..];
@@ -221,7 +221,7 @@ impl Dialect for ChatAnswer {
             arguments.push_str(piece);
             return;
         }
-        self.chunk(events, choice, None, |out| match self.calls {
+        self.delta(events, choice, |out| match self.calls {
             Calls::Function => {
                 out.extend_from_slice(br#"{"function_call":{"arguments":"#);
                 put_json(out, piece);
@@ -244,53 +244,26 @@ impl Dialect for ChatAnswer {
 
     fn finish(&mut self, events: &mut dyn Events, choice: usize, ending: &Ending) {
         self.end_custom(events, choice);
-        self.chunk(events, choice, Some(ending.reason), |out| out.extend_from_slice(b"{}"));
+        let reason = self.reason_name(ending.reason);
+        self.writer.chunk(events, choice, Some(reason), |out| out.extend_from_slice(b"{}"));
     }
 
     fn end(&mut self, events: &mut dyn Events, usage: &Usage) {
-        if self.include_usage {
-            put_usage(events, &self.head, usage);
-        }
-        put_done(events);
+        self.writer.end(events, usage);
     }
 
     fn fail(&mut self, events: &mut dyn Events, error: &Error) {
-        put_error(events, error);
+        self.writer.fail(events, error);
     }
 
     fn whole(&self, choices: &[Choice], usage: &Usage) -> String {
-        #[derive(Serialize)]
-        struct Completion<'a> {
-            id: &'a str,
-            object: &'static str,
-            created: u64,
-            model: &'a str,
-            choices: Vec<Object<'a>>,
-            usage: UsageObject,
-            service_tier: &'static str,
-        }
-        #[derive(Serialize)]
-        struct Object<'a> {
-            index: usize,
-            message: MessageObject<'a>,
-            logprobs: (),
-            finish_reason: &'static str,
-        }
-        let objects = choices.iter().enumerate().map(|(index, choice)| Object {
+        let objects = choices.iter().enumerate().map(|(index, choice)| ChoiceObject {
             index,
             message: self.message(choice),
             logprobs: (),
             finish_reason: self.reason_name(choice.ending.reason),
         });
-        to_json(&Completion {
-            id: &self.identity.id,
-            object: "chat.completion",
-            created: self.identity.created,
-            model: &self.identity.model,
-            choices: objects.collect(),
-            usage: usage.into(),
-            service_tier: "default",
-        })
+        self.writer.whole(objects.collect(), usage)
     }
 }
 
