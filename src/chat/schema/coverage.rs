@@ -2,11 +2,13 @@
 //! those that its own keywords name, and those of all schemas that the value has to fit beside it, or
 //! does fit.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::places::Place;
 use super::rules::{Node, all, doubted, known};
 use super::{Checked, DEEPEST, Fit, Schema, Step};
+
+/// A keyword of a schema, and what it says.
+type Rule<'c> = (&'c str, &'c Value);
 
 /// For each property or item whether it is covered, if that is known.
 struct Covered(Vec<Option<bool>>);
@@ -21,8 +23,13 @@ impl Covered {
         };
     }
 
+    /// Notes the same of the first `count`, or of all if there are fewer.
+    fn add_first(&mut self, count: usize, are_covered: Option<bool>) {
+        (0..count.min(self.0.len())).for_each(|at| self.add(at, are_covered));
+    }
+
     fn add_all(&mut self, are_covered: Option<bool>) {
-        (0..self.0.len()).for_each(|at| self.add(at, are_covered));
+        self.add_first(usize::MAX, are_covered);
     }
 }
 
@@ -51,7 +58,7 @@ impl<'a> Schema<'a> {
         }
         let mut covered = Covered(vec![Some(false); parts.len()]);
         for (name, rule) in node.rules.iter().filter(|(name, _)| *name != keyword) {
-            self.cover(node, name, rule, Some(true), &mut covered);
+            self.cover(node, (name, rule), Some(true), &mut covered);
         }
         all(parts.iter().zip(covered.0).map(|((step, value), is_covered)| {
             let check = || self.check_part(node.place, schema, *step, value);
@@ -63,100 +70,72 @@ impl<'a> Schema<'a> {
         }))
     }
 
-    /// Adds what a schema covers if the value fits it, which is `sure`, or not known.
-    fn cover_by(
-        &self,
-        place: Place,
-        schema: &Value,
-        of: Node,
-        sure: Option<bool>,
-        to: &mut Covered,
-    ) {
+    /// Adds what a schema for the value of `around` covers, which is within the place of that: if the value
+    /// fits it, which is `sure`, or not known.
+    fn cover_by(&self, around: Node, schema: &Value, sure: Option<bool>, to: &mut Covered) {
         // Each of many schemas may leave all of many parts open.
         if !self.step(1 + to.0.len()) {
             return;
         }
         let Value::Object(rules) = schema else { return };
-        let place = place.enter(schema, rules);
+        let place = around.place.enter(schema, rules);
         let Some(place) = place.filter(|place| place.depth <= DEEPEST) else {
             return to.add_all(None);
         };
-        let node = Node { place, rules, value: of.value };
+        let node = Node { place, rules, value: around.value };
         for (name, rule) in rules {
-            self.cover(node, name, rule, sure, to);
+            self.cover(node, (name, rule), sure, to);
         }
     }
 
     /// Adds what one keyword of a schema covers.
-    fn cover(&self, node: Node, keyword: &str, rule: &Value, sure: Option<bool>, to: &mut Covered) {
+    fn cover(&self, node: Node, rule: Rule, sure: Option<bool>, to: &mut Covered) {
         if !self.step(to.0.len()) {
             return;
         }
+        let (keyword, _) = rule;
         if !node.place.draft.knows(keyword) {
             return to.add_all(None);
         }
         match (keyword, node.value) {
             ("$dynamicRef" | "$recursiveRef", _) => to.add_all(None),
-            ("$ref", _) => match rule.as_str().and_then(|target| self.find(node.place, target)) {
-                Some((place, schema)) => {
-                    self.cover_by(place, schema, node, sure, to);
-                }
-                None => to.add_all(None),
-            },
-            ("allOf", _) => self.cover_by_each(node, rule, sure, to),
-            ("anyOf" | "oneOf", _) => {
-                for schema in rule.as_array().into_iter().flatten() {
-                    self.cover_if_fit(node, schema, sure, to);
-                }
+            ("$ref" | "allOf" | "anyOf" | "oneOf" | "if", _) => {
+                self.cover_by_others(node, rule, sure, to);
             }
-            ("if", _) => self.cover_by_condition(node, rule, sure, to),
-            ("dependentSchemas" | "dependencies", Value::Object(object)) => {
-                for (name, schema) in rule.as_object().into_iter().flatten() {
-                    if !self.step_through(name) || object.contains_key(name) {
-                        self.cover_by(node.place, schema, node, sure, to);
-                    }
-                }
-            }
-            ("properties" | "patternProperties", Value::Object(object)) => {
-                for (at, name) in object.keys().enumerate() {
-                    let is_named = self.is_named(node, name);
-                    to.add(at, if is_named == Some(true) { sure } else { is_named });
-                }
-            }
-            ("additionalProperties" | "unevaluatedProperties", Value::Object(_))
-            | ("unevaluatedItems", Value::Array(_)) => to.add_all(sure),
-            ("additionalItems", Value::Array(_)) if node.has_tuple() => to.add_all(sure),
-            ("prefixItems", Value::Array(_)) => {
-                let first = node.first_items().min(to.0.len());
-                (0..first).for_each(|at| to.add(at, sure));
-            }
-            ("items", Value::Array(_)) => {
-                let first = rule.as_array().map_or(usize::MAX, Vec::len).min(to.0.len());
-                (0..first).for_each(|at| to.add(at, sure));
-            }
-            ("contains", Value::Array(list)) => {
-                // In 2019-09 only some validators have it so.
-                let sure = sure.filter(|_| node.place.draft.contains_evaluates());
-                for (at, item) in list.iter().enumerate() {
-                    let fits = known(&self.check(node.place, rule, item));
-                    to.add(at, if fits == Some(true) { sure } else { fits });
-                }
-            }
+            (_, Value::Object(object)) => self.cover_properties(node, object, rule, sure, to),
+            (_, Value::Array(list)) => self.cover_items(node, list, rule, sure, to),
             _ => {}
         }
     }
 
-    fn cover_by_each(&self, node: Node, list: &Value, sure: Option<bool>, to: &mut Covered) {
-        for schema in list.as_array().into_iter().flatten() {
-            self.cover_by(node.place, schema, node, sure, to);
+    /// Adds what other schemas for the same value cover.
+    fn cover_by_others(&self, node: Node, rule: Rule, sure: Option<bool>, to: &mut Covered) {
+        match rule {
+            ("$ref", target) => {
+                match target.as_str().and_then(|name| self.find(node.place, name)) {
+                    Some((place, schema)) => {
+                        self.cover_by(Node { place, ..node }, schema, sure, to)
+                    }
+                    None => to.add_all(None),
+                }
+            }
+            ("if", condition) => self.cover_by_condition(node, condition, sure, to),
+            (keyword, list) => {
+                for schema in list.as_array().into_iter().flatten() {
+                    match keyword {
+                        "allOf" => self.cover_by(node, schema, sure, to),
+                        _ => self.cover_if_fit(node, schema, sure, to),
+                    }
+                }
+            }
         }
     }
 
     fn cover_if_fit(&self, node: Node, schema: &Value, sure: Option<bool>, to: &mut Covered) {
         match known(&self.check(node.place, schema, node.value)) {
-            Some(true) => self.cover_by(node.place, schema, node, sure, to),
+            Some(true) => self.cover_by(node, schema, sure, to),
             Some(false) => {}
-            None => self.cover_by(node.place, schema, node, None, to),
+            None => self.cover_by(node, schema, None, to),
         }
     }
 
@@ -167,23 +146,69 @@ impl<'a> Schema<'a> {
         sure: Option<bool>,
         to: &mut Covered,
     ) {
-        let fits = known(&self.check(node.place, condition, node.value));
-        let mut cover = |schema: Option<&Value>, sure| {
-            if let Some(schema) = schema {
-                self.cover_by(node.place, schema, node, sure, to);
-            }
-        };
         let (then, otherwise) = (node.rules.get("then"), node.rules.get("else"));
-        match fits {
-            Some(true) => {
-                [Some(condition), then].into_iter().for_each(|schema| cover(schema, sure))
+        let (schemas, sure) = match known(&self.check(node.place, condition, node.value)) {
+            Some(true) => ([Some(condition), then, None], sure),
+            Some(false) => ([None, None, otherwise], sure),
+            None => ([Some(condition), then, otherwise], None),
+        };
+        for schema in schemas.into_iter().flatten() {
+            self.cover_by(node, schema, sure, to);
+        }
+    }
+
+    /// Adds the properties of an object that a keyword covers.
+    fn cover_properties(
+        &self,
+        node: Node,
+        object: &Map<String, Value>,
+        rule: Rule,
+        sure: Option<bool>,
+        to: &mut Covered,
+    ) {
+        match rule {
+            ("dependentSchemas" | "dependencies", schemas) => {
+                for (name, schema) in schemas.as_object().into_iter().flatten() {
+                    if !self.step_through(name) || object.contains_key(name) {
+                        self.cover_by(node, schema, sure, to);
+                    }
+                }
             }
-            Some(false) => cover(otherwise, sure),
-            None => {
-                [Some(condition), then, otherwise]
-                    .into_iter()
-                    .for_each(|schema| cover(schema, None));
+            ("properties" | "patternProperties", _) => {
+                for (at, name) in object.keys().enumerate() {
+                    let is_named = self.is_named(node, name);
+                    to.add(at, if is_named == Some(true) { sure } else { is_named });
+                }
             }
+            ("additionalProperties" | "unevaluatedProperties", _) => to.add_all(sure),
+            _ => {}
+        }
+    }
+
+    /// Adds the items of a list that a keyword covers.
+    fn cover_items(
+        &self,
+        node: Node,
+        list: &[Value],
+        rule: Rule,
+        sure: Option<bool>,
+        to: &mut Covered,
+    ) {
+        match rule {
+            ("unevaluatedItems", _) => to.add_all(sure),
+            ("additionalItems", _) if node.has_tuple() => to.add_all(sure),
+            ("prefixItems", _) => to.add_first(node.first_items(), sure),
+            ("items", Value::Array(schemas)) => to.add_first(schemas.len(), sure),
+            ("items", _) => to.add_all(sure),
+            ("contains", schema) => {
+                // In 2019-09 only some validators have it so.
+                let sure = sure.filter(|_| node.place.draft.contains_evaluates());
+                for (at, item) in list.iter().enumerate() {
+                    let fits = known(&self.check(node.place, schema, item));
+                    to.add(at, if fits == Some(true) { sure } else { fits });
+                }
+            }
+            _ => {}
         }
     }
 }
