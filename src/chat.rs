@@ -14,6 +14,7 @@ pub mod schema;
 pub mod stop;
 pub mod tools;
 pub mod usage;
+pub mod values;
 
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};

@@ -4,15 +4,23 @@
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use crate::budget::{Budget, Share};
 use crate::chat::ResponseFormat;
 use crate::chat::schema::{Judgement, Schema};
+use crate::chat::values::{self, NotBuilt};
+
+/// Most memory of the values that a text is checked by, in bytes as [`values`] counts them. A megabyte of
+/// objects with short fields takes it; the longest answers of the models that are listed, of 128,000 tokens,
+/// have about half of that.
+const MOST_MEMORY: usize = 32 << 20;
 
 /// The result of a check, in ascending order of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// The answer has the requested form.
     Valid,
-    /// The answer is JSON, and breaks nothing in the schema that is understood; but not all is.
+    /// The answer is JSON, and breaks nothing in the schema that is understood; but not all is, or the check
+    /// would take too much time or memory.
     Unjudged,
     /// The answer has the requested form once a Markdown fence around it is removed, as far as the schema is
     /// understood.
@@ -55,34 +63,57 @@ pub fn in_words(format: Option<&ResponseFormat>) -> String {
 /// Checks a text against the requested form, and removes a fence that encloses all of it. `None` if
 /// any text was requested, or if the text is JSON that cannot be held in memory as it is: nested too
 /// deep, with a number beyond all doubles, or with half a surrogate pair.
+///
+/// The values of a text take at most [`MOST_MEMORY`]: of one that would take more, the schema is not judged.
 pub fn check(text: &mut String, format: &ResponseFormat) -> Option<Verdict> {
     let schema = match format {
         ResponseFormat::Text => return None,
         ResponseFormat::JsonObject => None,
         ResponseFormat::JsonSchema(format) => format.pointer("/json_schema/schema"),
     };
-    let mut verdict = Verdict::Valid;
-    let value = match serde_json::from_str::<Value>(text) {
-        Ok(value) => value,
-        Err(_) if serde_json::from_str::<IgnoredAny>(text).is_ok() => return None,
-        Err(_) => {
-            let inside = unfenced(text).map(str::to_owned);
-            let parsed = inside
-                .and_then(|inside| Some((serde_json::from_str::<Value>(&inside).ok()?, inside)));
-            let Some((value, inside)) = parsed else { return Some(Verdict::NotJson) };
-            *text = inside;
-            verdict = Verdict::Repaired;
-            value
-        }
-    };
-    let Some(schema) = schema else {
-        return Some(if value.is_object() { verdict } else { Verdict::NotJson });
-    };
-    Some(match Schema::new(schema).judge(&value) {
-        Judgement::Fits => verdict,
-        Judgement::Open => verdict.max(Verdict::Unjudged),
-        Judgement::Unfit(_) => Verdict::NotOfSchema,
-    })
+    match read(text) {
+        Ok(value) => return Some(judge(text, value, schema)),
+        Err(Unread::NoValue) => return None,
+        Err(Unread::NotJson) => {}
+    }
+    let Some(inside) = unfenced(text).map(str::to_owned) else { return Some(Verdict::NotJson) };
+    let Ok(value) = read(&inside) else { return Some(Verdict::NotJson) };
+    let verdict = judge(&inside, value, schema);
+    *text = inside;
+    Some(verdict.max(Verdict::Repaired))
+}
+
+/// The reason that a text has no value.
+enum Unread {
+    /// It is not JSON.
+    NotJson,
+    /// It is JSON, and no value can hold it.
+    NoValue,
+}
+
+/// Reads the value of a JSON text; `None` if it would take more than [`MOST_MEMORY`].
+fn read(text: &str) -> Result<Option<Value>, Unread> {
+    let budget = Budget::new(MOST_MEMORY);
+    match values::read(text, &mut Share::of(&budget)) {
+        Ok(value) => Ok(Some(value)),
+        Err(_) if serde_json::from_str::<IgnoredAny>(text).is_err() => Err(Unread::NotJson),
+        Err(NotBuilt::NoMemory(_)) => Ok(None),
+        Err(NotBuilt::Invalid(_)) => Err(Unread::NoValue),
+    }
+}
+
+/// Judges JSON, and its value if that is known, by the schema, or, without one, by whether it is an object.
+fn judge(json: &str, value: Option<Value>, schema: Option<&Value>) -> Verdict {
+    match (schema, value) {
+        (None, _) if json.trim_start().starts_with('{') => Verdict::Valid,
+        (None, _) => Verdict::NotJson,
+        (Some(_), None) => Verdict::Unjudged,
+        (Some(schema), Some(value)) => match Schema::new(schema).judge(&value) {
+            Judgement::Fits => Verdict::Valid,
+            Judgement::Open => Verdict::Unjudged,
+            Judgement::Unfit(_) => Verdict::NotOfSchema,
+        },
+    }
 }
 
 /// Returns the contents of a Markdown fence that encloses the whole text.
@@ -129,6 +160,21 @@ mod tests {
         for text in [deep, r#"{"a": 1e999}"#.to_owned(), r#"{"a": "\ud83d"}"#.to_owned()] {
             assert_eq!(checked(&text, &ResponseFormat::JsonObject), (None, text));
         }
+    }
+
+    #[test]
+    fn json_whose_values_would_take_far_more_memory_than_its_text_is_not_judged_by_its_schema() {
+        let zeros = format!("[{}0]", "0,".repeat(1_000_000));
+        for schema in [json!({"type": "array"}), json!({"type": "object"})] {
+            assert_eq!(of_schema(schema.clone(), &zeros), Verdict::Unjudged);
+            assert_eq!(of_schema(schema.clone(), &format!("```\n{zeros}\n```")), Verdict::Repaired);
+            assert_eq!(of_schema(schema, &format!("{zeros}]")), Verdict::NotJson);
+        }
+        let object = |json: &str| checked(json, &ResponseFormat::JsonObject).0;
+        assert_eq!(object(&format!("{{\"a\":{zeros}}}")), Some(Verdict::Valid));
+        assert_eq!(object(&zeros), Some(Verdict::NotJson));
+        let prose = format!("\"{}\"", "word ".repeat(2_000_000));
+        assert_eq!(of_schema(json!({"type": "string"}), &prose), Verdict::Valid);
     }
 
     #[test]

@@ -1,24 +1,17 @@
-//! Parses clients' JSON into values, within a budget of memory. A value takes many times the bytes of
-//! its text: for `[0,0,…]` of one megabyte, 36 of them.
+//! Reads clients' JSON into values, within a budget of memory: of an object, only the fields that are known.
 
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::{Error, Map, Number, Value};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Error, Map, Value};
 
 use crate::budget::{Full, Share};
 use crate::chat::nesting;
+use crate::chat::values::{self, Build, Cost, NotBuilt};
 
-/// Memory of a value besides its text, in bytes. Lists and maps double when they grow, and the old half
-/// is still there while the new one is filled.
-const VALUE: usize = 2 * size_of::<Value>();
-/// Memory of an entry of a map besides its value and the text of its name, in bytes.
-const ENTRY: usize = 2 * (size_of::<String>() + 2 * size_of::<usize>());
-/// Bytes taken from the budget at a time.
-const PIECE: usize = 16 * 1024;
-
-/// Why no object could be read.
+/// The reason that no object could be read.
+#[derive(Debug)]
 pub enum Unread {
     /// The text is valid JSON, but not an object.
     NoObject,
@@ -40,11 +33,11 @@ pub fn read_object(
     known: &[&str],
     share: &mut Share,
 ) -> Result<Map<String, Value>, Unread> {
-    let mut cost = Cost { share, left: 0, full: None };
+    let mut cost = Cost::of(share);
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let read = deserializer.deserialize_any(Object { known, cost: &mut cost });
     let read = read.and_then(|object| deserializer.end().map(|()| object));
-    match (read, cost.full) {
+    match (read, cost.full()) {
         (Ok(Some(map)), _) => Ok(map),
         (Ok(None), _) => Err(Unread::NoObject),
         (Err(_), Some(full)) => Err(Unread::NoMemory(full)),
@@ -53,40 +46,16 @@ pub fn read_object(
     }
 }
 
-/// Reads a value that this program has written. Its memory is taken from `share` and stays taken.
+/// Reads a value that this program has written; null if it is not JSON after all. Its memory is taken from
+/// `share` and stays taken.
 ///
 /// # Errors
 /// The budget has no memory for it.
 pub fn read_own(json: &str, share: &mut Share) -> Result<Value, Full> {
-    let mut cost = Cost { share, left: 0, full: None };
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    let read = Build(&mut cost).deserialize(&mut deserializer);
-    match cost.full {
-        Some(full) => Err(full),
-        None => Ok(read.unwrap_or_default()),
-    }
-}
-
-/// Takes the memory of built values from the budget.
-struct Cost<'a> {
-    share: &'a mut Share,
-    /// Bytes that have been taken from the budget and are not used yet.
-    left: usize,
-    full: Option<Full>,
-}
-
-impl Cost<'_> {
-    fn take<E: serde::de::Error>(&mut self, bytes: usize) -> Result<(), E> {
-        if self.left < bytes {
-            let more = bytes.max(PIECE);
-            self.share.grow(more, None).map_err(|full| {
-                self.full = Some(full);
-                E::custom("no memory")
-            })?;
-            self.left += more;
-        }
-        self.left -= bytes;
-        Ok(())
+    match values::read(json, share) {
+        Ok(value) => Ok(value),
+        Err(NotBuilt::NoMemory(full)) => Err(full),
+        Err(NotBuilt::Invalid(_)) => Ok(Value::Null),
     }
 }
 
@@ -107,7 +76,7 @@ impl<'de> Visitor<'de> for Object<'_, '_> {
         let mut map = Map::new();
         while let Some(name) = fields.next_key::<String>()? {
             if self.known.contains(&name.as_str()) {
-                self.cost.take(ENTRY + name.len())?;
+                self.cost.take_entry(&name)?;
                 let value = fields.next_value_seed(Build(self.cost))?;
                 map.insert(name, value);
             } else {
@@ -147,73 +116,11 @@ impl<'de> Visitor<'de> for Object<'_, '_> {
     }
 }
 
-/// Builds any value.
-struct Build<'a, 'b>(&'a mut Cost<'b>);
-
-impl<'de> DeserializeSeed<'de> for Build<'_, '_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        self.0.take(VALUE)?;
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Build<'_, '_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
-    }
-
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
-        self.0.take(value.len())?;
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = list.next_element_seed(Build(self.0))? {
-            values.push(value);
-        }
-        Ok(Value::Array(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some(name) = fields.next_key::<String>()? {
-            self.0.take(ENTRY + name.len())?;
-            let value = fields.next_value_seed(Build(self.0))?;
-            map.insert(name, value);
-        }
-        Ok(Value::Object(map))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::budget::Budget;
+    use crate::chat::values::PIECE;
     use proptest::prelude::*;
 
     fn read(json: &str, known: &[&str], limit: usize) -> Result<Value, Unread> {
