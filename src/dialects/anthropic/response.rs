@@ -1,7 +1,8 @@
 //! Writes Anthropic's messages, whole and as the events of a stream.
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::error::ErrorObject;
 use crate::chat::{FinishReason, ToolCall, Usage};
@@ -107,11 +108,9 @@ impl Dialect for MessageAnswer {
 
     fn call_begin(&mut self, events: &mut dyn Events, _: usize, _: usize, call: &ToolCall) {
         self.end_text(events);
-        let input = Map::new();
-        self.begin_block(
-            events,
-            &Block::ToolUse { id: tool_use_id(call), name: &call.name, input, caller: DIRECT },
-        );
+        let (id, input) = (tool_use_id(call), raw(&json!({})));
+        let block = Block::ToolUse { id, name: &call.name, input, caller: DIRECT };
+        self.begin_block(events, &block);
     }
 
     fn call_arguments(&mut self, events: &mut dyn Events, _: usize, _: usize, piece: &str) {
@@ -166,12 +165,19 @@ fn tool_use_id(call: &ToolCall) -> String {
     format!("toolu_{}", call.id.strip_prefix("call_").unwrap_or(&call.id))
 }
 
-/// The arguments of a call as an object. Arguments that are no JSON object are wrapped as Anthropic
-/// wants them returned to the model:
+/// Returns the arguments of a call as an object, word for word as in a stream: as values they would take many
+/// times their memory, and large numbers would lose digits. Arguments that are no JSON object are wrapped as
+/// Anthropic wants them returned to the model:
 /// <https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming>
-fn input(call: &ToolCall) -> Map<String, Value> {
-    serde_json::from_str(&call.arguments)
-        .unwrap_or_else(|_| Map::from_iter([("INVALID_JSON".to_owned(), json!(call.arguments))]))
+fn input(call: &ToolCall) -> Box<RawValue> {
+    let json: Option<Box<RawValue>> = serde_json::from_str(&call.arguments).ok();
+    let object = json.filter(|json| json.get().starts_with('{'));
+    object.unwrap_or_else(|| raw(&json!({ "INVALID_JSON": call.arguments })))
+}
+
+/// Returns a value as JSON that is not read again.
+fn raw(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).expect("strings always serialise")
 }
 
 #[derive(Serialize)]
@@ -190,7 +196,7 @@ struct MessageObject<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Block<'a> {
     Text { text: &'a str, citations: Absent },
-    ToolUse { id: String, name: &'a str, input: Map<String, Value>, caller: Caller },
+    ToolUse { id: String, name: &'a str, input: Box<RawValue>, caller: Caller },
 }
 
 /// `null` where Anthropic's answers always have a field of which there is nothing to say here.
@@ -312,6 +318,7 @@ mod tests {
         Story, StoryStep, Told, any_story, arguments, call, failure, finish, text,
     };
     use proptest::prelude::*;
+    use serde_json::Value;
 
     fn message() -> MessageAnswer {
         MessageAnswer { id: "msg_1".to_owned(), ..MessageAnswer::new("a \"model\"") }
@@ -439,6 +446,15 @@ mod tests {
             let whole: Value = serde_json::from_str(&whole).unwrap();
             assert_eq!((&whole["stop_reason"], &whole["stop_sequence"]), (&json!(name), &sequence));
         }
+    }
+
+    #[test]
+    fn a_whole_messages_arguments_are_those_of_the_stream_to_the_last_digit() {
+        let json = r#"{"id":123456789012345678901234567890}"#;
+        let steps = [call("time"), arguments(json), StoryStep::CallEnd];
+        let story = Story::of(steps.into_iter().chain([finish(FinishReason::ToolCalls)]));
+        let whole = message().whole(&story.whole(), &Usage::default());
+        assert!(whole.contains(&format!(r#""input":{json},"#)), "{whole}");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Custom tools, which take one text of any form: the model gets them as functions with one argument.
 
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::chat::Tool;
@@ -9,17 +12,18 @@ use crate::error::Error;
 /// The only argument of a custom tool.
 const INPUT: &str = "input";
 
-/// The arguments of a call that passes this text to a custom tool.
+/// Returns the arguments of a call that passes this text to a custom tool.
 pub fn arguments_of(input: &str) -> String {
     json!({ INPUT: input }).to_string()
 }
 
-/// The text that a call passes to a custom tool: all that the model wrote, if that does not have the
+/// Returns the text that a call passes to a custom tool: all that the model wrote, if that does not have the
 /// expected form.
 pub fn input_of(arguments: &str) -> String {
-    let read: Option<Value> = serde_json::from_str(arguments).ok();
-    let input = read.as_ref().and_then(|read| read.get(INPUT)).and_then(Value::as_str);
-    input.unwrap_or(arguments).to_owned()
+    // As values, what is beside the text could take many times the memory of its own.
+    let read: Option<BTreeMap<String, &RawValue>> = serde_json::from_str(arguments).ok();
+    let input = read.and_then(|read| serde_json::from_str(read.get(INPUT)?.get()).ok());
+    input.unwrap_or_else(|| arguments.to_owned())
 }
 
 /// Reads a custom tool as a function that takes a text. The description says so, because clients
@@ -45,7 +49,8 @@ pub fn tool(path: &str, value: &Value) -> Result<Tool, Error> {
     Ok(Tool { name, description, parameters: Some(parameters), strict: true, deferred: false })
 }
 
-/// The grammar of a custom tool's text, in words. Chat completions have it in an object of its own.
+/// Returns the grammar of a custom tool's text in words; `None` if any text will do. Chat completions have
+/// it in an object of its own.
 fn grammar(path: &str, format: &Value) -> Result<Option<String>, Error> {
     match format["type"].as_str() {
         None | Some("text") => Ok(None),

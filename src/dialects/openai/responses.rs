@@ -33,7 +33,7 @@ use crate::dialects::{CompletionRequest, Keeper};
 use crate::error::Error;
 use crate::stored::{Lane, OwnStore};
 use answer::ResponseAnswer;
-use kept::Kept;
+use kept::{Asked, Kept};
 
 pub use earlier::referred_in as referred;
 pub use ids::instance_of;
@@ -106,7 +106,9 @@ pub fn parse(body: &mut Body, images: Images, own: &OwnStore) -> Result<Completi
     without_effect(&fields, &reasoning, &mut ignored);
     let identity = Identity::new(&ids::prefix("resp", own.instance()), &model);
     let stream = is_message || fields.boolean("stream")?.unwrap_or(false);
-    let keeper = Kept::new(&fields, body, &identity, earlier.items, own, stream)?;
+    let asked =
+        Asked { fields: &fields, id: &identity.id, earlier: earlier.items, is_streamed: stream };
+    let keeper = Kept::new(asked, body, own)?;
     let is_stored = keeper.as_ref().is_some_and(Kept::is_stored);
     if !is_stored && fields.get("store") == Some(&Value::Bool(true)) {
         ignored.push("store");

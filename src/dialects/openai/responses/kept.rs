@@ -10,7 +10,6 @@ use super::{ids, shown};
 use crate::budget::Body;
 use crate::dialects::Keeper;
 use crate::dialects::fields::Fields;
-use crate::dialects::openai::identity::Identity;
 use crate::dialects::writing::to_json;
 use crate::error::Error;
 use crate::stored::{Draft, Entry, Item, Lane, Orphan, Outcome, OwnStore};
@@ -28,48 +27,49 @@ pub struct Kept {
     orphan: Option<Orphan>,
 }
 
+/// The request whose response is kept.
+pub struct Asked<'a> {
+    /// The fields of its body.
+    pub fields: &'a Fields<'a>,
+    /// The id of its response.
+    pub id: &'a str,
+    /// The conversation that it continues.
+    pub earlier: Vec<Arc<Item>>,
+    /// True if its response is streamed.
+    pub is_streamed: bool,
+}
+
 impl Kept {
-    /// Prepares to store the response to the request in `body`, which continues `earlier` items; `None` if
-    /// it is not to be stored, or there is no room for it or its copy, which is taken from the body's share.
-    /// On a WebSocket a response that is not stored is kept for its lane.
+    /// Prepares to store the response to the request in `body`; `None` if it is not to be stored, or there is
+    /// no room for it or its copy, which is taken from the body's share. On a WebSocket a response that is not
+    /// stored is kept for its lane.
     ///
     /// # Errors
     /// It is asked for in the background, which needs a store.
-    pub fn new(
-        fields: &Fields,
-        body: &mut Body,
-        identity: &Identity,
-        earlier: Vec<Arc<Item>>,
-        own: &OwnStore,
-        is_streamed: bool,
-    ) -> Result<Option<Kept>, Error> {
-        let is_background = fields.boolean("background")?.unwrap_or(false);
-        let is_wanted = fields.boolean("store")?.unwrap_or(true);
+    pub fn new(asked: Asked, body: &mut Body, own: &OwnStore) -> Result<Option<Kept>, Error> {
+        let is_background = asked.fields.boolean("background")?.unwrap_or(false);
+        let is_wanted = asked.fields.boolean("store")?.unwrap_or(true);
+        let not_kept = || if is_background { Err(needs_store(is_wanted, own)) } else { Ok(None) };
         let bytes = body.bytes().len();
-        let is_stored = is_wanted && own.is_on() && own.could_hold(bytes);
-        let lane = own.lane().filter(|_| !is_stored).cloned();
-        let place = if is_stored { Some(own.clone()) } else { lane.as_ref().map(Lane::own) };
-        let has_room =
-            |place: &OwnStore| place.could_hold(bytes) && body.parts().1.grow(bytes, None).is_ok();
-        let Some(own) = place.filter(has_room) else {
-            return if is_background { Err(needs_store(is_wanted, own)) } else { Ok(None) };
+        let place = place(own, is_wanted, bytes);
+        let Some((own, lane)) = place.filter(|_| body.parts().1.grow(bytes, None).is_ok()) else {
+            return not_kept();
         };
         let item = |(id, json): (Option<String>, String)| {
             let prefix = shown::id_prefix(&json);
             own.item(json, || id.unwrap_or_else(|| ids::new(prefix, own.instance())))
         };
         let entry = own.entry(Draft {
-            id: identity.id.clone(),
-            earlier,
-            input: input(fields).into_iter().map(item).collect(),
+            id: asked.id.to_owned(),
+            earlier: asked.earlier,
+            input: input(asked.fields).map(item).collect(),
             is_background,
-            has_events: is_streamed && lane.is_none(),
+            has_events: asked.is_streamed && lane.is_none(),
         });
+        // Many small items take more room than their text.
         match own.has_room_for(&entry, &Outcome::default()) {
-            // Many small items take more room than their text.
-            false if is_background => Err(needs_store(is_wanted, &own)),
-            false => Ok(None),
             true => Ok(Some(Kept { own, lane, entry, is_put: false, orphan: None })),
+            false => not_kept(),
         }
     }
 
@@ -174,6 +174,18 @@ impl Drop for Kept {
     }
 }
 
+/// Returns the store that keeps the response to a request of this many bytes: `own`, or what the WebSocket keeps
+/// for the lane, if it has one; `None` if neither could hold it.
+fn place(own: &OwnStore, is_wanted: bool, bytes: usize) -> Option<(OwnStore, Option<Lane>)> {
+    if is_wanted && own.is_on() && own.could_hold(bytes) {
+        return Some((own.clone(), None));
+    }
+    let lane = own.lane()?.clone();
+    let place = lane.own();
+    place.could_hold(bytes).then_some((place, Some(lane)))
+}
+
+/// Returns the error for a response in the background that cannot be stored.
 fn needs_store(is_wanted: bool, own: &OwnStore) -> Error {
     let why = match (is_wanted, own.is_on()) {
         (false, _) => "it needs `store: true`, to be asked for later",
@@ -183,26 +195,27 @@ fn needs_store(is_wanted: bool, own: &OwnStore) -> Error {
     Error::unsupported("background", format!("`background` must be false: {why}"))
 }
 
-/// The outcome of a background response that does not fit into the store: it fails, so that no client waits
-/// for it for ever.
+/// Returns the outcome of a background response that does not fit into the store: it fails, so that no client
+/// waits for it for ever.
 fn too_large(response: &str) -> Outcome {
     let message = "The response has become too large to be stored (--store-responses)";
     Outcome::new(&shown::failed(response, message), Vec::new(), true)
 }
 
-/// The items of a request's own input, each with its id if it brings one.
-fn input(fields: &Fields) -> Vec<(Option<String>, String)> {
-    let items = match fields.get("input") {
-        Some(Value::String(text)) => vec![stored_form(&json!({"role": "user", "content": text}))],
-        Some(Value::Array(items)) => items.iter().map(stored_form).collect(),
-        _ => Vec::new(),
+/// Returns the items of a request's own input as JSON, each with its id if it brings one. Each is made when it
+/// is asked for: a few references to what is stored can stand for many times the body.
+fn input(fields: &Fields) -> impl Iterator<Item = (Option<String>, String)> {
+    let (text, items) = match fields.get("input") {
+        Some(Value::String(text)) => (Some(json!({"role": "user", "content": text})), &[][..]),
+        Some(Value::Array(items)) => (None, &items[..]),
+        _ => (None, &[][..]),
     };
-    items.into_iter().map(|item| (shown::id_of(&item), to_json(&item))).collect()
+    let items = text.into_iter().chain(items.iter().cloned()).map(stored_form);
+    items.map(|item| (shown::id_of(&item), to_json(&item)))
 }
 
-/// An item as OpenAI shows it: with its type, its status, and a message's content as parts.
-fn stored_form(item: &Value) -> Value {
-    let mut item = item.clone();
+/// Returns an item as OpenAI shows it: with its type, its status, and a message's content as parts.
+fn stored_form(mut item: Value) -> Value {
     let has_id = shown::id_of(&item).is_some();
     let Some(fields) = item.as_object_mut() else { return item };
     if !has_id {
@@ -232,7 +245,7 @@ fn stored_form(item: &Value) -> Value {
     item
 }
 
-/// The items of a response's output, with their ids.
+/// Returns the items of a response's output as JSON, each with its id.
 fn output(response: &str) -> Vec<(String, String)> {
     #[derive(Deserialize)]
     struct Told<'a> {
