@@ -23,14 +23,15 @@ pub enum Fate {
 
 /// How a kind is read.
 pub trait Reading {
-    /// What becomes of a kind that is read so.
+    /// Returns what becomes of a kind that is read in this way.
     fn fate(&self) -> Fate;
 }
 
-/// Kinds by their names. A name that ends in `*` means all that begin so; the first one that fits counts.
+/// Kinds by their names. A name that ends in `*` means every name with that beginning; the first row that fits
+/// counts.
 pub type Table<R> = &'static [(&'static str, R)];
 
-/// The row of a kind in a table; `None` if it is unknown.
+/// Returns the row of a kind in a table; `None` if it is unknown.
 pub fn find<R>(table: Table<R>, name: &str) -> Option<&'static (&'static str, R)> {
     table.iter().find(|(known, _)| match known.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),
@@ -38,20 +39,23 @@ pub fn find<R>(table: Table<R>, name: &str) -> Option<&'static (&'static str, R)
     })
 }
 
-/// Notes the tools that are left out: one of a known kind by that, once; another one by its path, since
-/// nothing that a client makes up may stand in a header.
+/// Collects the tools that are left out, by names for the answer's header: a tool of a known kind by its kind,
+/// once; any other by its path, since nothing that a client makes up may get into a header.
 pub struct LeftOutTools<'a> {
     list: &'a mut Vec<LeftOut>,
+    /// The number of entries of `list` that are no tools.
+    others: usize,
+    /// The kinds that have been added.
     named: Vec<&'static str>,
 }
 
 impl LeftOutTools<'_> {
-    /// Adds them to `list`.
+    /// Creates a collector that adds to `list`.
     pub fn new(list: &mut Vec<LeftOut>) -> LeftOutTools<'_> {
-        LeftOutTools { list, named: Vec::new() }
+        LeftOutTools { others: list.len(), list, named: Vec::new() }
     }
 
-    /// Adds the tool at `path`, whose kind is the name of a table's row if that is `known`.
+    /// Adds the tool at `path`; `known` is the name of its kind's row in a table, if it has one.
     pub fn add(&mut self, known: Option<&'static str>, path: &str, standing: Standing) {
         let place = match known {
             Some(kind) if self.named.contains(&kind) => return,
@@ -69,13 +73,13 @@ impl LeftOutTools<'_> {
         self.list.push(LeftOut { place: name.to_owned(), standing: Standing::Request });
     }
 
-    /// True if none has been left out.
+    /// True if no tool has been left out.
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.list.len() == self.others
     }
 }
 
-/// One list of a dialect: what it holds, and the fate of each kind, in the order of its table.
+/// One list of a dialect, for the documentation: what it holds, and the fate of each kind, in its table's order.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// What the kinds are, such as `parts of messages`.
@@ -85,7 +89,7 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// The kinds of a table.
+    /// Lists the kinds of a table.
     pub fn of<R: Reading>(what: &'static str, table: Table<R>) -> Listed {
         Listed { what, kinds: table.iter().map(|(name, how)| (*name, how.fate())).collect() }
     }

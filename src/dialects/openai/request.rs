@@ -15,7 +15,7 @@ use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::dialects::media::MediaReader;
 use crate::error::Error;
 
-/// Most answers that one request may ask for.
+/// Most answers that one request may ask for, since each is a run of its own.
 pub(super) const MOST_CHOICES: u64 = 8;
 /// Longest name of a message's author, in characters; OpenAI's limit.
 const LONGEST_NAME: usize = 64;
@@ -54,8 +54,8 @@ const FIELDS: &[&str] = &[
     "web_search_options",
 ];
 
-/// Reads a body. Fields that OpenAI does not have are ignored, and so are null ones. `deployment` is the
-/// model that the URL names, if it does.
+/// Reads a body as a request with one conversation. Fields that OpenAI does not have are ignored, and so are
+/// null ones. `deployment` is the model that the URL names, if it does.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
@@ -98,14 +98,14 @@ pub fn parse(
     Ok(CompletionRequest { chats: vec![request], stream, dialect, keeper: None })
 }
 
-/// The name of the model.
+/// Reads the name of the model.
 pub(super) fn model(fields: &Fields) -> Result<String, Error> {
     let name = fields.string("model")?.filter(|model| !model.is_empty());
     Ok(name.ok_or_else(|| fields.missing("model"))?.to_owned())
 }
 
-/// The name of the model, where a URL of Azure's may name a deployment: that counts (known: Azure needs
-/// no `model` beside it), and a different `model` is added to `ignored`.
+/// Reads the name of the model, where the URL may name a deployment as Azure's do. A deployment counts (known:
+/// Azure needs no `model` beside it), and a different `model` is added to `ignored`.
 pub(super) fn model_of(
     deployment: Option<String>,
     fields: &Fields,
@@ -129,8 +129,8 @@ pub(super) fn common_sampling(fields: &Fields) -> Result<Sampling, Error> {
     })
 }
 
-/// The limit of the answer's tokens: the newer field wins; one that limits nothing is added to
-/// `ignored`.
+/// Reads the limit of the answer's tokens. The newer field wins; one of 0 or less limits nothing and is added
+/// to `ignored`.
 pub(super) fn token_limit(
     fields: &Fields,
     ignored: &mut Vec<&'static str>,
@@ -152,6 +152,7 @@ pub(super) fn include_usage(fields: &Fields) -> Result<bool, Error> {
     Ok(options.boolean("include_usage")?.unwrap_or(false))
 }
 
+/// Reads the number of answers.
 pub(super) fn choices(fields: &Fields) -> Result<usize, Error> {
     match fields.integer("n")? {
         None => Ok(1),
@@ -162,6 +163,7 @@ pub(super) fn choices(fields: &Fields) -> Result<usize, Error> {
     }
 }
 
+/// Reads the stop texts.
 pub(super) fn stop(fields: &Fields) -> Result<Vec<String>, Error> {
     let wrong = || fields.wrong("stop", "a string or a list of up to 4 strings");
     match fields.get("stop") {
@@ -381,6 +383,14 @@ mod tests {
             (json!({"tools": [tool("a")], "tool_choice": "maybe"}), "tool_choice"),
             (json!({"tools": [tool("a")], "tool_choice": chosen("b")}), "tool_choice"),
             (json!({"tool_choice": "required"}), "tool_choice"),
+            // What is left out of the history is no tool.
+            (
+                json!({"tool_choice": "required", "messages": [
+                    {"role": "user", "content": [{"type": "new"}]},
+                    {"role": "user", "content": "hi"},
+                ]}),
+                "tool_choice",
+            ),
             (json!({"tools": [{"type": "custom", "custom": {}}]}), "tools[0].custom.name"),
             (json!({"functions": [{"name": 7}]}), "functions[0].name"),
             (

@@ -11,11 +11,11 @@ use serde_json::{Map, Value, json};
 use crate::chat::Sampling;
 use crate::dialects::fields::Fields;
 
-/// Says whether a value has the type that OpenAI gives it.
+/// Tells whether a value has the type that OpenAI gives the field.
 type IsOfType = fn(&Value) -> bool;
 
-/// The fields that are repeated, and what their values must be for that. They are null otherwise: a field
-/// without effect is no reason to refuse a request, and clients fail on a value of another type.
+/// The fields that are repeated if their values are of OpenAI's type, and null otherwise: a field without effect
+/// is no reason to refuse a request, and clients fail on a value of another type.
 const REPEATED: &[(&str, IsOfType)] = &[
     ("instructions", Value::is_string),
     ("max_output_tokens", is_count),
@@ -36,8 +36,8 @@ fn is_retention(value: &Value) -> bool {
     matches!(value.as_str(), Some("in_memory" | "24h"))
 }
 
-/// Returns the fields for a request whose response `is_stored` or not. They claim nothing that is not done
-/// here: a response is not truncated, and belongs to no conversation.
+/// Returns the fields of the response to a request, which `is_stored` or not. They claim nothing that is not
+/// done here: a response is not truncated, and belongs to no conversation.
 pub fn of(fields: &Fields, is_stored: bool) -> Map<String, Value> {
     let or = |name: &str, default: Value| fields.get(name).cloned().unwrap_or(default);
     let own = [
@@ -67,8 +67,7 @@ pub fn of(fields: &Fields, is_stored: bool) -> Map<String, Value> {
     own.into_iter().chain(repeated).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Nulls the fields that the run was started without, and sets the levels of effort and verbosity that it was
-/// started with.
+/// Sets the fields to what the run was started with: null where it was started without.
 pub fn note_done(echo: &mut Map<String, Value>, done: &Sampling) {
     for (name, is_done) in [
         ("max_output_tokens", done.max_completion_tokens.is_some()),
@@ -88,14 +87,14 @@ pub fn note_done(echo: &mut Map<String, Value>, done: &Sampling) {
     }
 }
 
-/// The pairs of texts that belong to the request; what else stands there is left out.
+/// Returns the pairs of texts in the request's `metadata`; what else stands there is left out.
 fn metadata(asked: Option<&Value>) -> Value {
     let pairs = asked.and_then(Value::as_object).into_iter().flatten();
     let texts = pairs.filter(|(_, value)| value.is_string());
     texts.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>().into()
 }
 
-/// The `reasoning` field: the effort that was asked for, and never a summary.
+/// Returns the `reasoning` field: the effort that was asked for, and never a summary.
 fn reasoning(asked: Option<&Value>) -> Value {
     let effort = asked.and_then(|asked| asked.get("effort"));
     json!({"effort": effort, "summary": null})
@@ -107,10 +106,12 @@ fn reasoning(asked: Option<&Value>) -> Value {
 const FIELDS_OF_TOOLS: [(&str, &str); 3] =
     [("custom", "format"), ("function", "parameters"), ("function", "strict")];
 
-/// The tools, with those fields: null, or plain text as the form of a custom tool's input.
+/// Returns the tools, with those fields: null, or plain text as the form of a custom tool's input. What is no
+/// tool is left out: a request that wants no call may bring it.
 fn tools(asked: Option<&Value>) -> Value {
-    let mut tools = asked.cloned().unwrap_or_else(|| json!([]));
-    for tool in tools.as_array_mut().into_iter().flatten() {
+    let asked = asked.and_then(Value::as_array).into_iter().flatten();
+    let mut tools: Vec<Value> = asked.filter(|tool| tool["type"].is_string()).cloned().collect();
+    for tool in &mut tools {
         for (kind, field) in FIELDS_OF_TOOLS {
             if tool["type"] == kind && tool[field].is_null() {
                 let is_form = field == "format";
@@ -118,10 +119,10 @@ fn tools(asked: Option<&Value>) -> Value {
             }
         }
     }
-    tools
+    tools.into()
 }
 
-/// The `text` field: the format, which is plain unless another was asked for, and the verbosity.
+/// Returns the `text` field: the format, which is plain unless another was asked for, and the verbosity.
 fn text(asked: Option<&Value>) -> Value {
     let field = |name: &str| asked.and_then(|asked| asked.get(name)).filter(|at| !at.is_null());
     let mut text = json!({"format": field("format").unwrap_or(&json!({"type": "text"}))});
@@ -129,4 +130,16 @@ fn text(asked: Option<&Value>) -> Value {
         text["verbosity"] = verbosity.clone();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_tools_only_tools_are_repeated() {
+        assert_eq!(tools(Some(&json!("none"))), json!([]));
+        let tool = json!({"type": "function", "name": "f", "parameters": {}, "strict": true});
+        assert_eq!(tools(Some(&json!([7, {"name": "x"}, tool]))), json!([tool]));
+    }
 }
