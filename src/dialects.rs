@@ -57,10 +57,11 @@ pub trait Keeper: Send {
     /// True if the answer can be asked for now.
     fn is_kept(&self) -> bool;
 
-    /// Raised when the run has to end.
+    /// Returns the alarm that is raised when the run has to end.
     fn aborted(&self) -> &Arc<Alarm>;
 
-    /// Asks whether the run may go on after its client has left: true if the answer can be asked for later.
+    /// Takes the answer over from a client that has left: true if the run may go on, since the answer can be
+    /// asked for later.
     fn adopt(&mut self) -> bool;
 }
 
@@ -105,7 +106,7 @@ pub trait Events {
     /// stream is alive.
     fn keep_alive(&mut self);
 
-    /// Tells the client no further event: those that follow are for whoever keeps the answer.
+    /// Ends the events for the client: those that follow are only for whoever keeps the answer.
     fn leave_client(&mut self) {}
 }
 
@@ -116,18 +117,18 @@ pub trait Events {
 /// choice, interleaved with the others, any number of [`text`](Dialect::text); then, call by call,
 /// [`call_begin`](Dialect::call_begin), any number of [`call_arguments`](Dialect::call_arguments),
 /// [`call_end`](Dialect::call_end); then [`finish`](Dialect::finish); and after the last choice's end,
-/// [`end`](Dialect::end). A request that wants no answer (`n` of 0) has no choices. Text never follows a call of the same choice. At any point
-/// [`fail`](Dialect::fail) may come instead, and nothing after it.
+/// [`end`](Dialect::end). A request that wants no answer (`n` of 0) has no choices. Text never follows a call
+/// of the same choice. At any point [`fail`](Dialect::fail) may come instead, and nothing after it.
 ///
 /// A dialect that numbers its events, or repeats earlier ones at the end, keeps track of them itself.
 pub trait Dialect: Send {
-    /// The client's name for a field of [`crate::chat::Sampling`]; mostly the same.
+    /// Returns the client's name for a field of [`Sampling`], which is mostly the same.
     fn own_name(&self, field: &'static str) -> &'static str {
         field
     }
 
-    /// Tells what of the request's settings a run was started with: a dialect that repeats its request
-    /// repeats no more than that. Comes again if another run takes that one's place.
+    /// Takes note of the settings that a run was started with: a dialect that repeats its request in the
+    /// answer repeats only those. Called again if another run takes that one's place.
     fn note_done(&mut self, _done: &Sampling) {}
 
     /// Adds the events that a stream begins with.
@@ -143,17 +144,17 @@ pub trait Dialect: Send {
     /// Adds a piece of the arguments of the call begun last, never an empty one.
     fn call_arguments(&mut self, events: &mut dyn Events, choice: usize, index: usize, piece: &str);
 
-    /// Adds the end of the call begun last, whose arguments are complete; OpenAI's chunks have no event
-    /// for that.
+    /// Adds the end of the call begun last, whose arguments are complete. Nothing by default, since OpenAI's
+    /// chunks have no event for that.
     fn call_end(&mut self, _: &mut dyn Events, _choice: usize, _index: usize) {}
 
     /// Adds the end of a choice.
     fn finish(&mut self, events: &mut dyn Events, choice: usize, ending: &Ending);
 
-    /// Adds all that follows the last choice's end, such as usage and `[DONE]`. It ends the body.
+    /// Adds all that follows the last choice's end, such as the usage and `[DONE]`; it ends the body.
     fn end(&mut self, events: &mut dyn Events, usage: &Usage);
 
-    /// Adds the error with which the answer breaks off. It ends the body and the connection.
+    /// Adds the error with which the answer breaks off; it ends the body and the connection.
     fn fail(&mut self, events: &mut dyn Events, error: &Error);
 
     /// Adds a sign of life for proxies: the dialect's own event for that, or the framing's if there is

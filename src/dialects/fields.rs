@@ -11,13 +11,13 @@ use crate::dialects::json::{self, Unread};
 use crate::error::Error;
 use crate::escape::utf16_unit;
 
-/// The fields of a body, or of an object within it; no fields by default.
+/// The fields of a body, or of an object within it, which are read one by one. Empty by default.
 #[derive(Default)]
 pub struct Fields<'a> {
     map: Cow<'a, Map<String, Value>>,
-    /// The beginning of the fields' paths: nothing, or the object's own path and a dot.
+    /// The beginning of the fields' paths: empty, or the object's own path and a dot.
     prefix: String,
-    /// The fields that were built, if others were left out.
+    /// The names of the fields that were built; `None` if all were.
     known: Option<&'static [&'static str]>,
 }
 
@@ -70,12 +70,12 @@ impl Fields<'static> {
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of the object at `path`.
+    /// Creates the fields of an object, which is at `path`.
     pub fn within(map: &'a Map<String, Value>, path: &str) -> Fields<'a> {
         Fields { map: Cow::Borrowed(map), prefix: format!("{path}."), known: None }
     }
 
-    /// The fields of the object `value`, which is at `path`.
+    /// Reads `value`, which is at `path`, as an object.
     ///
     /// # Errors
     /// [`Error::Invalid`] with its path, if it is not an object.
@@ -86,33 +86,33 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The path of the field `name`.
+    /// Returns the path of the field `name`, such as `messages[0].role`.
     pub fn path(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    /// The value of a field, unless it is missing or null.
+    /// Returns the value of a field; `None` if it is missing or null.
     pub fn get(&self, name: &str) -> Option<&Value> {
         debug_assert!(self.known.is_none_or(|known| known.contains(&name)), "{name} is not read");
         self.map.get(name).filter(|value| !value.is_null())
     }
 
-    /// The value of a field, mutable; `None` if it is missing.
+    /// Returns the value of a field, to be changed; `None` if it is missing.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Value> {
         self.map.to_mut().get_mut(name)
     }
 
-    /// The error for a field of a wrong type.
+    /// Returns the error for a field of a wrong type.
     pub fn wrong(&self, name: &str, expected: &str) -> Error {
         wrong_type(&self.path(name), expected)
     }
 
-    /// The error for a missing field.
+    /// Returns the error for a missing field.
     pub fn missing(&self, name: &str) -> Error {
         missing(&self.path(name))
     }
 
-    /// A string, if the field is there.
+    /// Reads a string; `None` if the field is missing or null.
     ///
     /// # Errors
     /// The field has another type.
@@ -121,7 +121,7 @@ impl<'a> Fields<'a> {
         value.as_str().map(Some).ok_or_else(|| self.wrong(name, "a string"))
     }
 
-    /// A string that has to be there.
+    /// Reads a string that has to be there.
     ///
     /// # Errors
     /// The field is missing or has another type.
@@ -129,7 +129,7 @@ impl<'a> Fields<'a> {
         self.string(name)?.ok_or_else(|| self.missing(name))
     }
 
-    /// A boolean, if the field is there.
+    /// Reads a boolean; `None` if the field is missing or null.
     ///
     /// # Errors
     /// The field has another type.
@@ -138,7 +138,7 @@ impl<'a> Fields<'a> {
         value.as_bool().map(Some).ok_or_else(|| self.wrong(name, "a boolean"))
     }
 
-    /// A list; empty if the field is missing.
+    /// Reads a list; empty if the field is missing or null.
     ///
     /// # Errors
     /// The field has another type.
@@ -150,7 +150,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The list `messages`, which holds at least one.
+    /// Reads the list `messages`, which has to hold at least one.
     ///
     /// # Errors
     /// The field is missing, has another type, or is empty.
@@ -163,7 +163,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The fields of an object, if the field is there.
+    /// Reads an object; `None` if the field is missing or null.
     ///
     /// # Errors
     /// The field has another type.
@@ -171,10 +171,10 @@ impl<'a> Fields<'a> {
         self.get(name).map(|value| Fields::of(value, &self.path(name))).transpose()
     }
 
-    /// An integer, also one that is written as `5.0`, if the field is there.
+    /// Reads an integer, which may be written as `5.0`; `None` if the field is missing or null.
     ///
     /// # Errors
-    /// The field has another type.
+    /// The field has another type, or is beyond 64 bits.
     pub fn integer(&self, name: &str) -> Result<Option<i64>, Error> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let whole =
@@ -183,7 +183,7 @@ impl<'a> Fields<'a> {
         number.map(Some).ok_or_else(|| self.wrong(name, "an integer"))
     }
 
-    /// A number from `least` to `most`, if the field is there.
+    /// Reads a number from `least` to `most`, both included; `None` if the field is missing or null.
     ///
     /// # Errors
     /// The number is outside that range, or the field has another type.
@@ -199,7 +199,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Replaces each escape of half a surrogate pair in the body by U+FFFD; `None` if there is none.
+/// Returns the body with U+FFFD in place of each escape of half a surrogate pair; `None` if there is none.
 /// Clients that cut text by UTF-16 units send such halves, and serde_json refuses them.
 fn without_lone_surrogates(body: &[u8]) -> Option<Vec<u8>> {
     let mut mended = Vec::with_capacity(body.len());
@@ -226,7 +226,7 @@ fn bad_json(message: &str) -> Error {
     Error::Invalid { message: message.to_owned(), param: None, code: None }
 }
 
-/// The error for a missing field.
+/// Returns the error for a missing field, whose path is `param`.
 pub fn missing(param: &str) -> Error {
     Error::Invalid {
         message: format!("Missing required parameter: `{param}`"),
@@ -235,7 +235,7 @@ pub fn missing(param: &str) -> Error {
     }
 }
 
-/// The error for a field of a wrong type.
+/// Returns the error for a field of a wrong type, whose path is `param`.
 pub fn wrong_type(param: &str, expected: &str) -> Error {
     Error::Invalid {
         message: format!("Invalid type for `{param}`: it must be {expected}"),
@@ -244,7 +244,7 @@ pub fn wrong_type(param: &str, expected: &str) -> Error {
     }
 }
 
-/// The `name` in an object, which is at `path`.
+/// Reads the `name` in an object, which is at `path`.
 ///
 /// # Errors
 /// [`Error::Invalid`] if there is none, or it is not a string.

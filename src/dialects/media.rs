@@ -13,14 +13,14 @@ use crate::error::Error;
 /// Longest name of a format, such as `image/png`.
 const LONGEST_FORMAT: usize = 40;
 
-/// Characters of the longest path that is kept of what is left out, or is no text. Blocks may be in others,
-/// and a path be many times longer than the block.
+/// Most characters of a path that are kept. Blocks may be nested, and a path be many times longer than the
+/// block.
 const LONGEST_PLACE: usize = 200;
 
-/// A type of part that is no text, in a dialect's words.
+/// A type of part that is no text, as one dialect writes it.
 #[derive(Clone, Copy)]
 pub struct MediaType {
-    /// What it is.
+    /// The kind of its content.
     pub kind: MediaKind,
     /// See [`Media::refusal`].
     pub refusal: &'static str,
@@ -31,7 +31,7 @@ pub struct MediaType {
 /// Where the data of a part is.
 #[derive(Clone, Copy)]
 pub enum Data<'a> {
-    /// A link, or a data: URL.
+    /// Behind a link, or in a data: URL.
     Url {
         /// The link.
         url: &'a str,
@@ -47,7 +47,7 @@ pub enum Data<'a> {
         /// OpenAI's word for how closely the model has to look at an image.
         detail: Option<&'a str>,
     },
-    /// Not in the request.
+    /// It is not in the request.
     Elsewhere,
 }
 
@@ -72,12 +72,13 @@ impl MediaReader<'_> {
         self.left_out.push(LeftOut { place: kept(place), standing: Standing::History });
     }
 
-    /// True if something of the message that is being read was left out.
+    /// True if something was left out of the message that is being read.
     pub fn has_left_out(&self) -> bool {
         self.left_out.len() > self.settled
     }
 
-    /// Ends a message, whose turns are the last of these.
+    /// Ends a message: what was left out of it belongs to the last of `turns`, if that is the user's, and else
+    /// to the history.
     pub fn end_message(&mut self, turns: &[Turn]) {
         if turns.last().is_some_and(|turn| turn.is_of(Role::User)) {
             let standing = Standing::Turn(turns.len() - 1);
@@ -107,7 +108,7 @@ impl MediaReader<'_> {
         }
     }
 
-    /// Reads a part, which is at `place`.
+    /// Reads a part of the type `of`, which is at `place`.
     ///
     /// # Errors
     /// [`Error::Overloaded`] or a 413 if there is no memory for its data.
@@ -129,7 +130,7 @@ impl MediaReader<'_> {
         Ok(Media { kind: of.kind, place, format, size, refusal: of.refusal, image })
     }
 
-    /// Copies an image, to be passed on.
+    /// Copies an image, so that it can be passed on, or returns why it cannot be.
     fn image(&mut self, data: &Data) -> Result<Result<Image, Unfit>, Error> {
         let (url, detail, size) = match *data {
             Data::Url { url, detail } => {
@@ -149,7 +150,7 @@ impl MediaReader<'_> {
     }
 }
 
-/// A path, or its beginning if it is long.
+/// Returns a path as it is kept: its beginning if it is longer than [`LONGEST_PLACE`].
 fn kept(place: &str) -> String {
     match place.char_indices().nth(LONGEST_PLACE) {
         Some((end, _)) => format!("{}...", &place[..end]),

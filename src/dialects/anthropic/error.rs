@@ -9,7 +9,7 @@ use crate::error::Error;
 /// ask for a kept one, and send the whole conversation when they get this code.
 pub(super) const THREAD_UNSUPPORTED: &str = "thread_unsupported_request";
 
-/// An error, in an envelope or in the event that ends a stream.
+/// An error as it stands in an envelope, or in the event that ends a stream.
 #[derive(Serialize)]
 pub(super) struct ErrorObject {
     r#type: &'static str,
@@ -37,8 +37,8 @@ impl From<&Error> for ErrorObject {
     }
 }
 
-/// Anthropic's error type, which depends on the status. Being overloaded has status 503 here and 529
-/// there; the SDKs try again either way.
+/// Returns Anthropic's type of an error, mostly by its status. Being overloaded has status 503 here and 529 at
+/// Anthropic; the SDKs try again either way.
 fn error_type(error: &Error) -> &'static str {
     if matches!(error, Error::Overloaded(_) | Error::ShuttingDown | Error::CutShort) {
         return "overloaded_error";
@@ -55,7 +55,7 @@ fn error_type(error: &Error) -> &'static str {
     }
 }
 
-/// The body of an error answer.
+/// Returns the body of an error answer, as JSON.
 pub fn envelope(error: &Error, request_id: &str) -> String {
     #[derive(Serialize)]
     struct Envelope<'a> {

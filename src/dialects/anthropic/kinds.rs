@@ -9,14 +9,14 @@ use crate::chat::media::MediaKind;
 use crate::dialects::kinds::{Fate, Listed, Reading, Table};
 use crate::dialects::media::{Data, MediaType};
 
-/// The lists of messages.
+/// Returns the tables of the Messages API, for the documentation.
 pub fn of_messages() -> Vec<Listed> {
     vec![Listed::of("blocks", BLOCKS), Listed::of("tools", TOOLS)]
 }
 
 /// How a block is read.
 pub enum BlockReading {
-    /// As its text.
+    /// As the text in its `text`.
     Text,
     /// As the text of its blocks, below its title and its source.
     SearchResult,
@@ -26,13 +26,13 @@ pub enum BlockReading {
     Media(MediaType),
     /// A call of a tool.
     Call,
-    /// What a call gave back.
+    /// The result of a call.
     Result,
     /// As the name of a tool.
     ToolReference,
     /// As the text in its `content`, which stands for the conversation before it.
     Compaction,
-    /// Another model's thoughts are of no use to this one, and mostly encrypted.
+    /// Another model's thoughts, which are of no use to this one, and mostly encrypted.
     PassedOver,
     /// The work of a tool on Anthropic's servers, or a block that cannot be read without them.
     LeftOut,
@@ -102,7 +102,7 @@ pub const BLOCKS: Table<BlockReading> = &[
     ("browser_state", BlockReading::LeftOut),
 ];
 
-/// The data of an image or a document.
+/// Finds the data of an image or a document.
 fn source(block: &Value) -> Data<'_> {
     let source = &block["source"];
     match (source["data"].as_str(), source["url"].as_str()) {
@@ -133,7 +133,7 @@ impl Reading for ToolReading {
     }
 }
 
-/// The search for tools that Anthropic's servers do.
+/// The kinds of the search for tools that Anthropic's servers do.
 pub const SERVER_SEARCH: &str = "tool_search_tool_*";
 
 /// The tools. Those of Anthropic's end in the date of their version: a later one is taken to be the same

@@ -41,12 +41,12 @@ pub const MEMORY: KnownTool = KnownTool {
 };
 
 impl KnownTool {
-    /// The description that the model gets.
+    /// Returns the description that the model gets.
     pub fn description(&self) -> &'static str {
         self.description
     }
 
-    /// The JSON Schema of its arguments.
+    /// Returns the JSON Schema of the tool's arguments.
     pub fn parameters(&self) -> Value {
         if self.commands.is_empty() {
             let properties = json!({"command": {"type": "string"}, "restart": {"type": "boolean"}});

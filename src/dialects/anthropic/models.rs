@@ -45,7 +45,7 @@ impl<'a> ModelObject<'a> {
     }
 }
 
-/// The list of models, all on one page.
+/// Returns the list of models as JSON, all on one page.
 pub fn model_list(models: &[Listed<'_>], today: &Day) -> String {
     #[derive(Serialize)]
     struct List<'a> {
@@ -60,7 +60,7 @@ pub fn model_list(models: &[Listed<'_>], today: &Day) -> String {
     to_json(&List { data, has_more: false, first_id, last_id })
 }
 
-/// One model.
+/// Returns one model as JSON.
 pub fn model(listed: &Listed<'_>, today: &Day) -> String {
     to_json(&ModelObject::new(listed, today))
 }

@@ -46,7 +46,8 @@ const FIELDS: &[&str] = &[
     "top_p",
 ];
 
-/// Reads a body. Fields that Anthropic does not have are ignored, and so are null ones.
+/// Reads a body as a request with one conversation. Fields that Anthropic does not have are ignored, and so are
+/// null ones.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
@@ -70,7 +71,7 @@ pub fn parse(body: &mut Body, images: Images) -> Result<CompletionRequest, Error
     Ok(CompletionRequest { chats: vec![request], stream, dialect, keeper: None })
 }
 
-/// Reads a body of `POST /v1/messages/count_tokens`, which has only the fields that make up the prompt.
+/// Reads the body of `POST /v1/messages/count_tokens`, which has only the fields that make up the prompt.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
@@ -131,7 +132,7 @@ fn effort(fields: &Fields) -> Result<Option<String>, Error> {
     Ok(config.string("effort")?.map(str::to_owned))
 }
 
-/// The form of the answer: `output_config.format`, or `output_format`, its name in the beta.
+/// Reads the form of the answer: `output_config.format`, or `output_format`, its name in the beta.
 fn response_format(fields: &Fields) -> Result<Option<ResponseFormat>, Error> {
     let config = fields.object("output_config")?;
     let format = match &config {
@@ -160,7 +161,8 @@ fn stops(fields: &Fields) -> Result<Vec<String>, Error> {
     stops.ok_or_else(|| fields.wrong("stop_sequences", "a list of strings"))
 }
 
-/// Returns the names of fields in the request that have no effect here although they matter.
+/// Returns the names of the fields that ask for something and have no effect here, and `prefill` for a begun
+/// answer.
 fn without_effect(fields: &Fields, turns: &[Turn]) -> Result<Vec<&'static str>, Error> {
     let mut ignored = Vec::new();
     for name in ["top_k", "container", "context_management"] {
@@ -184,14 +186,16 @@ struct Reader<'a> {
     media: MediaReader<'a>,
     /// The tools of the request by their names.
     tools: HashMap<&'a str, &'a Tool>,
-    /// The names of those that have been described in a message. One may be referred to any number of times.
+    /// The names of the tools that have been described in a message, since messages may refer to a tool any number
+    /// of times.
     described: HashSet<&'a str>,
-    /// The calls of the messages before.
+    /// The calls of the messages before the one that is read.
     called: CallIds,
 }
 
 impl Reader<'_> {
-    /// Returns a reference to a tool in words: what can be called from here on.
+    /// Returns a reference to a tool in words, and the tool's description with the first one: from here on it
+    /// can be called.
     fn tool(&mut self, name: &str) -> String {
         match self.tools.get(name) {
             Some(tool) if tool.deferred && self.described.insert(&tool.name) => {
@@ -314,16 +318,16 @@ enum Block {
     Result(ToolResult),
 }
 
-/// The path of the block `at` of the content at `path`, or of that itself.
+/// Returns the path of the block `at` of the content at `path`; without `at`, that of the content itself.
 fn path_of(path: &str, at: Option<usize>) -> String {
     at.map_or_else(|| path.to_owned(), |at| format!("{path}[{at}]"))
 }
 
-/// A block, and its place in the list that it is in, if it is in one: with a path for each, many short blocks
-/// in others would take many times their own memory.
+/// A block, and its index if it is in a list. Its path is made only when an error needs it: kept paths of many
+/// short blocks within others would take many times the blocks' own memory.
 type Placed = (Option<usize>, Block);
 
-/// The blocks of a content that can be read; a string is one text block.
+/// Reads the blocks of a content, without those that are left out or passed over; a string is one text block.
 fn blocks(path: &str, content: &Value, reader: &mut Reader) -> Result<Vec<Placed>, Error> {
     match content {
         Value::String(text) => Ok(vec![(None, Block::Said(text.as_str().into()))]),
@@ -368,14 +372,14 @@ fn block(path: &str, value: &Value, reader: &mut Reader) -> Result<Option<Block>
     }))
 }
 
-/// A text that a search has found, below its title and its source.
+/// Reads a text that a search has found, and puts it below its title and its source.
 fn search_result(block: &Fields, reader: &mut Reader) -> Result<Content, Error> {
     let text = block.get("content").map(|text| said(&block.path("content"), text, reader));
     let known = [block.string("title")?, block.string("source")?];
     Ok(below(known, text.transpose()?.unwrap_or_default()))
 }
 
-/// A content below lines that say what it is.
+/// Puts a content below lines that say what it is.
 fn below(known: [Option<&str>; 2], mut content: Content) -> Content {
     let lines: String = known.into_iter().flatten().map(|line| format!("{line}\n")).collect();
     if !lines.is_empty() {
@@ -391,7 +395,7 @@ fn has_text(document: &Value) -> bool {
         || source["type"] == "content" && !source["content"].is_null()
 }
 
-/// A document's text, below its title and what is said about it.
+/// Reads a document's text, and puts it below its title and what is said about it.
 fn document(block: &Fields, value: &Value, reader: &mut Reader) -> Result<Content, Error> {
     let source = &value["source"];
     let text = match source["data"].as_str() {
@@ -421,7 +425,7 @@ fn result(block: &Fields, reader: &mut Reader) -> Result<ToolResult, Error> {
     })
 }
 
-/// A content that holds neither calls nor results.
+/// Reads a content that may hold neither calls nor results.
 fn said(path: &str, content: &Value, reader: &mut Reader) -> Result<Content, Error> {
     let said = blocks(path, content, reader)?.into_iter().map(|(at, block)| match block {
         Block::Said(content) => Ok(content),
@@ -433,7 +437,7 @@ fn said(path: &str, content: &Value, reader: &mut Reader) -> Result<Content, Err
     Ok(lines(said.collect::<Result<Vec<_>, _>>()?))
 }
 
-/// Several blocks' contents as one: texts side by side are joined by a line break.
+/// Joins several blocks' contents: between texts side by side comes a line break.
 fn lines(contents: Vec<Content>) -> Content {
     let is_text = |part: Option<&Part>| matches!(part, Some(Part::Text(_)));
     let mut whole = Content::default();

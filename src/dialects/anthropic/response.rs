@@ -10,21 +10,21 @@ use crate::dialects::writing::{put_json, to_json};
 use crate::dialects::{Choice, Dialect, Ending, Events, Start};
 use crate::error::Error;
 
-/// Writes a message, whole or as a stream of events. There is one choice.
+/// Writes a message, whole or as a stream of events. It has exactly one choice.
 pub struct MessageAnswer {
     id: String,
     /// The model's name as the client spelled it.
     model: String,
     /// Number of blocks that have been begun.
     blocks: usize,
-    /// Whether the last block is text and has not ended.
+    /// True if the last block is text and has not ended.
     in_text: bool,
     /// How the choice has ended; sent when the usage is known.
     ending: Option<Ending>,
 }
 
 impl MessageAnswer {
-    /// The answer to a request for this model; repeats the name as the client spelled it.
+    /// Creates the answer to a request for `model`, which is the name as the client spelled it.
     pub fn new(model: &str) -> MessageAnswer {
         MessageAnswer {
             id: format!("msg_{}", uuid::Uuid::new_v4().simple()),
@@ -35,7 +35,7 @@ impl MessageAnswer {
         }
     }
 
-    /// The message object with these blocks, for a whole answer and for the first event.
+    /// Returns the message object with these blocks, for a whole answer and for the first event.
     fn object<'a>(
         &'a self,
         content: &'a [Block<'a>],
@@ -81,7 +81,7 @@ impl MessageAnswer {
     }
 }
 
-/// The end of a message that no tokens were asked of.
+/// The end of a message with a limit of 0 tokens.
 const NO_ANSWER: Ending = Ending { reason: FinishReason::Length, stop: None };
 
 impl Dialect for MessageAnswer {
@@ -160,7 +160,7 @@ impl Dialect for MessageAnswer {
     }
 }
 
-/// The call's id in Anthropic's form. Results refer to the id that the history has.
+/// Returns a call's id in Anthropic's form. The client's history has that, and results refer to it.
 fn tool_use_id(call: &ToolCall) -> String {
     format!("toolu_{}", call.id.strip_prefix("call_").unwrap_or(&call.id))
 }
@@ -280,7 +280,7 @@ enum Event<'a> {
 }
 
 impl Event<'_> {
-    /// The event's name, which is also the `type` in its data.
+    /// Returns the event's name, which is also the `type` in its data.
     fn name(&self) -> &'static str {
         match self {
             Event::MessageStart { .. } => "message_start",
@@ -306,7 +306,7 @@ fn put(events: &mut dyn Events, event: &Event<'_>) {
     events.put(Some(event.name()), &|out| put_json(out, event));
 }
 
-/// The answer to `POST /v1/messages/count_tokens`.
+/// Returns the answer to `POST /v1/messages/count_tokens`, as JSON.
 pub fn token_count(input_tokens: u64) -> String {
     json!({ "input_tokens": input_tokens }).to_string()
 }

@@ -46,7 +46,7 @@ pub fn parse(fields: &Fields, left_out: &mut Vec<LeftOut>) -> Result<Tools, Erro
     Ok(tools)
 }
 
-/// The tools that can be had here; adds the names of others to `gone`.
+/// Reads the tools that can be had here; adds the names of others to `gone`.
 fn offered(
     fields: &Fields,
     left_out: &mut LeftOutTools,
@@ -73,7 +73,7 @@ fn offered(
     Ok(list)
 }
 
-/// Whether a tool has to be called, and whether several may be at once.
+/// Reads whether a tool has to be called, and whether several may be called at once.
 fn choice(fields: &Fields) -> Result<(ToolChoice, bool), Error> {
     let Some(choice) = fields.object("tool_choice")? else { return Ok((ToolChoice::Auto, true)) };
     let parallel = !choice.boolean("disable_parallel_tool_use")?.unwrap_or(false);
@@ -90,7 +90,7 @@ fn choice(fields: &Fields) -> Result<(ToolChoice, bool), Error> {
     Ok((wanted, parallel))
 }
 
-/// Reads a tool. One that cannot be had here is an `Err` with the name of its kind, if that is known.
+/// Reads a tool. If it cannot be had here, returns an inner `Err` with the name of its kind, if that is known.
 fn tool(tool: &Fields) -> Result<Result<Tool, Option<&'static str>>, Error> {
     let row = find(TOOLS, tool.string("type")?.unwrap_or("custom"));
     let (description, parameters) = match row {

@@ -27,7 +27,7 @@ const DIFF: &str = "Not for delete_file. In create_file each line of the file be
                     context around each change; without line numbers.";
 
 impl ClientTool {
-    /// The name under which the model gets it, and its `type` among the tools.
+    /// Returns the name under which the model gets the tool, which is also its `type` among the tools.
     pub fn name(self) -> &'static str {
         match self {
             ClientTool::LocalShell => "local_shell",
@@ -37,7 +37,7 @@ impl ClientTool {
         }
     }
 
-    /// The `type` of an item that calls it.
+    /// Returns the `type` of an item that calls the tool.
     pub fn call_type(self) -> &'static str {
         match self {
             ClientTool::LocalShell => "local_shell_call",
@@ -47,7 +47,7 @@ impl ClientTool {
         }
     }
 
-    /// The prefix of the ids of items that call it.
+    /// Returns the prefix of the ids of items that call the tool.
     pub fn id_prefix(self) -> &'static str {
         match self {
             ClientTool::LocalShell => "lsh",
@@ -57,7 +57,7 @@ impl ClientTool {
         }
     }
 
-    /// The field of a call's item that holds its arguments.
+    /// Returns the field of a call's item that holds its arguments.
     fn field(self) -> &'static str {
         match self {
             ClientTool::LocalShell | ClientTool::Shell => "action",
@@ -78,7 +78,7 @@ impl ClientTool {
         }
     }
 
-    /// The tool as the model gets it.
+    /// Returns the tool as the model gets it; `offered` is what the client has sent.
     pub fn tool(self, offered: &Value) -> Tool {
         Tool {
             name: self.name().to_owned(),
@@ -102,7 +102,7 @@ impl ClientTool {
         }
     }
 
-    /// The JSON Schema of its arguments.
+    /// Returns the JSON Schema of the tool's arguments.
     fn parameters(self, offered: &Value) -> Value {
         let texts = json!({"type": "array", "items": {"type": "string"}});
         let (properties, required) = match self {
@@ -133,7 +133,8 @@ impl ClientTool {
         object(properties, required)
     }
 
-    /// The arguments of a call in a history, as the model writes them: without what only the item has.
+    /// Returns the arguments of a call in a history, as JSON and as the model writes them: without what only the
+    /// item has.
     pub fn arguments(self, call: &Map<String, Value>) -> String {
         let Some(Value::Object(arguments)) = call.get(self.field()) else {
             return "{}".to_owned();
@@ -146,7 +147,7 @@ impl ClientTool {
         Value::Object(arguments).to_string()
     }
 
-    /// The output of a call as text.
+    /// Returns the output of a call as text.
     pub fn output(self, output: &Map<String, Value>) -> String {
         if self == ClientTool::ToolSearch {
             let tools = output.get("tools").and_then(Value::as_array).into_iter().flatten();
@@ -162,7 +163,7 @@ impl ClientTool {
         }
     }
 
-    /// The fields of an item that calls it, except its ids and its status.
+    /// Returns the fields of an item that calls the tool with these arguments, except its ids and its status.
     pub fn call_fields(self, arguments: &str) -> Map<String, Value> {
         let read = serde_json::from_str(arguments).unwrap_or_default();
         let arguments = if let Value::Object(arguments) = read { arguments } else { Map::new() };
@@ -189,16 +190,16 @@ impl ClientTool {
     }
 }
 
-/// A piece of a shell's output: what it printed, what it complained of, and how it ended.
+/// Returns a piece of a shell's output as text: what it has printed, its errors, and how it has ended.
 fn piece(piece: &Value) -> String {
     let text = |name: &str| piece[name].as_str().filter(|text| !text.is_empty());
     let outcome = match piece["outcome"]["exit_code"].as_i64() {
         Some(code) => Some(format!("exit code {code}")),
         None => piece["outcome"]["type"].as_str().map(str::to_owned),
     };
-    let complaint = text("stderr").map(|text| format!("stderr: {text}"));
     let printed = text("stdout").map(str::to_owned);
-    [printed, complaint, outcome].into_iter().flatten().collect::<Vec<_>>().join("\n")
+    let errors = text("stderr").map(|text| format!("stderr: {text}"));
+    [printed, errors, outcome].into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
 fn object(properties: Value, required: &[&str]) -> Value {

@@ -1,4 +1,4 @@
-//! The fields by which an answer is recognised, whole or in chunks.
+//! The fields that identify an answer, whole or in chunks.
 //!
 //! Enters: the model's name as the client spelled it. Leaves: a new id, and the time. It may not know
 //! what the answer is.
@@ -15,7 +15,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity of a new answer; the id begins with `prefix`.
+    /// Creates the identity of a new answer, whose id begins with `prefix`.
     pub fn new(prefix: &str, model: &str) -> Identity {
         Identity {
             id: format!("{prefix}{}", uuid::Uuid::new_v4().simple()),
@@ -24,7 +24,7 @@ impl Identity {
         }
     }
 
-    /// The present Unix time, in seconds.
+    /// Returns the present Unix time, in seconds.
     pub(super) fn now() -> u64 {
         let now = std::time::SystemTime::now();
         now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())

@@ -9,12 +9,12 @@ use crate::chat::media::MediaKind;
 use crate::dialects::kinds::{Fate, Listed, Reading, Table};
 use crate::dialects::media::{Data, MediaType};
 
-/// The lists of chat completions.
+/// Returns the tables of chat completions, for the documentation.
 pub fn of_chat() -> Vec<Listed> {
     vec![Listed::of("parts of messages", PARTS), Listed::of("tools, and calls", CHAT_TOOLS)]
 }
 
-/// The lists of responses.
+/// Returns the tables of responses, for the documentation.
 pub fn of_responses() -> Vec<Listed> {
     vec![Listed::of("items", ITEMS), Listed::of("tools", TOOLS)]
 }
@@ -50,14 +50,14 @@ pub const PARTS: Table<PartReading> = &[
     ("input_file", PartReading::Media(media(MediaKind::File, file))),
 ];
 
-/// An answer of the assistant's that was audio: the request has its id alone.
+/// An earlier answer of the assistant's that was audio: the request has only its id.
 pub const SPOKEN: MediaType = media(MediaKind::Audio, |_| Data::Elsewhere);
 
 const fn media(kind: MediaKind, data: fn(&Value) -> Data<'_>) -> MediaType {
     MediaType { kind, refusal: "", data }
 }
 
-/// An image: a URL, or an object with one.
+/// Finds an image, which is a URL, or an object with one.
 fn image(part: &Value) -> Data<'_> {
     let image = &part["image_url"];
     match image.as_str().or_else(|| image["url"].as_str()) {
@@ -76,7 +76,7 @@ fn audio(part: &Value) -> Data<'_> {
     }
 }
 
-/// A file, whose fields are in the part of a response, and in an object of a chat completion.
+/// Finds a file. Its fields stand in the part itself in responses, and in an object in chat completions.
 fn file(part: &Value) -> Data<'_> {
     let file = part.get("file").unwrap_or(part);
     match file["file_data"].as_str().or(file["file_url"].as_str()) {
@@ -111,21 +111,21 @@ pub enum ItemReading {
     FunctionCall,
     /// A call of a tool that takes one text.
     CustomCall,
-    /// What such a call gave back.
+    /// The output of a function or of a tool that takes one text.
     Output,
     /// A call of a tool of OpenAI's that the client has run.
     ClientCall(ClientTool),
-    /// What such a call gave back.
+    /// The output of a tool of OpenAI's that the client has run.
     ClientOutput(ClientTool),
     /// Further tools.
     Tools,
     /// A reference to an item that is stored.
     Reference,
-    /// Notes of another server for itself.
+    /// What another server has noted for itself, such as a model's reasoning.
     PassedOver,
     /// The work of a tool on OpenAI's servers, or an item that cannot be read without them.
     LeftOut,
-    /// A wish for something that is no answer.
+    /// A request for something other than an answer.
     Refused,
 }
 
@@ -187,7 +187,7 @@ pub enum ToolReading {
     Function,
     /// A tool that takes one text.
     Custom,
-    /// Several of these, under a name of their own.
+    /// Several functions and custom tools under a common name.
     Namespace,
     /// A tool of OpenAI's that the client runs, unless it asks for one on OpenAI's servers.
     Client(ClientTool),

@@ -81,7 +81,7 @@ pub fn parse(body: &mut Body, deployment: Option<String>) -> Result<CompletionRe
     Ok(CompletionRequest { chats, stream, dialect: Box::new(dialect), keeper: None })
 }
 
-/// Returns the names of fields in the request that have no effect here although they matter.
+/// Returns the names of the fields that ask for something and have no effect here.
 fn without_effect(fields: &Fields) -> impl Iterator<Item = &'static str> {
     let matters = |name: &str| fields.get(name).is_some_and(|value| *value != 1 && *value != "");
     let names = ["suffix", "logprobs", "best_of", "seed", "logit_bias"];

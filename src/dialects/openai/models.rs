@@ -30,7 +30,7 @@ impl<'a> From<&Listed<'a>> for ModelObject<'a> {
     }
 }
 
-/// The list of models.
+/// Returns the list of models as JSON.
 pub fn model_list(models: &[Listed<'_>]) -> String {
     #[derive(Serialize)]
     struct List<'a> {
@@ -40,7 +40,7 @@ pub fn model_list(models: &[Listed<'_>]) -> String {
     to_json(&List { object: "list", data: models.iter().map(ModelObject::from).collect() })
 }
 
-/// One model.
+/// Returns one model as JSON.
 pub fn model(listed: &Listed<'_>) -> String {
     to_json(&ModelObject::from(listed))
 }

@@ -60,10 +60,10 @@ impl<'a> From<&'a ToolCall> for FunctionObject<'a> {
     }
 }
 
-/// The form in which calls of tools are written, if there can be any.
+/// The form in which an answer's calls of tools are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Calls {
-    /// No tool was offered.
+    /// There are none, since no tool was offered.
     #[default]
     None,
     /// As `tool_calls`.
@@ -86,8 +86,8 @@ pub struct ChatAnswer {
     calls: Calls,
     /// The names of tools that take one text.
     custom: Vec<String>,
-    /// The calls of such tools that have begun and not ended, by their choices: the index, and the
-    /// arguments so far. The text is sent at the end, because the model writes JSON that contains it.
+    /// The open call of such a tool of each choice that has one: its index, and its arguments so far. The text
+    /// is sent at the end, because the model writes JSON that contains it.
     open_custom: BTreeMap<usize, (usize, String)>,
 }
 
@@ -119,7 +119,7 @@ impl ChatAnswer {
         }
     }
 
-    /// Adds the text of a choice's open call, if that is one of a custom tool.
+    /// Adds the text of a choice's open call, if that is a custom tool's, and closes the call.
     fn end_custom(&mut self, events: &mut dyn Events, choice: usize) {
         let Some((index, arguments)) = self.open_custom.remove(&choice) else { return };
         let input = to_json(&custom::input_of(&arguments));

@@ -72,18 +72,18 @@ const FIELDS: &[&str] = &[
     "user",
 ];
 
-/// Reads a body, or a message of a WebSocket, which is answered as a stream in its lane of what is `own`.
-/// Fields that OpenAI does not have are ignored, and so are null ones.
+/// Reads a body, or, if `own` has a lane, a message of a WebSocket, which is always answered as a stream. `own` is
+/// the store for the response, and for what it continues. Fields that OpenAI does not have are ignored, and so
+/// are null ones.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].
 pub fn parse(body: &mut Body, images: Images, own: &OwnStore) -> Result<CompletionRequest, Error> {
     let mut fields = Fields::parse(body, FIELDS)?;
-    refuse_what_is_elsewhere(&fields)?;
     let is_message = own.lane().is_some();
-    if is_message && fields.boolean("background")? == Some(true) {
-        let message = "`background` must be false on a WebSocket";
-        return Err(Error::unsupported("background", message));
+    refuse_what_is_elsewhere(&fields)?;
+    if is_message {
+        refuse_background(&fields)?;
     }
     let n = usize::from(wants_answer(&fields)?);
     let mut ignored = Vec::new();
@@ -92,18 +92,7 @@ pub fn parse(body: &mut Body, images: Images, own: &OwnStore) -> Result<Completi
     let (turns, mut left_out) =
         input::turns(&fields, &earlier.values, MediaReader::new(images, body), n > 0)?;
     let (tools, origins) = tools::parse(&fields, &earlier.values, &mut left_out)?;
-    let text = fields.object("text")?.unwrap_or_default();
-    let reasoning = fields.object("reasoning")?.unwrap_or_default();
-    let sampling = Sampling {
-        max_completion_tokens: token_limit(&fields, &mut ignored)?,
-        temperature: fields.number("temperature", 0.0, 2.0)?,
-        top_p: fields.number("top_p", 0.0, 1.0)?,
-        reasoning_effort: reasoning.string("effort")?.map(str::to_owned),
-        verbosity: text.string("verbosity")?.map(str::to_owned),
-        response_format: response_format(&text)?,
-        ..Sampling::default()
-    };
-    without_effect(&fields, &reasoning, &mut ignored);
+    let sampling = sampling(&fields, &mut ignored)?;
     let identity = Identity::new(&ids::prefix("resp", own.instance()), &model);
     let stream = is_message || fields.boolean("stream")?.unwrap_or(false);
     let asked =
@@ -121,6 +110,23 @@ pub fn parse(body: &mut Body, images: Images, own: &OwnStore) -> Result<Completi
     Ok(CompletionRequest { chats: vec![request], stream, dialect: Box::new(dialect), keeper })
 }
 
+/// Reads the settings of the run. Adds to `ignored` the fields that would matter but have no effect.
+fn sampling(fields: &Fields, ignored: &mut Vec<&'static str>) -> Result<Sampling, Error> {
+    let text = fields.object("text")?.unwrap_or_default();
+    let reasoning = fields.object("reasoning")?.unwrap_or_default();
+    let sampling = Sampling {
+        max_completion_tokens: token_limit(fields, ignored)?,
+        temperature: fields.number("temperature", 0.0, 2.0)?,
+        top_p: fields.number("top_p", 0.0, 1.0)?,
+        reasoning_effort: reasoning.string("effort")?.map(str::to_owned),
+        verbosity: text.string("verbosity")?.map(str::to_owned),
+        response_format: response_format(&text)?,
+        ..Sampling::default()
+    };
+    without_effect(fields, &reasoning, ignored);
+    Ok(sampling)
+}
+
 /// False if the client only has the prompt prepared for a later request. Known of OpenAI's SDKs: both
 /// fields, of which `generate` belongs to the WebSocket's requests.
 fn wants_answer(fields: &Fields) -> Result<bool, Error> {
@@ -129,6 +135,18 @@ fn wants_answer(fields: &Fields) -> Result<bool, Error> {
     Ok(!prewarm && fields.boolean("generate")? != Some(false))
 }
 
+/// Refuses a message of a WebSocket that wants its response in the background.
+fn refuse_background(fields: &Fields) -> Result<(), Error> {
+    match fields.boolean("background")? {
+        Some(true) => {
+            let message = "`background` must be false on a WebSocket";
+            Err(Error::unsupported("background", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a reference to what only OpenAI's servers keep.
 fn refuse_what_is_elsewhere(fields: &Fields) -> Result<(), Error> {
     for name in ["conversation", "prompt"] {
         if fields.get(name).is_some() {
@@ -152,7 +170,7 @@ fn token_limit(fields: &Fields, ignored: &mut Vec<&'static str>) -> Result<Optio
     Ok(limit.map(|limit| limit as u64))
 }
 
-/// The form of the answer, in the words of chat completions.
+/// Reads the form of the answer, which [`ResponseFormat`] has in the words of chat completions.
 fn response_format(text: &Fields) -> Result<Option<ResponseFormat>, Error> {
     let Some(format) = text.object("format")? else { return Ok(None) };
     Ok(Some(match format.string("type")? {

@@ -40,7 +40,11 @@ pub struct Offered {
     pub calls: Calls,
 }
 
-/// Reads the offered tools. Adds to `left_out` what cannot be had here.
+/// Reads the offered tools, and which of them the model may or has to call. Adds to `left_out` what cannot be had
+/// here.
+///
+/// # Errors
+/// [`Error::Invalid`] with the path of what is wrong.
 pub fn parse(fields: &Fields, left_out: &mut Vec<LeftOut>) -> Result<Offered, Error> {
     let (tools, functions) = (fields.list(TOOLS.list)?, fields.list(FUNCTIONS.list)?);
     let left_out = &mut LeftOutTools::new(left_out);
@@ -122,6 +126,7 @@ impl Offered {
     }
 }
 
+/// Reads a function, whose fields are in the object at `path`.
 pub(super) fn function(path: &str, value: &Value) -> Result<Tool, Error> {
     let function = Fields::of(value, path)?;
     let parameters = match function.get("parameters") {
@@ -135,7 +140,7 @@ pub(super) fn function(path: &str, value: &Value) -> Result<Tool, Error> {
     Ok(Tool { name, description, parameters, strict, deferred: false })
 }
 
-/// The demand on whether a tool is called; `None` if it is for one that cannot be had here.
+/// Reads whether a tool has to be called; `None` if it is one that cannot be had here.
 fn choice(fields: &Fields) -> Result<Option<ToolChoice>, Error> {
     let value = match fields.get(TOOLS.choice) {
         None => return Ok(Some(ToolChoice::Auto)),
@@ -157,6 +162,7 @@ fn choice(fields: &Fields) -> Result<Option<ToolChoice>, Error> {
     }
 }
 
+/// Reads whether a tool has to be called where one word says so; `param` names the field.
 pub(super) fn plain_choice(param: &str, word: &str) -> Result<ToolChoice, Error> {
     match word {
         "auto" => Ok(ToolChoice::Auto),
@@ -170,7 +176,7 @@ pub(super) fn plain_choice(param: &str, word: &str) -> Result<ToolChoice, Error>
     }
 }
 
-/// Notes the tools that `allowed_tools` names; the others are in the list for the sake of OpenAI's cache.
+/// Allows only the tools that `allowed_tools` names; the others stay in the list for the sake of OpenAI's cache.
 fn narrow(fields: &Fields, offered: &mut Tools) -> Result<(), Error> {
     let allowed = fields.get("tool_choice").and_then(|choice| choice.pointer("/allowed_tools"));
     let Some(allowed) = allowed else { return Ok(()) };
@@ -193,7 +199,10 @@ fn narrow(fields: &Fields, offered: &mut Tools) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads the calls in an earlier message of the assistant.
+/// Reads the calls in an earlier message of the assistant's.
+///
+/// # Errors
+/// [`Error::Invalid`] with the path of what is wrong.
 pub fn calls(message: &Fields) -> Result<Vec<ToolCall>, Error> {
     if let Some(function) = message.get("function_call") {
         let path = message.path("function_call");
@@ -207,8 +216,8 @@ pub fn calls(message: &Fields) -> Result<Vec<ToolCall>, Error> {
     list.map(|(at, value)| call(&format!("{path}[{at}]"), value)).collect()
 }
 
-/// Reads a call. One of a kind that is unknown is told as it is, under the name of its kind: what it gave
-/// back refers to it.
+/// Reads a call. A call of an unknown kind is kept as it is, under the name of its kind, since its result refers
+/// to it.
 fn call(path: &str, value: &Value) -> Result<ToolCall, Error> {
     let id = value.get("id").and_then(Value::as_str);
     let id = id.ok_or_else(|| missing(&format!("{path}.id")))?.to_owned();
@@ -229,7 +238,7 @@ fn call(path: &str, value: &Value) -> Result<ToolCall, Error> {
     Ok(ToolCall { id, name, arguments })
 }
 
-/// The arguments of the call at `path`, as JSON; a call may bring none.
+/// Reads the arguments of the call at `path`, which are JSON; a call may bring none.
 pub(super) fn arguments(path: &str, function: &Value) -> Result<String, Error> {
     match function.get("arguments") {
         None | Some(Value::Null) => Ok("{}".to_owned()),
@@ -239,6 +248,9 @@ pub(super) fn arguments(path: &str, function: &Value) -> Result<String, Error> {
 }
 
 /// Reads the result of a tool for a call in the turns before it, which `called` knows.
+///
+/// # Errors
+/// It names no call, or none before it.
 pub fn result(
     message: &Fields,
     content: Content,

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::chat::Usage;
 
-/// Numbers of tokens. Details of which nothing is known are zero; they are there because clients read them.
+/// The `usage` of a completion. Details of which nothing is known are zero; they are there because clients read
+/// them.
 #[derive(Default, Serialize)]
 pub(super) struct UsageObject {
     prompt_tokens: u64,

@@ -32,10 +32,10 @@ pub struct ResponseAnswer {
     identity: Identity,
     /// The fields of the request that the response repeats.
     asked: Map<String, Value>,
-    /// The same as JSON, a comma before each.
+    /// The fields of `asked` as JSON, a comma before each.
     echo: String,
     origins: Vec<Origin>,
-    /// The lane of the WebSocket on which it is told; `None` if it is told as a stream of its own.
+    /// The name of the WebSocket's lane that it is sent in; `None` if it is a stream of its own.
     lane: Option<String>,
     /// The end of each event: the field that names the lane, a comma before it.
     tail: String,
@@ -58,15 +58,15 @@ struct OpenItem {
     delta: String,
 }
 
-/// Fields as JSON, a comma before each.
+/// Returns fields as JSON, a comma before each.
 fn fields_of(map: &Map<String, Value>) -> String {
     let json = to_json(map);
     format!(",{}", &json[1..json.len() - 1])
 }
 
 impl ResponseAnswer {
-    /// A new response, which repeats `echo` and may call the tools of these origins, for a stream or for this
-    /// lane of a WebSocket.
+    /// Creates a response that repeats the fields in `echo` and may call the tools of these origins. `lane` is the
+    /// WebSocket's lane that it is sent in, if it is.
     pub fn new(
         identity: Identity,
         echo: Map<String, Value>,
@@ -88,12 +88,12 @@ impl ResponseAnswer {
         }
     }
 
-    /// The instance that the response's id names, and so those of its items.
+    /// Returns the instance that the response's id names, and that the ids of its items have to name.
     fn instance(&self) -> Option<&str> {
         ids::instance_of(&self.identity.id)
     }
 
-    /// The whole response, with these items as its output.
+    /// Returns the response at a stage, with these items as its output, as JSON.
     fn response(&self, stage: &ResponseStage<'_>, output: &str) -> String {
         let mut response = to_json(&ResponseHead::new(&self.identity, stage));
         response.pop();
@@ -111,6 +111,7 @@ impl ResponseAnswer {
         });
     }
 
+    /// Adds an event that holds the response as it is now.
     fn response_event(&mut self, events: &mut dyn Events, name: &str, stage: &ResponseStage<'_>) {
         let response = self.response(stage, &self.told);
         self.event(events, name, |out| put(out, format_args!(r#","response":{response}"#)));
@@ -134,7 +135,7 @@ impl ResponseAnswer {
         });
     }
 
-    /// Begins an item.
+    /// Begins an item, which stays open.
     fn begin_item(&mut self, events: &mut dyn Events, item: Item) {
         let at = self.count;
         let json = item.json(Status::InProgress);

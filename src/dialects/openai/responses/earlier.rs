@@ -14,12 +14,12 @@ use crate::stored::{Item, OwnStore};
 /// The field that names the response which is continued.
 pub const PREVIOUS: &str = "previous_response_id";
 
-/// The conversation before a request's own input, twice: as it is stored, and as it is read.
+/// The conversation before a request's own input, in two forms.
 #[derive(Default)]
 pub struct Earlier {
     /// The items as they are stored.
     pub items: Vec<Arc<Item>>,
-    /// The items as JSON.
+    /// The same items as JSON values, to be read.
     pub values: Vec<Value>,
 }
 
@@ -46,7 +46,7 @@ pub fn find(fields: &mut Fields, own: &OwnStore, share: &mut Share) -> Result<Ea
     Ok(Earlier { items, values })
 }
 
-/// The conversation with the response of this id.
+/// Returns the conversation up to the response of this id, its output included.
 fn continued(id: &str, own: &OwnStore) -> Result<Vec<Arc<Item>>, Error> {
     let Some(entry) = own.find(id) else {
         return Err(Error::Invalid {
@@ -64,8 +64,8 @@ fn continued(id: &str, own: &OwnStore) -> Result<Vec<Arc<Item>>, Error> {
     Ok(entry.conversation())
 }
 
-/// The id of something stored that the request in `body` refers to: the response that it continues, or the
-/// first item. `None` if there is none, or the body is not understood.
+/// Returns the id of something stored that the request in `body` refers to: the response that it continues, or
+/// the first item. `None` if there is none, or the body is not understood.
 pub fn referred_in(body: &mut Body) -> Option<String> {
     let fields = Fields::parse(body, &[PREVIOUS, "input"]).ok()?;
     let previous = fields.get(PREVIOUS).and_then(Value::as_str);

@@ -1,7 +1,7 @@
-//! The ids of responses and items: unguessable, and with the name of the instance that has stored them, if it
-//! has one.
+//! The ids of responses and items. They cannot be guessed, and hold the name of the instance that has stored them,
+//! if it has one.
 
-/// The beginning of an id: its kind and, if it has a name, the instance.
+/// Returns the beginning of an id: its kind, such as `resp`, and the instance, if it has a name.
 pub fn prefix(kind: &str, instance: Option<&str>) -> String {
     match instance {
         Some(instance) => format!("{kind}_{instance}_"),
@@ -9,12 +9,12 @@ pub fn prefix(kind: &str, instance: Option<&str>) -> String {
     }
 }
 
-/// A new id.
+/// Returns a new id.
 pub fn new(kind: &str, instance: Option<&str>) -> String {
     format!("{}{}", prefix(kind, instance), uuid::Uuid::new_v4().simple())
 }
 
-/// The instance that an id names; `None` if it names none.
+/// Returns the instance that an id names; `None` if it names none.
 pub fn instance_of(id: &str) -> Option<&str> {
     let (_, rest) = id.split_once('_')?;
     rest.split_once('_').map(|(instance, _)| instance)

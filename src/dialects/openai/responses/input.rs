@@ -16,8 +16,11 @@ use crate::dialects::openai::tools::arguments;
 use crate::error::Error;
 
 /// Reads the conversation: instructions first, then the `earlier` items, then the input. Returns its turns,
-/// and what was left out. If the request wants an answer, there must be something to answer, be it in the
-/// earlier items alone.
+/// and what was left out.
+///
+/// # Errors
+/// [`Error::Invalid`] with the path of what is wrong. If the request wants an answer, also if there is nothing
+/// to answer, in the earlier items neither.
 pub fn turns(
     fields: &Fields,
     earlier: &[Value],
@@ -59,7 +62,7 @@ pub fn turns(
     Ok((turns, left_out))
 }
 
-/// Adds an item to the turns of those before it, whose calls `called` knows.
+/// Adds an item to the turns of the items before it, whose calls `called` knows.
 fn add(
     turns: &mut Vec<Turn>,
     called: &mut CallIds,
@@ -104,7 +107,7 @@ fn add(
     Ok(())
 }
 
-/// How an item is read, by its type; those of messages and references may lack one.
+/// Returns how an item is read, by its type, which messages and references may lack.
 fn reading(path: &str, item: &Map<String, Value>) -> Result<&'static ItemReading, Error> {
     match item.get("type").and_then(Value::as_str) {
         Some(kind) => Ok(find(ITEMS, kind).map_or(&ItemReading::LeftOut, |(_, how)| how)),
@@ -139,7 +142,7 @@ fn result(
     Ok(ToolResult { call_id, name: None, content, is_error: false })
 }
 
-/// A text that an item must have.
+/// Reads a text that an item must have.
 fn text(path: &str, value: &Value, name: &str) -> Result<String, Error> {
     let path = format!("{path}.{name}");
     match value.get(name) {
@@ -165,18 +168,20 @@ fn client_result(
     Some(ToolResult { call_id, name: None, content: tool.output(item).into(), is_error: false })
 }
 
-/// The id by which the call of a client's tool and its output refer to each other. Known: the output of
+/// Returns the id by which the call of a client's tool and its output refer to each other. Known: the output of
 /// `local_shell` has it as its own `id`, a `tool_search` of OpenAI's has none.
 fn client_id(item: &Map<String, Value>) -> Option<String> {
     let id = |name: &str| item.get(name).and_then(Value::as_str).map(str::to_owned);
     id("call_id").or_else(|| id("id"))
 }
 
+/// Returns the error for a reference to an item that is not stored.
 fn reference(path: &str) -> Error {
     let hint = "the AI SDK does with providerOptions.openai.store: false";
     Error::unsupported(path, format!("`{path}` refers to an item: {NOT_STORED}; {hint}"))
 }
 
+/// Returns the error for an item that asks for a compacted conversation.
 fn compaction(path: &str) -> Error {
     let message = format!(
         "`{path}` asks for the conversation in a compacted form, which is not made here: have the client \
@@ -185,6 +190,7 @@ fn compaction(path: &str) -> Error {
     Error::unsupported(path, message)
 }
 
+/// Reads a message.
 fn message(path: &str, item: &Map<String, Value>, media: &mut MediaReader) -> Result<Turn, Error> {
     let role_path = format!("{path}.role");
     let role = match item.get("role").and_then(Value::as_str) {

@@ -1,4 +1,4 @@
-//! Stores a response while it is written.
+//! Stores a response while it is written, so that it can be asked for, followed, and continued.
 
 use std::sync::Arc;
 
@@ -15,15 +15,15 @@ use crate::error::Error;
 use crate::stored::{Draft, Entry, Item, Lane, Orphan, Outcome, OwnStore};
 use crate::sync::Alarm;
 
-/// Stores one response.
+/// Stores one response while it is written.
 pub struct Kept {
     own: OwnStore,
-    /// The lane that alone keeps it, to continue it.
+    /// The lane that alone keeps it, so that it can be continued there; `None` if it is stored.
     lane: Option<Lane>,
     entry: Arc<Entry>,
-    /// True if it can be asked for.
+    /// True if it has been handed to the store, or to the lane.
     is_put: bool,
-    /// Held once its client has left, while the answer is completed.
+    /// The right to complete the answer, once its client has left.
     orphan: Option<Orphan>,
 }
 
@@ -78,6 +78,7 @@ impl Kept {
         self.lane.is_none()
     }
 
+    /// Hands the response to the store, or to the lane, once.
     fn put(&mut self) {
         if std::mem::replace(&mut self.is_put, true) {
             return;

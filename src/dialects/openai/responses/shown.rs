@@ -20,7 +20,7 @@ pub(super) const NOT_STORED: &str = "it is not stored here, or not any more; sen
 const MOST: usize = 100;
 const USUAL: usize = 20;
 
-/// Separates, in ids of lists, an item's id from its number, if the conversation holds the item several
+/// Separates an item's id from its number in a list of items, where the conversation holds the item several
 /// times.
 const AGAIN: char = '-';
 
@@ -37,23 +37,23 @@ fn known(json: &str) -> Known {
     serde_json::from_str(json).unwrap_or_default()
 }
 
-/// The status of a response.
+/// Returns the status of a response; empty if it has none.
 pub(super) fn status(response: &str) -> String {
     known(response).status
 }
 
-/// The id of an item of the output.
+/// Returns the id of an item of the output; empty if it has none.
 pub(super) fn id_in(item: &str) -> String {
     known(item).id
 }
 
-/// The id that the client has given an item; `None` if it has given none.
+/// Returns the id that the client has given an item; `None` if it has given none.
 pub(super) fn id_of(item: &Value) -> Option<String> {
     let id = item.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
     id.map(str::to_owned)
 }
 
-/// The prefix of an item's id.
+/// Returns the prefix of a new id for an item, by its type.
 pub(super) fn id_prefix(item: &str) -> &'static str {
     match known(item).r#type.as_str() {
         "function_call" => "fc",
@@ -66,7 +66,7 @@ pub(super) fn id_prefix(item: &str) -> &'static str {
     }
 }
 
-/// Returns the response with this status.
+/// Returns the response, as JSON, with this status.
 pub(super) fn with_status(response: &str, status: &str) -> String {
     let mut response: Value = serde_json::from_str(response).unwrap_or_default();
     if let Some(fields) = response.as_object_mut() {
@@ -80,7 +80,7 @@ pub fn cancelled(response: &str) -> String {
     with_status(response, "cancelled")
 }
 
-/// Returns a response in the background, whose run has ended with the program, as a failed one.
+/// Returns a background response whose run has ended with the program as a failed one.
 pub fn interrupted(response: &str) -> String {
     let message = "langfast2api was ended while this response was in the background; send it again";
     failed(response, message)
@@ -97,31 +97,31 @@ pub(super) fn failed(response: &str, message: &str) -> String {
     to_json(&response)
 }
 
-/// Returns the answer to the deletion of a response.
+/// Returns the answer to the deletion of a response, as JSON.
 pub fn deleted(id: &str) -> String {
     to_json(&json!({"id": id, "object": "response", "deleted": true}))
 }
 
-/// The error for a response that is not stored.
+/// Returns the error for a response that is not stored.
 pub fn not_stored(id: &str) -> Error {
     Error::NotStored(format!("Response with id '{id}' not found: {NOT_STORED}"))
 }
 
-/// The error for a response that cannot be cancelled.
+/// Returns the error for a response that cannot be cancelled.
 pub fn not_in_background() -> Error {
     let message = "Only a response that was created with `background: true` can be cancelled; the \
                    others end when their client leaves";
     Error::invalid("response_id", message)
 }
 
-/// The error for a response whose events are not kept.
+/// Returns the error for a response whose events are not kept.
 pub fn no_events() -> Error {
     let message = "`stream`: this response was not created with `stream: true`, or its events were let go \
                    to make room; get it without `stream`";
     Error::invalid("stream", message)
 }
 
-/// The part of a list that is asked for.
+/// The part of a list of items that a client asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page<'a> {
     /// The most items that the part holds.
@@ -133,7 +133,7 @@ pub struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    /// Reads a query, whose fields `query` returns.
+    /// Reads a query: `query` returns its fields by their names, which are `limit`, `order` and `after`.
     ///
     /// # Errors
     /// [`Error::Invalid`] names the field.
@@ -154,7 +154,7 @@ impl<'a> Page<'a> {
         Ok(Page { limit, ascends, after: query("after").filter(|after| !after.is_empty()) })
     }
 
-    /// The page of these items, which are in the order of their coming.
+    /// Returns the page of these items, the oldest of which comes first, as JSON.
     ///
     /// # Errors
     /// None of them has the id that the page begins behind.

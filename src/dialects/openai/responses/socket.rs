@@ -22,14 +22,14 @@ pub struct Message {
     kind: Option<String>,
 }
 
-/// The request that a message makes.
+/// What a message asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Asks for a response.
+    /// A response.
     Create,
-    /// Asks the response under way to take up more input.
+    /// More input for the response under way.
     Steer,
-    /// Asks for nothing.
+    /// Nothing.
     Nothing,
 }
 
@@ -49,7 +49,7 @@ impl Message {
         Ok(Message { lane, kind })
     }
 
-    /// Returns the request that the message makes.
+    /// Returns what the message asks for.
     ///
     /// # Errors
     /// Its type is missing or unknown.
@@ -86,7 +86,7 @@ fn no_name() -> Error {
     )
 }
 
-/// The error for a connection that uses more than `most` lanes.
+/// Returns the error for a connection that uses more than `most` named lanes.
 pub fn too_many_lanes(most: usize) -> Error {
     invalid_lane(
         "websocket_stream_limit_reached",
@@ -101,7 +101,7 @@ fn invalid_lane(code: &'static str, message: String) -> Error {
     Error::Invalid { message, param: Some("stream_id".to_owned()), code: Some(code) }
 }
 
-/// The answer to a message that steers: its input comes back, to be sent with the next request.
+/// Returns the answer to a message that steers, as JSON: its input comes back, to be sent with the next request.
 ///
 /// # Errors
 /// There is no memory for the input.
@@ -123,14 +123,14 @@ pub fn not_steered(body: &mut Body) -> Result<String, Error> {
     })))
 }
 
-/// The message of an error before an answer, for the request of this id in this lane.
+/// Returns the message of an error in place of an answer, as JSON, for the request of this id in this lane.
 pub fn error_message(error: &Error, request_id: &str, lane: &str) -> String {
     let fields = error_fields(error, Some(request_id));
     format!(r#"{{"type":"error","sequence_number":0{fields}{}}}"#, lane_field(lane))
 }
 
-/// The fields of an error on a WebSocket, a comma before each: the header fields of a refusal are among them.
-/// Known: OpenAI's types have them in the error, Codex reads them beside it.
+/// Returns the fields of an error on a WebSocket, as JSON with a comma before each. The header fields that HTTP
+/// would have are among them. Known: OpenAI's types have them in the error, Codex reads them beside it.
 pub(super) fn error_fields(error: &Error, request_id: Option<&str>) -> String {
     let report = error.report();
     let mut headers = Map::new();
@@ -146,7 +146,7 @@ pub(super) fn error_fields(error: &Error, request_id: Option<&str>) -> String {
     format!(r#","status":{},"error":{nested},"headers":{headers}"#, report.status)
 }
 
-/// The field that names a lane, a comma before it; nothing if it has no name.
+/// Returns the field that names a lane, as JSON with a comma before it; empty if the lane has no name.
 pub(super) fn lane_field(lane: &str) -> String {
     match lane {
         "" => String::new(),

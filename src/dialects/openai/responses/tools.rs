@@ -49,7 +49,7 @@ pub enum Form {
     Client(ClientTool),
 }
 
-/// The name under which the model gets a tool: the namespace is a part of it.
+/// Returns the name under which the model gets a tool: the namespace is a part of it.
 pub fn called(namespace: Option<&str>, name: &str) -> String {
     match namespace {
         None => name.to_owned(),
@@ -58,8 +58,11 @@ pub fn called(namespace: Option<&str>, name: &str) -> String {
     }
 }
 
-/// Reads the offered tools, those that `earlier` items bring among them, and how the client knows each of
-/// them. Adds to `left_out` what cannot be had here.
+/// Reads the offered tools, including those that `earlier` items bring, and how the client knows each of them.
+/// Adds to `left_out` what cannot be had here.
+///
+/// # Errors
+/// [`Error::Invalid`] with the path of what is wrong.
 pub fn parse(
     fields: &Fields,
     earlier: &[Value],
@@ -110,7 +113,7 @@ fn offered(
     Ok(offer.list.into_iter().flatten().unzip())
 }
 
-/// The tools that have been read so far.
+/// The tools of a request while they are read.
 struct Offer<'a, 'b> {
     /// The tools; `None` in the place of one that a later one has replaced.
     list: Vec<Option<(Tool, Origin)>>,
@@ -118,8 +121,8 @@ struct Offer<'a, 'b> {
     places: HashMap<String, usize>,
     /// The number of tools that have been replaced.
     gone: usize,
-    /// Where the tools stand that are being read. Nobody can take back those of a history: one that is
-    /// wrong is left out.
+    /// Where the tools stand that are being read. A wrong one in a history is left out, since nobody can take it
+    /// back.
     standing: Standing,
     left_out: &'a mut LeftOutTools<'b>,
 }
@@ -157,7 +160,7 @@ impl Offer<'_, '_> {
         Ok(())
     }
 
-    /// Removes an earlier tool that this one takes the place of; false if it cannot be taken.
+    /// Removes an earlier tool that `tool` replaces; false if `tool` is wrong, or there are too many.
     fn makes_room_for(&mut self, tool: &Tool) -> bool {
         let alone = Tool { name: tool.name.clone(), ..Tool::default() };
         let alone = Tools { list: vec![alone], ..Tools::default() };
@@ -171,7 +174,7 @@ impl Offer<'_, '_> {
         self.list.len() - self.gone < MOST_TOOLS
     }
 
-    /// Adds the tools that the items of a list bring: Codex offers all of its tools so.
+    /// Adds the tools that the items of a list bring. Codex offers all of its tools in this way.
     fn add_later(&mut self, list: &str, items: &[Value]) {
         self.standing = Standing::History;
         for (at, item) in items.iter().enumerate() {
@@ -190,8 +193,7 @@ impl Offer<'_, '_> {
         }
     }
 
-    /// Adds the tools of a namespace. The description of all of them is put before that of the first
-    /// one.
+    /// Adds the tools of a namespace, whose own description is put before that of its first tool.
     fn add_namespace(&mut self, path: &str, value: &Value) -> Result<(), Error> {
         let namespace = name_in(path, value)?;
         let path = format!("{path}.tools");
@@ -220,7 +222,7 @@ fn strict_function(path: &str, value: &Value) -> Result<Tool, Error> {
     Ok(Tool { strict: strict || tool.strict, ..tool })
 }
 
-/// The demand on whether a tool is called; `None` if it is for one that cannot be had here.
+/// Reads whether a tool has to be called; `None` if it is one that cannot be had here.
 fn choice(fields: &Fields) -> Result<Option<ToolChoice>, Error> {
     let value = match fields.get(FIELDS.choice) {
         None => return Ok(Some(ToolChoice::Auto)),
@@ -237,7 +239,7 @@ fn choice(fields: &Fields) -> Result<Option<ToolChoice>, Error> {
     }
 }
 
-/// The model's name for the tool of type `kind` that an object names; `None` if it cannot be had here.
+/// Reads the model's name for the tool of type `kind` that an object names; `None` if it cannot be had here.
 fn named(path: &str, kind: &str, value: &Value) -> Result<Option<String>, Error> {
     Ok(match find(TOOLS, kind).map(|(_, how)| how) {
         Some(ToolReading::Function | ToolReading::Custom) => Some(called_in(path, value)?),
@@ -246,13 +248,13 @@ fn named(path: &str, kind: &str, value: &Value) -> Result<Option<String>, Error>
     })
 }
 
-/// The model's name for the tool that an object names.
+/// Reads the model's name for the tool that an object names, whose path is `path`.
 pub fn called_in(path: &str, value: &Value) -> Result<String, Error> {
     let namespace = value.get("namespace").and_then(Value::as_str);
     Ok(called(namespace, &name_in(path, value)?))
 }
 
-/// Notes the tools that `allowed_tools` names; the others are in the list for the sake of OpenAI's cache.
+/// Allows only the tools that `allowed_tools` names; the others stay in the list for the sake of OpenAI's cache.
 fn narrow(fields: &Fields, tools: &mut Tools) -> Result<(), Error> {
     let choice = fields.get(FIELDS.choice).filter(|choice| choice["type"] == "allowed_tools");
     let Some(choice) = choice else { return Ok(()) };

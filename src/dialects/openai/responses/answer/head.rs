@@ -17,7 +17,7 @@ pub enum ResponseStage<'a> {
 }
 
 impl ResponseStage<'_> {
-    /// The `status` of the response.
+    /// Returns the `status` of the response.
     pub fn status(&self) -> &'static str {
         match self {
             ResponseStage::InProgress => "in_progress",
@@ -53,7 +53,7 @@ pub struct ResponseHead<'a> {
 }
 
 impl<'a> ResponseHead<'a> {
-    /// The head of the response of this identity, which is at this stage.
+    /// Creates the head of the response of this identity, which is at this stage.
     pub fn new(identity: &'a Identity, stage: &ResponseStage<'a>) -> ResponseHead<'a> {
         let status = stage.status();
         let (error, usage) = match stage {
@@ -107,7 +107,8 @@ impl<'a> From<&'a Error> for FailureObject<'a> {
     }
 }
 
-/// Numbers of tokens. Details of which nothing is known are zero; they are there because clients read them.
+/// The `usage` of a response. Details of which nothing is known are zero; they are there because clients read
+/// them.
 #[derive(Serialize)]
 struct UsageObject {
     input_tokens: u64,

@@ -87,19 +87,19 @@ pub struct ContentPart<'a> {
 }
 
 impl<'a> ContentPart<'a> {
-    /// The part that holds this text.
+    /// Creates the part that holds this text.
     pub fn new(text: &'a str) -> ContentPart<'a> {
         ContentPart { r#type: "output_text", text, annotations: [], logprobs: [] }
     }
 }
 
 impl Item {
-    /// An empty text, with a new id that names `instance`.
+    /// Creates an empty text, with a new id that names `instance`.
     pub fn message(instance: Option<&str>) -> Item {
         Item { id: ids::new("msg", instance), call: None, text: String::new() }
     }
 
-    /// A call of one of the tools of these origins, with a new id that names `instance`.
+    /// Creates the call of one of the tools of these origins, with a new id that names `instance`.
     pub fn call(call: &ToolCall, origins: &[Origin], instance: Option<&str>) -> Item {
         let known = origins.iter().find(|origin| origin.called == call.name).cloned();
         let origin = known.unwrap_or_else(|| Origin {
@@ -118,13 +118,13 @@ impl Item {
         Item { id, call: Some(CalledTool { id: call_id, origin }), text: call.arguments.clone() }
     }
 
-    /// True if the item's text is told at its end, because the model writes JSON that contains it.
+    /// True if the item's text is sent only at its end, because the model writes JSON that contains it.
     pub fn is_told_at_end(&self) -> bool {
         self.call.as_ref().is_some_and(|call| call.origin.form != Form::Function)
     }
 
-    /// The item's status if the answer ended for `reason`. A complete call may be carried out, however
-    /// the text after it ended.
+    /// Returns the item's status if the answer ended for `reason`. A call whose arguments are JSON is complete
+    /// even if the answer was cut: it may be carried out.
     pub fn status_at_end(&self, reason: FinishReason) -> Status {
         let is_complete_call =
             || self.call.is_some() && serde_json::from_str::<IgnoredAny>(&self.text).is_ok();
@@ -136,7 +136,7 @@ impl Item {
         }
     }
 
-    /// The item as JSON.
+    /// Returns the item as JSON.
     pub fn json(&self, status: Status) -> String {
         let is_begun = status != Status::InProgress;
         to_json(&match &self.call {
