@@ -1,5 +1,5 @@
-//! Answers that are kept in memory, and on disk too if that is wanted, to be asked for again and to be
-//! continued: bounded in bytes and in age, and seen by their owner only.
+//! Keeps answers in memory, and on disk too if that is wanted, so that they can be asked for again and be
+//! continued. They are bounded in bytes and in age, and only their owner sees them.
 //!
 //! Enters: an answer's id, its input and its output as JSON, and the events of its stream. Leaves: the same,
 //! until it is deleted, too old, or in the way of newer ones. It may know no dialect, no run and no route,
@@ -10,7 +10,7 @@
 //! - `events`: the events of a stream, in little room
 //! - `item`: the parts of conversations, which answers share
 //! - `lanes`: what a WebSocket keeps for itself
-//! - `page`: one file, which goes when nothing needs it any more
+//! - `page`: one file, which is removed when nothing needs it any more
 //! - `restored`: what an earlier process has left on disk
 
 mod disk;
@@ -41,40 +41,45 @@ pub use restored::Fail;
 use disk::Disk;
 use item::Cost;
 
-/// Most answers that are completed at the same time after their clients have left. Each holds a thread and
-/// one of the requests that may be under way.
+/// Most answers that are completed at the same time after their clients have left. Each holds a thread, and
+/// counts as one of the requests that may be under way.
 const ORPHANS: usize = 32;
-/// Number of entries that an index of items must have before dead ones are removed from it.
+/// Number of entries from which on dead ones are removed from an index of items.
 const LEAST_SWEPT: usize = 64;
 
-/// The owner of answers: the mark of an API key; 0 where no keys are asked for.
+/// The owner of answers: the mark of an API key, or 0 where no keys are asked for.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Hash, Serialize)]
 pub struct Owner(pub u64);
 
-/// The answers that are kept.
+/// All answers that are kept, of all owners.
 pub struct Store {
-    /// Most bytes that all answers may take; 0 if nothing is kept.
+    /// Most bytes that all answers may take in memory, and again on disk; 0 if nothing is kept.
     limit: usize,
     /// The name of this instance, which is part of each id.
     instance: Option<String>,
     /// Age, counted from its request, at which an answer is removed.
     age: Duration,
+    /// The bytes in use, those of requests that are not kept yet included.
     bytes: Arc<AtomicUsize>,
+    /// The number of places for answers without clients that are taken.
     orphans: Arc<AtomicUsize>,
+    /// Hashes the texts of items: clients cannot make two that collide.
     hasher: RandomState,
     shelf: Mutex<Shelf>,
     /// The files of the answers; `None` if they are kept in memory alone.
     disk: Option<Arc<Disk>>,
 }
 
-/// What the store holds. The lock on it is taken before that of an entry, never after.
+/// The contents of the store. Its lock is taken before that of an entry, never after.
 #[derive(Default)]
 struct Shelf {
-    /// All answers, the oldest first.
+    /// All answers by their numbers, the oldest first.
     entries: BTreeMap<u64, Arc<Entry>>,
+    /// The numbers of all answers by their ids.
     numbers: HashMap<String, u64>,
+    /// The number of the newest answer.
     last: u64,
-    /// The answers that have ended and whose events are kept.
+    /// The numbers of the answers that have ended and whose events are kept.
     replayable: BTreeSet<u64>,
     /// Items by their owner and a hash of their text.
     texts: HashMap<(Owner, u64), Weak<Item>>,
@@ -89,11 +94,11 @@ struct Shelf {
 pub struct OwnStore {
     store: Arc<Store>,
     owner: Owner,
-    /// The lane of the WebSocket on which the owner asks.
+    /// The lane of the WebSocket on which the owner asks; `None` without a WebSocket.
     lane: Option<Lane>,
 }
 
-/// The right to complete an answer whose client has gone; dropping it gives the place back.
+/// The right to complete an answer whose client has left; dropping it gives the place back.
 pub struct Orphan(Arc<AtomicUsize>);
 
 impl Store {
@@ -121,7 +126,7 @@ impl Store {
         })
     }
 
-    /// The secret from which owners' marks are made, so that they last as long as the answers on disk; `None`
+    /// Returns the secret from which owners' marks are made, which lasts as long as the answers on disk; `None`
     /// if answers end with this process.
     pub fn salt(&self) -> Option<&str> {
         self.disk.as_ref().map(|disk| disk.salt())
@@ -142,7 +147,7 @@ impl Store {
         self.swept_shelf().entries.len()
     }
 
-    /// Returns the bytes in use, including those of requests that are not kept yet.
+    /// Returns the bytes in use in memory, including those of requests that are not kept yet.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -151,8 +156,8 @@ impl Store {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the shelf and removes what is too old. Nothing else removes it, so that no thread has to wake
-    /// for that.
+    /// Locks the shelf, and removes the answers that have ended and are too old. Nothing else removes them, so
+    /// that no thread has to wake for that.
     fn swept_shelf(&self) -> MutexGuard<'_, Shelf> {
         let mut shelf = self.shelf();
         let now = Instant::now();
@@ -165,7 +170,7 @@ impl Store {
     }
 
     /// Removes the oldest until the rest is within the limit: first events, without which an answer can still
-    /// be continued, then answers, those under way last.
+    /// be asked for and continued, then answers, those under way last.
     fn make_room(&self, shelf: &mut Shelf) {
         let on_disk = || self.disk.as_ref().map_or(0, |disk| disk.bytes());
         while self.bytes() > self.limit || on_disk() > self.limit {
@@ -188,7 +193,8 @@ impl Store {
         }
     }
 
-    /// Writes an answer to the disk as it is now, if answers are kept there and this one is stored.
+    /// Writes an answer to the disk as it is now. Does nothing if answers are kept in memory alone, or this one
+    /// is not kept.
     fn write(&self, entry: &Entry) {
         let Some(disk) = &self.disk else { return };
         let is_kept = |shelf: &Shelf| shelf.numbers.contains_key(&entry.id);
@@ -204,7 +210,7 @@ impl Store {
         self.make_room(&mut shelf);
     }
 
-    /// Writes the answers that have ended and are in no file. What fails again is written another time.
+    /// Writes the answers that have ended and are in no file. Those that fail again are tried another time.
     fn write_missed(&self) {
         let shelf = self.shelf();
         let missed = shelf.entries.values().filter(|entry| entry.is_missed());
@@ -228,18 +234,21 @@ impl Drop for Store {
 }
 
 impl Shelf {
+    /// Adds an answer as the newest.
     fn put(&mut self, entry: Arc<Entry>) {
         self.last += 1;
         self.numbers.insert(entry.id.clone(), self.last);
         self.entries.insert(self.last, entry);
     }
 
+    /// Makes an item findable, by the hash of its text and by its id.
     fn index(&mut self, hash: u64, owner: Owner, item: &Arc<Item>) {
         self.sweep_items();
         self.texts.insert((owner, hash), Arc::downgrade(item));
         self.items.insert((owner, item.id.clone()), Arc::downgrade(item));
     }
 
+    /// Removes the answer of this number, and its file.
     fn let_go(&mut self, number: u64) {
         self.replayable.remove(&number);
         if let Some(entry) = self.entries.remove(&number) {
@@ -248,8 +257,8 @@ impl Shelf {
         }
     }
 
-    /// Removes entries of dead items, each time that they may be as many as the living ones. Clients may give
-    /// one id to many texts.
+    /// Removes the entries of dead items from the indexes, whenever they could have become as many as the
+    /// living ones. The indexes differ in size, since clients may give one id to many texts.
     fn sweep_items(&mut self) {
         if self.items.len().max(self.texts.len()) < self.sweep_at.max(LEAST_SWEPT) {
             return;
@@ -261,12 +270,12 @@ impl Shelf {
 }
 
 impl OwnStore {
-    /// Returns the same part, with what the WebSocket of `lane` keeps for itself.
+    /// Returns the same part of the store, together with what the WebSocket of `lane` keeps for itself.
     pub fn on(self, lane: Lane) -> OwnStore {
         OwnStore { lane: Some(lane), ..self }
     }
 
-    /// The lane of the WebSocket on which the owner asks.
+    /// Returns the lane of the WebSocket on which the owner asks; `None` without a WebSocket.
     pub fn lane(&self) -> Option<&Lane> {
         self.lane.as_ref()
     }
@@ -276,7 +285,7 @@ impl OwnStore {
         self.store.is_on()
     }
 
-    /// The name of this instance among several, which is part of each id.
+    /// Returns the name of this instance among several, which is part of each id.
     pub fn instance(&self) -> Option<&str> {
         self.store.instance.as_deref()
     }
@@ -292,12 +301,13 @@ impl OwnStore {
         entry.size_with(outcome) <= self.store.limit
     }
 
-    /// Creates an answer, which [`OwnStore::keep`] stores.
+    /// Creates an answer whose bytes count at once; [`OwnStore::keep`] stores it.
     pub fn entry(&self, draft: Draft) -> Arc<Entry> {
         Arc::new(Entry::new(draft, self.owner, &self.store.bytes))
     }
 
-    /// Stores an answer, so that it can be asked for, unless it is larger than the whole store.
+    /// Stores an answer, so that it can be asked for. One that is larger than the whole store is lost, which
+    /// the log says.
     pub fn keep(&self, entry: &Arc<Entry>) {
         let mut shelf = self.store.swept_shelf();
         if !self.has_room_for(entry, &entry.outcome()) {
@@ -306,13 +316,13 @@ impl OwnStore {
         shelf.put(entry.clone());
         self.store.make_room(&mut shelf);
         drop(shelf);
-        // Of one that its client waits for nobody can ask before its end.
+        // Nobody can ask for any other one before its end: its client waits for it.
         if entry.is_background {
             self.write(entry);
         }
     }
 
-    /// Writes an answer to the disk, and what could not be written before.
+    /// Writes an answer to the disk, and, once that works again, those that could not be written before.
     fn write(&self, entry: &Entry) {
         self.store.write(entry);
         if self.store.disk.as_ref().is_some_and(|disk| disk.take_missed()) {
@@ -321,7 +331,7 @@ impl OwnStore {
     }
 
     /// Keeps the store within its limit after an answer has grown. An answer that has become larger than the
-    /// whole store loses its events, or is removed if that is not enough.
+    /// whole store loses its events, and if that is not enough, is removed.
     pub fn settle(&self, entry: &Entry) {
         if self.store.bytes() <= self.store.limit {
             return;
@@ -339,7 +349,7 @@ impl OwnStore {
         self.store.make_room(&mut shelf);
     }
 
-    /// Ends the writing of an answer.
+    /// Ends the writing of an answer, and writes it to the disk.
     pub fn close(&self, entry: &Entry) {
         let mut shelf = self.store.shelf();
         entry.close();
@@ -351,7 +361,8 @@ impl OwnStore {
         self.write(entry);
     }
 
-    /// Returns the answer of this id, also if only the WebSocket keeps it.
+    /// Returns the answer of this id, be it in the store or kept by the WebSocket alone; `None` if it is not
+    /// the owner's, or not kept any more.
     pub fn find(&self, id: &str) -> Option<Arc<Entry>> {
         self.find_here(id).or_else(|| self.lane.as_ref()?.own().find_here(id))
     }
@@ -362,7 +373,7 @@ impl OwnStore {
         (entry.owner == self.owner).then(|| entry.clone())
     }
 
-    /// Removes the answer of this id, and returns it.
+    /// Removes the answer of this id, and returns it; `None` if it is not the owner's, or not kept any more.
     pub fn remove(&self, id: &str) -> Option<Arc<Entry>> {
         let entry = self.find_here(id)?;
         let mut shelf = self.store.shelf();
@@ -373,8 +384,8 @@ impl OwnStore {
         Some(entry)
     }
 
-    /// Returns the item of this text, which is stored once however often it comes. `id` makes the id of a new
-    /// one.
+    /// Returns the owner's item of this text, which is held in memory once however often it comes. `id` makes
+    /// the id of a new item.
     pub fn item(&self, json: String, id: impl FnOnce() -> String) -> Arc<Item> {
         let hash = self.store.hasher.hash_one(&json);
         let mut shelf = self.store.shelf();
@@ -387,7 +398,7 @@ impl OwnStore {
         item
     }
 
-    /// Returns the item of this id, as long as a stored answer holds it.
+    /// Returns the item of this id; `None` once no stored answer holds it any more.
     pub fn find_item(&self, id: &str) -> Option<Arc<Item>> {
         self.find_item_here(id).or_else(|| self.lane.as_ref()?.own().find_item_here(id))
     }

@@ -64,7 +64,7 @@ pub fn in_words(format: Option<&ResponseFormat>) -> String {
 /// any text was requested, or if the text is JSON that cannot be held in memory as it is: nested too
 /// deep, with a number beyond all doubles, or with half a surrogate pair.
 ///
-/// The values of a text take at most [`MOST_MEMORY`]: of one that would take more, the schema is not judged.
+/// A text whose values would take more than about 32 MiB of memory is not judged by a schema.
 pub fn check(text: &mut String, format: &ResponseFormat) -> Option<Verdict> {
     let schema = match format {
         ResponseFormat::Text => return None,

@@ -1,4 +1,4 @@
-//! What is no text in a conversation: images, audio, files. Here it is decided what becomes of it.
+//! Decides what becomes of what is not text in a conversation: images, audio, files.
 //!
 //! - An image is passed on if the setting allows it, the model sees ([`vision`]) and it stands where
 //!   OpenAI's API takes images: in a user's message or a tool's result.
@@ -21,15 +21,15 @@ use image::Image;
 /// The setting for images in messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Images {
-    /// One in the newest message is an error; older ones, and those that tools bring, become a line of
+    /// An image in the newest question is an error; older ones, and those that tools bring, become a line of
     /// text.
     #[default]
     Refuse,
-    /// They are sent to models that are known to take images.
+    /// Images are sent to models that are known to take them.
     Pass,
 }
 
-/// A kind of content that is no text.
+/// A kind of content that is not text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaKind {
     /// A picture.
@@ -51,24 +51,24 @@ impl MediaKind {
     }
 }
 
-/// A part of a message that is no text.
+/// A part of a message that is not text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Media {
-    /// What it is.
+    /// Its kind.
     pub kind: MediaKind,
     /// Its path in the request, such as `messages[2].content[1]`.
     pub place: String,
     /// Its format as the client names it, such as `image/png`; short, and not trusted.
     pub format: Option<String>,
-    /// Bytes of its data, decoded; `None` if the request holds none.
+    /// The size of its decoded data, in bytes; `None` if the request holds none.
     pub size: Option<usize>,
-    /// Words of the dialect by which its clients know why they are refused; may be empty.
+    /// Words by which the dialect's clients know why they are refused; may be empty.
     pub refusal: &'static str,
     /// The image to pass on, or the reason that it cannot be.
     pub image: Result<Image, Unfit>,
 }
 
-/// Why something cannot be passed on, whatever the model.
+/// The reason that something cannot be passed on, whatever the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unfit {
     /// The setting is [`Images::Refuse`].
@@ -82,7 +82,7 @@ pub enum Unfit {
 }
 
 impl Media {
-    /// Returns the line that stands in its place.
+    /// Returns the line of text that stands in its place, with what is known of it.
     fn line(&self) -> String {
         let size = self.size.map(size_class);
         let known: Vec<String> = self.format.iter().cloned().chain(size).collect();
@@ -90,7 +90,7 @@ impl Media {
         format!("[{} left out{colon}{}]", self.kind.name(), known.join(", "))
     }
 
-    /// Returns the error for one in the newest question.
+    /// Returns the error for it in the newest question to the model `slug`.
     fn refused(&self, slug: &str) -> Error {
         let (place, kind) = (&self.place, self.kind.name());
         let is_image = self.kind == MediaKind::Image;
@@ -116,7 +116,7 @@ impl Media {
     }
 }
 
-/// A size rounded to two digits or so: enough to tell a screenshot from an icon.
+/// Returns a size in words, roughly: enough to tell a screenshot from an icon.
 fn size_class(bytes: usize) -> String {
     match bytes {
         0..1_000 => "under 1 KB".to_owned(),
@@ -125,8 +125,8 @@ fn size_class(bytes: usize) -> String {
     }
 }
 
-/// Returns where the newest question stands: the last message of the conversation, if it is the user's;
-/// instructions and the beginning of an answer (prefill) may follow it.
+/// Returns the index of the newest question: the last message of the conversation, if it is the user's;
+/// instructions and the beginning of an answer (prefill) may follow it. `None` if there is no question.
 ///
 /// Only this one message counts: where a client keeps a refused message in the conversation, the next
 /// one makes it an older one. And it is no question if tools were at work just before it: there agents
@@ -145,8 +145,8 @@ pub fn newest_question(turns: &[Turn]) -> Option<usize> {
     (before != Some(None)).then_some(newest)
 }
 
-/// Settles what becomes of all that is no text: what stays in `turns` are images to pass on to the
-/// model `slug`. Returns the places of what was left out.
+/// Replaces what is not passed on to the model `slug` by lines of text, so that of what is not text only images
+/// for the model stay in `turns`. Returns the places of what was left out.
 ///
 /// # Errors
 /// [`Error::Invalid`] for what cannot be passed on in the turn `question`, if there is one.

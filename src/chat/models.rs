@@ -1,7 +1,8 @@
 //! The models: LangFast's own records of them (models.json), what each accepts, and what a name means.
 //!
 //! - `records`: reads a models.json
-//! - `stand_in`: what is taken to be true of a model that the list does not hold
+//! - [`import`]: makes one of what a person has copied out of a browser
+//! - `stand_in`: what is assumed of a model that the list does not hold
 //! - [`shutdowns`]: when OpenAI shuts models down
 //! - `today`: what the list says on a day
 
@@ -28,15 +29,15 @@ use crate::error::{Error, clean};
 /// The records that the binary carries, LangFast's as of October 2025.
 pub const BUILT_IN: &str = include_str!("../../models.json");
 
-/// The metrics' label for all models that only clients have named, since they can name any number.
+/// The metrics' label of all models that only clients have named, since they can name any number.
 pub const UNLISTED: &str = "other";
 
-/// Most names of which the log says once what stands in for them.
+/// Most names of models that are not listed of which the log tells.
 const MOST_TOLD: usize = 100;
 
-/// `owned_by` of a model of which no maker is known.
+/// The `owned_by` of a model whose maker is not known.
 const UNKNOWN_PROVIDER: &str = "langfast";
-/// `created_at` of a model of which no time is known, as Anthropic's API has it.
+/// The `created_at` of a model whose time is not known, as Anthropic's API has it.
 const EPOCH: &str = "1970-01-01T00:00:00Z";
 
 /// What becomes of a request for a model that is neither listed nor an alias.
@@ -60,59 +61,58 @@ pub struct Model {
     pub provider: String,
     /// Unix time of its record; 0 if it has none.
     pub created: u64,
-    /// The same as RFC 3339 has it.
+    /// The time of its record in RFC 3339; that of Unix time 0 if it has none.
     pub created_at: String,
-    /// Dated names that mean it too.
+    /// Dated names that mean the model too, such as `gpt-4o-2024-08-06`.
     pub versions: Vec<String>,
-    /// LangFast's `parameters`: what is absent is not accepted.
+    /// The `parameters` of LangFast's record: what is absent is not accepted.
     parameters: Map<String, Value>,
     source: Source,
 }
 
-/// Where that is from which is known of a model.
+/// The source of what is known of a model.
 #[derive(Clone, Debug, PartialEq)]
 enum Source {
-    /// From LangFast's record of it.
+    /// LangFast's record of it.
     Record,
-    /// From the record of a model that it is taken to be like; from none if none is near.
+    /// The record of the nearest model that is listed, which it is assumed to be like.
     Guess {
-        /// The slug of the model that is near.
+        /// The slug of that model; `None` if none is of its family.
         like: Option<String>,
-        /// Whether the operator has set its name, as an alias, and not only a client.
+        /// True if the operator has set its name, as an alias; false if only a client has named it.
         is_set: bool,
     },
 }
 
 impl Model {
-    /// Whether a run of this model may carry `parameter`.
+    /// True if a run of this model may carry `parameter`.
     pub fn accepts(&self, parameter: &str) -> bool {
         !matches!(self.parameters.get(parameter), None | Some(Value::Null | Value::Bool(false)))
     }
 
-    /// Whether a run of this model may carry `parameter` with this value, if a request asks for it.
+    /// True if a run of this model may carry `parameter` with this value when a request asks for it.
     ///
-    /// Of a model without a record the values are not known: whatever is asked for goes through, so that
-    /// the model itself refuses it or not. `response_format` goes through even where the parameter is not
-    /// known: left out, the answer would be silently of another form than the client reads; a refusal of
-    /// ours would rest on a guess.
+    /// The values of a model without a record are not known: any is passed on, and the model itself may refuse
+    /// it. `response_format` is passed on even where the parameter is not known: without it the answer would
+    /// silently have another form than the client reads, and a refusal of ours would rest on a guess.
     pub fn accepts_value(&self, parameter: &str, value: &str) -> bool {
         let is_guess = matches!(self.source, Source::Guess { .. });
         let may_be = is_guess && (self.accepts(parameter) || parameter == "response_format");
         may_be || self.lists(parameter, value)
     }
 
-    /// Whether `parameter`'s list of values holds `value`: enough to send it unasked.
+    /// True if the list of values of `parameter` holds `value`, which is enough to send it unasked.
     pub fn lists(&self, parameter: &str, value: &str) -> bool {
         self.values(parameter).any(|listed| listed == value)
     }
 
-    /// The values that `parameter` may take; empty when it is not accepted or takes any.
+    /// Returns the values that `parameter` may take; none if it is not accepted, or takes any.
     pub fn values(&self, parameter: &str) -> impl Iterator<Item = &str> {
         let list = self.parameters.get(parameter).and_then(Value::as_array);
         list.into_iter().flatten().filter_map(Value::as_str)
     }
 
-    /// The most tokens an answer may have, if its own record says so.
+    /// Returns the most tokens that an answer may have; `None` if the model's own record does not say.
     pub fn max_completion_tokens(&self) -> Option<u64> {
         match self.source {
             Source::Record => {
@@ -122,14 +122,14 @@ impl Model {
         }
     }
 
-    /// The role that instructions go under; `None` when the model takes them only from the user.
+    /// Returns the role that instructions go under; `None` if the model takes them only from the user.
     pub fn instruction_role(&self) -> Option<Role> {
         [Role::Developer, Role::System]
             .into_iter()
             .find(|role| self.lists("message_types", role.name()))
     }
 
-    /// The model's label in metrics, from a short list, whatever clients send.
+    /// Returns the model's label in metrics. There are few of them, whatever names clients send.
     pub fn label(&self) -> &str {
         match self.source {
             Source::Guess { is_set: false, .. } => UNLISTED,
@@ -137,12 +137,12 @@ impl Model {
         }
     }
 
-    /// The end of the model on OpenAI's API, if one is announced.
+    /// Returns the end of the model on OpenAI's API; `None` if none is announced.
     pub fn shutdown(&self) -> Option<Shutdown> {
         self.shutdown_of(&self.slug)
     }
 
-    /// The same for one of its names: a dated version has an end of its own.
+    /// Returns the end of what one of the model's names means: a dated version has an end of its own.
     fn shutdown_of(&self, name: &str) -> Option<Shutdown> {
         let may_be_openais = ["openai", UNKNOWN_PROVIDER].contains(&self.provider.as_str());
         let of = |name| shutdowns::of(name).filter(|_| may_be_openais);
@@ -151,25 +151,28 @@ impl Model {
     }
 }
 
-/// All models, by every name that means one.
+/// All models that are listed, and the names that mean them.
 #[derive(Debug)]
 pub struct Models {
+    /// The models, in the file's order.
     list: Vec<Arc<Model>>,
+    /// The places in the list by slugs and dated versions.
     by_name: HashMap<String, usize>,
+    /// The models by aliases that are whole names.
     aliases: BTreeMap<String, Arc<Model>>,
-    /// Aliases that end in `*`, by the beginning of the name; the longest first.
+    /// The aliases that end in `*` and mean every name with that beginning; the longest first.
     patterns: Vec<(String, Arc<Model>)>,
     unknown: Unknown,
-    /// Names that are not listed and that the log has told of.
+    /// The names of models that are not listed of which the log has told.
     told: Mutex<BTreeSet<String>>,
 }
 
-/// Why models cannot be used, in words.
+/// The reason that a list of models cannot be used, in words for the operator.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BadModels {
-    /// The records: which one, and which of its fields.
+    /// A record is wrong: which one, and which of its fields.
     File(String),
-    /// The aliases: which one.
+    /// An alias is wrong: which one, and why.
     Aliases(String),
 }
 
@@ -183,15 +186,15 @@ impl fmt::Display for BadModels {
 impl std::error::Error for BadModels {}
 
 impl Models {
-    /// Reads a models.json and `asked=served` aliases. An asked one that ends in `*` means every name
-    /// that is otherwise unknown and begins so. A served one may be of a model that is not listed, if such
-    /// are tried.
+    /// Reads a models.json and aliases, each `asked=served`. An asked name that ends in `*` means every name
+    /// with that beginning that is otherwise unknown. A served name may be of a model that is not listed, if
+    /// `unknown` models are tried.
     ///
     /// Records whose `status` is not `public` are left out: LangFast does not offer them.
     ///
     /// # Errors
-    /// When the file is not a list of records, holds no model or one twice, or an alias names none or
-    /// stands twice.
+    /// The file is not a list of records, or holds no model, or one twice; an alias names no model, or stands
+    /// twice.
     pub fn parse(json: &str, aliases: &[String], unknown: Unknown) -> Result<Models, BadModels> {
         let records = records::read(json).map_err(BadModels::File)?;
         let public: Vec<Record> = records.into_iter().filter(Record::is_public).collect();
@@ -212,6 +215,7 @@ impl Models {
         Ok(models)
     }
 
+    /// Adds the aliases, each `asked=served`; fails with the wrong one, and why it is wrong.
     fn add_aliases(&mut self, aliases: &[String]) -> Result<(), String> {
         let aliases = aliases.iter().map(|alias| alias.trim()).filter(|alias| !alias.is_empty());
         let pair = |alias| split_alias(alias).ok_or(format!("`{alias}`: write ASKED=SERVED"));
@@ -242,7 +246,7 @@ impl Models {
         Ok(())
     }
 
-    /// False if there is such an alias already.
+    /// Adds an alias; false if there is such an alias already.
     fn add_alias(&mut self, asked: &str, model: Arc<Model>) -> bool {
         if !asked.ends_with('*') {
             return self.aliases.insert(asked.to_owned(), model).is_none();
@@ -252,8 +256,8 @@ impl Models {
         is_new
     }
 
-    /// The model that `name` is known to mean: an alias, a slug, a dated version, or else whatever the
-    /// longest beginning of it that is an alias stands for.
+    /// Returns the model that `name` is known to mean: as an alias, a slug, or a dated version, or else by the
+    /// longest of the aliases for a beginning that it has. `None` if it means none.
     pub fn find(&self, name: &str) -> Option<&Arc<Model>> {
         let listed = || self.by_name.get(name).map(|at| &self.list[*at]);
         let fits = |pattern: &str| name.starts_with(pattern.trim_end_matches('*'));
@@ -261,11 +265,12 @@ impl Models {
         self.aliases.get(name).or_else(listed).or_else(|| begun().map(|(_, model)| model))
     }
 
-    /// The model that serves a request for `name`: the one that it is known to mean, or else, if such are
-    /// tried, one of that name which is taken to be like the nearest that is listed.
+    /// Returns the model that serves a request for `name`: the one that it is known to mean, or else, if
+    /// unknown models are tried, one of that name which is assumed to be like the nearest that is listed.
     ///
     /// # Errors
-    /// [`Error::NoSuchModel`], or [`Error::Invalid`] for what is no model's name.
+    /// [`Error::NoSuchModel`] if unknown models are refused; [`Error::Invalid`] for what cannot be a model's
+    /// name.
     pub fn serve(&self, name: &str) -> Result<Arc<Model>, Error> {
         let model = match self.find(name) {
             Some(model) => model.clone(),
@@ -281,7 +286,7 @@ impl Models {
         stand_in::of(slug, self.list.iter().map(|model| &**model), is_set)
     }
 
-    /// Logs, once for each of the first names, what stands in for a model that is not listed.
+    /// Logs what is assumed of a model that is not listed: once for each, and of the first [`MOST_TOLD`] alone.
     fn tell(&self, model: &Model) {
         let Source::Guess { like, .. } = &model.source else { return };
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -305,24 +310,26 @@ impl Models {
         }
     }
 
-    /// All models in the file's order.
+    /// Returns all models that are listed, in the file's order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {
         self.list.iter()
     }
 }
 
+/// Splits `asked=served`; `None` if that is not its form.
 fn split_alias(alias: &str) -> Option<(&str, &str)> {
     let (asked, served) = alias.split_once('=')?;
     let (asked, served) = (asked.trim(), served.trim());
     (!asked.is_empty()).then_some((asked, served))
 }
 
-/// The error for a model that is not listed, where that is what counts.
+/// Returns the error for a model that is not listed, where only such models count.
 pub fn no_such_model(name: &str) -> Error {
     // A client may send megabytes.
     Error::NoSuchModel(clean(name))
 }
 
+/// Returns the error for what cannot be a model's name.
 fn no_name() -> Error {
     let longest = stand_in::LONGEST_NAME;
     let message = format!(
@@ -332,7 +339,7 @@ fn no_name() -> Error {
     Error::invalid("model", message)
 }
 
-/// Which record each name means. A model's own name wins over another's version.
+/// Returns the place of the record that each name means. A model's slug wins over another's version.
 fn by_name(records: &[Record]) -> Result<HashMap<String, usize>, String> {
     let mut by_name: HashMap<String, usize> = HashMap::new();
     let mut slugs: HashMap<&str, usize> = HashMap::new();
@@ -378,7 +385,7 @@ impl From<Record> for Model {
     }
 }
 
-/// Unix seconds of an RFC 3339 time; its zone is taken for UTC, as LangFast writes it.
+/// Returns the Unix time of a time in RFC 3339, in seconds. Its zone is taken for UTC, as LangFast writes it.
 fn unix_time(text: &str) -> Option<u64> {
     let without_zone = text.get(.."YYYY-MM-DDThh:mm:ss".len())?;
     let time = humantime::parse_rfc3339_weak(without_zone).ok()?;

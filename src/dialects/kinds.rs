@@ -79,7 +79,8 @@ impl LeftOutTools<'_> {
     }
 }
 
-/// One list of a dialect, for the documentation: what it holds, and the fate of each kind, in its table's order.
+/// One list of a dialect, for the documentation: what it holds, and the fate of each kind, in its table's
+/// order.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// What the kinds are, such as `parts of messages`.

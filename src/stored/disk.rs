@@ -1,7 +1,7 @@
 //! Stored answers in files, so that they outlive the process.
 //!
 //! Each answer has a file, and the items that it was the first to bring have one beside it. Both are written
-//! in one step and never changed; a file goes when nothing that is kept needs it any more.
+//! in one step and never changed; a file is removed when nothing that is kept needs it any more.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -26,14 +26,15 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 /// File name endings of an answer and of items.
 const ANSWER: &str = "response";
 const ITEMS: &str = "items";
-/// What they begin with.
+/// First bytes of those files.
 const ANSWER_BEGINS: &[u8] = b"{\"id\":\"";
 const ITEMS_BEGIN: &[u8] = b"{\"owner\":";
 /// Names of the lock file, and of the file that holds the salt of the owners' marks.
 const LOCK: &str = "lock";
 const SALT: &str = "salt";
-/// Letters and digits of the salt.
+/// Length of the salt, in letters and digits.
 const SALT_LENGTH: usize = 32;
+
 /// The directory that holds the files of stored answers.
 pub(super) struct Disk {
     directory: PathBuf,
@@ -43,25 +44,25 @@ pub(super) struct Disk {
     last: Mutex<u64>,
     /// True if the latest attempt to write has failed.
     is_failing: AtomicBool,
-    /// Whether answers are missing there that could not be written.
+    /// True if answers are missing there that could not be written.
     has_missed: AtomicBool,
 }
 
-/// A file's items.
+/// The contents of a file of items.
 #[derive(Deserialize, Serialize)]
 pub(super) struct ItemsFile {
     pub owner: Owner,
     pub items: Vec<ItemRow>,
 }
 
-/// An item in a file.
+/// An item in such a file.
 #[derive(Deserialize, Serialize)]
 pub(super) struct ItemRow {
     pub id: String,
     pub json: Box<RawValue>,
 }
 
-/// An answer in a file.
+/// The contents of a file of an answer.
 #[derive(Deserialize, Serialize)]
 pub(super) struct AnswerFile {
     pub id: String,
@@ -70,7 +71,7 @@ pub(super) struct AnswerFile {
     pub created: u64,
     pub is_background: bool,
     pub is_final: bool,
-    /// The answer's JSON, without what follows where its output begins if that `is_cut`.
+    /// The answer's JSON: all of it, or, if that `is_cut`, what is before the items of its output.
     pub head: String,
     pub is_cut: bool,
     pub earlier: Vec<Reference>,
@@ -117,7 +118,7 @@ impl Disk {
         }))
     }
 
-    /// What to do about a directory that cannot be used.
+    /// Returns what the operator can do about a directory that cannot be used.
     pub fn advice(error: &io::Error) -> &'static str {
         match error.kind() {
             io::ErrorKind::WouldBlock => {
@@ -128,28 +129,29 @@ impl Disk {
         }
     }
 
-    /// The secret from which owners' marks are made.
+    /// Returns the secret from which owners' marks are made.
     pub fn salt(&self) -> &str {
         &self.salt
     }
 
-    /// The bytes that all files take.
+    /// Returns the bytes that all files take on disk.
     pub fn bytes(&self) -> usize {
         self.pages.bytes()
     }
 
-    /// Leaves the files there for the next process.
+    /// Has the files stay for the next process when everything is dropped.
     pub fn leave(&self) {
         self.pages.leave();
     }
 
     /// Makes removals durable, so that removed files stay gone after a power failure.
     pub fn sync(&self) {
-        // What cannot be helped is gone at the next write.
+        // If it fails, the next write makes them durable.
         let _ = files::sync(&self.directory);
     }
 
-    /// Writes an answer as it is now, and its items that are in no file yet. Warns, once, if that fails.
+    /// Writes an answer as it is now, and its items that are in no file yet. `None` if that fails, which the
+    /// log says once until it works again.
     pub fn keep(&self, entry: &Entry) -> Option<Page> {
         let written = self.write(entry);
         let was_failing = self.is_failing.swap(written.is_err(), Ordering::Relaxed);
@@ -197,7 +199,7 @@ impl Disk {
         self.page(&mut last, ANSWER, &file)
     }
 
-    /// Writes those items that are in no file yet.
+    /// Writes those items that are in no file yet, all into one.
     fn write_items<'a>(
         &self,
         last: &mut u64,
@@ -221,6 +223,7 @@ impl Disk {
         Ok(())
     }
 
+    /// Writes a file under the number behind `last`.
     fn page(&self, last: &mut u64, ending: &str, file: &impl Serialize) -> io::Result<Page> {
         let content = serde_json::to_vec(file)?;
         let path = self.directory.join(format!("{:016x}.{ending}", *last + 1));
@@ -229,8 +232,8 @@ impl Disk {
         Ok(self.pages.page(*last, path, content.len()))
     }
 
-    /// Reads the newest answers, with their items, whose files take `budget` bytes together. Older ones are
-    /// removed unread. If a crash has left two files of one answer, the newer one counts.
+    /// Reads the newest answers and their items, as many as take at most `budget` bytes on disk together. Older
+    /// ones are removed unread. If a crash has left two files of one answer, the newer one counts.
     pub fn read(&self, budget: usize) -> Found {
         let mut found = Found::default();
         let (mut answers, mut items) = self.list(&mut found);
@@ -294,12 +297,13 @@ impl Disk {
 }
 
 impl Listed {
-    /// The bytes that it takes on disk.
+    /// Returns the bytes that the file takes on disk.
     fn bytes(&self) -> usize {
         page::bytes_of(self.length)
     }
 
-    /// Its content, if it is no longer than `most` and as it should be.
+    /// Reads the file; `None`, and one more that is strange, if it is longer than `most` bytes or not as this
+    /// program writes it.
     fn read<T: DeserializeOwned>(&self, most: usize, found: &mut Found) -> Option<T> {
         let content = (self.length <= most).then(|| fs::read(&self.path).ok()).flatten();
         let read = content.and_then(|content| serde_json::from_slice(&content).ok());
@@ -307,12 +311,12 @@ impl Listed {
         read
     }
 
-    /// Removes it unread, if it begins as this program begins it.
+    /// Removes the file unread, if its first bytes are `begins`; else it is one more that is strange.
     fn remove(&self, begins: &[u8], found: &mut Found) {
         let mut begin = vec![0; begins.len()];
         let read = File::open(&self.path).and_then(|mut file| file.read_exact(&mut begin));
         match read.is_ok() && begin == begins {
-            // One that cannot be removed is too old one day.
+            // One that cannot be removed becomes too old one day.
             true => drop(fs::remove_file(&self.path)),
             false => found.strange += 1,
         }
@@ -320,19 +324,19 @@ impl Listed {
 }
 
 impl AnswerFile {
-    /// The numbers of the files that its items are in.
+    /// Returns the numbers of the files that its items are in.
     fn needed(&self) -> HashSet<u64> {
         let parts = [&self.earlier, &self.input, &self.output];
         parts.into_iter().flatten().map(|(number, _)| *number).collect()
     }
 
-    /// The answer, with the items of its output.
+    /// Returns the answer's state, with these items as its output.
     pub fn outcome(&self, output: Vec<Arc<Item>>) -> Outcome {
         let head = self.head.as_str().into();
         Outcome { head, is_cut: self.is_cut, output, is_final: self.is_final }
     }
 
-    /// The time since its request came; zero if the clock has been set back.
+    /// Returns the time since its request came; zero if the clock has been set back.
     pub fn age(&self) -> Duration {
         since_1970().saturating_sub(Duration::from_secs(self.created))
     }
@@ -343,7 +347,7 @@ fn references(items: &[Arc<Item>]) -> Vec<Reference> {
     places.map(Place::reference).collect()
 }
 
-/// The number in a file's name; `None` if this program gives no such names.
+/// Returns the number in a file's name; `None` if this program gives no such names.
 fn number_of(path: &Path) -> Option<u64> {
     let is_known = path.extension().is_some_and(|ending| ending == ANSWER || ending == ITEMS);
     let name = path.file_stem()?.to_str().filter(|name| is_known && name.len() == 16)?;

@@ -30,9 +30,10 @@ pub struct Draft {
 /// The state of an answer at one moment.
 #[derive(Clone, Default)]
 pub struct Outcome {
-    /// The answer as JSON, without what follows where its output begins; empty before it begins.
+    /// The answer as JSON: all of it, or, if that `is_cut`, what is before the items of its output. Empty
+    /// before the answer begins.
     pub(super) head: Arc<str>,
-    /// True if `head` ends where the output begins, so that the output and the closing brackets follow it.
+    /// True if the items of the output and the closing brackets have to follow `head`.
     pub(super) is_cut: bool,
     /// The items of its output.
     pub output: Vec<Arc<Item>>,
@@ -49,14 +50,14 @@ impl Outcome {
         Outcome { head: head.unwrap_or(answer).into(), is_cut, output, is_final }
     }
 
-    /// The answer as JSON; empty before it begins.
+    /// Returns the answer as JSON; empty before it begins.
     pub fn answer(&self) -> String {
         let tail = if self.is_cut { tail(&self.output) } else { String::new() };
         format!("{}{tail}", self.head)
     }
 }
 
-/// The end of an answer with this output.
+/// Returns the end of an answer's JSON with this output.
 fn tail(output: &[Arc<Item>]) -> String {
     let items: Vec<&str> = output.iter().map(|item| &*item.json).collect();
     format!("{}]}}", items.join(","))
@@ -75,7 +76,7 @@ pub struct Entry {
     /// True if its run goes on without a client from the beginning.
     pub is_background: bool,
     pub(super) owner: Owner,
-    /// True if nothing more is written.
+    /// True if nothing more is added.
     closed: AtomicBool,
     /// Raised to end the run.
     abort: Arc<Alarm>,
@@ -84,12 +85,13 @@ pub struct Entry {
 
 struct State {
     outcome: Outcome,
-    /// `None` if no events are kept, or not any more.
+    /// The events of its stream; `None` if they are not kept, or not any more.
     events: Option<EventLog>,
-    /// Rung when there is something to read.
+    /// The bells of its readers, which ring when there is more to read.
     followers: Vec<Weak<Bell>>,
     /// Its file, if it has one.
     page: Option<Page>,
+    /// The bytes that it takes besides its items.
     cost: Cost,
 }
 
@@ -126,12 +128,12 @@ impl Entry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The answer as it is now.
+    /// Returns the present state of the answer.
     pub fn outcome(&self) -> Outcome {
         self.state().outcome.clone()
     }
 
-    /// The conversation with this answer, and thus before the next one.
+    /// Returns the conversation up to and with this answer, which is what comes before the next one.
     pub fn conversation(&self) -> Vec<Arc<Item>> {
         let output = self.outcome().output;
         [&self.earlier, &self.input, &output].into_iter().flatten().cloned().collect()
@@ -148,7 +150,7 @@ impl Entry {
         changes
     }
 
-    /// Adds an event.
+    /// Adds an event, if they are kept. [`Entry::flush`] makes it visible.
     pub fn tell(&self, name: &str, data: &[u8]) {
         if let Some(events) = &mut self.state().events {
             events.push(name, data);
@@ -162,25 +164,26 @@ impl Entry {
         state.wake();
     }
 
+    /// Counts the bytes that the answer takes now.
     fn count(&self, state: &mut State) {
         let events = state.events.as_ref().map_or(0, EventLog::size);
         let bytes = self.own_size(&state.outcome) + events;
         state.cost.set(bytes);
     }
 
-    /// The bytes that it takes besides its items.
+    /// Returns the bytes that it takes besides its items.
     pub(super) fn memory(&self) -> usize {
         self.state().cost.bytes()
     }
 
-    /// The bytes that it takes besides its items and events.
+    /// Returns the bytes that it takes with this outcome, besides its items and events.
     fn own_size(&self, outcome: &Outcome) -> usize {
         let pointers = self.earlier.len() + self.input.len() + outcome.output.len();
         ENTRY + size_of::<Arc<Item>>() * pointers + outcome.head.len()
     }
 
-    /// The bytes that it would take with this outcome, without its events: those of items that no other
-    /// answer holds, or that it was the first to bring.
+    /// Returns the bytes that it takes with this outcome, without its events, if it is alone in the store: the
+    /// items of its input and output count, those of the conversation before it do not.
     pub(super) fn size_with(&self, outcome: &Outcome) -> usize {
         let mut items: Vec<&Arc<Item>> = self.input.iter().chain(&outcome.output).collect();
         // One that stands there twice is stored once.
@@ -190,7 +193,7 @@ impl Entry {
         self.own_size(outcome) + items.sum::<usize>()
     }
 
-    /// True if nothing more is written.
+    /// True if nothing more is added: it has ended, or is lost.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -200,28 +203,30 @@ impl Entry {
         self.state().events.is_some()
     }
 
-    /// The next event; `None` if there is none yet, or none at all.
+    /// Returns the next event for a reader at `cursor`; `None` if there is none yet, or events are not kept.
     pub fn next_event(&self, cursor: &mut Cursor) -> Option<Event> {
         self.state().events.as_ref()?.next(cursor)
     }
 
-    /// Registers a bell, which rings when there is more to read, and at the end.
+    /// Registers a bell, which rings when there is more to read, and at the end. It is forgotten when its last
+    /// other owner drops it.
     pub fn follow(&self, bell: &Arc<Bell>) {
         let mut state = self.state();
         state.followers.retain(|follower| follower.strong_count() > 0);
         state.followers.push(Arc::downgrade(bell));
     }
 
-    /// Raised when the run has to end: see [`Entry::abort`].
+    /// Returns the alarm that is raised when the run has to end: see [`Entry::abort`].
     pub fn aborted(&self) -> &Arc<Alarm> {
         &self.abort
     }
 
-    /// Ends the run, if one goes on without a client.
+    /// Has the run end, if one goes on.
     pub fn abort(&self) {
         self.abort.raise();
     }
 
+    /// Ends the writing, and tells the readers.
     pub(super) fn close(&self) {
         if let Some(events) = &mut self.state().events {
             events.end();
@@ -230,13 +235,13 @@ impl Entry {
         self.flush();
     }
 
-    /// Whether it has ended and is in no file.
+    /// True if it has ended and is in no file.
     pub(super) fn is_missed(&self) -> bool {
         let state = self.state();
         self.is_closed() && state.outcome.is_final && state.page.is_none()
     }
 
-    /// Sets the file that holds it; the file that held it before is removed.
+    /// Sets the file that holds it, and removes the one that held it before.
     pub(super) fn set_page(&self, page: Page) {
         let earlier = self.state().page.replace(page);
         drop(earlier);

@@ -1,7 +1,7 @@
-//! The events of a stream, compressed. Of an event, only the part is kept that differs from the beginning of
-//! the latest event of the same name: about 40 of a token's 200 bytes.
+//! The events of a stream, compressed: an event is kept without the beginning that it shares with the event of
+//! the same name before it. Of the 200 bytes of a token's event that leaves about 40.
 
-/// Most names that events of one stream have.
+/// Most names of events in one stream; events of further names are not kept.
 const NAMES: usize = 64;
 
 /// The events of one stream.
@@ -10,11 +10,11 @@ pub struct EventLog {
     names: Vec<Box<str>>,
     /// The latest event of each name.
     latest: Vec<Vec<u8>>,
-    /// For each event: the number of its name, how much it shares, how long the rest is, and the rest.
+    /// Each event as the number of its name, the length that it shares, the length of the rest, and the rest.
     bytes: Vec<u8>,
 }
 
-/// A reader's position.
+/// A reader's position in the events of a stream, from their beginning.
 #[derive(Default)]
 pub struct Cursor {
     offset: usize,
@@ -39,6 +39,7 @@ impl EventLog {
         latest.extend_from_slice(rest);
     }
 
+    /// Returns the number of a name, a new one if need be; `None` if there are too many names.
     fn number_of(&mut self, name: &str) -> Option<usize> {
         if let Some(at) = self.names.iter().position(|known| **known == *name) {
             return Some(at);
@@ -51,7 +52,7 @@ impl EventLog {
         })
     }
 
-    /// The next event, unless all have been read.
+    /// Returns the next event for a reader; `None` if it has read all.
     pub fn next(&self, cursor: &mut Cursor) -> Option<Event> {
         let at = usize::from(*self.bytes.get(cursor.offset)?);
         cursor.offset += 1;
@@ -65,13 +66,13 @@ impl EventLog {
         Some((self.names[at].to_string(), data.clone()))
     }
 
-    /// The bytes that it takes.
+    /// Returns the bytes that the log takes.
     pub fn size(&self) -> usize {
         let latest = self.latest.iter().map(Vec::capacity).sum::<usize>();
         self.bytes.capacity() + latest + 64 * self.names.len()
     }
 
-    /// Frees what only further events would need.
+    /// Frees what only further events would need: none may follow.
     pub fn end(&mut self) {
         self.latest.iter_mut().for_each(|latest| *latest = Vec::new());
         self.bytes.shrink_to_fit();
@@ -87,6 +88,7 @@ fn put_number(bytes: &mut Vec<u8>, mut number: usize) {
     bytes.push(number as u8);
 }
 
+/// Reads a number that [`put_number`] has written.
 fn take_number(bytes: &[u8], offset: &mut usize) -> usize {
     let mut number = 0;
     for shift in (0..).step_by(7) {

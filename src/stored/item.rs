@@ -20,18 +20,19 @@ pub struct Item {
 }
 
 impl Item {
+    /// Creates an item, and adds its bytes to `cost`.
     pub(super) fn new(id: String, json: String, mut cost: Cost) -> Item {
         cost.add(size(&id, &json));
         Item { id, json: json.into(), place: OnceLock::new(), _cost: cost }
     }
 }
 
-/// The bytes that an item takes.
+/// Returns the bytes that an item takes.
 pub(super) fn size(id: &str, json: &str) -> usize {
     ITEM + json.len() + 2 * id.len()
 }
 
-/// Bytes of the store, which dropping this gives back.
+/// A share of the store's bytes, which is given back when it is dropped.
 pub(super) struct Cost {
     all: Arc<AtomicUsize>,
     bytes: usize,
@@ -43,18 +44,18 @@ impl Cost {
         Cost { all: all.clone(), bytes: 0 }
     }
 
-    /// Adds bytes.
+    /// Adds bytes to this share.
     pub fn add(&mut self, more: usize) {
         self.all.fetch_add(more, Ordering::Relaxed);
         self.bytes += more;
     }
 
-    /// The bytes.
+    /// Returns the bytes of this share.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Sets the bytes.
+    /// Sets the bytes of this share.
     pub fn set(&mut self, bytes: usize) {
         self.all.fetch_sub(self.bytes, Ordering::Relaxed);
         self.bytes = 0;

@@ -1,5 +1,5 @@
-//! The newest response of each lane of a connection. It can be continued on the connection even if it is
-//! not stored, and is forgotten with it.
+//! Keeps the newest response of each lane of a WebSocket: it can be continued on that connection even if it is
+//! not stored, and is forgotten with the connection.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Entry, OwnStore, Owner, Store};
 use crate::sync::{Mutex, MutexGuard};
 
-/// Most lanes with a name that a connection may use. Known: OpenAI's limit.
+/// Most lanes with a name that a connection may use. Known: OpenAI has the same limit.
 pub const MOST: usize = 32;
 
 /// The responses that all connections keep.
@@ -28,7 +28,7 @@ pub struct Lane {
 }
 
 impl Lanes {
-    /// Creates a keeper of at most `limit` bytes, each kept for at most `age`.
+    /// Creates a keeper of responses, which take at most `limit` bytes together and are kept for at most `age`.
     pub fn new(limit: usize, age: Duration) -> Arc<Lanes> {
         Arc::new(Lanes { store: Store::new(limit, age, None), newest: Mutex::default() })
     }
@@ -38,8 +38,8 @@ impl Lanes {
         self.newest().insert((connection, String::new()), None);
     }
 
-    /// Returns the lane of this name, which may be empty; `None` if the connection has used too many. The
-    /// lane of a connection that has ended keeps nothing: a message may outlive its connection.
+    /// Returns the lane of this name, which may be empty; `None` if the connection has used [`MOST`] others. A
+    /// message may outlive its connection: its lane then keeps nothing.
     pub fn enter(self: &Arc<Lanes>, connection: u64, name: &str) -> Option<Lane> {
         let key = (connection, name.to_owned());
         let mut newest = self.newest();
@@ -66,6 +66,7 @@ impl Lanes {
         later.into_values().flatten().for_each(|id| drop(own.remove(&id)));
     }
 
+    /// Returns the store that holds the responses of a connection.
     fn own(&self, connection: u64) -> OwnStore {
         self.store.of(Owner(connection))
     }
@@ -76,7 +77,7 @@ impl Lanes {
 }
 
 impl Lane {
-    /// Its name; empty if it has none.
+    /// Returns the lane's name; empty if it has none.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -87,7 +88,7 @@ impl Lane {
         self.lanes.own(self.connection)
     }
 
-    /// Keeps a response as the newest, and drops the one before it. Nothing is kept for a connection that has
+    /// Keeps a response as the lane's newest, and drops the one before it. Does nothing once the connection has
     /// ended.
     pub fn keep(&self, entry: &Arc<Entry>) {
         let mut newest = self.lanes.newest();

@@ -9,14 +9,14 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Block size of file systems, in bytes: the room that a file takes is a multiple of it.
 const BLOCK: usize = 4096;
 
-/// The bytes that a file of this length takes.
+/// Returns the bytes that a file of this length takes on disk.
 pub(super) fn bytes_of(length: usize) -> usize {
     length.next_multiple_of(BLOCK)
 }
 
-/// What the files of a directory have in common.
+/// The files of a directory: their bytes, and the lock on it.
 pub(super) struct Pages {
-    /// The bytes that all files take.
+    /// The bytes that all files take on disk.
     bytes: AtomicUsize,
     /// True if the files stay when they are dropped.
     are_left: AtomicBool,
@@ -24,7 +24,7 @@ pub(super) struct Pages {
     _lock: File,
 }
 
-/// A file, which is removed when the last answer or item that needs it is dropped.
+/// A file, which is removed when it is dropped: by the last answer or item that needs it.
 pub(super) struct Page {
     pages: Arc<Pages>,
     number: u64,
@@ -32,7 +32,7 @@ pub(super) struct Page {
     bytes: usize,
 }
 
-/// The place of an item on disk.
+/// The place of an item on disk; it keeps the file there.
 pub(super) struct Place {
     page: Arc<Page>,
     at: usize,
@@ -42,23 +42,23 @@ pub(super) struct Place {
 pub(super) type Reference = (u64, usize);
 
 impl Pages {
-    /// The files of a directory that is locked by `lock`, as long as there is one of them.
+    /// Creates the files of a directory, which stays locked by `lock` as long as there are any.
     pub fn new(lock: File) -> Arc<Pages> {
         let (bytes, are_left) = (AtomicUsize::default(), AtomicBool::default());
         Arc::new(Pages { bytes, are_left, _lock: lock })
     }
 
-    /// The bytes that all files take.
+    /// Returns the bytes that all files take on disk.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Leaves the files there when they are dropped.
+    /// Has the files stay when they are dropped.
     pub fn leave(&self) {
         self.are_left.store(true, Ordering::Relaxed);
     }
 
-    /// The file of this number, path and length, which is there.
+    /// Creates a file of this number, path and length, which is on disk already.
     pub fn page(self: &Arc<Pages>, number: u64, path: PathBuf, length: usize) -> Page {
         let bytes = bytes_of(length);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -67,7 +67,7 @@ impl Pages {
 }
 
 impl Page {
-    /// The file's number.
+    /// Returns the file's number.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -81,7 +81,7 @@ impl Page {
 impl Drop for Page {
     fn drop(&mut self) {
         if !self.pages.are_left.load(Ordering::Relaxed) && !self.path.as_os_str().is_empty() {
-            // One that cannot be removed is too old one day.
+            // One that cannot be removed becomes too old one day.
             let _ = fs::remove_file(&self.path);
         }
         self.pages.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -89,12 +89,12 @@ impl Drop for Page {
 }
 
 impl Place {
-    /// The item number `at` of a file.
+    /// Creates the place of the item number `at`, from 0, of a file.
     pub fn new(page: &Arc<Page>, at: usize) -> Place {
         Place { page: page.clone(), at }
     }
 
-    /// The numbers by which other files refer to the item.
+    /// Returns the numbers by which other files refer to the item.
     pub fn reference(&self) -> Reference {
         (self.page.number, self.at)
     }

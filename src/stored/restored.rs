@@ -19,9 +19,9 @@ type Places = HashMap<Reference, Arc<Item>>;
 pub type Fail = fn(&str) -> String;
 
 impl Store {
-    /// Creates a store like [`Store::new`] whose answers are kept in `directory` too, and takes what is there
-    /// already; `fail` is asked for the answers that will never end. Files that this program has not written
-    /// so are left alone.
+    /// Creates a store like [`Store::new`] whose answers are kept in `directory` too, and brings back those
+    /// that are there already. `fail` makes failures of those that were under way. Files that this program has
+    /// not written, or that are damaged, are left alone.
     ///
     /// Where the directory cannot be used, answers are kept in memory alone, and the log says why.
     pub fn on_disk(
@@ -55,7 +55,8 @@ impl Store {
                 }
             }
         }
-        // Only now do those that go, if the limit is lower than it was, take their items along.
+        // If the limit is lower than it was, answers have to go; while `places` holds their items, that frees
+        // little.
         drop(places);
         self.make_room(&mut self.shelf());
         let directory = directory.display();
@@ -78,7 +79,7 @@ impl Store {
         file.items.into_iter().enumerate().map(restore).collect()
     }
 
-    /// An answer with its items; `None` if some of them are missing.
+    /// Makes an answer of a file; `None` if some of its items are missing.
     fn restore_answer(&self, file: &AnswerFile, places: &Places, fail: Fail) -> Option<Arc<Entry>> {
         let items = |references: &[Reference]| -> Option<Vec<Arc<Item>>> {
             references.iter().map(|place| places.get(place).cloned()).collect()

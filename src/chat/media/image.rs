@@ -1,4 +1,4 @@
-//! An image to pass on, and what the first bytes of its data tell of it. No picture is decoded.
+//! An image that is passed on, and its format and size by the first bytes of its data. No picture is decoded.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine, alphabet};
 
-/// Most base64 characters that are read of an image's data: the size of a JPEG stands behind whatever
+/// Most characters of base64 that are read of an image's data: the size of a JPEG stands behind whatever
 /// the camera has written, a preview included.
 const MOST_READ: usize = 256 * 1024;
 
-/// Decodes what is cut off anywhere.
+/// Decodes base64 that may be cut off anywhere.
 const CUT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -30,7 +30,7 @@ pub struct Image {
     pub size: Option<(u32, u32)>,
 }
 
-/// Shows no data and no link: what is debugged may be logged.
+/// Shows neither the data nor the link, since what is debugged may be logged.
 impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.url.len();
@@ -95,17 +95,19 @@ pub fn recognise(base64: &str) -> Option<(&'static str, Option<(u32, u32)>)> {
     }
 }
 
+/// Reads the size of a PNG, behind its first 8 bytes.
 fn png(rest: &[u8]) -> Option<(u32, u32)> {
     let number = |at: usize| Some(u32::from_be_bytes(rest.get(at..at + 4)?.try_into().ok()?));
     Some((number(8)?, number(12)?))
 }
 
+/// Reads the size of a GIF, behind its first 6 bytes.
 fn gif(rest: &[u8]) -> Option<(u32, u32)> {
     let [w0, w1, h0, h1, ..] = *rest else { return None };
     Some((u16::from_le_bytes([w0, w1]).into(), u16::from_le_bytes([h0, h1]).into()))
 }
 
-/// The size in the frame's header; other segments stand before it.
+/// Reads the size of a JPEG, behind its first 2 bytes: it stands in the frame's header, behind other segments.
 fn jpeg(mut rest: &[u8]) -> Option<(u32, u32)> {
     loop {
         match *rest {
@@ -136,7 +138,8 @@ fn jpeg(mut rest: &[u8]) -> Option<(u32, u32)> {
     }
 }
 
-/// The size in the first chunk, of one of three kinds: lossy, lossless, extended.
+/// Reads the size of a WebP, behind its first 12 bytes: it stands in the first chunk, which is of one of three
+/// kinds, lossy, lossless, or extended.
 fn webp(rest: &[u8]) -> Option<(u32, u32)> {
     let (kind, data) = (rest.get(..4)?, rest.get(8..)?);
     match (kind, data) {

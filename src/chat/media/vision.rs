@@ -19,9 +19,9 @@ enum Cost {
     Blind,
 }
 
-/// The families of models, by what their names begin with; the longest beginning counts. What begins
-/// with none of these is taken for blind: an image that a model cannot take would fail the conversation
-/// for good, one that is left out does not.
+/// The families of models by the beginnings of their names, of which the longest counts. A model of none of
+/// these is taken for blind: an image that a model cannot take would fail the conversation for good, one that
+/// is left out does not.
 const FAMILIES: &[(&str, Cost)] = &[
     ("chatgpt-4o", Cost::Tiles(85, 170)),
     ("claude-", Cost::NotKnown),
@@ -67,8 +67,8 @@ pub fn sees(slug: &str) -> bool {
     cost(slug) != Cost::Blind
 }
 
-/// Estimates the tokens of an image; 0 if they cannot be told: the size of the picture behind a link is
-/// not known, nor what another maker's model makes of it.
+/// Estimates the tokens that an image takes in a prompt; 0 if that cannot be told: the size of the picture
+/// behind a link is not known, nor how another maker's model counts it.
 pub fn tokens(image: &Image, slug: &str) -> u64 {
     let size = image.size.map(|(width, height)| (f64::from(width), f64::from(height)));
     match (cost(slug), image.detail, size) {
@@ -79,13 +79,15 @@ pub fn tokens(image: &Image, slug: &str) -> u64 {
     }
 }
 
+/// Returns the price of an image for a model, by its family.
 fn cost(slug: &str) -> Cost {
     let name = slug.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let families = FAMILIES.iter().filter(|(begin, _)| name.starts_with(begin));
     families.max_by_key(|(begin, _)| begin.len()).map_or(Cost::Blind, |(_, cost)| *cost)
 }
 
-/// The tiles of an image that is scaled down into 2048 × 2048 pixels, then to a shorter side of 768.
+/// Returns the number of tiles of an image, which is scaled down to fit into 2048 × 2048 pixels, and then to a
+/// shorter side of 768.
 fn tiles((width, height): (f64, f64)) -> u64 {
     let into_square = (2048.0 / width.max(height)).min(1.0);
     let scale = into_square * (768.0 / (width.min(height) * into_square)).min(1.0);
@@ -93,7 +95,7 @@ fn tiles((width, height): (f64, f64)) -> u64 {
     tiles(width) * tiles(height)
 }
 
-/// The patches of an image that is scaled down until it has at most [`MOST_PATCHES`].
+/// Returns the number of patches of an image, which is scaled down until it has at most [`MOST_PATCHES`].
 fn patches((width, height): (f64, f64)) -> u64 {
     let all = (width / 32.0).ceil() * (height / 32.0).ceil();
     if all <= MOST_PATCHES {

@@ -26,19 +26,20 @@ pub const INPUT_LIMIT: usize = 64 << 20;
 /// Most bytes of an answer that may list the models, and of a list that is kept. A list of 17 has 9 KB.
 pub const LIST_LIMIT: usize = 4 << 20;
 
-/// A list to be kept, and how it differs from the one before.
+/// A list that is ready to be kept, and how it differs from the one before.
 #[derive(Debug)]
 pub struct Plan {
     /// The models.json.
     pub json: String,
-    /// What differs.
+    /// How it differs.
     pub changes: Changes,
 }
 
-/// Finds the records in what was copied: LangFast's answer, as JSON, or a recording of many (HAR).
+/// Finds the records in what was copied: an answer of LangFast's, as JSON, or a recording of many answers
+/// (HAR).
 ///
 /// # Errors
-/// There are none, or one is malformed: where, why, and what to copy instead.
+/// There are none, or one is malformed. The words say where, why, and what to copy instead.
 pub fn find(bytes: &[u8]) -> Result<Found, String> {
     let text = copied::decode(bytes)?;
     // The Enter behind what was pasted would be a character in a text that is cut off.
@@ -61,12 +62,13 @@ pub fn find(bytes: &[u8]) -> Result<Found, String> {
     Ok(found)
 }
 
+/// Returns the words for a list of `length` bytes, which is too long.
 fn too_long(length: usize) -> String {
     format!("it has {} MiB, and a list of models has some KB: copy that one answer", length >> 20)
 }
 
-/// Makes the list that is to be kept. A single record is always added to `before`, a models.json; a list
-/// replaces it, unless it is to be merged.
+/// Makes the list to keep. A single record is always added to `before`, a models.json; several replace it,
+/// unless they are to be added too (`merge`).
 ///
 /// # Errors
 /// `before` is no models.json, or the two lists cannot be one.
@@ -85,7 +87,8 @@ pub fn plan(found: Found, before: &str, merge: bool) -> Result<Plan, String> {
     Ok(Plan { json, changes: Changes { records, merged, found_in, left_out, missing, ..changes } })
 }
 
-/// The records that are kept, with the new ones in their places or behind them: each with its slug.
+/// Returns the records of the new list, each with its slug: those that are kept, with new ones in the places of
+/// those with the same slug, and the rest behind them.
 fn joined(kept: &[(Record, &str)], new: &[Row]) -> Result<Vec<(String, String)>, String> {
     let mut joined: Vec<(String, String)> =
         kept.iter().map(|(record, text)| (record.slug.clone(), compact(text))).collect();
@@ -112,6 +115,7 @@ fn joined(kept: &[(Record, &str)], new: &[Row]) -> Result<Vec<(String, String)>,
     Ok(joined)
 }
 
+/// Writes records as a models.json, one a line.
 fn models_json(records: &[(String, String)]) -> Result<String, String> {
     enough(records.len())?;
     let lines: Vec<String> = records.iter().map(|(_, text)| format!("  {text}")).collect();
@@ -119,7 +123,8 @@ fn models_json(records: &[(String, String)]) -> Result<String, String> {
     if json.len() > LIST_LIMIT { Err(too_long(json.len())) } else { Ok(json) }
 }
 
-/// Unix time of the latest change to a record of a models.json, if they tell.
+/// Returns the Unix time of the latest change to a record of a models.json, in seconds; `None` if none has a
+/// time.
 pub fn as_of(json: &str) -> Option<u64> {
     let records = records::read(json).ok()?;
     let times = records.into_iter().filter_map(|record| record.updated_at.or(record.created_at));

@@ -1,4 +1,5 @@
-//! The records of a models.json, read so that a person who has written one is told what is wrong where.
+//! Reads the records of a models.json. An error tells the person who has written the file what is wrong, and
+//! where.
 
 use std::fmt;
 
@@ -6,22 +7,29 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// One record. What is absent, or `null`, is `None` or empty.
+/// One record of LangFast's. What is absent, or `null`, is `None` or empty.
 pub struct Record {
-    /// Where it stands.
+    /// Where it stands in the file.
     pub place: Place,
+    /// LangFast's name for the model.
     pub slug: String,
+    /// The model's name for people.
     pub name: Option<String>,
+    /// The model's maker.
     pub provider: Option<String>,
+    /// Dated names that mean the model too.
     pub versions: Vec<String>,
+    /// What runs of the model accept.
     pub parameters: Map<String, Value>,
+    /// The time at which LangFast has made the record, in RFC 3339.
     pub created_at: Option<String>,
-    /// When LangFast last changed it.
+    /// The time at which LangFast last changed the record, in RFC 3339.
     pub updated_at: Option<String>,
+    /// `public` if LangFast offers the model.
     pub status: Option<String>,
 }
 
-/// Where a record stands, for people to read.
+/// The place of a record in a file, for people to read: its number and line, and its slug if it has one.
 #[derive(Clone)]
 pub struct Place {
     number: usize,
@@ -39,7 +47,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A text of a file as a message may show it on a terminal: short, and without control characters.
+/// Returns a text of a file as a message can show it on a terminal: short, and without control characters.
 pub fn shown(text: &str) -> String {
     const LONGEST: usize = 80;
     let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
@@ -51,18 +59,24 @@ pub fn shown(text: &str) -> String {
 }
 
 impl Record {
-    /// Whether LangFast offers the model.
+    /// True if LangFast offers the model.
     pub fn is_public(&self) -> bool {
         self.status.as_deref().is_none_or(|status| status == "public")
     }
 }
 
-/// Reads a list of records; fails with the place, what is wrong and what is expected.
+/// Reads a list of records.
+///
+/// # Errors
+/// What is wrong, where, and what is expected, in words.
 pub fn read(json: &str) -> Result<Vec<Record>, String> {
     Ok(read_with_text(json)?.into_iter().map(|(record, _)| record).collect())
 }
 
-/// The same, each record with its text.
+/// Reads a list of records as [`read`] does, and returns each with its text.
+///
+/// # Errors
+/// See [`read`].
 pub fn read_with_text(json: &str) -> Result<Vec<(Record, &str)>, String> {
     let json = json.strip_prefix('\u{feff}').unwrap_or(json);
     let raw: Vec<&RawValue> = serde_json::from_str(json).map_err(|error| no_list(json, &error))?;
@@ -71,7 +85,10 @@ pub fn read_with_text(json: &str) -> Result<Vec<(Record, &str)>, String> {
     Ok(records.into_iter().zip(raw.into_iter().map(RawValue::get)).collect())
 }
 
-/// Reads one record, the so-manyth of a file; `text` is a slice of `json`, the whole file.
+/// Reads one record: the one of this `number`, from 1, whose `text` is a slice of `json`, the whole file.
+///
+/// # Errors
+/// See [`read`].
 pub fn record(json: &str, text: &str, number: usize) -> Result<Record, String> {
     let before = text.as_ptr() as usize - json.as_ptr() as usize;
     let line = 1 + json.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count();
@@ -129,6 +146,7 @@ fn object_of(fields: &Map<String, Value>, name: &str) -> Result<Map<String, Valu
     }
 }
 
+/// Returns the words for a value of a wrong type.
 fn not(what: &str, found: &Value, expected: &str) -> String {
     let found = match found {
         Value::Null => "null",
@@ -141,7 +159,7 @@ fn not(what: &str, found: &Value, expected: &str) -> String {
     format!("{what} is {found}, and has to be {expected}")
 }
 
-/// Why a file is no list, in the words of whoever writes it.
+/// Returns why a file is no list, for the person who has written it.
 fn no_list(json: &str, error: &serde_json::Error) -> String {
     const EXPECTED: &str = "a list of records is expected, as in [{\"slug\": \"gpt-6-luna\"}]";
     if json.trim().is_empty() {
@@ -153,7 +171,7 @@ fn no_list(json: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// Why a text is no JSON.
+/// Returns why a text is no JSON, for the person who has written it.
 pub fn no_json(json: &str, error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     if error.is_eof() {
@@ -169,7 +187,7 @@ pub fn no_json(json: &str, error: &serde_json::Error) -> String {
     format!("line {line}, column {column}: this is no JSON ({words})")
 }
 
-/// A word of other languages that stands where a value was expected.
+/// Returns the word of another language, such as `None`, that stands where a value was expected.
 fn word_at(json: &str, line: usize, column: usize) -> Option<&'static str> {
     const WORDS: [&str; 6] = ["NaN", "Infinity", "undefined", "None", "True", "False"];
     let text = json.lines().nth(line.checked_sub(1)?)?.as_bytes();

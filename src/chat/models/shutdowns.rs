@@ -8,7 +8,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Each date with what replaces the models that are shut down then.
+/// Dates, each with the model that OpenAI names in place of those that it shuts down then, and the names of
+/// those.
 const SHUTDOWNS: [(&str, &str, &[&str]); 22] = [
     (
         "2024-09-13",
@@ -109,17 +110,17 @@ const SHUTDOWNS: [(&str, &str, &[&str]); 22] = [
     ("2027-04-01", "", &["gpt-5.4-nano"]),
 ];
 
-/// A day of the calendar, in UTC. Days compare as they follow each other.
+/// A day of the calendar, in UTC. The earlier of two days is the lesser.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day(String);
 
 impl Day {
-    /// The present day.
+    /// Returns the present day.
     pub fn today() -> Day {
         Day::of(SystemTime::now())
     }
 
-    /// The day of `time`; a clock that is set before 1970, or after 9999, counts as at that limit.
+    /// Returns the day of `time`. A time before 1970, or after 9999, counts as the nearest in between.
     pub fn of(time: SystemTime) -> Day {
         // 9999-12-31T23:59:59Z
         let latest = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
@@ -127,7 +128,7 @@ impl Day {
         Day(time[.."YYYY-MM-DD".len()].to_owned())
     }
 
-    /// The day as `YYYY-MM-DD`.
+    /// Returns the day as `YYYY-MM-DD`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -149,12 +150,12 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Whether the model is gone: from that day on.
+    /// True if the model is gone, which it is from that day on.
     pub fn is_over(&self, today: &Day) -> bool {
         self.date <= today.as_str()
     }
 
-    /// "OpenAI has shut it down …" or "OpenAI shuts it down …", for people to read.
+    /// Returns a sentence for people to read: "OpenAI has shut it down …", or "OpenAI shuts it down …".
     pub fn words(&self, today: &Day) -> String {
         let verb = if self.is_over(today) { "has shut" } else { "shuts" };
         let instead = match self.replacement {
@@ -165,18 +166,20 @@ impl Shutdown {
     }
 }
 
-/// The announced end of the model that OpenAI calls `name`, if one is known.
+/// Returns the announced end of the model that OpenAI calls `name`; `None` if none is known.
 pub fn of(name: &str) -> Option<Shutdown> {
     let (date, replacement) = entry(name)?;
     Some(Shutdown { date, replacement: successor(replacement) })
 }
 
+/// Returns the date in the table, and what replaces the model; `None` if the table does not have it.
 fn entry(name: &str) -> Option<(&'static str, &'static str)> {
     let found = SHUTDOWNS.iter().find(|(_, _, names)| names.contains(&name));
     found.map(|(date, replacement, _)| (*date, *replacement))
 }
 
-/// The first model that is not shut down itself among a replacement, its replacement, and so on.
+/// Returns the first model that is not shut down itself among a replacement, its replacement, and so on; `None`
+/// if there is none.
 fn successor(replacement: &'static str) -> Option<&'static str> {
     // No chain is longer than the table.
     let chain = std::iter::successors(Some(replacement), |name| entry(name).map(|(_, next)| next));

@@ -1,4 +1,4 @@
-//! Models that the list does not hold: what is taken to be true of them, by the nearest record.
+//! Models that the list does not hold: what is assumed of them, by the nearest record.
 
 use std::cmp::Reverse;
 
@@ -6,20 +6,20 @@ use serde_json::{Map, Value, json};
 
 use super::{EPOCH, Model, Source, UNKNOWN_PROVIDER};
 
-/// Longest name that is tried, in bytes; OpenAI's and OpenRouter's have up to 60.
+/// Longest name that is tried, in bytes. OpenAI's and OpenRouter's names have up to 60.
 pub const LONGEST_NAME: usize = 128;
 
-/// Whether `name` may be a model's: short, of letters, digits and ASCII punctuation. Such a name can stand in a
+/// True if `name` can be a model's: short, of letters, digits and ASCII punctuation. Such a name can stand in a
 /// log and in a message as it is.
 pub fn is_name(name: &str) -> bool {
     let may_be_in_it = |c: char| c.is_alphanumeric() || c.is_ascii_punctuation();
     (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(may_be_in_it)
 }
 
-/// The model that LangFast is asked for by the name `slug` itself, taken to be like the nearest of the
-/// `listed` ones, or like the least of models if none is of its family.
+/// Returns the model that LangFast is asked for by the name `slug` itself. It is assumed to be like the nearest
+/// of the `listed` ones, or, if none is of its family, to take only what every model takes.
 ///
-/// LangFast's limits and words of another model are not known to be this one's, so they bind nothing
+/// The limits and words in another model's record are not known to be this one's, so they bind nothing
 /// ([`Model::accepts_value`], [`Model::max_completion_tokens`]): a request that is wrong about them gets the
 /// model's own error, and one that is right is not bent.
 pub fn of<'a>(slug: &str, listed: impl Iterator<Item = &'a Model>, is_set: bool) -> Model {
@@ -37,7 +37,7 @@ pub fn of<'a>(slug: &str, listed: impl Iterator<Item = &'a Model>, is_set: bool)
     }
 }
 
-/// The parameters that every model takes. `{}` means that a limit of tokens is passed on if a request has one.
+/// Returns the parameters that every model takes. A limit of tokens is `{}`, which any value fits.
 fn least() -> Map<String, Value> {
     let least = json!({
         "message_types": ["system", "user", "assistant"],
@@ -47,8 +47,9 @@ fn least() -> Map<String, Value> {
     if let Value::Object(parameters) = least { parameters } else { Map::new() }
 }
 
-/// How unlike a record and a name are, the least first: whether the record has a word that the name lacks, the
-/// difference of the versions, the number of common words, and of further words in the record.
+/// How unlike a record and a name are; the least is the nearest. Compared in this order: whether the record has
+/// a word that the name lacks, the differences of the major and the minor version, the number of common words
+/// (more are nearer), and the number of further words in the record.
 type Distance = (bool, u32, u32, Reverse<usize>, usize);
 
 /// A name taken apart: `gpt-5.6-sol` is of the family `gpt`, in version 5.6, as variant `sol`.
@@ -60,7 +61,7 @@ struct Shape {
 }
 
 impl Shape {
-    /// The shape of a name. What is before a slash is a maker's or a host's name, and tells no family.
+    /// Takes a name apart. What stands before a slash is a maker's or a host's name, and tells no family.
     fn of(name: &str) -> Shape {
         let name = name.rsplit('/').next().unwrap_or_default().to_lowercase();
         // ChatGPT's models are GPT models by another name.
@@ -78,7 +79,7 @@ impl Shape {
         Shape { family: family.to_owned(), version, variant: words.map(str::to_owned).collect() }
     }
 
-    /// How far `record` is from this name, the nearest being the least; `None` if it is of another family.
+    /// Returns how far `record` is from this name; `None` if it is of another family.
     ///
     /// A record whose name, but for its version, is a beginning of this one comes before all others, so that
     /// `gpt-6-turbo` is like gpt-5 and not like gpt-4-turbo. Then the nearest version counts, then how many
@@ -106,17 +107,19 @@ impl Shape {
     }
 }
 
+/// Splits a text before the first character for which `is_end` holds.
 fn split_at_first(text: &str, is_end: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(is_end).unwrap_or(text.len()))
 }
 
-/// `5.6` as 5 and 6, `5` as 5 and 0.
+/// Reads a version: `5.6` as 5 and 6, `5` as 5 and 0.
 fn version(digits: &str) -> Option<(u32, u32)> {
     let mut numbers = digits.split('.');
     let major = numbers.next()?.parse().ok()?;
     Some((major, numbers.next().and_then(|minor| minor.parse().ok()).unwrap_or(0)))
 }
 
+/// Returns the model whose name is nearest to `name`; `None` if none is of its family.
 fn nearest<'a>(name: &str, listed: impl Iterator<Item = &'a Model>) -> Option<&'a Model> {
     let asked = Shape::of(name);
     let distances =

@@ -1,4 +1,4 @@
-//! What the list of models says on a day: which models are offered then, and what to know of the rest.
+//! The list of models on a day: which models are offered then, and what an operator should know of the rest.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,11 +16,11 @@ pub struct Listed<'a> {
     pub id: &'a str,
     /// The model.
     pub model: &'a Model,
-    /// The announced end of what the name means.
+    /// The end of what the name means, if one is announced.
     pub shutdown: Option<Shutdown>,
 }
 
-/// What an operator should know of the models.
+/// Something that an operator should know of the models.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// What is the matter.
@@ -35,40 +35,40 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What a model accepts, as it is listed for people and for the page.
+/// A model and what it accepts, as it is listed for people and for the page.
 #[derive(Debug, Serialize)]
 pub struct Accepted<'a> {
     /// LangFast's name for it.
     pub id: &'a str,
     /// The other names that mean it: dated versions, then aliases.
     pub names: Vec<&'a str>,
-    /// Whether its text comes piece by piece.
+    /// True if its text comes piece by piece.
     pub streams: bool,
-    /// The most tokens of an answer.
+    /// The most tokens of an answer, if they are known.
     pub max_completion_tokens: Option<u64>,
     /// The parameters that take a number.
     pub numbers: Vec<&'static str>,
     /// The parameters that take a word, and the words.
     pub words: BTreeMap<&'static str, Vec<&'a str>>,
-    /// Whether LangFast's list holds it; what an alias stands for need not be there, and is tried.
+    /// True if LangFast's list holds it; what an alias stands for need not be there, and is tried.
     pub is_listed: bool,
-    /// The day from which it is gone from OpenAI's API, if one is announced.
+    /// The day from which it is gone from OpenAI's API, as `YYYY-MM-DD`, if one is announced.
     pub shutdown_date: Option<&'static str>,
-    /// Whether that day has come.
+    /// True if that day has come.
     pub is_shut_down: bool,
     /// The model that OpenAI names in its place.
     pub replacement: Option<&'static str>,
 }
 
 impl Models {
-    /// The model's entry under one of its names.
+    /// Returns the entry of a model under `id`, one of its names.
     pub fn listed<'a>(&self, id: &'a str, model: &'a Model) -> Listed<'a> {
         Listed { id, model, shutdown: model.shutdown_of(id) }
     }
 
-    /// The names to offer: all models and exact aliases, without those that are known to be shut down by
-    /// today, unless `all` are wanted. If none would be left, all are listed: they can still be asked for, and
-    /// a client with nothing to choose from is of no use.
+    /// Returns the names to offer: those of all models, and all aliases that are whole names. Models that are
+    /// known to be shut down by `today` are left out, unless `all` are wanted, or none would be left: they can
+    /// still be asked for, and a client with nothing to choose from is of no use.
     pub fn offered(&self, today: &Day, all: bool) -> Vec<Listed<'_>> {
         let slugs = self.list.iter().map(|model| {
             // An alias wins over a slug.
@@ -86,15 +86,15 @@ impl Models {
         if all || left.is_empty() { every } else { left }
     }
 
-    /// The model to use where nobody says which: the first that is not known to be shut down by today; if all
-    /// that are listed are, the first of an alias, or else the first of all.
+    /// Returns the model to use where nobody says which: the first of the list, or else of the aliases, that is
+    /// not known to be shut down by `today`; if all are, the first of the list.
     pub fn preferred(&self, today: &Day) -> Option<&Arc<Model>> {
         let all = || self.list.iter().chain(self.aliases.values());
         all().find(|model| !is_over(model.shutdown(), today)).or_else(|| all().next())
     }
 
-    /// What an operator should know of the list today: aliases for models that are shut down, and that no
-    /// other is left, nor an alias for one.
+    /// Returns what an operator should know of the list on this day: which aliases lead to models that are shut
+    /// down, and whether no model is left, in the list or behind an alias.
     pub fn warnings(&self, today: &Day) -> Vec<Warning> {
         let patterns = self.patterns.iter().map(|(pattern, model)| (pattern, model));
         let of_alias = |(name, model): (&String, &Arc<Model>)| {
@@ -115,7 +115,8 @@ impl Models {
         of_aliases.chain(self.last_shutdown(today).map(|last| self.all_gone(last))).collect()
     }
 
-    /// The day from which no model of the list is left, if it has come and no alias leads to another.
+    /// Returns the day from which no model of the list is left; `None` if it has not come, or an alias leads to
+    /// a model that is left.
     fn last_shutdown(&self, today: &Day) -> Option<&'static str> {
         let patterns = self.patterns.iter().map(|(_, model)| model);
         let mut set = self.aliases.values().chain(patterns);
@@ -144,7 +145,7 @@ impl Models {
         Warning { what, advice: advice.to_owned() }
     }
 
-    /// What each model accepts: those of the list in its order, then others that aliases stand for.
+    /// Returns what each model accepts: those of the list in its order, then others that aliases stand for.
     pub fn accepted(&self, today: &Day) -> Vec<Accepted<'_>> {
         let mut models: Vec<&Arc<Model>> = self.list.iter().collect();
         let patterns = self.patterns.iter().map(|(_, model)| model);

@@ -186,8 +186,8 @@ struct Reader<'a> {
     media: MediaReader<'a>,
     /// The tools of the request by their names.
     tools: HashMap<&'a str, &'a Tool>,
-    /// The names of the tools that have been described in a message, since messages may refer to a tool any number
-    /// of times.
+    /// The names of the tools that have been described in a message, since messages may refer to a tool any
+    /// number of times.
     described: HashSet<&'a str>,
     /// The calls of the messages before the one that is read.
     called: CallIds,

@@ -133,8 +133,8 @@ impl ClientTool {
         object(properties, required)
     }
 
-    /// Returns the arguments of a call in a history, as JSON and as the model writes them: without what only the
-    /// item has.
+    /// Returns the arguments of a call in a history, as JSON and as the model writes them: without what only
+    /// the item has.
     pub fn arguments(self, call: &Map<String, Value>) -> String {
         let Some(Value::Object(arguments)) = call.get(self.field()) else {
             return "{}".to_owned();

@@ -72,9 +72,9 @@ const FIELDS: &[&str] = &[
     "user",
 ];
 
-/// Reads a body, or, if `own` has a lane, a message of a WebSocket, which is always answered as a stream. `own` is
-/// the store for the response, and for what it continues. Fields that OpenAI does not have are ignored, and so
-/// are null ones.
+/// Reads a body, or, if `own` has a lane, a message of a WebSocket, which is always answered as a stream. `own`
+/// is the store for the response, and for what it continues. Fields that OpenAI does not have are ignored, and
+/// so are null ones.
 ///
 /// # Errors
 /// [`Error::Invalid`], with the field's name as `param`; see also [`Fields::parse`].

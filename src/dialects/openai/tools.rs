@@ -40,8 +40,8 @@ pub struct Offered {
     pub calls: Calls,
 }
 
-/// Reads the offered tools, and which of them the model may or has to call. Adds to `left_out` what cannot be had
-/// here.
+/// Reads the offered tools, and which of them the model may or has to call. Adds to `left_out` what cannot be
+/// had here.
 ///
 /// # Errors
 /// [`Error::Invalid`] with the path of what is wrong.
@@ -176,7 +176,8 @@ pub(super) fn plain_choice(param: &str, word: &str) -> Result<ToolChoice, Error>
     }
 }
 
-/// Allows only the tools that `allowed_tools` names; the others stay in the list for the sake of OpenAI's cache.
+/// Allows only the tools that `allowed_tools` names; the others stay in the list for the sake of OpenAI's
+/// cache.
 fn narrow(fields: &Fields, offered: &mut Tools) -> Result<(), Error> {
     let allowed = fields.get("tool_choice").and_then(|choice| choice.pointer("/allowed_tools"));
     let Some(allowed) = allowed else { return Ok(()) };
@@ -216,8 +217,8 @@ pub fn calls(message: &Fields) -> Result<Vec<ToolCall>, Error> {
     list.map(|(at, value)| call(&format!("{path}[{at}]"), value)).collect()
 }
 
-/// Reads a call. A call of an unknown kind is kept as it is, under the name of its kind, since its result refers
-/// to it.
+/// Reads a call. A call of an unknown kind is kept as it is, under the name of its kind, since its result
+/// refers to it.
 fn call(path: &str, value: &Value) -> Result<ToolCall, Error> {
     let id = value.get("id").and_then(Value::as_str);
     let id = id.ok_or_else(|| missing(&format!("{path}.id")))?.to_owned();

@@ -15,7 +15,7 @@ use crate::chat::models::records::shown;
 pub struct Changes {
     /// Records that were taken from what was copied.
     pub records: usize,
-    /// Whether they were added to the list before; else they replace it.
+    /// True if they were added to the list before; else they replace it.
     pub merged: bool,
     /// The URLs of the answers that they were found in; empty unless it was a recording.
     pub found_in: Vec<String>,
@@ -31,7 +31,8 @@ pub struct Changes {
     pub missing: Vec<String>,
 }
 
-/// Parameters that some record had before and none has now, though requests are made by them: LangFast's
+/// Returns the parameters that requests depend on, and that some record had before and none has now: LangFast
+/// may have renamed them.
 pub(super) fn missing(before: &[(&str, &str)], after: &[(String, String)]) -> Vec<String> {
     const NEEDED: [&str; 3] = ["message_types", "stream", "max_completion_tokens"];
     let has = |text: &str, name: &str| {
@@ -45,6 +46,7 @@ pub(super) fn missing(before: &[(&str, &str)], after: &[(String, String)]) -> Ve
     NEEDED.into_iter().filter(is_missing).map(|name| format!("parameters.{name}")).collect()
 }
 
+/// Returns which models are new, gone or changed.
 pub(super) fn compare(before: &[(&str, &str)], after: &[(String, String)]) -> Changes {
     let mut changes = Changes::default();
     let old: HashMap<&str, &str> = before.iter().copied().collect();
@@ -65,8 +67,8 @@ pub(super) fn compare(before: &[(&str, &str)], after: &[(String, String)]) -> Ch
     changes
 }
 
-/// The fields in which two records differ, those of `parameters` one by one. The times of a record say
-/// nothing about its model.
+/// Returns the fields in which two records differ, those of objects such as `parameters` one by one. The times
+/// of a record do not count: they say nothing about its model.
 fn differing(one: &str, other: &str) -> Vec<String> {
     const TIMES: [&str; 2] = ["created_at", "updated_at"];
     let read = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
@@ -86,7 +88,7 @@ fn differing(one: &str, other: &str) -> Vec<String> {
     fields
 }
 
-/// The names of both, each once.
+/// Returns the names of the fields of both objects, each once.
 fn names<'a>(one: &'a Map<String, Value>, other: &'a Map<String, Value>) -> Vec<&'a String> {
     let further = other.keys().filter(|name| !one.contains_key(*name));
     one.keys().chain(further).collect()

@@ -10,7 +10,10 @@ use super::super::records::{self, shown};
 const WANTED: &str = "Wanted is LangFast's answer that lists the models, rows with `slug` and `parameters`: in the \
                       browser's developer tools, tab Network, choose it and copy its response";
 
-/// The text of a file, whatever encoding a browser or an editor has given it.
+/// Returns the text of a file in UTF-8 or UTF-16, with or without a byte order mark.
+///
+/// # Errors
+/// It is neither, or compressed, in words.
 pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     match bytes {
@@ -44,7 +47,7 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
     }
 }
 
-/// What is copied by mistake, told by how it begins, in any case.
+/// What is copied by mistake: how it begins, in whatever case, and what it is.
 const MISTAKES: [(&[&str], &str); 6] = [
     (
         &["curl "],
@@ -102,6 +105,7 @@ pub fn something_else(text: &str) -> Option<String> {
     Some(format!("{what}. {WANTED}"))
 }
 
+/// Returns what a web page is.
 fn kind_of_page(text: &str) -> &'static str {
     match text.contains("__NEXT_DATA__") || text.contains("self.__next_f") {
         true => {
@@ -113,14 +117,14 @@ fn kind_of_page(text: &str) -> &'static str {
     }
 }
 
-/// Whether it begins as the data of React's server components do: `0:{…`, `1:"$S…`, `2:I[…`.
+/// True if a text begins as the data of React's server components do: `0:{…`, `1:"$S…`, `2:I[…`.
 fn is_flight(text: &str) -> bool {
     let number = text.trim_start_matches(|c: char| c.is_ascii_hexdigit());
     let rest = number.strip_prefix(':').unwrap_or_default();
     number.len() < text.len() && rest.starts_with(['{', '[', '"', 'I', 'H', 'T'])
 }
 
-/// Why a text is no JSON, in words for somebody who has copied it.
+/// Returns why a text is no JSON, for the person who has copied it.
 pub fn no_json(text: &str, error: &serde_json::Error) -> String {
     let why = records::no_json(text, error);
     if error.is_eof() {
@@ -162,7 +166,8 @@ pub fn no_rows(json: &str) -> String {
     format!("There is no record of a model in it. {what}. {WANTED}")
 }
 
-/// The error that an object is: PostgREST's (`code`, `message`, `details`, `hint`), or the platform's.
+/// Returns the words of the error that an object is: PostgREST's (`code`, `message`, `details`, `hint`), or the
+/// platform's. `None` if it is none.
 fn error_in(fields: &Map<String, Value>) -> Option<String> {
     let text = |name: &str| fields.get(name).and_then(Value::as_str);
     let of_error = || fields.get("error").and_then(|error| error.get("message")?.as_str());
@@ -176,7 +181,7 @@ fn error_in(fields: &Map<String, Value>) -> Option<String> {
     })
 }
 
-/// The fields that were found, and what they lack.
+/// Returns the fields that were found, and those that are missing, in words.
 fn fields_say(what: &str, has: &str, fields: &Map<String, Value>) -> String {
     const SHOWN: usize = 8;
     let mut names: Vec<String> =

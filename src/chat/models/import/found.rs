@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{copied, recording};
 use crate::chat::models::records::{self, Record, shown};
 
-/// Most records of a list: each is a value of a metric's label.
+/// Most records of a list, since each is a value of a metric's label.
 pub(super) const MOST_RECORDS: usize = 1_000;
 
 /// Longest `slug`, in bytes.
@@ -19,13 +19,15 @@ pub(super) const LONGEST_SLUG: usize = 200;
 /// Most `versions` of a record.
 pub(super) const MOST_VERSIONS: usize = 100;
 
-/// How deep in an answer records are looked for.
+/// Deepest nesting in an answer in which records are looked for.
 pub(super) const DEPTH: usize = 8;
 
 /// The records that were found in what was copied.
 #[derive(Debug, Default)]
 pub struct Found {
+    /// The records that count.
     pub(super) rows: Vec<Row>,
+    /// The places of the others, and why they are left out.
     pub(super) left_out: Vec<String>,
     /// The URLs of the answers that they were found in, if it was a recording.
     pub(super) found_in: Vec<String>,
@@ -34,14 +36,20 @@ pub struct Found {
 /// A record that counts.
 #[derive(Debug)]
 pub(super) struct Row {
+    /// Where it stands, for people to read.
     pub(super) place: String,
+    /// LangFast's name for the model.
     pub(super) slug: String,
+    /// Dated names that mean the model too.
     pub(super) versions: Vec<String>,
-    /// Its JSON on one line.
+    /// The record's JSON on one line.
     pub(super) text: String,
 }
 
-/// The records of an answer.
+/// Finds the records of an answer.
+///
+/// # Errors
+/// It is no JSON, or there are none, or one is malformed, in words.
 pub(super) fn in_answer(text: &str) -> Result<Found, String> {
     let raw: &RawValue =
         serde_json::from_str(text).map_err(|error| copied::no_json(text, &error))?;
@@ -63,7 +71,10 @@ pub(super) fn in_answer(text: &str) -> Result<Found, String> {
     Ok(found)
 }
 
-/// The records of all answers. The latest answer counts, where two have the same record.
+/// Finds the records of a recording's answers. Of records with the same slug that of the latest answer counts.
+///
+/// # Errors
+/// There are none, or one is malformed, in words.
 pub(super) fn in_recording(answers: Vec<recording::Answer>) -> Result<Found, String> {
     let mut all = Found::default();
     let mut slugs = HashSet::new();
@@ -89,7 +100,7 @@ pub(super) fn in_recording(answers: Vec<recording::Answer>) -> Result<Found, Str
     }
 }
 
-/// Whether an answer of a recording lists models; any other is nobody's mistake.
+/// True if an answer of a recording lists models. One that does not is nobody's mistake.
 fn holds_records(text: &str) -> bool {
     let mut rows = Vec::new();
     if let Ok(raw) = serde_json::from_str(text) {
@@ -119,7 +130,7 @@ fn gather<'a>(raw: &'a RawValue, depth: usize, rows: &mut Vec<&'a RawValue>) {
     }
 }
 
-/// The fields of an object; none of anything else.
+/// Returns the fields of an object; none of anything else.
 fn fields_of(raw: &RawValue) -> BTreeMap<String, &RawValue> {
     serde_json::from_str(raw.get()).unwrap_or_default()
 }
@@ -129,7 +140,7 @@ fn is_row(fields: &BTreeMap<String, &RawValue>) -> bool {
 }
 
 impl Found {
-    /// Takes a record, or notes why it is left out.
+    /// Takes a record, or notes why it is left out; fails if it is malformed.
     fn add(&mut self, record: Record, text: &str) -> Result<(), String> {
         let place = record.place.to_string();
         fit(&record).map_err(|why| format!("{place}: {why}"))?;
@@ -145,6 +156,7 @@ impl Found {
         Ok(())
     }
 
+    /// Takes a row that fits beside those before it.
     fn take(&mut self, row: Row) {
         match self.clash(&row) {
             Some(why) => self.left_out.push(format!("{}: {why}", row.place)),
@@ -153,8 +165,8 @@ impl Found {
         }
     }
 
-    /// Why a record cannot stand in the list beside those before it. One that says the same as another is
-    /// no matter.
+    /// Returns why a record cannot stand in the list beside those before it; `None` if it can, or is the same
+    /// as one of them.
     fn clash(&self, row: &Row) -> Option<String> {
         let same = |other: &&Row| other.slug == row.slug && other.text != row.text;
         if let Some(other) = self.rows.iter().find(same) {
@@ -167,6 +179,7 @@ impl Found {
     }
 }
 
+/// Fails if there are more records than a list of models has.
 pub(super) fn enough(records: usize) -> Result<(), String> {
     match records > MOST_RECORDS {
         true => {
@@ -190,7 +203,7 @@ fn fit(record: &Record) -> Result<(), String> {
     }
 }
 
-/// Why a well-formed record is of no use.
+/// Returns why a well-formed record is of no use; `None` if it is.
 fn unusable(record: &Record) -> Option<String> {
     if !record.is_public() {
         let status = record.status.as_deref().unwrap_or_default();
@@ -205,7 +218,7 @@ fn unusable(record: &Record) -> Option<String> {
         .then(|| "`parameters` is empty: what it accepts is not known".to_owned())
 }
 
-/// JSON on one line: without the white space that is in no text.
+/// Returns JSON on one line: without the white space that is in no text.
 pub(super) fn compact(json: &str) -> String {
     let (mut in_text, mut escaped) = (false, false);
     let keep = |c: &char| {

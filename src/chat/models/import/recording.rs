@@ -1,4 +1,4 @@
-//! A recording of the requests that a browser has made: the format HAR 1.2, as far as it matters.
+//! Reads a recording of the requests that a browser has made, in the format HAR 1.2, as far as it matters here.
 
 use std::borrow::Cow;
 
@@ -15,8 +15,9 @@ pub const NO_ROWS: &str = "This is a recording (HAR), and none of its answers li
 
 /// An answer that may list the models.
 pub struct Answer {
-    /// Its URL without the query.
+    /// Its URL without the query, which may hold a key.
     pub url: String,
+    /// Its body.
     pub text: String,
 }
 
@@ -59,7 +60,10 @@ struct Content<'a> {
     encoding: Option<String>,
 }
 
-/// The answers of a recording; `None` if the text is none. Fails if it holds no answer's content.
+/// Returns the answers of a recording that may list the models; `None` if the text is no recording.
+///
+/// # Errors
+/// It holds no answer's content.
 pub fn answers(text: &str) -> Option<Result<Vec<Answer>, String>> {
     let har: Har = serde_json::from_str(text).ok()?;
     let entries = har.log.entries.into_iter();
@@ -71,6 +75,7 @@ pub fn answers(text: &str) -> Option<Result<Vec<Answer>, String>> {
     Some(Ok(with_content.filter_map(answer).collect()))
 }
 
+/// Returns an answer; `None` if it cannot be a list of models.
 fn answer(entry: Entry) -> Option<Answer> {
     let content = entry.response.content;
     if content.text.get().len() > 2 * LIST_LIMIT {

@@ -65,8 +65,8 @@ fn fields_of(map: &Map<String, Value>) -> String {
 }
 
 impl ResponseAnswer {
-    /// Creates a response that repeats the fields in `echo` and may call the tools of these origins. `lane` is the
-    /// WebSocket's lane that it is sent in, if it is.
+    /// Creates a response that repeats the fields in `echo` and may call the tools of these origins. `lane` is
+    /// the WebSocket's lane that it is sent in, if it is.
     pub fn new(
         identity: Identity,
         echo: Map<String, Value>,

@@ -14,8 +14,8 @@ use crate::dialects::fields::Fields;
 /// Tells whether a value has the type that OpenAI gives the field.
 type IsOfType = fn(&Value) -> bool;
 
-/// The fields that are repeated if their values are of OpenAI's type, and null otherwise: a field without effect
-/// is no reason to refuse a request, and clients fail on a value of another type.
+/// The fields that are repeated if their values are of OpenAI's type, and null otherwise: a field without
+/// effect is no reason to refuse a request, and clients fail on a value of another type.
 const REPEATED: &[(&str, IsOfType)] = &[
     ("instructions", Value::is_string),
     ("max_output_tokens", is_count),

@@ -1,5 +1,5 @@
-//! The ids of responses and items. They cannot be guessed, and hold the name of the instance that has stored them,
-//! if it has one.
+//! The ids of responses and items. They cannot be guessed, and hold the name of the instance that has stored
+//! them, if it has one.
 
 /// Returns the beginning of an id: its kind, such as `resp`, and the instance, if it has a name.
 pub fn prefix(kind: &str, instance: Option<&str>) -> String {

@@ -175,8 +175,8 @@ impl Drop for Kept {
     }
 }
 
-/// Returns the store that keeps the response to a request of this many bytes: `own`, or what the WebSocket keeps
-/// for the lane, if it has one; `None` if neither could hold it.
+/// Returns the store that keeps the response to a request of this many bytes: `own`, or what the WebSocket
+/// keeps for the lane, if it has one; `None` if neither could hold it.
 fn place(own: &OwnStore, is_wanted: bool, bytes: usize) -> Option<(OwnStore, Option<Lane>)> {
     if is_wanted && own.is_on() && own.could_hold(bytes) {
         return Some((own.clone(), None));

@@ -101,7 +101,8 @@ fn invalid_lane(code: &'static str, message: String) -> Error {
     Error::Invalid { message, param: Some("stream_id".to_owned()), code: Some(code) }
 }
 
-/// Returns the answer to a message that steers, as JSON: its input comes back, to be sent with the next request.
+/// Returns the answer to a message that steers, as JSON: its input comes back, to be sent with the next
+/// request.
 ///
 /// # Errors
 /// There is no memory for the input.

@@ -121,8 +121,8 @@ struct Offer<'a, 'b> {
     places: HashMap<String, usize>,
     /// The number of tools that have been replaced.
     gone: usize,
-    /// Where the tools stand that are being read. A wrong one in a history is left out, since nobody can take it
-    /// back.
+    /// Where the tools stand that are being read. A wrong one in a history is left out, since nobody can take
+    /// it back.
     standing: Standing,
     left_out: &'a mut LeftOutTools<'b>,
 }
@@ -254,7 +254,8 @@ pub fn called_in(path: &str, value: &Value) -> Result<String, Error> {
     Ok(called(namespace, &name_in(path, value)?))
 }
 
-/// Allows only the tools that `allowed_tools` names; the others stay in the list for the sake of OpenAI's cache.
+/// Allows only the tools that `allowed_tools` names; the others stay in the list for the sake of OpenAI's
+/// cache.
 fn narrow(fields: &Fields, tools: &mut Tools) -> Result<(), Error> {
     let choice = fields.get(FIELDS.choice).filter(|choice| choice["type"] == "allowed_tools");
     let Some(choice) = choice else { return Ok(()) };
