@@ -1,8 +1,8 @@
-//! Validation by JSON Schema. What is called unfit breaks the schema by each draft's rules that it may
-//! be written by; what is not understood, or takes too long, is left open and never held against a
+//! Validates values by JSON Schema. A value that is called unfit breaks the schema by the rules of every draft
+//! that it may be written in; what is not understood, or takes too long, is left open and never held against a
 //! value.
 //!
-//! In: a schema as a client sent it, and a value. Out: whether the value fits, and where it does not.
+//! Enters: a schema as a client sent it, and a value. Leaves: whether the value fits, and where it does not.
 //! All keywords of the drafts 4 to 2020-12 are followed, those of the draft alone that `$schema` names.
 //! Left open are references out of the document and dynamic ones, patterns that look around or back,
 //! and integers beyond 64 bits that a double cannot tell apart. `format` and the `content…` keywords
@@ -37,24 +37,25 @@ const MOST_QUOTED: usize = 200;
 /// Most steps of a path that a message names.
 const MOST_PATH: usize = 20;
 
-/// What is known of a value by a schema.
+/// The result of a check of a value by a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// It fits.
+    /// The value fits.
     Fits,
-    /// It may fit: the schema says more than is understood, or takes too long to follow.
+    /// The value may fit: the schema says more than is understood, or takes too long to follow.
     Open,
-    /// It does not fit: the place and the rule, in words for people and models.
+    /// The value does not fit: the place and the rule, in words for people and models.
     Unfit(String),
 }
 
 /// A schema that values are checked against.
 pub struct Schema<'a> {
     root: &'a Value,
+    /// The steps that are left of this check.
     left: Cell<usize>,
 }
 
-/// How certain it is that a value fits a schema of which it breaks no rule that is understood.
+/// How certain it is that a value fits, if it breaks no rule that is understood.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
     Open,
@@ -63,13 +64,14 @@ enum Fit {
 
 type Checked<'c> = Result<Fit, Fault<'c>>;
 
-/// The rule that a value breaks, and where. Words are made of the one that is reported alone.
+/// The rule that a value breaks, and where. Only the fault that is reported is put into words, since most are
+/// not.
 struct Fault<'c> {
     /// The path to the value, innermost step first.
     path: Vec<Step<'c>>,
     keyword: &'c str,
     rule: &'c Value,
-    /// The property that is missing.
+    /// The property that is missing, if the rule is about that.
     lacks: Option<&'c str>,
 }
 
@@ -85,7 +87,7 @@ impl<'a> Schema<'a> {
         Schema { root, left: Cell::new(MOST_STEPS) }
     }
 
-    /// Returns what is known of a value.
+    /// Checks a value.
     pub fn judge(&self, value: &Value) -> Judgement {
         self.left.set(MOST_STEPS);
         let checked = self.check(Place::root(self.root), self.root, value);
@@ -97,8 +99,8 @@ impl<'a> Schema<'a> {
         }
     }
 
-    /// Returns why a value does not fit, as place and reason for people and models to read; `None`
-    /// if it fits, or if that is open.
+    /// Checks a value, and returns the place and the rule if it does not fit, in words for people and models;
+    /// `None` if it fits, or may fit.
     pub fn fault(&self, value: &Value) -> Option<String> {
         match self.judge(value) {
             Judgement::Unfit(fault) => Some(fault),
@@ -106,18 +108,18 @@ impl<'a> Schema<'a> {
         }
     }
 
-    /// Counts steps, and returns false if too many were taken.
+    /// Counts steps; false once too many have been taken.
     fn step(&self, steps: usize) -> bool {
         self.left.set(self.left.get().saturating_sub(steps));
         self.left.get() > 0
     }
 
-    /// The same items as long as there are steps left: behind the last one nothing that is found counts.
+    /// Returns the items as long as there are steps left: behind the last step nothing that is found counts.
     fn while_possible<I: IntoIterator>(&self, items: I) -> impl Iterator<Item = I::Item> {
         items.into_iter().take_while(|_| self.left.get() > 0)
     }
 
-    /// Counts the work of hashing, comparing or reading a text, which is little for a short one.
+    /// Counts the steps of hashing, comparing or reading a text; false once too many have been taken.
     fn step_through(&self, text: &str) -> bool {
         self.step(1 + text.len() / BYTES_OF_STEP)
     }
@@ -168,7 +170,7 @@ impl Step<'_> {
     }
 }
 
-/// A text, or its beginning if it is long.
+/// Returns a text, or its beginning if it is longer than [`MOST_QUOTED`].
 fn quoted(text: &str) -> String {
     match (0..=MOST_QUOTED).rev().find(|end| text.is_char_boundary(*end)) {
         Some(end) if text.len() > MOST_QUOTED => format!("{}…", &text[..end]),

@@ -51,31 +51,43 @@ pub(super) struct Disk {
 /// The contents of a file of items.
 #[derive(Deserialize, Serialize)]
 pub(super) struct ItemsFile {
+    /// The owner of all items.
     pub owner: Owner,
+    /// The items, which other files refer to by their index.
     pub items: Vec<ItemRow>,
 }
 
 /// An item in such a file.
 #[derive(Deserialize, Serialize)]
 pub(super) struct ItemRow {
+    /// The item's id.
     pub id: String,
+    /// The item as JSON.
     pub json: Box<RawValue>,
 }
 
 /// The contents of a file of an answer.
 #[derive(Deserialize, Serialize)]
 pub(super) struct AnswerFile {
+    /// The answer's id.
     pub id: String,
+    /// The answer's owner.
     pub owner: Owner,
     /// The time of its request, in seconds since 1970.
     pub created: u64,
+    /// True if its run went on without a client from the beginning.
     pub is_background: bool,
+    /// True if it had ended.
     pub is_final: bool,
     /// The answer's JSON: all of it, or, if that `is_cut`, what is before the items of its output.
     pub head: String,
+    /// True if the items of the output and the closing brackets have to follow `head`.
     pub is_cut: bool,
+    /// The places of the items of the conversation before its input.
     pub earlier: Vec<Reference>,
+    /// The places of the items of its input.
     pub input: Vec<Reference>,
+    /// The places of the items of its output.
     pub output: Vec<Reference>,
 }
 
@@ -89,7 +101,9 @@ struct Listed {
 /// The contents of a directory that are served, the oldest first.
 #[derive(Default)]
 pub(super) struct Found {
+    /// The files of items.
     pub items: Vec<(Page, ItemsFile)>,
+    /// The files of answers.
     pub answers: Vec<(Page, AnswerFile)>,
     /// Files that are not as this program writes them.
     pub strange: usize,

@@ -1,5 +1,5 @@
-//! Which properties and items a schema is about, for `unevaluatedProperties` and `unevaluatedItems`:
-//! those that its own keywords name, and those of all schemas that the value has to fit beside it, or
+//! Finds the properties and items that a schema covers, for `unevaluatedProperties` and `unevaluatedItems`:
+//! those that its own keywords name, and those of the other schemas that the value has to fit beside it, or
 //! does fit.
 
 use serde_json::{Map, Value};
@@ -10,11 +10,11 @@ use super::{Checked, DEEPEST, Fit, Schema, Step};
 /// A keyword of a schema, and what it says.
 type Rule<'c> = (&'c str, &'c Value);
 
-/// For each property or item whether it is covered, if that is known.
+/// Tells of each property or item whether it is covered; `None` if that is not known.
 struct Covered(Vec<Option<bool>>);
 
 impl Covered {
-    /// Notes that one is covered, or, if that is not known, that it may be.
+    /// Adds what another rule says of the property or item `at`: it is covered if any rule covers it.
     fn add(&mut self, at: usize, is_covered: Option<bool>) {
         self.0[at] = match (self.0[at], is_covered) {
             (Some(true), _) | (_, Some(true)) => Some(true),
@@ -23,7 +23,7 @@ impl Covered {
         };
     }
 
-    /// Notes the same of the first `count`, or of all if there are fewer.
+    /// Adds what another rule says of the first `count`, or of all if there are fewer.
     fn add_first(&mut self, count: usize, are_covered: Option<bool>) {
         (0..count.min(self.0.len())).for_each(|at| self.add(at, are_covered));
     }
@@ -34,7 +34,7 @@ impl Covered {
 }
 
 impl<'a> Schema<'a> {
-    /// Checks what is not covered against the schema for that.
+    /// Checks the properties or items that nothing else covers against `schema`, which `keyword` has for them.
     pub(super) fn check_unevaluated<'c>(
         &self,
         node: Node<'c>,
@@ -70,8 +70,8 @@ impl<'a> Schema<'a> {
         }))
     }
 
-    /// Adds what a schema for the value of `around` covers, which is within the place of that: if the value
-    /// fits it, which is `sure`, or not known.
+    /// Adds what a schema covers that stands at the place of `around` and is for the same value. `sure` is true
+    /// if the value fits it, and `None` if that is not known.
     fn cover_by(&self, around: Node, schema: &Value, sure: Option<bool>, to: &mut Covered) {
         // Each of many schemas may leave all of many parts open.
         if !self.step(1 + to.0.len()) {

@@ -10,7 +10,7 @@ use serde_json::Number;
 /// From here on neighbouring doubles are further apart than integers.
 const INTEGERS_END: f64 = 9_007_199_254_740_992.0;
 
-/// Compares two numbers by value.
+/// Compares two numbers by value; `None` if that cannot be told.
 pub fn compare(left: &Number, right: &Number) -> Option<Ordering> {
     match (left.as_i128(), right.as_i128()) {
         (Some(left), Some(right)) => Some(left.cmp(&right)),
@@ -31,7 +31,8 @@ fn compare_mixed(integer: i128, number: f64) -> Option<Ordering> {
     Some(if order.is_eq() && number.fract() != 0.0 { Ordering::Less } else { order })
 }
 
-/// True if a number is a whole multiple of another, reckoned in decimals as they are written.
+/// True if a number is a whole multiple of another, reckoned in decimals as they are written; `None` if that
+/// cannot be told, or `of` is not above 0.
 pub fn is_multiple(number: &Number, of: &Number) -> Option<bool> {
     let (value, power) = decimal(number)?;
     let (divisor, divisor_power) = decimal(of)?;
@@ -47,7 +48,7 @@ pub fn is_multiple(number: &Number, of: &Number) -> Option<bool> {
     Some((0..shift).fold(value % divisor, |left, _| left * 10 % divisor) == 0)
 }
 
-/// A number without its sign, as a 64-bit integer and a power of ten.
+/// Returns a number without its sign, as a 64-bit integer and a power of ten; `None` if it has more digits.
 fn decimal(number: &Number) -> Option<(u128, i32)> {
     if !number.is_i64() && !number.is_u64() && number.as_f64()?.abs() >= INTEGERS_END {
         return None;

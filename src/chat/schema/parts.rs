@@ -47,7 +47,7 @@ impl<'a> Schema<'a> {
         }
     }
 
-    /// Checks a property or an item.
+    /// Checks a property or an item, and names it in a fault.
     pub(super) fn check_part<'c>(
         &self,
         place: Place<'c>,
@@ -61,6 +61,7 @@ impl<'a> Schema<'a> {
         self.check(place, schema, value).map_err(|fault| fault.within(step))
     }
 
+    /// Checks that an object has all properties of a list.
     fn check_required<'c>(
         &self,
         object: &'c Object,
@@ -151,7 +152,8 @@ impl<'a> Schema<'a> {
         }))
     }
 
-    /// True if `properties` or `patternProperties` are about a property of this name.
+    /// True if `properties` or `patternProperties` are about a property of this name; `None` if that is not
+    /// known.
     pub(super) fn is_named(&self, node: Node, name: &str) -> Option<bool> {
         if !self.step_through(name) {
             return None;
@@ -172,6 +174,7 @@ impl<'a> Schema<'a> {
         }))
     }
 
+    /// Checks a list against one keyword of a schema.
     pub(super) fn check_list<'c>(
         &self,
         node: Node<'c>,
@@ -228,19 +231,19 @@ impl<'a> Schema<'a> {
 }
 
 impl Node<'_> {
-    /// How many items have schemas of their own, before `items` applies.
+    /// Returns the number of first items that have schemas of their own, behind which `items` applies.
     pub fn first_items(&self) -> usize {
         let first = self.rules.get("prefixItems").and_then(Value::as_array).map_or(0, Vec::len);
         if self.place.draft.knows("prefixItems") { first } else { 0 }
     }
 
-    /// True if `items` is a list, as the drafts before 2020-12 have it for the first items.
+    /// True if `items` is a list of schemas for the first items, as the drafts before 2020-12 have it.
     pub fn has_tuple(&self) -> bool {
         self.rules.get("items").is_some_and(Value::is_array)
     }
 }
 
-/// A limit that is no fraction, however it is written.
+/// Reads a limit that is a whole number, which may be written as `5.0`.
 fn whole(limit: &Value) -> Option<usize> {
     let number = limit.as_f64().filter(|number| *number >= 0.0 && number.fract() == 0.0)?;
     Some(number as usize)

@@ -37,17 +37,16 @@ const SPACES: &[Span] = &[
 #[derive(Clone, Copy)]
 enum Op {
     /// Takes one character of a set, `spans[from..to]`, or, if `negated`, one of all others.
-    Take {
-        from: usize,
-        to: usize,
-        negated: bool,
-    },
+    Take { from: usize, to: usize, negated: bool },
     /// Goes on behind itself, and also elsewhere.
     Split(isize),
+    /// Goes on elsewhere.
     Jump(isize),
+    /// Passes at the text's start alone.
     Start,
+    /// Passes at the text's end alone.
     End,
-    /// A word's edge, or, if false, none.
+    /// Passes at a word's edge alone, or, if false, anywhere else.
     Edge(bool),
 }
 
@@ -58,7 +57,8 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Reads a pattern; `None` if it is wrong, too large, or has something that is not understood.
+    /// Reads a pattern; `None` if it is wrong, longer than 2,000 instructions, or has something that is not
+    /// understood.
     pub fn read(text: &str) -> Option<Pattern> {
         let pattern = Pattern { ops: Vec::new(), spans: Vec::new() };
         let mut reader = Reader { rest: text.chars().peekable(), pattern };
@@ -66,7 +66,7 @@ impl Pattern {
         reader.rest.next().is_none().then_some(reader.pattern)
     }
 
-    /// The steps that each character of a text may cost.
+    /// Returns the most steps that a search takes for each character of a text.
     pub fn cost(&self) -> usize {
         let cost = |op: &Op| match op {
             // Copies of a repeated part share its spans, and each looks through them.
@@ -193,7 +193,7 @@ impl Reader<'_> {
         (end <= MOST_OPS).then_some(())
     }
 
-    /// Reads an atom and how often it is repeated.
+    /// Reads an atom, and how often it is repeated.
     fn term(&mut self, depth: usize) -> Option<()> {
         let start = self.pattern.ops.len();
         let repeatable = self.atom(depth)?;
@@ -258,7 +258,7 @@ impl Reader<'_> {
         digits.parse().ok()
     }
 
-    /// Reads what a repetition may stand behind; false if none may.
+    /// Reads an atom; false if it is an assertion, behind which no repetition may stand.
     fn atom(&mut self, depth: usize) -> Option<bool> {
         let mut negated = false;
         let spans = match self.rest.next()? {

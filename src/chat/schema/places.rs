@@ -1,4 +1,4 @@
-//! Where in a schema a check is: what its references mean there, and which draft of JSON Schema holds.
+//! The place of a check in a schema: what references mean there, and which draft of JSON Schema applies.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use super::Schema;
 /// The rules of a schema: its keywords and their values.
 pub type Rules = Map<String, Value>;
 
-/// A draft of JSON Schema, in the order of their dates.
+/// A draft of JSON Schema. The earlier of two drafts is the lesser.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Draft {
     /// 04.
@@ -21,12 +21,13 @@ pub enum Draft {
     Nineteen,
     /// 2020-12.
     Twenty,
-    /// None is named: each keyword means what the last draft that has it says, since who writes one means it.
+    /// None is named: each keyword means what the last draft that has it says, since whoever writes it means
+    /// it.
     Any,
 }
 
 impl Draft {
-    /// The draft that `$schema` names; `None` if it is another one, or none of JSON Schema's.
+    /// Returns the draft that `$schema` names; `None` if it is none of these.
     fn named(schema: &str) -> Option<Draft> {
         let name = schema.strip_prefix("https://").or(schema.strip_prefix("http://"))?;
         let name = name.strip_prefix("json-schema.org/")?;
@@ -41,7 +42,7 @@ impl Draft {
         })
     }
 
-    /// True if the keyword is one of this draft's, or none at all.
+    /// True if the keyword is one of this draft's, or no keyword of any draft.
     pub fn knows(self, keyword: &str) -> bool {
         match keyword {
             "const" | "contains" | "propertyNames" => self >= Draft::Six,
@@ -80,17 +81,19 @@ pub struct Place<'a> {
     /// The schema, of a name of its own, that references without a name are about; `None` if that is
     /// uncertain.
     resource: Option<&'a Value>,
+    /// The draft that applies.
     pub draft: Draft,
-    /// How many schemas this one is in.
+    /// The number of schemas around it, those that led here by reference included.
     pub depth: usize,
 }
 
 impl<'a> Place<'a> {
+    /// Returns the place of the whole schema.
     pub fn root(root: &'a Value) -> Place<'a> {
         Place { resource: Some(root), draft: Draft::Any, depth: 0 }
     }
 
-    /// The place of this schema, which is within `self`; `None` if its draft is unknown.
+    /// Returns the place within `schema`, which stands at this place; `None` if its draft is unknown.
     pub fn enter(mut self, schema: &'a Value, rules: &'a Rules) -> Option<Place<'a>> {
         self.depth += 1;
         if let Some(name) = rules.get("$schema") {

@@ -10,15 +10,18 @@ use super::pattern::Pattern;
 use super::places::{Draft, Place, Rules};
 use super::{Checked, DEEPEST, Fault, Fit, Schema};
 
-/// A schema's rules, where they stand, and the value that is held against them.
+/// A schema, and a value that is checked against it.
 #[derive(Clone, Copy)]
 pub struct Node<'c> {
+    /// The place of the schema's rules.
     pub place: Place<'c>,
+    /// The schema's rules.
     pub rules: &'c Rules,
+    /// The value.
     pub value: &'c Value,
 }
 
-/// The result for a rule that holds, does not, or of which that is unknown.
+/// Returns the result of a rule, of which `result` says whether it holds; `None` if that is not known.
 pub fn holds<'c>(result: Option<bool>, keyword: &'c str, rule: &'c Value) -> Checked<'c> {
     match result {
         Some(true) => Ok(Fit::Sure),
@@ -27,7 +30,7 @@ pub fn holds<'c>(result: Option<bool>, keyword: &'c str, rule: &'c Value) -> Che
     }
 }
 
-/// Whether a value fits, if that is known.
+/// Returns whether a value fits; `None` if that is not known.
 pub fn known(checked: &Checked) -> Option<bool> {
     match checked {
         Ok(Fit::Sure) => Some(true),
@@ -36,17 +39,18 @@ pub fn known(checked: &Checked) -> Option<bool> {
     }
 }
 
-/// The result of a rule that may not apply.
+/// Returns the result of a rule that may not apply: a fault counts for nothing then.
 pub fn doubted(checked: Checked) -> Checked {
     Ok(checked.unwrap_or(Fit::Open))
 }
 
-/// The worst of several results.
+/// Returns the worst of several results, and takes no further ones behind a fault.
 pub fn all<'c>(checks: impl IntoIterator<Item = Checked<'c>>) -> Checked<'c> {
     checks.into_iter().try_fold(Fit::Sure, |fit, checked| Ok(fit.min(checked?)))
 }
 
 impl<'a> Schema<'a> {
+    /// Checks a value against a schema, which stands at `place`.
     pub(super) fn check<'c>(
         &self,
         place: Place<'c>,
@@ -268,17 +272,17 @@ fn suits_number(rules: &Rules, number: &Number, keyword: &str, rule: &Value) -> 
     }
 }
 
-/// True if a size is not below a limit; `None` if the limit is none.
+/// True if a size is not below a limit; `None` if the limit is no number.
 pub fn is_at_least(size: usize, limit: &Value) -> Option<bool> {
     compare(&size.into(), limit.as_number()?).map(Ordering::is_ge)
 }
 
-/// True if a size is not above a limit; `None` if the limit is none.
+/// True if a size is not above a limit; `None` if the limit is no number.
 pub fn is_at_most(size: usize, limit: &Value) -> Option<bool> {
     compare(&size.into(), limit.as_number()?).map(Ordering::is_le)
 }
 
-/// True if the number of those that are true is within these limits.
+/// True if the number of results that are true is from `least` to `most`; `None` if that is not known.
 pub fn count(
     results: impl Iterator<Item = Option<bool>>,
     least: usize,
@@ -299,7 +303,8 @@ pub fn count(
     }
 }
 
-/// True if one is true, without asking more than are needed.
+/// True if a result is true, and takes no further ones behind that; `None` if none is true and some are not
+/// known.
 pub fn any(mut results: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     let mut is_open = false;
     let found = results.any(|result| {
@@ -315,7 +320,7 @@ pub fn any(mut results: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     }
 }
 
-/// True if none is false, without asking more than are needed.
+/// True if no result is false; false at the first that is, and `None` if that is not known.
 pub fn every(results: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     any(results.map(|result| result.map(|holds| !holds))).map(|fails| !fails)
 }
