@@ -1,13 +1,15 @@
 //! `POST /v1/completions`, OpenAI's text completions, which old clients use: each prompt becomes a
 //! conversation of one user message.
 
-use serde::Serialize;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::completion::{CompletionWriter, Form};
 use super::identity::Identity;
 use super::request::{self, MOST_CHOICES};
-use crate::budget::Body;
+use crate::budget::{Body, Share};
 use crate::chat::{ChatRequest, Role, Sampling, ToolCall, Tools, Turn, Usage};
 use crate::dialects::fields::{Fields, missing, wrong_type};
 use crate::dialects::writing::put_json;
@@ -56,13 +58,9 @@ pub fn parse(body: &mut Body, deployment: Option<String>) -> Result<CompletionRe
         ..request::common_sampling(&fields)?
     };
     ignored.extend(without_effect(&fields));
-    let echo = fields.boolean("echo")?.unwrap_or(false);
-    let echoes = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), n));
-    let dialect = TextAnswer::new(
-        Identity::new("cmpl-", &model),
-        request::include_usage(&fields)?,
-        if echo { echoes.collect() } else { Vec::new() },
-    );
+    let echoes = echoes(&fields, &prompts, n, body.parts().1)?;
+    let identity = Identity::new("cmpl-", &model);
+    let dialect = TextAnswer::new(identity, request::include_usage(&fields)?, echoes);
     let stop = request::stop(&fields)?;
     let chats = prompts
         .into_iter()
@@ -79,6 +77,22 @@ pub fn parse(body: &mut Body, deployment: Option<String>) -> Result<CompletionRe
         .collect();
     let stream = fields.boolean("stream")?.unwrap_or(false);
     Ok(CompletionRequest { chats, stream, dialect: Box::new(dialect), keeper: None })
+}
+
+/// Reads whether answers begin with their prompts, and returns the prompt of each answer, of which a prompt has
+/// `n`; none if they do not. The memory of the copies is taken from `share`.
+fn echoes(
+    fields: &Fields,
+    prompts: &[String],
+    n: usize,
+    share: &mut Share,
+) -> Result<Vec<Arc<str>>, Error> {
+    if !fields.boolean("echo")?.unwrap_or(false) {
+        return Ok(Vec::new());
+    }
+    share.grow(prompts.iter().map(String::len).sum(), None)?;
+    let copies = prompts.iter().map(|prompt| Arc::from(prompt.as_str()));
+    Ok(copies.flat_map(|prompt| std::iter::repeat_n(prompt, n)).collect())
 }
 
 /// Returns the names of the fields that ask for something and have no effect here.
@@ -109,20 +123,29 @@ const FORM: Form =
 /// Writes a text completion, whole or as the chunks of a stream.
 struct TextAnswer {
     writer: CompletionWriter,
-    /// The prompt that each choice's text begins with; empty if prompts are not echoed.
-    echoes: Vec<String>,
+    /// The prompt that each choice's text begins with, which choices share; empty if prompts are not echoed.
+    echoes: Vec<Arc<str>>,
 }
 
 #[derive(Serialize)]
-struct ChoiceObject {
+struct ChoiceObject<'a> {
     index: usize,
-    text: String,
+    text: Echoed<'a>,
     logprobs: (),
     finish_reason: &'static str,
 }
 
+/// A prompt and the text behind it, which are written as one text without being joined in memory.
+struct Echoed<'a>(&'a str, &'a str);
+
+impl Serialize for Echoed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}{}", self.0, self.1))
+    }
+}
+
 impl TextAnswer {
-    fn new(identity: Identity, include_usage: bool, echoes: Vec<String>) -> TextAnswer {
+    fn new(identity: Identity, include_usage: bool, echoes: Vec<Arc<str>>) -> TextAnswer {
         TextAnswer { writer: CompletionWriter::new(FORM, identity, include_usage), echoes }
     }
 
@@ -161,19 +184,20 @@ impl Dialect for TextAnswer {
     }
 
     fn whole(&self, choices: &[Choice], usage: &Usage) -> String {
-        let object = |(index, choice): (usize, &Choice)| {
-            let echo = self.echoes.get(index).map_or("", String::as_str);
-            let text = format!("{echo}{}", choice.text);
-            let finish_reason = choice.ending.reason.name();
-            ChoiceObject { index, text, logprobs: (), finish_reason }
-        };
-        self.writer.whole(choices.iter().enumerate().map(object).collect(), usage)
+        let objects = choices.iter().enumerate().map(|(index, choice)| ChoiceObject {
+            index,
+            text: Echoed(self.echoes.get(index).map_or("", |echo| echo), &choice.text),
+            logprobs: (),
+            finish_reason: choice.ending.reason.name(),
+        });
+        self.writer.whole(objects.collect(), usage)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
     use crate::chat::FinishReason;
     use crate::dialects::openai::identity::tests::identity;
     use crate::dialects::openai::response::tests::{chunks, reason};
@@ -181,7 +205,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn answer(include_usage: bool, echoes: &[&str]) -> TextAnswer {
-        let echoes = echoes.iter().map(|echo| echo.to_string()).collect();
+        let echoes = echoes.iter().map(|echo| Arc::from(*echo)).collect();
         TextAnswer::new(identity("cmpl-1"), include_usage, echoes)
     }
 
@@ -231,6 +255,21 @@ mod tests {
         let whole: Value = serde_json::from_str(&whole).unwrap();
         assert_eq!(whole["choices"][0]["text"], "one \"é\n");
         assert_eq!(whole["choices"][1]["text"], "two b");
+    }
+
+    #[test]
+    fn an_echo_takes_memory_of_the_bodies_once_however_many_answers_begin_with_it() {
+        let used = |fields: &str| {
+            let prompt = "x".repeat(100_000);
+            let json = format!(r#"{{"model":"m","prompt":"{prompt}"{fields}}}"#).into_bytes();
+            let budget = Budget::new(1 << 20);
+            let mut body = Body::with(json, Share::of(&budget));
+            let request = parse(&mut body, None).unwrap();
+            drop(request);
+            budget.used()
+        };
+        let without = used(r#","n":8"#);
+        assert_eq!(used(r#","n":8,"echo":true"#), without + 100_000);
     }
 
     #[test]
