@@ -5,6 +5,7 @@
 //! comes back in each of its events. Lanes here take turns. Seen of Codex: `response.processed`, which wants no
 //! answer.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::budget::Body;
@@ -107,21 +108,24 @@ fn invalid_lane(code: &'static str, message: String) -> Error {
 /// # Errors
 /// There is no memory for the input.
 pub fn not_steered(body: &mut Body) -> Result<String, Error> {
+    #[derive(Serialize)]
+    struct Steer<'a> {
+        input: Option<&'a Value>,
+        previous_response_id: Option<&'a Value>,
+    }
     let fields = Fields::parse(body, &["input", "previous_response_id"])?;
-    let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
-    Ok(to_json(&json!({
-        "type": "response.steer.failed",
-        "sequence_number": 0,
-        "error": {
-            "type": "invalid_request_error",
-            "code": "steering_not_supported",
-            "message": "A response cannot be steered here: send the input with the next response.create"
-        },
-        "steer": {
-            "input": field("input"),
-            "previous_response_id": field("previous_response_id")
-        }
-    })))
+    let [input, previous_response_id] =
+        ["input", "previous_response_id"].map(|name| fields.get(name));
+    // The input is written as it is: a copy of its values would take many times its text.
+    let steer = to_json(&Steer { input, previous_response_id });
+    let error = to_json(&json!({
+        "type": "invalid_request_error",
+        "code": "steering_not_supported",
+        "message": "A response cannot be steered here: send the input with the next response.create"
+    }));
+    Ok(format!(
+        r#"{{"type":"response.steer.failed","sequence_number":0,"error":{error},"steer":{steer}}}"#
+    ))
 }
 
 /// Returns the message of an error in place of an answer, as JSON, for the request of this id in this lane.
