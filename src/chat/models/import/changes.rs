@@ -31,8 +31,8 @@ pub struct Changes {
     pub missing: Vec<String>,
 }
 
-/// Returns the parameters that requests depend on, and that some record had before and none has now: LangFast
-/// may have renamed them.
+/// Returns the parameters that requests depend on, and that some record had before and none has now: then
+/// LangFast's format has changed.
 pub(super) fn missing(before: &[(&str, &str)], after: &[(String, String)]) -> Vec<String> {
     const NEEDED: [&str; 3] = ["message_types", "stream", "max_completion_tokens"];
     let has = |text: &str, name: &str| {

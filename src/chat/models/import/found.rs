@@ -203,7 +203,7 @@ fn fit(record: &Record) -> Result<(), String> {
     }
 }
 
-/// Returns why a well-formed record is of no use; `None` if it is.
+/// Returns why a well-formed record cannot be used; `None` if it can.
 fn unusable(record: &Record) -> Option<String> {
     if !record.is_public() {
         let status = record.status.as_deref().unwrap_or_default();
