@@ -18,14 +18,14 @@ use crate::chat::{Role, Turn};
 use crate::error::Error;
 use image::Image;
 
-/// The setting for images in messages.
+/// The setting for images in messages. The documentation of its values is their help on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Images {
-    /// An image in the newest question is an error; older ones, and those that tools bring, become a line of
+    /// One in the newest message is an error; older ones, and those that tools bring, become a line of
     /// text.
     #[default]
     Refuse,
-    /// Images are sent to models that are known to take them.
+    /// They are sent to models that are known to take images.
     Pass,
 }
 
