@@ -318,11 +318,19 @@ impl Relaxed {
         if let State::InKey(Some(_)) = self.state {
             self.put("\"");
         }
+        if let State::InString(StringState { escape, .. }) = self.state {
+            match escape {
+                Escape::None => {}
+                Escape::Slash => self.put("\\"),
+                Escape::Unicode(_) => self.put("\\u"),
+                Escape::Drive(letter) => {
+                    self.put("\\");
+                    self.put_char(letter);
+                }
+            }
+        }
         let word = std::mem::take(&mut self.word);
         self.put(&word);
-        if let State::InString(StringState { escape: Escape::Slash, .. }) = self.state {
-            self.put("\\");
-        }
         if let Some(capture) = self.capture.take() {
             self.out.push_str(&capture.text);
         }
