@@ -19,7 +19,7 @@ const MOST_AT_ONCE: usize = 4 * WINDOW;
 const LONGEST_WHOLE: usize = 8_192;
 /// What foreign forms begin a call with, in two parts, of which the second begins with the anchor; the name
 /// of a tool follows. [`may_be_sign`] has the bytes around the anchors.
-const SIGNS: [(&str, &str); 15] = [
+const SIGNS: [(&str, &str); 16] = [
     ("", "<tool_call"),
     ("", "<function_call"),
     ("", "<function="),
@@ -27,6 +27,7 @@ const SIGNS: [(&str, &str); 15] = [
     ("", "<|tool_call"),
     ("", "<|python_tag|>"),
     ("", "<｜tool"),
+    ("", "<｜DSML｜invoke "),
     ("", "<call-"),
     ("", "<call "),
     ("", "[TOOL_CALLS]"),

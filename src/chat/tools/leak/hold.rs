@@ -17,7 +17,7 @@ const FARTHEST: usize = 256;
 /// Longest language name of a fence.
 const LONGEST_LANGUAGE: usize = 16;
 /// What calls begin with, anywhere.
-const SIGNS: [&str; 9] = [
+const SIGNS: [&str; 10] = [
     "<tool_call",
     "<function_call",
     "<function=",
@@ -25,6 +25,7 @@ const SIGNS: [&str; 9] = [
     "<|tool_call",
     "<|python_tag|>",
     "<｜tool",
+    "<｜DSML｜",
     "<call",
     "[TOOL_CALLS]",
 ];
@@ -210,6 +211,7 @@ mod tests {
             "<call-12345678 name=\"bash\">{}",
             "<call name=\"bash\">{}",
             "[TOOL_CALLS] [{\"name\": \"weather\"}]",
+            "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"bash\">",
             "[bash(command='ls')]",
             "to=functions.weather json",
             "{\"name\": \"bash\", \"arguments\": {\"command\": \"ls\"}}",
