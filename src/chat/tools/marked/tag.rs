@@ -32,6 +32,9 @@ pub const CDATA: &str = "<![CDATA[";
 const BRACKETS: [(char, char); 6] =
     [('[', ']'), ('＜', '＞'), ('〈', '〉'), ('《', '》'), ('⟨', '⟩'), ('【', '】')];
 
+/// Hyphens that models put between the word and the nonce.
+const HYPHENS: [char; 9] = ['-', '_', ':', '\u{2010}', '\u{2011}', '\u{2012}', '–', '—', '－'];
+
 /// A begin tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Begin {
@@ -138,7 +141,7 @@ fn own_word(cursor: &mut Cursor<'_>, nonce: &str) -> Result<(), Miss> {
 
 /// Where a tag's word ends, which may have a colon before the nonce, as names with a prefix have in XML.
 fn end_of_head(text: &str) -> Option<usize> {
-    let is_behind = |c: char| !(c.is_ascii_alphanumeric() || "_-".contains(c));
+    let is_behind = |c: char| !(c.is_ascii_alphanumeric() || (c != ':' && HYPHENS.contains(&c)));
     let end = text.find(is_behind)?;
     match text[end..].strip_prefix(':') {
         Some(rest) if WORDS.contains(&text[..end].to_ascii_lowercase().as_str()) => {
@@ -158,7 +161,7 @@ fn head_of(head: &str, nonce: &str) -> Result<(), Miss> {
             best = Miss::More;
         }
         let Some(rest) = lower.strip_prefix(word) else { continue };
-        let rest = rest.strip_prefix(['-', '_', ':']).unwrap_or(rest);
+        let rest = rest.strip_prefix(HYPHENS).unwrap_or(rest);
         if rest == nonce {
             return Ok(());
         }
@@ -345,8 +348,12 @@ fn end_tag(text: &str) -> Result<(&str, &str), Miss> {
     cursor.word("/")?;
     let at = cursor.rest.find(['>', closer(first).unwrap_or('>')]);
     let tag = &cursor.rest[..at.unwrap_or(cursor.rest.len())];
-    let is_allowed =
-        |c: char| c.is_ascii_alphanumeric() || c.is_whitespace() || "_-|=\"'.:".contains(c);
+    let is_allowed = |c: char| {
+        c.is_ascii_alphanumeric()
+            || c.is_whitespace()
+            || "|=\"'.".contains(c)
+            || HYPHENS.contains(&c)
+    };
     if tag.len() > LONGEST_STRAY || !tag.chars().all(is_allowed) {
         return Err(Miss::Never);
     }
