@@ -7,8 +7,9 @@
 //! - `tag`: the tags, whatever is around the nonce
 //! - `body`: what stands between them; `loose`: arguments that are no JSON
 //! - `text`, `behind`: the text before and behind calls
-//! - `lead`: what stands before a call, and between two; `bullet`: what a line of a list begins with
-//! - `context`: whether a call is meant, or shown to the reader
+//! - `lead`: what stands before a call, and between two; `bullet`: what a line of a list begins with; `label`: words
+//!   between two calls
+//! - `context`: whether a call is meant, or shown to the reader, by the words of `phrases`, too
 //!
 //! The reader goes a character at a time, so that it makes no difference how a text was cut; text without calls
 //! passes a run at a time. Held back is only what may lead to a call.
@@ -17,9 +18,11 @@ mod behind;
 mod body;
 mod bullet;
 mod context;
+mod label;
 mod lead;
 mod loose;
 mod marker;
+mod phrases;
 pub(super) mod tag;
 mod text;
 
@@ -481,6 +484,7 @@ mod tests {
             parts in prop::collection::vec(prop::sample::select(vec![
                 "<call-7f3a name=\"add\">", "{\"a\": \"b\"}", "</call-7f3a>", "```", "json\n", "<", "\"",
                 "{", "}", "\\", " ", "\n", "x", "é", "name", "<call-7f3a", "</call", "&lt;", "- ", ":", ",",
+                "Call", "2", "nd", "-й", "第", "次に", "\n```\n", "Or", "①", "~~~",
             ]), 0..16),
             cuts: Vec<prop::sample::Index>,
             parallel: bool,

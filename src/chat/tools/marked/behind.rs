@@ -30,10 +30,10 @@ impl Parser {
         }
     }
 
-    /// True if a sentence may begin with the last word that is held back.
+    /// True if a sentence may begin with the first word that is held back behind a tag.
     fn begins_sentence(&self) -> bool {
-        let word = self.held_back.rsplit(|c: char| !c.is_alphanumeric()).next();
-        word.is_some_and(|word| word.starts_with(char::is_uppercase))
+        let words = self.held_back.rsplit('>').next().unwrap_or_default();
+        words.chars().find(|c| c.is_alphanumeric()).is_some_and(char::is_uppercase)
     }
 
     /// Handles prose behind calls.

@@ -1,5 +1,5 @@
-//! What a line of a list begins with: `- `, `* [ ] `, `1. `, `(a) `, `**2.** `, `3️⃣ `, or the bracket of a list
-//! around calls.
+//! What a line of a list begins with: `- `, `* [ ] `, `1. `, `(a) `, `**2.** `, `3️⃣ `, `④`, `一、`, `（五）`, or the
+//! bracket of a list around calls.
 
 use super::super::cursor::{Cursor, Miss};
 use super::tag;
@@ -7,6 +7,10 @@ use super::tag;
 const SIGNS: [char; 7] = ['-', '*', '+', '•', '–', '→', '·'];
 /// Letters that count lines.
 const LETTERS: [std::ops::RangeInclusive<char>; 2] = ['a'..='h', 'A'..='H'];
+/// Chinese and Japanese numerals.
+const NUMERALS: [char; 10] = ['一', '二', '三', '四', '五', '六', '七', '八', '九', '十'];
+/// What ends a counter.
+const ENDS: [char; 7] = ['.', ')', ':', '、', '．', '）', '：'];
 /// What makes an emoji of a digit.
 const KEYCAP: &str = "\u{fe0f}\u{20e3}";
 
@@ -15,7 +19,8 @@ pub fn may_begin(line: &str) -> bool {
     let mut chars = line.chars();
     match chars.next() {
         Some(c) if is_letter(c) => matches!(chars.next(), None | Some(')' | '.')),
-        Some(c) => c.is_ascii_digit() || "([_".contains(c) || SIGNS.contains(&c),
+        Some(c) if NUMERALS.contains(&c) => chars.next().is_none_or(|c| ENDS.contains(&c)),
+        Some(c) => c.is_ascii_digit() || "([_".contains(c) || SIGNS.contains(&c) || is_foreign(c),
         None => true,
     }
 }
@@ -91,33 +96,54 @@ fn is_letter(c: char) -> bool {
     LETTERS.iter().any(|letters| letters.contains(&c))
 }
 
-fn begins_counter(text: &str) -> bool {
-    text.starts_with(|c: char| c == '(' || c.is_ascii_digit() || is_letter(c))
+/// True for digits in circles, other digits than ASCII's, and a bracket as wide as Chinese letters.
+fn is_foreign(c: char) -> bool {
+    !c.is_ascii() && (c == '（' || is_circled(c) || is_digit(c))
 }
 
-/// Skips a number or letter and what ends it: `1.`, `a)`, `(2)`, `3:`, `4️⃣`.
+fn is_circled(c: char) -> bool {
+    matches!(c, '①'..='⓿' | '❶'..='➓')
+}
+
+/// True for digits of ASCII, as wide as Chinese letters, of Arabic and of Devanagari.
+fn is_digit(c: char) -> bool {
+    matches!(c, '0'..='9' | '０'..='９' | '٠'..='٩' | '۰'..='۹' | '०'..='९')
+}
+
+fn begins_counter(text: &str) -> bool {
+    let begins =
+        |c| c == '(' || is_digit(c) || is_letter(c) || is_foreign(c) || NUMERALS.contains(&c);
+    text.starts_with(begins)
+}
+
+/// Skips a number or letter and what ends it: `1.`, `a)`, `(2)`, `3:`, `4️⃣`, `⑤`, `六、`.
 pub fn counter(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
-    let is_around = cursor.rest.starts_with('(');
+    let is_around = cursor.rest.starts_with(['(', '（']);
     if is_around {
-        cursor.word("(")?;
+        cursor.one_of(&['(', '（'])?;
     }
     let c = cursor.rest.chars().next().ok_or(Miss::More)?;
     match c {
-        '0'..='9' => digits(cursor)?,
-        _ if is_letter(c) => cursor.rest = &cursor.rest[1..],
+        _ if is_digit(c) => digits(cursor)?,
+        _ if is_circled(c) || is_letter(c) || NUMERALS.contains(&c) => {
+            cursor.rest = &cursor.rest[c.len_utf8()..];
+        }
         _ => return Err(Miss::Never),
+    }
+    if is_circled(c) && !is_around {
+        return Ok(());
     }
     if cursor.rest.starts_with(['\u{fe0f}', '\u{20e3}']) && !is_around {
         cursor.rest = cursor.rest.trim_start_matches('\u{fe0f}');
         return cursor.word(&KEYCAP[3..]);
     }
-    let ends: &[char] = if is_around { &[')'] } else { &['.', ')', ':'] };
+    let ends: &[char] = if is_around { &[')', '）'] } else { &ENDS };
     cursor.one_of(ends).map(|_| ())
 }
 
 fn digits(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
-    let behind = cursor.rest.trim_start_matches(|c: char| c.is_ascii_digit());
-    let length = cursor.rest.len() - behind.len();
+    let behind = cursor.rest.trim_start_matches(is_digit);
+    let number = &cursor.rest[..cursor.rest.len() - behind.len()];
     cursor.rest = behind;
-    if length <= 3 { Ok(()) } else { Err(Miss::Never) }
+    if number.chars().count() <= 3 { Ok(()) } else { Err(Miss::Never) }
 }

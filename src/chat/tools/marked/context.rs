@@ -3,143 +3,25 @@
 //! 1. In a fence that holds other lines before it, a line of a block quote or of a table, a comment of HTML,
 //!    or an element for thinking or showing (`<think>`, `<example>`, …), and behind a backslash, it is shown.
 //! 2. In a code span, also one of HTML, or quotes it is shown if the line holds other words before it.
-//! 3. Behind words that announce something to be seen or not to be done (`PHRASES`, `UNREAL`) it is shown.
+//! 3. Behind words that announce something to be seen, not to be done, or to be done if somebody agrees (`phrases`)
+//!    it is shown.
 //! 4. First in a fence, indented as a block of code is, or in a code span or quotes of its own, it is meant if
 //!    nothing but white space and further calls follow to the end of the text, and no such call before it was
 //!    shown.
 //! 5. Behind words of the same line that end no sentence it is meant if nothing else follows on that line.
 //! 6. Anywhere else it is meant.
 
+use super::label;
+use super::phrases::{
+    ASKING, AT_END, CONDITIONS, DENIALS, EXAMPLES, INTENTS, LABEL_ROOTS, LABELS, PARTS, PHRASES,
+    SHOWING, UNREAL, UNREAL_ALONE, VERBS,
+};
+
 /// Number of bytes before a call that are looked at.
 const REACH: usize = 256;
 /// Longest line that can be a fence, in bytes.
 const LONGEST_FENCE: usize = 100;
 
-/// What announces an example, at the beginning or the end of a sentence, or of its last part.
-const EXAMPLES: [&str; 18] = [
-    "for example",
-    "for instance",
-    "e.g",
-    "as an example",
-    "zum beispiel",
-    "beispielsweise",
-    "z.b",
-    "par exemple",
-    "p. ex",
-    "por ejemplo",
-    "por exemplo",
-    "per esempio",
-    "ad esempio",
-    "например",
-    "例如",
-    "比如",
-    "例えば",
-    "예를 들어",
-];
-/// The same at the end alone.
-const AT_END: [&str; 7] =
-    ["instead of", "rather than", "anstatt", "au lieu de", "en lugar de", "en vez de", "而不是"];
-/// Words of a sentence in front of a call that is shown.
-const PHRASES: [&str; 42] = [
-    "here is an example",
-    "here's an example",
-    "example call",
-    "example of a call",
-    "form is",
-    "format is",
-    "syntax is",
-    "would look like",
-    "look like this",
-    "looks like this",
-    "calls look like",
-    "call looks like",
-    "hier ist ein beispiel",
-    "so sieht ein aufruf",
-    "so sähe",
-    "nicht aus",
-    "keinesfalls",
-    "nicht aufrufen",
-    "voici un exemple",
-    "on pourrait",
-    "vous pourriez",
-    "ressemblerait",
-    "n'exécut",
-    "ne pas exécut",
-    "ne lance",
-    "no ejecut",
-    "se podría",
-    "não execut",
-    "non esegu",
-    "не выполня",
-    "не запуска",
-    "示例",
-    "格式是",
-    "格式如下",
-    "不要执行",
-    "不要运行",
-    "不要调用",
-    "不会执行",
-    "不会运行",
-    "不会调用",
-    "実行しない",
-    "실행하지",
-];
-/// Words that make one of `VERBS` behind them something that is not done.
-const UNREAL: [&str; 22] = [
-    "i would",
-    "i could",
-    "you would",
-    "you could",
-    "one would",
-    "one could",
-    "we would",
-    "we could",
-    "i'd",
-    "will not",
-    "won't",
-    "would not",
-    "wouldn't",
-    "do not",
-    "don't",
-    "never",
-    "must not",
-    "mustn't",
-    "should not",
-    "shouldn't",
-    "not going to",
-    "refuse to",
-];
-/// The same in languages where the verb stands apart.
-const UNREAL_ALONE: [&str; 10] = [
-    "ich würde",
-    "man würde",
-    "ich könnte",
-    "du könntest",
-    "sie könnten",
-    "man könnte",
-    "j'exécuterais",
-    "je lancerais",
-    "j'appellerais",
-    "ejecutaría",
-];
-const VERBS: [&str; 8] = ["run", "write", "call", "use", "execute", "send", "do", "make"];
-/// Words of the last part of a sentence that say that the call is meant, whatever is before.
-const INTENTS: [&str; 12] = [
-    "let me",
-    "let's",
-    "i'll",
-    "i will",
-    "i am going to",
-    "i'm going to",
-    "ich werde",
-    "lass mich",
-    "je vais",
-    "voy a",
-    "让我",
-    "我来",
-];
-/// What parts a sentence.
-const PARTS: [&str; 8] = [", ", "; ", ": ", " — ", " – ", " but ", "，", "；"];
 /// Elements in which calls are shown.
 const ELEMENTS: [&str; 10] = [
     "think",
@@ -153,8 +35,15 @@ const ELEMENTS: [&str; 10] = [
     "code",
     "blockquote",
 ];
+/// What ends a sentence, or begins another.
+const SENTENCES: [char; 9] = ['\n', '.', '!', '?', '。', '！', '？', '؟', '।'];
+/// Words in front of `not` that tell of what was.
+const PAST: [&str; 11] =
+    ["did", "does", "could", "can", "has", "have", "had", "was", "were", "is", "are"];
 const QUOTES: [char; 11] = ['`', '"', '“', '”', '\'', '‘', '«', '„', '「', '『', '’'];
-const ENDS: [char; 8] = ['.', '!', '?', '…', '。', '！', '？', '>'];
+const ENDS: [char; 10] = ['.', '!', '?', '…', '。', '！', '？', '؟', '।', '>'];
+/// Most words of a sentence that is a label.
+const LONGEST_LABEL: usize = 3;
 
 /// How a call stands in the text before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,6 +108,16 @@ impl Context {
     /// True if nothing stands on the current line.
     pub fn is_at_line_start(&self) -> bool {
         self.tail.is_empty() || self.tail.ends_with('\n')
+    }
+
+    /// True if the current line opens a fence.
+    pub fn is_on_fence(&self) -> bool {
+        self.fence.is_none() && opened(bare_line(self.line())).is_some()
+    }
+
+    /// True behind a backtick.
+    pub fn ends_with_backtick(&self) -> bool {
+        self.tail.ends_with('`')
     }
 
     /// True in a fence, unless the current line closes it.
@@ -297,22 +196,35 @@ impl Context {
         }
     }
 
-    /// True if the sentence before the call has words that show.
+    /// True if the sentence before the call has words that show. A line that is a mere label is none.
     fn is_announced(&self) -> bool {
         let before = self.tail.trim_end().to_lowercase().replace('’', "'");
-        let before = before.trim_end_matches([':', '：', ' ', '\u{a0}']);
-        let is_ended = before.ends_with(ENDS) && !before.ends_with("e.g.");
-        let before = if is_ended { before.trim_end_matches(ENDS) } else { before };
-        if EXAMPLES.iter().any(|words| before.trim_end_matches('.').ends_with(words)) {
-            return true;
+        let mut before = before.as_str();
+        while let Some((above, line)) = before.rsplit_once('\n') {
+            if !label::is_one(line) {
+                break;
+            }
+            before = above.trim_end();
         }
-        // A line of its own that says nothing, such as a bullet's, is not the sentence.
-        let sentence =
-            before.rsplit(['\n', '.', '!', '?', '。', '！', '？']).next().unwrap_or_default();
-        match is_ended {
-            true => PHRASES[..2].iter().any(|words| sentence.contains(words)),
-            false => announces(sentence),
-        }
+        is_announced(before)
+    }
+}
+
+/// True if the last sentence of a text in small letters has words that show.
+fn is_announced(before: &str) -> bool {
+    let is_around = |c: char| c.is_whitespace() || "*_:：".contains(c) || QUOTES.contains(&c);
+    let before = before.trim_end_matches(is_around);
+    let is_question = before.ends_with(['?', '？', '؟']);
+    let is_ended = before.ends_with(ENDS) && !before.ends_with("e.g.");
+    let before = if is_ended { before.trim_end_matches(ENDS) } else { before };
+    if EXAMPLES.iter().any(|words| before.trim_end_matches('.').ends_with(words)) {
+        return true;
+    }
+    // A line of its own that says nothing, such as a bullet's, is not the sentence.
+    let sentence = before.rsplit(SENTENCES).next().unwrap_or_default();
+    match is_ended {
+        true => has_any(sentence, SHOWING) || (is_question && has_any(sentence, ASKING)),
+        false => announces(sentence),
     }
 }
 
@@ -332,32 +244,62 @@ fn is_indented(lead: &str) -> bool {
     is_blank && indent.len() < lead.len() && (indent.len() >= 4 || indent.contains('\t'))
 }
 
+fn has_any(text: &str, list: &[&str]) -> bool {
+    list.iter().any(|words| text.contains(words))
+}
+
 /// True if a sentence, in small letters, says that what follows is to be seen, or not to be done.
 fn announces(sentence: &str) -> bool {
     let sentence = sentence.trim_matches(|c: char| !c.is_alphanumeric());
     let part = PARTS.iter().fold(sentence, |part, sign| part.rsplit(sign).next().unwrap_or(part));
-    let is_meant = INTENTS.iter().any(|words| part.contains(words)) && !is_unreal(part);
-    !is_meant
-        && (matches!(
-            sentence,
-            "example" | "examples" | "sample" | "beispiel" | "exemple" | "ejemplo"
-        ) || EXAMPLES.iter().any(|words| sentence.starts_with(words))
-            || AT_END.iter().any(|words| sentence.ends_with(words))
-            || PHRASES.iter().any(|words| sentence.contains(words))
-            || is_unreal(sentence))
+    let is_meant = has_any(part, INTENTS) && !is_unreal(part);
+    has_any(sentence, CONDITIONS)
+        || (!is_meant
+            && (is_label(sentence)
+                || EXAMPLES.iter().any(|words| sentence.starts_with(words))
+                || AT_END.iter().any(|words| sentence.ends_with(words))
+                || [PHRASES, SHOWING].iter().any(|list| has_any(sentence, list))
+                || is_unreal(sentence)))
 }
 
+/// True if a sentence is nothing but a label such as `Example 2`.
+fn is_label(sentence: &str) -> bool {
+    let label = sentence.trim_end_matches(|c: char| !c.is_alphabetic() || c.is_numeric());
+    let is_short = || sentence.split_whitespace().nth(LONGEST_LABEL).is_none();
+    LABELS.contains(&label)
+        || (LABEL_ROOTS.iter().any(|root| sentence.starts_with(root)) && is_short())
+}
+
+/// True if a sentence speaks of what is not done, or might be.
 fn is_unreal(sentence: &str) -> bool {
-    let has_verb = |words: &&str| {
-        sentence.match_indices(words).any(|(at, _)| {
-            let behind = sentence[at + words.len()..].trim_start_matches(' ');
-            VERBS.iter().any(|verb| {
-                let rest = behind.strip_prefix(verb);
-                rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
-            })
-        })
-    };
-    UNREAL_ALONE.iter().any(|words| sentence.contains(words)) || UNREAL.iter().any(has_verb)
+    has_any(sentence, DENIALS)
+        || has_any(sentence, UNREAL_ALONE)
+        || UNREAL.iter().any(|words| is_before_verb(sentence, words))
+        || is_not_done(sentence)
+}
+
+/// True if one of the verbs stands right behind these words.
+fn is_before_verb(sentence: &str, words: &str) -> bool {
+    sentence.match_indices(words).any(|(at, _)| begins_with_verb(&sentence[at + words.len()..]))
+}
+
+fn begins_with_verb(text: &str) -> bool {
+    let text = text.trim_start_matches(' ');
+    VERBS.iter().any(|verb| {
+        let rest = text.strip_prefix(verb);
+        rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+    })
+}
+
+/// True if a sentence has a verb behind `not` that tells of nothing past, as `did not run` does.
+fn is_not_done(sentence: &str) -> bool {
+    sentence.match_indices("not ").any(|(at, not)| {
+        let before = sentence[..at].trim_end();
+        let is_word = at == 0 || sentence[..at].ends_with(' ');
+        is_word
+            && !PAST.iter().any(|word| before.ends_with(word))
+            && begins_with_verb(&sentence[at + not.len()..])
+    })
 }
 
 /// A line's beginning before the tag that it ends with, if that begins an element in which calls are shown.

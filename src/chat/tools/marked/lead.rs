@@ -1,18 +1,14 @@
-//! What stands before a call, and between two: white space, bullets, fences, tags around calls.
+//! What stands before a call, and between two: white space, bullets, fences, tags around calls, labels.
 
 use super::super::cursor::{Cursor, Miss};
 use super::super::names;
 use super::Parser;
 use super::bullet;
+use super::label::Label;
 use super::tag::{self, Begin};
 
 /// Longest language name after a fence's backticks.
 const LONGEST_LANGUAGE: usize = 16;
-/// Words that join two calls.
-const JOINTS: [&str; 14] = [
-    "and", "then", "also", "plus", "und", "dann", "et", "puis", "y", "luego", "和", "然后", "以及",
-    "と",
-];
 
 /// What leads to a call.
 pub struct Lead {
@@ -40,16 +36,34 @@ impl Parser {
         if self.context.is_in_fence() && !text.starts_with(['<', '&']) {
             return Err(Miss::Never);
         }
+        // The line break that a fence's line ends with is part of it.
+        let blanks = &text[..text.len() - text.trim_start().len()];
+        if blanks.contains('\n') && self.context.is_on_fence() {
+            return Err(Miss::Never);
+        }
+        // Of a run of backticks that leads to no call the end does not, either.
+        if text.starts_with('`') && self.context.ends_with_backtick() {
+            return Err(Miss::Never);
+        }
         let mut cursor = Cursor::new(text);
         let mut at_line_start = self.context.is_at_line_start();
         let mut in_fence = false;
+        let mut open: Option<&str> = None;
         loop {
             let blanks = cursor.rest.len() - cursor.rest.trim_start().len();
             at_line_start |= cursor.rest[..blanks].contains('\n');
             cursor.blanks();
             let c = cursor.rest.chars().next().ok_or(Miss::More)?;
             if matches!(c, '`' | '~') {
+                let before = cursor.rest;
                 fence(&mut cursor)?;
+                let line = &before[..before.len() - cursor.rest.len()];
+                if open.is_some_and(|open| is_within(line, open)) {
+                    // A fence in a fence is shown, with all that is in it.
+                    return Err(Miss::Never);
+                }
+                open =
+                    if open.is_some() { None } else { Some(line).filter(|line| line.len() >= 3) };
                 (in_fence, at_line_start) = (true, true);
             } else if (tag::opens(c) || c == '&') && tag::may_begin(cursor.rest, &self.nonce) {
                 let Err(miss) = tag::wrapper(&mut cursor) else { continue };
@@ -83,8 +97,9 @@ impl Parser {
     /// Reads what may stand between two calls, and the begin tag of the second.
     pub(super) fn between(&self, text: &str) -> Result<Lead, Miss> {
         let mut cursor = Cursor::new(text);
+        let mut label = Label::default();
         loop {
-            cursor.blanks();
+            label.blanks(&mut cursor);
             let c = cursor.rest.chars().next().ok_or(Miss::More)?;
             match c {
                 _ if tag::opens(c) || c == '&' => {
@@ -100,31 +115,19 @@ impl Parser {
                     }
                 }
                 '`' | '~' => fence(&mut cursor)?,
-                _ if c.is_alphanumeric() => {
-                    let mut at = cursor;
-                    match bullet::counter(&mut at) {
-                        Ok(()) => cursor = at,
-                        Err(Miss::More) => return Err(Miss::More),
-                        Err(Miss::Never) => joint(&mut cursor)?,
-                    }
-                }
+                _ if c.is_alphanumeric() => label.skip(&mut cursor, &self.tools)?,
                 // Punctuation says nothing.
-                _ => cursor.rest = &cursor.rest[c.len_utf8()..],
+                _ => label.sign(&mut cursor, c),
             }
         }
     }
 }
 
-/// Skips a word that joins two calls.
-fn joint(cursor: &mut Cursor<'_>) -> Result<(), Miss> {
-    let end = cursor.rest.find(|c: char| !c.is_alphanumeric());
-    let word = &cursor.rest[..end.unwrap_or(cursor.rest.len())];
-    match end {
-        Some(end) if JOINTS.contains(&word) => cursor.rest = &cursor.rest[end..],
-        None if JOINTS.iter().any(|joint| joint.starts_with(word)) => return Err(Miss::More),
-        _ => return Err(Miss::Never),
-    }
-    Ok(())
+/// True if a fence's line opens another within the one that `open` has opened, rather than closing it.
+fn is_within(line: &str, open: &str) -> bool {
+    let signs = |line: &str| line.len() - line.trim_start_matches(['`', '~']).len();
+    let closes = line.as_bytes()[0] == open.as_bytes()[0] && signs(line) >= signs(open);
+    signs(line) >= 3 && (!closes || signs(line) < line.len())
 }
 
 /// Skips the backticks or tildes of a fence with its language, or of a code span.
