@@ -32,7 +32,7 @@ use super::Piece;
 use crate::chat::Tool;
 use body::{Body, Step};
 use context::{Context, Standing};
-use lead::Lead;
+use lead::{Lead, Reached};
 pub use marker::Marker;
 
 /// Separates text and calls as an answer arrives.
@@ -44,6 +44,8 @@ pub struct Parser {
     context: Context,
     /// Text that may lead to a call, or stands behind one.
     held_back: String,
+    /// How far of it has been read behind a call.
+    reached: Reached,
     /// The present call as it was written, until it is certain to be one.
     raw: String,
     /// Calls that may turn out to be shown.
@@ -88,6 +90,7 @@ impl Parser {
             state: State::Text,
             context: Context::default(),
             held_back: String::new(),
+            reached: Reached::default(),
             raw: String::new(),
             pending: None,
             found: Vec::new(),
@@ -468,6 +471,14 @@ mod tests {
             let ends = pieces.iter().filter(|piece| **piece == Piece::End).count();
             assert_eq!(ends, 1, "{inside:.40}");
         }
+    }
+
+    #[test]
+    fn labels_between_many_calls_are_read_in_time_by_their_length() {
+        let (one, two) = ("\nThen the 2nd call:".repeat(12), "\n次に第二次调用：".repeat(9));
+        let calls = format!("{ADD}{one}\n{ADD}{two}\n").repeat(250);
+        let pieces = found(&calls);
+        assert_eq!(pieces.iter().filter(|piece| **piece == Piece::End).count(), 500);
     }
 
     #[test]

@@ -15,7 +15,8 @@ impl Parser {
         {
             self.confirm(out, pieces);
         }
-        match self.between(&self.held_back) {
+        let mut reached = std::mem::take(&mut self.reached);
+        match self.between(&self.held_back, &mut reached) {
             Ok(lead) => {
                 let held_back = std::mem::take(&mut self.held_back);
                 if self.pending.is_none() {
@@ -25,7 +26,7 @@ impl Parser {
                     self.enter(lead, out, pieces);
                 }
             }
-            Err(Miss::More) if self.may_hold() => {}
+            Err(Miss::More) if self.may_hold() => self.reached = reached,
             Err(_) => self.end_calls(out, pieces),
         }
     }

@@ -19,8 +19,9 @@ pub fn may_begin(line: &str) -> bool {
     let mut chars = line.chars();
     match chars.next() {
         Some(c) if is_letter(c) => matches!(chars.next(), None | Some(')' | '.')),
+        Some(c) if c.is_ascii() => c.is_ascii_digit() || "([_-*+".contains(c),
         Some(c) if NUMERALS.contains(&c) => chars.next().is_none_or(|c| ENDS.contains(&c)),
-        Some(c) => c.is_ascii_digit() || "([_".contains(c) || SIGNS.contains(&c) || is_foreign(c),
+        Some(c) => SIGNS.contains(&c) || is_foreign(c),
         None => true,
     }
 }

@@ -471,7 +471,7 @@ static IN_ORDER: LazyLock<Vec<&str>> = LazyLock::new(|| {
 const LONGEST_UNSPACED: usize = 6;
 
 /// How far the line of a label has been read.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Label {
     has_begun: bool,
     has_counter: bool,

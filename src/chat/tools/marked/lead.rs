@@ -24,6 +24,13 @@ pub struct Lead {
     pub is_escaped: bool,
 }
 
+/// How far the text behind a call has been read.
+#[derive(Debug, Default)]
+pub struct Reached {
+    at: usize,
+    label: Label,
+}
+
 impl Parser {
     /// The beginning of a result's tag.
     pub(super) fn result(&self) -> String {
@@ -34,11 +41,6 @@ impl Parser {
     /// models put around calls; and the begin tag, up to its end.
     pub(super) fn lead(&self, text: &str) -> Result<Lead, Miss> {
         if self.context.is_in_fence() && !text.starts_with(['<', '&']) {
-            return Err(Miss::Never);
-        }
-        // The line break that a fence's line ends with is part of it.
-        let blanks = &text[..text.len() - text.trim_start().len()];
-        if blanks.contains('\n') && self.context.is_on_fence() {
             return Err(Miss::Never);
         }
         // Of a run of backticks that leads to no call the end does not, either.
@@ -69,6 +71,10 @@ impl Parser {
                 let Err(miss) = tag::wrapper(&mut cursor) else { continue };
                 return match self.tag(&mut cursor, text.len(), in_fence) {
                     Err(Miss::Never) => Err(miss),
+                    // The line break that a fence's line ends with is part of it.
+                    Ok(_) if begins_with_break(text) && self.context.is_on_fence() => {
+                        Err(Miss::Never)
+                    }
                     lead => lead,
                 };
             } else if at_line_start && bullet::may_begin(cursor.rest) {
@@ -94,12 +100,13 @@ impl Parser {
         Ok(Lead { begin, in_fence, at, rest: cursor.rest.to_owned(), is_escaped })
     }
 
-    /// Reads what may stand between two calls, and the begin tag of the second.
-    pub(super) fn between(&self, text: &str) -> Result<Lead, Miss> {
-        let mut cursor = Cursor::new(text);
-        let mut label = Label::default();
+    /// Reads what may stand between two calls, and the begin tag of the second, from where it has come to with less
+    /// of the text.
+    pub(super) fn between(&self, text: &str, reached: &mut Reached) -> Result<Lead, Miss> {
+        let mut cursor = Cursor::new(&text[reached.at..]);
         loop {
-            label.blanks(&mut cursor);
+            reached.label.blanks(&mut cursor);
+            reached.at = text.len() - cursor.rest.len();
             let c = cursor.rest.chars().next().ok_or(Miss::More)?;
             match c {
                 _ if tag::opens(c) || c == '&' => {
@@ -115,12 +122,21 @@ impl Parser {
                     }
                 }
                 '`' | '~' => fence(&mut cursor)?,
-                _ if c.is_alphanumeric() => label.skip(&mut cursor, &self.tools)?,
+                _ if c.is_alphanumeric() => {
+                    // If more is needed, the word is read anew.
+                    let mut label = reached.label;
+                    label.skip(&mut cursor, &self.tools)?;
+                    reached.label = label;
+                }
                 // Punctuation says nothing.
-                _ => label.sign(&mut cursor, c),
+                _ => reached.label.sign(&mut cursor, c),
             }
         }
     }
+}
+
+fn begins_with_break(text: &str) -> bool {
+    text[..text.len() - text.trim_start().len()].contains('\n')
 }
 
 /// True if a fence's line opens another within the one that `open` has opened, rather than closing it.
