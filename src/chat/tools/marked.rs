@@ -141,12 +141,7 @@ impl Parser {
             }
             State::Behind | State::Call(_) | State::Done => {}
         }
-        if let Some(Pending { standing, .. }) = self.pending {
-            match standing {
-                Standing::ShownWithNext => self.show_pending(&mut out),
-                _ => self.confirm(&mut out, pieces),
-            }
-        }
+        self.decide_at_end(&mut out, pieces);
         put_text(&mut out, pieces);
         self.state = State::Done;
     }

@@ -13,7 +13,10 @@ impl Parser {
         if let (Some(Pending { standing: Standing::IfLastOnLine(_), .. }), '\n') =
             (&self.pending, c)
         {
-            self.confirm(out, pieces);
+            // Words count as nothing only if another call follows.
+            if !self.has_words_behind() {
+                self.confirm(out, pieces);
+            }
         }
         let mut reached = std::mem::take(&mut self.reached);
         match self.between(&self.held_back, &mut reached) {
@@ -28,6 +31,23 @@ impl Parser {
             }
             Err(Miss::More) if self.may_hold() => self.reached = reached,
             Err(_) => self.end_calls(out, pieces),
+        }
+    }
+
+    /// True if words stand behind the last call.
+    fn has_words_behind(&self) -> bool {
+        let is_behind_tag = |part: &str| part.rsplit('>').next().is_some_and(has_word);
+        self.held_back.split('<').any(is_behind_tag)
+    }
+
+    /// Decides at the end of the text on calls that what follows them decides on.
+    pub(super) fn decide_at_end(&mut self, out: &mut String, pieces: &mut Vec<Piece>) {
+        let Some(Pending { standing, .. }) = self.pending else { return };
+        match standing {
+            Standing::ShownWithNext => self.show_pending(out),
+            Standing::IfLastOnLine(true) if self.begins_sentence() => self.confirm(out, pieces),
+            _ if self.has_words_behind() => self.show_pending(out),
+            _ => self.confirm(out, pieces),
         }
     }
 
@@ -104,4 +124,8 @@ impl Parser {
         let raw = std::mem::take(&mut self.raw);
         self.show(&raw, out);
     }
+}
+
+fn has_word(text: &str) -> bool {
+    text.contains(char::is_alphanumeric)
 }

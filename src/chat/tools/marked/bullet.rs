@@ -8,7 +8,7 @@ const SIGNS: [char; 7] = ['-', '*', '+', '•', '–', '→', '·'];
 /// Letters that count lines.
 const LETTERS: [std::ops::RangeInclusive<char>; 2] = ['a'..='h', 'A'..='H'];
 /// Chinese and Japanese numerals.
-const NUMERALS: [char; 10] = ['一', '二', '三', '四', '五', '六', '七', '八', '九', '十'];
+pub const NUMERALS: [char; 10] = ['一', '二', '三', '四', '五', '六', '七', '八', '九', '十'];
 /// What ends a counter.
 const ENDS: [char; 7] = ['.', ')', ':', '、', '．', '）', '：'];
 /// What makes an emoji of a digit.

@@ -13,8 +13,8 @@
 
 use super::label;
 use super::phrases::{
-    ASKING, AT_END, CONDITIONS, DENIALS, EXAMPLES, INTENTS, LABEL_ROOTS, LABELS, PARTS, PHRASES,
-    SHOWING, UNREAL, UNREAL_ALONE, VERBS,
+    ASKING, AT_END, CONDITIONS, DENIALS, EXAMPLES, FAILURES, INTENTS, LABEL_ROOTS, LABELS, PARTS,
+    PHRASES, SHOWING, UNREAL, UNREAL_ALONE, VERBS,
 };
 
 /// Number of bytes before a call that are looked at.
@@ -198,7 +198,7 @@ impl Context {
 
     /// True if the sentence before the call has words that show. A line that is a mere label is none.
     fn is_announced(&self) -> bool {
-        let before = self.tail.trim_end().to_lowercase().replace('’', "'");
+        let before = label::small_letters(self.tail.trim_end()).replace('’', "'");
         let mut before = before.as_str();
         while let Some((above, line)) = before.rsplit_once('\n') {
             if !label::is_one(line) {
@@ -244,16 +244,46 @@ fn is_indented(lead: &str) -> bool {
     is_blank && indent.len() < lead.len() && (indent.len() >= 4 || indent.contains('\t'))
 }
 
+/// True if some of the words stand in a text, and begin there as words do.
 fn has_any(text: &str, list: &[&str]) -> bool {
-    list.iter().any(|words| text.contains(words))
+    list.iter().any(|words| is_in(text, words))
+}
+
+fn is_in(text: &str, words: &str) -> bool {
+    text.match_indices(words).any(|(at, _)| begins_word(&text[..at], words))
+}
+
+/// True if these words behind that text are not the end of a longer one. Scripts without blanks do not show it;
+/// but `别` alone is `do not`, and `分别` is `each`.
+fn begins_word(before: &str, words: &str) -> bool {
+    let Some(last) = before.chars().next_back() else { return true };
+    match words.chars().next() {
+        Some('别') => !"分特个個级类區区识辨差性".contains(last),
+        Some(first) if label::is_in_word(first) && !label::is_unspaced(first) => {
+            !label::is_in_word(last) || label::is_unspaced(last)
+        }
+        _ => true,
+    }
+}
+
+/// True if a sentence, or a part of it, begins with some of the words.
+fn begins_part(sentence: &str, list: &[&str]) -> bool {
+    let mut starts = list.iter().flat_map(|words| sentence.match_indices(words));
+    starts.any(|(at, _)| {
+        let before = sentence[..at].trim_end();
+        before.is_empty() || before.ends_with([',', ';', ':', '—', '–']) || before.ends_with(" but")
+    })
 }
 
 /// True if a sentence, in small letters, says that what follows is to be seen, or not to be done.
 fn announces(sentence: &str) -> bool {
     let sentence = sentence.trim_matches(|c: char| !c.is_alphanumeric());
     let part = PARTS.iter().fold(sentence, |part, sign| part.rsplit(sign).next().unwrap_or(part));
-    let is_meant = has_any(part, INTENTS) && !is_unreal(part);
+    // What something is done for is not what is done.
+    let deed = part.split(" so ").next().unwrap_or(part);
+    let is_meant = has_any(deed, INTENTS) && !is_unreal(deed);
     has_any(sentence, CONDITIONS)
+        || begins_part(sentence, FAILURES)
         || (!is_meant
             && (is_label(sentence)
                 || EXAMPLES.iter().any(|words| sentence.starts_with(words))

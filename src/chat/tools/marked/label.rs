@@ -101,6 +101,9 @@ const ORDINALS: &[&str] = &[
 /// Words before a number whose full stop ends no sentence.
 const SHORT: [&str; 4] = ["nr", "n", "núm", "num"];
 
+/// Numerals among them.
+const NUMERALS: [&str; 6] = ["one", "two", "three", "four", "five", "один"];
+
 /// [`WORDS`] in order.
 static IN_ORDER: LazyLock<Vec<&str>> = LazyLock::new(|| {
     let mut words: Vec<&str> =
@@ -144,11 +147,10 @@ impl Label {
 
     /// Skips a neutral word, a number, or behind one the name of a tool.
     pub fn skip(&mut self, cursor: &mut Cursor<'_>, tools: &[Tool]) -> Result<(), Miss> {
-        if !self.has_begun && counter(cursor, &mut self.has_colon)? {
+        if !std::mem::replace(&mut self.has_begun, true) && counter(cursor, &mut self.has_colon)? {
             self.has_counter = true;
             return Ok(());
         }
-        self.has_begun = true;
         // Elsewhere it is more likely a word like others.
         if (self.has_counter || self.has_number) && tool(cursor, tools)? {
             self.counts = false;
@@ -156,20 +158,26 @@ impl Label {
         }
         let end = cursor.rest.find(|c: char| !is_in_word(c));
         let (word, behind) = cursor.rest.split_at(end.unwrap_or(cursor.rest.len()));
-        let numbers = word.split(|c: char| !c.is_numeric()).filter(|part| !part.is_empty());
-        let longest = numbers.clone().map(|number| number.chars().count()).max();
-        let is_one_too_many = self.has_number || self.has_colon || numbers.count() > 1;
-        if word.len() > LONGEST || longest.is_some_and(|long| long > DIGITS || is_one_too_many) {
+        if word.len() > LONGEST {
             return Err(Miss::Never);
         }
-        let length = match word.chars().all(char::is_numeric) {
+        let word_in_small = small_letters(word);
+        let is_number = is_number(&word_in_small);
+        let numbers = word.split(|c: char| !c.is_numeric()).filter(|part| !part.is_empty());
+        let longest = numbers.clone().map(|number| number.chars().count()).max();
+        let has_number = is_number || longest.is_some();
+        let is_one_too_many = self.has_number || self.has_colon || numbers.count() > 1;
+        if has_number && (is_one_too_many || longest.is_some_and(|long| long > DIGITS)) {
+            return Err(Miss::Never);
+        }
+        let length = match is_number {
             true => word.len() + self.number(behind, end.is_some())?,
-            false => neutral(&word.to_lowercase(), end.is_some()).map(|()| word.len())?,
+            false => neutral(&word_in_small, end.is_some()).map(|()| word.len())?,
         };
-        self.is_short = SHORT.contains(&&*word.to_lowercase());
+        self.is_short = SHORT.contains(&&*word_in_small);
         cursor.rest = &cursor.rest[length..];
         self.counts = true;
-        self.has_number |= longest.is_some();
+        self.has_number |= has_number;
         Ok(())
     }
 
@@ -204,12 +212,24 @@ pub fn is_one(line: &str) -> bool {
     true
 }
 
+/// A text in small letters; a Turkish `İ` becomes `i` alone.
+pub fn small_letters(text: &str) -> String {
+    text.to_lowercase().replace('\u{307}', "")
+}
+
+/// True for a number of digits, or a numeral that means nothing but how many.
+fn is_number(word: &str) -> bool {
+    word.chars().all(char::is_numeric)
+        || word.chars().all(|c| bullet::NUMERALS.contains(&c))
+        || NUMERALS.contains(&word)
+}
+
 /// Skips the counter that a line begins with.
 fn counter(cursor: &mut Cursor<'_>, has_colon: &mut bool) -> Result<bool, Miss> {
     let mut at = *cursor;
     match bullet::counter(&mut at) {
         Ok(()) => {
-            *has_colon = cursor.rest[..cursor.rest.len() - at.rest.len()].ends_with(':');
+            *has_colon = cursor.rest[..cursor.rest.len() - at.rest.len()].ends_with([':', '：']);
             *cursor = at;
             Ok(true)
         }
@@ -234,12 +254,12 @@ fn tool(cursor: &mut Cursor<'_>, tools: &[Tool]) -> Result<bool, Miss> {
 }
 
 /// True for what words are made of: letters, digits, and the signs that join letters in Indic scripts.
-fn is_in_word(c: char) -> bool {
+pub fn is_in_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '\u{93c}' | '\u{94d}' | '\u{200c}' | '\u{200d}')
 }
 
 /// True for scripts that put no blanks between words, and Korean, which may leave them out.
-fn is_unspaced(c: char) -> bool {
+pub fn is_unspaced(c: char) -> bool {
     matches!(c, '\u{3040}'..='\u{30ff}' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}')
 }
 
@@ -328,6 +348,8 @@ mod tests {
             "Sonraki çağrı:",
             "ثم:",
             "फिर:",
+            "İkinci çağrı:",
+            "Call two:",
             "",
         ] {
             assert!(is_one(line), "{line}");
@@ -350,6 +372,12 @@ mod tests {
             "Result 1:",
             "User:",
             "Call 2 (if needed):",
+            "1. 2. 3.",
+            "2: 30.",
+            "A: 42.",
+            "2：call 42",
+            "二十",
+            "One two three",
             "nein",
             "nada",
         ] {
