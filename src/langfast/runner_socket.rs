@@ -96,7 +96,11 @@ fn read<S: Read + Write>(socket: &mut WebSocket<Frames<S>>) -> tungstenite::Resu
         Message::Text(text) => Ok(Received::Text(text.as_str().into())),
         other => {
             // tungstenite answers a ping when it is called next, which may be late.
-            socket.flush()?;
+            match if other.is_ping() { socket.flush() } else { Ok(()) } {
+                Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                }
+                flushed => flushed?,
+            }
             Ok(Received::Other(other))
         }
     }
