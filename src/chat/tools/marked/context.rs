@@ -244,23 +244,24 @@ fn is_indented(lead: &str) -> bool {
     is_blank && indent.len() < lead.len() && (indent.len() >= 4 || indent.contains('\t'))
 }
 
-/// True if some of the words stand in a text, and begin there as words do.
 fn has_any(text: &str, list: &[&str]) -> bool {
-    list.iter().any(|words| is_in(text, words))
+    list.iter().any(|words| text.contains(words))
 }
 
-fn is_in(text: &str, words: &str) -> bool {
-    text.match_indices(words).any(|(at, _)| begins_word(&text[..at], words))
+/// True if a sentence holds a denial that is no part of longer words.
+fn denies(sentence: &str) -> bool {
+    let mut found = DENIALS.iter().flat_map(|words| sentence.match_indices(words));
+    found.any(|(at, words)| begins_word(&sentence[..at], words))
 }
 
 /// True if these words behind that text are not the end of a longer one. Scripts without blanks do not show it;
-/// but `别` alone is `do not`, and `分别` is `each`.
+/// but `别` alone is `do not`, and `分别` is `each`. In Arabic, `and` is written with the word behind it.
 fn begins_word(before: &str, words: &str) -> bool {
     let Some(last) = before.chars().next_back() else { return true };
     match words.chars().next() {
         Some('别') => !"分特个個级类區区识辨差性".contains(last),
         Some(first) if label::is_in_word(first) && !label::is_unspaced(first) => {
-            !label::is_in_word(last) || label::is_unspaced(last)
+            !label::is_in_word(last) || label::is_unspaced(last) || "وف".contains(last)
         }
         _ => true,
     }
@@ -280,7 +281,8 @@ fn announces(sentence: &str) -> bool {
     let sentence = sentence.trim_matches(|c: char| !c.is_alphanumeric());
     let part = PARTS.iter().fold(sentence, |part, sign| part.rsplit(sign).next().unwrap_or(part));
     // What something is done for is not what is done.
-    let deed = part.split(" so ").next().unwrap_or(part);
+    let purposes = [" so you ", " so that "];
+    let deed = purposes.iter().fold(part, |deed, words| deed.split(words).next().unwrap_or(deed));
     let is_meant = has_any(deed, INTENTS) && !is_unreal(deed);
     has_any(sentence, CONDITIONS)
         || begins_part(sentence, FAILURES)
@@ -302,7 +304,7 @@ fn is_label(sentence: &str) -> bool {
 
 /// True if a sentence speaks of what is not done, or might be.
 fn is_unreal(sentence: &str) -> bool {
-    has_any(sentence, DENIALS)
+    denies(sentence)
         || has_any(sentence, UNREAL_ALONE)
         || UNREAL.iter().any(|words| is_before_verb(sentence, words))
         || is_not_done(sentence)
