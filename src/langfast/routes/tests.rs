@@ -167,7 +167,7 @@ fn grows(routes: &mut Routes, frame: &str) -> bool {
             panic!("{frame}")
         };
         for notice in Notice::all(&name, arguments) {
-            routes.dispatch(str::from_utf8(body).unwrap(), &notice);
+            routes.dispatch(std::str::from_utf8(body).unwrap(), &notice);
         }
     }
     grown
