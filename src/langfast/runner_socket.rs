@@ -94,15 +94,16 @@ fn read<S: Read + Write>(socket: &mut WebSocket<Frames<S>>) -> tungstenite::Resu
     match socket.read()? {
         // It came in pieces.
         Message::Text(text) => Ok(Received::Text(text.as_str().into())),
-        other => {
-            // tungstenite answers a ping when it is called next, which may be late.
-            match if other.is_ping() { socket.flush() } else { Ok(()) } {
+        ping if ping.is_ping() => {
+            // tungstenite answers it when it is called next, which may be late.
+            match socket.flush() {
                 Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 }
                 flushed => flushed?,
             }
-            Ok(Received::Other(other))
+            Ok(Received::Other(ping))
         }
+        other => Ok(Received::Other(other)),
     }
 }
 
