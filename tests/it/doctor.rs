@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 
 use crate::simulator::{Fault, Simulator, Step};
-use crate::support::{Directory, Start};
+use crate::support::{Directory, Start, free_address};
 use serde_json::{Value, json};
 
 /// What a doctor said.
@@ -113,7 +113,7 @@ fn an_account_is_signed_in_for_it_is_no_sign_up() {
 #[test]
 fn who_connects_to_nobody_is_asked_first_whether_the_server_runs() {
     let simulator = Simulator::start();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = free_address();
     let diagnosis = doctor(Start::new(&simulator.url()), &["--url", &format!("http://{nobody}")]);
     assert_eq!(diagnosis.states("failed"), ["public URL: TCP"]);
     assert!(diagnosis.advice("public URL: TCP").starts_with("Is it running"), "{diagnosis:?}");
@@ -199,8 +199,7 @@ fn a_run_that_fails_says_why() {
 
 #[test]
 fn what_needs_a_step_that_failed_is_skipped() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let diagnosis = doctor(Start::new(&format!("http://127.0.0.1:{port}")), &["--run"]);
+    let diagnosis = doctor(Start::new(&format!("http://{}", free_address())), &["--run"]);
     assert_eq!(diagnosis.code, 1);
     assert_eq!(diagnosis.states("failed"), ["LangFast: TCP", "runner: TCP"]);
     let skipped = ["LangFast: answer", "sign-in", "prompt", "socket", "run"];

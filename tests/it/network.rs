@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use crate::simulator::Simulator;
 use crate::support::relay::{CERTIFICATE, HASH_NAME, Relay};
-use crate::support::{Directory, Program, Start, wait_until};
+use crate::support::{Directory, Program, Start, free_address, wait_until};
 
 /// The message and code of the error that a request meets.
 fn failure(program: &Program) -> (String, String) {
@@ -235,7 +235,7 @@ fn a_proxy_that_gives_no_tunnel_is_named_with_its_reason() {
 
 #[test]
 fn a_proxy_that_is_not_there_is_named() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = free_address();
     let start =
         |proxy: &str| Start::new("https://langfast.invalid").env("HTTPS_PROXY", proxy).start();
     let program = start(&format!("http://{closed}"));

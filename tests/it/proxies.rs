@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use crate::simulator::Simulator;
 use crate::support::proxy::{Client, Kind, Proxy};
 use crate::support::stepped::{SILENT, Stepped};
-use crate::support::{Program, Response, Start, chat_body, user, wait_until};
+use crate::support::{Program, Response, Start, chat_body, free_address, user, wait_until};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -298,7 +298,7 @@ fn what_the_proxy_itself_refuses_is_an_error_object_too() {
         assert_eq!(refused.status, 413);
         assert_eq!(refused.error()["type"], "invalid_request_error");
 
-        let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let nowhere = free_address();
         let refused = Proxy::start(kind, nowhere).request("POST", CHAT, HEADERS, b"{}");
         assert_eq!(refused.status, if kind == Kind::Haproxy { 503 } else { 502 });
         assert_eq!(refused.header("content-type"), Some("application/json"));

@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::simulator::Simulator;
 use crate::support::stepped::{SILENT, Stepped};
 use crate::support::{
-    Connection, Program, Response, Start, sent, start, start_stepped, wait_until,
+    Connection, Program, Response, Start, free_address, sent, start, start_stepped, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -735,9 +735,7 @@ fn nothing_of_a_stored_response_is_logged() {
 
 /// Two instances that know each other, each with a LangFast of its own.
 fn two() -> [(Simulator, Program); 2] {
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let held = [free(), free()];
-    let addresses = held.map(|listener| listener.local_addr().unwrap());
+    let addresses = [free_address(), free_address()];
     let instances = format!("one=http://{},two=http://{}", addresses[0], addresses[1]);
     let start = |name: &str, at: usize| {
         let simulator = Simulator::start();

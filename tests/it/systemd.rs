@@ -6,12 +6,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::{Connection, Directory, Start, wait_until};
+use crate::support::{Connection, Directory, Start, free_address, wait_until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_langfast2api");
 const UNITS: [&str; 3] = ["langfast2api.service", "langfast2api@.service", "langfast2api.socket"];
@@ -96,7 +95,7 @@ fn a_socket_that_systemd_holds_is_served_from_the_first_connection_on() {
         return;
     }
     // It binds the port itself.
-    let address = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+    let address = free_address();
     let state = Directory::new();
     let mut child = Command::new("systemd-socket-activate")
         .args(["--listen", &address.to_string(), PROGRAM, "--state-dir"])

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::simulator::{Fault, Simulator, Step};
 use crate::support::relay::Relay;
-use crate::support::{Program, Response, Start, user};
+use crate::support::{Program, Response, Start, free_address, user};
 use serde_json::{Value, json};
 
 /// With deadlines that pass quickly.
@@ -524,7 +524,7 @@ fn a_socket_that_is_refused_for_its_rate_gets_no_new_token() {
 #[test]
 fn an_unreachable_runner_is_told_apart_from_an_unreachable_supabase() {
     let simulator = Simulator::start();
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = free_address();
     let runner = format!("http://{closed}");
     let program = Start::new(&simulator.url()).arg("--runner-url").arg(runner).start();
     let response = program.ask("Hi");

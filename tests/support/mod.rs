@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod frozen;
+pub mod log;
 pub mod page;
 pub mod prometheus;
 pub mod proxy;
@@ -12,18 +13,18 @@ pub mod stepped;
 pub mod typed;
 pub mod websocket;
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::simulator::Simulator;
+use log::Log;
 
 /// A user with no rights.
 pub const NOBODY: u32 = 65_534;
@@ -36,8 +37,7 @@ pub struct Program {
     child: Child,
     address: SocketAddr,
     line: String,
-    log: Arc<Mutex<String>>,
-    log_reader: Option<JoinHandle<()>>,
+    log: Log,
     state: Option<Directory>,
 }
 
@@ -127,17 +127,16 @@ impl Start {
     pub fn start(mut self) -> Program {
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("the program starts");
-        let log = Arc::new(Mutex::new(String::new()));
-        let log_reader = collect(child.stderr.take().unwrap(), log.clone());
+        let mut log = Log::of(child.stderr.take().unwrap());
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let Some(address) = address_in(&line) else {
             let _ = child.kill();
             let status = child.wait();
-            log_reader.join().unwrap();
-            panic!("no address in {line:?}; {status:?}; log: {}", log.lock().unwrap());
+            log.wait_for_end();
+            panic!("no address in {line:?}; {status:?}; log: {}", log.text());
         };
-        Program { child, address, line, log, log_reader: Some(log_reader), state: self.state }
+        Program { child, address, line, log, state: self.state }
     }
 
     /// Runs it to its end: exit status, standard output, log.
@@ -151,15 +150,6 @@ impl Start {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status, text(output.stdout), text(output.stderr))
     }
-}
-
-fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(length @ 1..) = from.read(&mut buffer) {
-            into.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
-        }
-    })
 }
 
 fn address_in(line: &str) -> Option<SocketAddr> {
@@ -187,7 +177,7 @@ impl Program {
 
     /// What it has logged so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.text()
     }
 
     /// The number of times that this text is in the log.
@@ -226,7 +216,7 @@ impl Program {
         self.signal(rustix::process::Signal::TERM);
         let status = self.wait();
         assert!(status.success(), "{status}: {}", self.log());
-        self.log_reader.take().unwrap().join().unwrap();
+        self.log.wait_for_end();
         self.log()
     }
 
@@ -296,13 +286,19 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Some(reader) = self.log_reader.take() {
-            let _ = reader.join();
-        }
+        self.log.wait_for_end();
         if std::thread::panicking() {
             eprintln!("the program's log:\n{}", self.log());
         }
     }
+}
+
+/// A free port that stays free until somebody listens on it: nobody else is told of its address, so that
+/// nothing takes the port in between.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    TcpListener::bind((Ipv4Addr::new(127, 1, high, low), 0)).unwrap().local_addr().unwrap()
 }
 
 /// The program with default settings, in front of a simulator.

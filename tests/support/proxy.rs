@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use native_tls::{Certificate, TlsConnector, TlsStream};
 
 use crate::support::websocket::{self, Refused};
-use crate::support::{Directory, Response, read_chunk, wait_until};
+use crate::support::{Directory, Response, free_address, read_chunk, wait_until};
 
 /// A WebSocket's client behind a proxy.
 pub type Socket = websocket::Client<TlsStream<TcpStream>>;
@@ -234,11 +234,6 @@ impl Files {
     fn log(&self) -> PathBuf {
         self.0.path().join("log")
     }
-}
-
-/// A free port on an address where nothing but these proxies listens.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap()
 }
 
 /// What the proxy itself says of the shipped configuration: whether it is sound, and its words.
