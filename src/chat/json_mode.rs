@@ -4,15 +4,9 @@
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::budget::{Budget, Share};
 use crate::chat::ResponseFormat;
 use crate::chat::schema::{Judgement, Schema};
 use crate::chat::values::{self, NotBuilt};
-
-/// Most memory of the values that a text is checked by, in bytes as [`values`] counts them. A megabyte of
-/// objects with short fields takes it; the longest answers of the models that are listed, of 128,000 tokens,
-/// have about half of that.
-const MOST_MEMORY: usize = 32 << 20;
 
 /// The result of a check, in ascending order of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,10 +85,9 @@ enum Unread {
     NoValue,
 }
 
-/// Reads the value of a JSON text; `None` if it would take more than [`MOST_MEMORY`].
+/// Reads the value of a JSON text; `None` if it would take too much memory.
 fn read(text: &str) -> Result<Option<Value>, Unread> {
-    let budget = Budget::new(MOST_MEMORY);
-    match values::read(text, &mut Share::of(&budget)) {
+    match values::of_text(text) {
         Ok(value) => Ok(Some(value)),
         Err(_) if serde_json::from_str::<IgnoredAny>(text).is_err() => Err(Unread::NotJson),
         Err(NotBuilt::NoMemory(_)) => Ok(None),

@@ -26,11 +26,13 @@ mod wrapped;
 
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::chat::models::Model;
 use crate::chat::nesting::{DEEPEST, is_too_deep};
 use crate::chat::schema::Schema;
+use crate::chat::values::{self, NotBuilt};
 use crate::chat::{
     ChatRequest, Closing, Message, Prompt, Role, Sampling, Tool, ToolCall, ToolChoice, Tools, Turn,
     json_mode,
@@ -193,33 +195,16 @@ impl Plan {
     /// Returns what is wrong with a call's arguments, for the model to read; `None` if they are
     /// valid.
     pub fn fault(&self, call: &ToolCall) -> Option<String> {
-        let arguments = match serde_json::from_str::<Value>(&call.arguments) {
-            Ok(arguments) if arguments.is_object() => arguments,
-            Ok(_) => return Some(format!("The arguments of {} are no JSON object.", call.name)),
-            Err(error) if is_too_deep(&error) => {
-                return Some(format!(
-                    "The arguments of {} are nested deeper than {DEEPEST} levels.",
-                    call.name
-                ));
-            }
-            Err(error) if is_beyond(&call.arguments) => {
-                return Some(format!(
-                    "The arguments of {} hold a number, or half a character, that cannot be read: {error}.",
-                    call.name
-                ));
-            }
-            Err(error) => {
-                return Some(format!(
-                    "The arguments of {} are not valid JSON: {error}.",
-                    call.name
-                ));
-            }
+        let name = &call.name;
+        let arguments = match object(&call.arguments) {
+            Ok(arguments) => arguments,
+            Err(fault) => return Some(format!("The arguments of {name} {fault}.")),
         };
-        let Some(tool) = self.tools.iter().find(|tool| tool.name == call.name) else {
-            return Some(format!("There is no tool {}.", call.name));
+        let Some(tool) = self.tools.iter().find(|tool| tool.name == *name) else {
+            return Some(format!("There is no tool {name}."));
         };
-        let fault = Schema::new(tool.parameters.as_ref()?).fault(&arguments)?;
-        Some(format!("The arguments of {} do not fit their schema: {fault}.", call.name))
+        let fault = Schema::new(tool.parameters.as_ref()?).fault(&arguments?)?;
+        Some(format!("The arguments of {name} do not fit their schema: {fault}."))
     }
 
     /// Returns the prompt for a run that corrects `reply`, whose call has the fault `fault`.
@@ -235,10 +220,23 @@ impl Plan {
     }
 }
 
-/// True if a text is JSON but for numbers and characters that are beyond what is read: `1e999`, or half of a
-/// surrogate pair.
-fn is_beyond(json: &str) -> bool {
-    serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok()
+/// Reads a call's arguments; `None` if they are an object that would take too much memory. The error says
+/// what is wrong with them, behind their name.
+fn object(arguments: &str) -> Result<Option<Value>, String> {
+    // Of what serde_json has no value for, this reads `1e999` and halves of surrogate pairs.
+    let checked = serde_json::from_str::<IgnoredAny>(arguments);
+    match (values::of_text(arguments), checked) {
+        (Ok(value), _) if value.is_object() => Ok(Some(value)),
+        (Err(NotBuilt::NoMemory(_)), Ok(_)) if arguments.trim_start().starts_with('{') => Ok(None),
+        (Ok(_) | Err(NotBuilt::NoMemory(_)), Ok(_)) => Err("are no JSON object".to_owned()),
+        (Err(NotBuilt::Invalid(error)), _) if is_too_deep(&error) => {
+            Err(format!("are nested deeper than {DEEPEST} levels"))
+        }
+        (Err(NotBuilt::Invalid(error)), Ok(_)) => {
+            Err(format!("hold a number, or half a character, that cannot be read: {error}"))
+        }
+        (_, Err(error)) => Err(format!("are not valid JSON: {error}")),
+    }
 }
 
 /// True if a conversation contains calls or results.

@@ -7,13 +7,17 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Error, Map, Number, Value};
 
-use crate::budget::{Full, Share};
+use crate::budget::{Budget, Full, Share};
 
 /// Memory of a value besides its text, in bytes. Lists and maps double when they grow, and the old half
 /// is still there while the new one is filled.
 const VALUE: usize = 2 * size_of::<Value>();
 /// Memory of an entry of a map besides its value and the text of its name, in bytes.
 const ENTRY: usize = 2 * (size_of::<String>() + 2 * size_of::<usize>());
+/// Most memory of a value that a model's text is made into, in bytes as this module counts them. A megabyte of
+/// objects with short fields takes it; the longest answers of the models that are listed, of 128,000 tokens,
+/// have about half of that.
+const MOST_OF_A_TEXT: usize = 32 << 20;
 /// Bytes taken from the budget at a time.
 pub const PIECE: usize = 16 * 1024;
 
@@ -40,6 +44,20 @@ pub fn read(json: &str, share: &mut Share) -> Result<Value, NotBuilt> {
         Some(full) => Err(NotBuilt::NoMemory(full)),
         None => read.map_err(NotBuilt::Invalid),
     }
+}
+
+/// Builds the value of a JSON text that a model wrote, if it takes at most 32 MiB of memory.
+///
+/// # Errors
+/// See [`NotBuilt`].
+pub fn of_text(json: &str) -> Result<Value, NotBuilt> {
+    read(json, &mut Share::of(&Budget::new(MOST_OF_A_TEXT)))
+}
+
+/// Returns whether a text is JSON that a value can hold, however much memory that would take. Builds none.
+pub fn is_value(json: &str) -> bool {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    Check.deserialize(&mut deserializer).and_then(|()| deserializer.end()).is_ok()
 }
 
 /// Takes the memory of values from a share of a budget while they are built.
@@ -143,5 +161,96 @@ impl<'de> Visitor<'de> for Build<'_, '_> {
             map.insert(name, value);
         }
         Ok(Value::Object(map))
+    }
+}
+
+/// Reads any value and keeps nothing of it. [`serde::de::IgnoredAny`] reads numbers beyond all doubles and
+/// half surrogate pairs, too, which no value can hold.
+struct Check;
+
+impl<'de> DeserializeSeed<'de> for Check {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Check {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(Check)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        while fields.next_entry_seed(Check, Check)?.is_some() {}
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::nesting::DEEPEST;
+
+    #[test]
+    fn what_is_said_to_be_a_value_is_what_can_be_built() {
+        let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        let texts = [
+            r#"{"a":[1,-1,1.5,true,null,"é\u00e9\ud83d\ude00"],"b":{}} "#,
+            "18446744073709551616",
+            "1e999",
+            r#""\ud83d""#,
+            r#"{"\ud83d":1}"#,
+            "[1,]",
+            "{1:2}",
+            "[] []",
+            "",
+            &nested(DEEPEST),
+            &nested(DEEPEST + 1),
+        ];
+        for text in texts {
+            let built = serde_json::from_str::<Value>(text);
+            assert_eq!(is_value(text), built.is_ok(), "{text}");
+            assert_eq!(of_text(text).ok(), built.ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_would_take_too_much_memory_is_not_built_and_is_one() {
+        let large = format!("[{}0]", "0,".repeat(1 << 20));
+        assert!(matches!(of_text(&large), Err(NotBuilt::NoMemory(_))));
+        assert!(is_value(&large));
+        assert!(of_text(&format!("[{}0]", "0,".repeat(1 << 17))).is_ok());
     }
 }

@@ -298,6 +298,7 @@ fn a_warmed_up_server_asks_for_its_first_run_alone_on_a_connection_that_is_there
                 .state_dir(state.path())
                 .start();
             program.wait_for_log("warm: signed in and connected");
+            relay.settle();
             let (warm, connections) = (simulator.stats(), relay.connections());
             assert_eq!(program.ask("hello").status, 200);
             assert_eq!(simulator.stats().http_requests, warm.http_requests + 1, "TLS: {tls}");

@@ -13,6 +13,8 @@ use std::time::Duration;
 use native_tls::{Identity, TlsAcceptor, TlsStream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::wait_until;
+
 /// How often a connection looks whether it has been cut.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -40,6 +42,8 @@ struct Shared {
     closed: AtomicBool,
     stopped: AtomicBool,
     connections: AtomicUsize,
+    /// The client of the last one.
+    latest: Mutex<Option<SocketAddr>>,
     open: AtomicUsize,
     /// Pieces of what the targets said that were passed on.
     passed: AtomicUsize,
@@ -101,6 +105,7 @@ impl Relay {
                     continue;
                 }
                 own.connections.fetch_add(1, Ordering::SeqCst);
+                *own.latest.lock().unwrap() = client.peer_addr().ok();
                 let (shared, manner) = (own.clone(), manner.clone());
                 let thread = std::thread::spawn(move || {
                     shared.open.fetch_add(1, Ordering::SeqCst);
@@ -125,6 +130,15 @@ impl Relay {
     /// Connections accepted so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits until all connections that clients have made so far are counted. One more is: its own.
+    pub fn settle(&self) {
+        let last = TcpStream::connect(self.address).unwrap();
+        let address = last.local_addr().unwrap();
+        wait_until("a connection behind all others", || {
+            *self.shared.latest.lock().unwrap() == Some(address)
+        });
     }
 
     /// Connections that are open now.

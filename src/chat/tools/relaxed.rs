@@ -19,6 +19,7 @@ mod string_state;
 use serde_json::Value;
 
 use super::slots::{self, Slot};
+use crate::chat::values::is_value;
 pub use quote::Ends;
 use quote::Verdict;
 pub use string::quoted;
@@ -139,7 +140,7 @@ fn whole_at(text: &str, root: Option<&Value>, slot: &Slot, depth: u8) -> Option<
     let rest = json.rest();
     let is_all = rest.trim_matches(|c: char| c.is_whitespace() || "}]);,".contains(c)).is_empty();
     let out = json.take();
-    (json.is_done() && is_all && serde_json::from_str::<Value>(&out).is_ok()).then_some(out)
+    (json.is_done() && is_all && is_value(&out)).then_some(out)
 }
 
 /// Repairs the object or list that a text begins with, and returns its length in the text, in bytes, too;

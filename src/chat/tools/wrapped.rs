@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::{names, relaxed, slots};
-use crate::chat::Tool;
+use crate::chat::{Tool, values};
 
 const NAMES: [&str; 8] =
     ["name", "tool", "tool_name", "function", "function_name", "recipient_name", "action", "call"];
@@ -63,7 +63,7 @@ impl Search<'_> {
             Value::String(text) if text.trim().is_empty() => self.add(name?, "{}"),
             Value::String(text) => {
                 let json = relaxed::whole(text.trim(), None, &slots::Slot::none());
-                let inner = json.and_then(|json| serde_json::from_str(&json).ok());
+                let inner = json.and_then(|json| values::of_text(&json).ok());
                 match inner {
                     Some(inner @ (Value::Object(_) | Value::Array(_))) => {
                         self.value(inner, name, depth)

@@ -505,3 +505,32 @@ proptest! {
         prop_assert_eq!(&whole(true, &sizes), &at_once);
     }
 }
+
+#[test]
+fn the_fault_of_arguments_is_named_and_none_is_found_in_what_would_take_too_much_memory() {
+    let plan = plan(ToolChoice::Auto);
+    let fault = |name: &str, arguments: String| {
+        plan.fault(&ToolCall { id: String::new(), name: name.to_owned(), arguments })
+    };
+    let zeros = format!("[{}0]", "0,".repeat(1 << 20));
+    for (arguments, expected) in [
+        (r#"{"place": "Oslo"}"#.to_owned(), None),
+        (format!(r#"{{"place": {zeros}}}"#), None),
+        (r#"{"place": 3}"#.to_owned(), Some("do not fit their schema")),
+        (zeros.clone(), Some("are no JSON object")),
+        ("[]".to_owned(), Some("are no JSON object")),
+        (format!(r#"{{"place": {zeros}"#), Some("are not valid JSON")),
+        (r#"{"place": "#.to_owned(), Some("are not valid JSON")),
+        (r#"{"place": 1e999}"#.to_owned(), Some("hold a number, or half a character")),
+        (format!(r#"{{"place": {}}}"#, "[".repeat(200)), Some("are nested deeper than 127")),
+    ] {
+        let found = fault("weather", arguments);
+        let is_it = match (&found, expected) {
+            (Some(found), Some(expected)) => found.contains(expected),
+            (found, expected) => found.is_none() && expected.is_none(),
+        };
+        assert!(is_it, "{expected:?}: {found:.200?}");
+    }
+    let found = fault("clock", format!(r#"{{"at": {zeros}}}"#));
+    assert_eq!(found.as_deref(), Some("There is no tool clock."));
+}

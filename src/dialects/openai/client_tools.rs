@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::chat::Tool;
+use crate::chat::{Tool, values};
 
 /// A tool that the client runs, though OpenAI defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +165,7 @@ impl ClientTool {
 
     /// Returns the fields of an item that calls the tool with these arguments, except its ids and its status.
     pub fn call_fields(self, arguments: &str) -> Map<String, Value> {
-        let read = serde_json::from_str(arguments).unwrap_or_default();
+        let read = values::of_text(arguments).unwrap_or_default();
         let arguments = if let Value::Object(arguments) = read { arguments } else { Map::new() };
         let defaults = match self {
             ClientTool::LocalShell => json!({"type": "exec", "command": [], "env": {}}),

@@ -9,6 +9,7 @@ use super::super::{names, slots};
 use super::Form;
 use crate::chat::Tool;
 use crate::chat::schema::Schema;
+use crate::chat::values;
 
 /// Calls that were read.
 #[derive(Debug, Default, PartialEq)]
@@ -112,7 +113,7 @@ impl Reading<'_> {
     fn fits(&self, tool: usize, arguments: &str) -> bool {
         let schema = self.tools[tool].parameters.as_ref();
         let fits = |schema| {
-            let arguments = serde_json::from_str(arguments);
+            let arguments = values::of_text(arguments);
             arguments.is_ok_and(|arguments| Schema::new(schema).fault(&arguments).is_none())
         };
         schema.is_none_or(fits)
@@ -146,7 +147,7 @@ fn first_value(text: &str) -> Option<(&str, Value, &str)> {
 /// The object or list that a text begins with, and where it ends.
 fn next_value(text: &str) -> Option<(Value, usize)> {
     let (json, end) = relaxed::first(text)?;
-    Some((serde_json::from_str(&json).ok()?, end))
+    Some((values::of_text(&json).ok()?, end))
 }
 
 /// True for white space and the lines of a Markdown fence.

@@ -10,7 +10,7 @@ use super::super::relaxed::{Ends, Relaxed};
 use super::super::{Piece, names, relaxed, slots, wrapped};
 use super::loose;
 use super::tag::{self, Begin};
-use crate::chat::Tool;
+use crate::chat::{Tool, values};
 
 /// What may stand around the object of arguments.
 const AROUND: [&str; 5] = ["<arguments>", "<parameters>", "<args>", "<input>", tag::CDATA];
@@ -281,7 +281,7 @@ impl Body {
 
     /// Tells the calls that JSON holds; false if it holds none.
     fn tell_wrapped(&mut self, json: &str, found: &mut Vec<Piece>) -> bool {
-        let Ok(value) = serde_json::from_str::<Value>(json) else { return false };
+        let Ok(value) = values::of_text(json) else { return false };
         let calls = wrapped::calls(value, self.begin.name.as_deref(), &self.tools);
         if calls.is_empty() || calls.iter().any(|call| self.name_for(&call.name).is_none()) {
             return false;
@@ -420,7 +420,7 @@ impl Body {
                 self.json.finish(schema);
                 self.read_json(found)
             }
-            Phase::Raw if serde_json::from_str::<Value>(self.raw.trim()).is_ok() => {
+            Phase::Raw if values::is_value(self.raw.trim()) => {
                 let raw = std::mem::take(&mut self.raw);
                 self.end_raw(&raw, String::new(), found)
             }

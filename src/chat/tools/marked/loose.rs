@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::super::cursor::Cursor;
 use super::super::{names, relaxed, slots};
 use super::tag;
+use crate::chat::values;
 
 /// Elements that hold all arguments.
 const AROUND: [&str; 7] =
@@ -38,8 +39,7 @@ fn arguments_within(raw: &str, root: Option<&Value>, depth: usize) -> Option<Str
     }
     if text.starts_with(['{', '"', '[']) {
         let json = relaxed::whole(text, root, &slot);
-        if let Some(Value::String(text)) =
-            json.as_ref().and_then(|json| serde_json::from_str(json).ok())
+        if let Some(Value::String(text)) = json.as_ref().and_then(|json| values::of_text(json).ok())
         {
             return only_text(&text, root).or(json);
         }
@@ -122,7 +122,7 @@ fn pairs(text: &str, root: Option<&Value>) -> Option<String> {
     let text = text.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap_or(text);
     let text = text.strip_suffix('}').unwrap_or(text);
     let json = relaxed::whole(&format!("{{{text}}}"), root, &slots::Slot::root())?;
-    let read: Value = serde_json::from_str(&json).ok()?;
+    let read = values::of_text(&json).ok()?;
     let keys = read.as_object()?;
     let is_own = |key: &String| slots::properties(root).any(|own| own == key);
     (!keys.is_empty() && keys.keys().all(is_own)).then_some(json)
@@ -179,7 +179,7 @@ fn value(inside: &str, root: Option<&Value>, slot: &slots::Slot, depth: usize) -
             return inner;
         }
     }
-    let is_json = || serde_json::from_str::<Value>(text.trim()).is_ok();
+    let is_json = || values::is_value(text.trim());
     match slots::kinds(root, slot).contains(slots::Kinds::STRING) || !is_json() {
         true => relaxed::quoted(text),
         false => text.trim().to_owned(),

@@ -7,6 +7,7 @@ use super::super::names::plain;
 use super::super::slots::{Kinds, Slot, items, kinds, of_kind, rules};
 use super::string::quoted;
 use super::whole_at;
+use crate::chat::values;
 
 /// Most times that a value is taken out of another one: a schema may ask for lists in lists without end.
 const DEEPEST: u8 = 8;
@@ -15,7 +16,7 @@ const DEEPEST: u8 = 8;
 /// the values that it was taken out of: texts that hold JSON, and what stands for a list.
 pub fn fitting(root: Option<&Value>, slot: &Slot, json: &str, depth: u8) -> Option<String> {
     let wanted = kinds(root, slot);
-    let value: Value = serde_json::from_str(json).ok()?;
+    let value = values::of_text(json).ok()?;
     if let (Value::String(text), true) = (&value, wanted.contains(Kinds::STRING)) {
         return choice(root, slot, text);
     }
@@ -92,7 +93,7 @@ fn in_list(root: Option<&Value>, slot: &Slot, json: &str, depth: u8) -> Option<S
     let list = of_kind(root, slot.clone(), "array");
     let items = items(root, &list);
     let item = within(json, root, &items, depth)?;
-    let value: Value = serde_json::from_str(&item).ok()?;
+    let value = values::of_text(&item).ok()?;
     let known = kinds(root, &items);
     (known != Kinds::ANY && known.contains(Kinds::of(&value))).then(|| format!("[{item}]"))
 }
