@@ -26,6 +26,7 @@
 //! channel.
 
 mod bell;
+mod futex;
 
 pub use bell::{Alarm, Bell, RingAtEnd, Rings};
 
@@ -44,8 +45,8 @@ pub use shuttle::{
 /// Atomic values.
 pub mod atomic {
     #[cfg(not(all(test, feature = "interleavings")))]
-    pub use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
     #[cfg(all(test, feature = "interleavings"))]
-    pub use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    pub use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }

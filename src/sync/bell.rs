@@ -9,8 +9,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::atomic::{AtomicBool, Ordering};
-use super::thread::{self, Thread};
-use super::{Mutex, MutexGuard};
+use super::futex::Futex;
+use super::{Mutex, MutexGuard, thread};
 
 /// A thread that waited no longer than this is in a flood: what it waits for likely comes before it could
 /// sleep, and more with it. Tokens come ten times slower.
@@ -18,27 +18,30 @@ const SHORT: Duration = Duration::from_micros(300);
 /// How often a thread whose last wait was short gives the processor away before it sleeps.
 const YIELDS: usize = 4;
 
+/// Nobody has rung, and nobody sleeps.
+const QUIET: u32 = 0;
+/// It was rung, and nobody has answered yet.
+const RUNG: u32 = 1;
+/// A thread sleeps until it is rung.
+const ASLEEP: u32 = 2;
+
 /// Wakes a thread. Rings before the thread waits count, all of them as one.
 ///
 /// Whoever rings makes the change first, and whoever waits looks for changes after each wait: so none is
 /// missed.
 #[derive(Default)]
 pub struct Bell {
-    is_rung: AtomicBool,
+    state: Futex,
     /// Whether the last wait was a short one, so that the next may be, too.
     was_short: AtomicBool,
-    /// The thread that waited last.
-    waiter: Mutex<Option<Thread>>,
 }
 
 impl Bell {
     /// Ends the wait that is under way, or else the next one. Costs a system call only if the thread sleeps.
     pub fn ring(&self) {
         // Who has not answered the last ring will look at this change, too.
-        if !self.is_rung.swap(true, Ordering::SeqCst) {
-            // Not under the lock, which who is woken needs at once.
-            let waiter = self.waiter().clone();
-            waiter.iter().for_each(Thread::unpark);
+        if self.state.swap(RUNG) == ASLEEP {
+            self.state.wake();
         }
     }
 
@@ -64,32 +67,24 @@ impl Bell {
     }
 
     fn sleep(&self, until: Option<Instant>) -> bool {
-        self.note_waiter();
         loop {
+            let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return self.answer();
+            }
+            if self.state.replace(QUIET, ASLEEP) {
+                self.state.sleep(ASLEEP, left);
+                // Whoever rings now needs not wake it.
+                self.state.replace(ASLEEP, QUIET);
+            }
             if self.answer() {
                 return true;
-            }
-            match until.map(|at| at.saturating_duration_since(Instant::now())) {
-                None => thread::park(),
-                Some(left) if left.is_zero() => return false,
-                Some(left) => thread::park_timeout(left),
             }
         }
     }
 
     fn answer(&self) -> bool {
-        self.is_rung.swap(false, Ordering::SeqCst)
-    }
-
-    fn note_waiter(&self) {
-        let (now, mut waiter) = (thread::current(), self.waiter());
-        if waiter.as_ref().map(Thread::id) != Some(now.id()) {
-            *waiter = Some(now);
-        }
-    }
-
-    fn waiter(&self) -> MutexGuard<'_, Option<Thread>> {
-        self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.replace(RUNG, QUIET)
     }
 }
 
@@ -181,8 +176,6 @@ mod tests {
                 assert!(waiting.join().unwrap());
             });
         }
-        // A thread that was let go for something else goes on waiting.
-        std::thread::current().unpark();
         assert!(!bell.wait(Some(Instant::now() + Duration::from_millis(1))));
     }
 
