@@ -3,10 +3,10 @@
 //! Enters: a thread that has nothing to do. Leaves: the same, once another one has something for it. It may
 //! not know what that is.
 //!
-//! They are the standard library's, and what is made of these, except in the unit tests that are built with
-//! the feature `interleavings`. There they are shuttle's, which runs a test
-//! again and again, each time with its threads interleaved in another way, and reports a deadlock (a
-//! lost wake-up, say) with the schedule that led to it.
+//! They are the standard library's, the system's futex, and what is made of these, except in the unit tests
+//! that are built with the feature `interleavings`. There they are shuttle's, which runs a test again and
+//! again, each time with its threads interleaved in another way, and reports a deadlock (a lost wake-up,
+//! say) with the schedule that led to it.
 //!
 //! Modules whose threads interact in a way that is worth such tests take their primitives from here,
 //! and have the tests in a module named `interleavings`:
