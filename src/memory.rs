@@ -3,8 +3,8 @@
 //!
 //! glibc gives each thread that allocates a heap of its own, and returns memory to the system only
 //! from a heap's end. A burst of a thousand streams left 60 MB behind that way, with less than 1 MB
-//! of it in use. With one heap, trimmed after a burst, it is 2 MB. Other C libraries return memory
-//! by themselves.
+//! of it in use. With one heap, trimmed after a burst, it is 2 MB. The allocator in releases, of Zig's
+//! musl, has nothing to set: as many heaps as there are processors, and what is freed stays for the next.
 
 /// Limits glibc to one heap. Call it before any thread is started.
 pub fn set_up() {
