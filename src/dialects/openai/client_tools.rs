@@ -164,6 +164,7 @@ impl ClientTool {
     }
 
     /// Returns the fields of an item that calls the tool with these arguments, except its ids and its status.
+    /// Arguments that are no object, or have no [value](values::of_text), count as none.
     pub fn call_fields(self, arguments: &str) -> Map<String, Value> {
         let read = values::of_text(arguments).unwrap_or_default();
         let arguments = if let Value::Object(arguments) = read { arguments } else { Map::new() };
