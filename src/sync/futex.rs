@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::atomic::{AtomicU32, Ordering};
+use sleep::Sleep;
 
 /// An atomic word. Its operations are sequentially consistent.
 #[derive(Default)]
@@ -33,48 +34,71 @@ impl Futex {
     }
 }
 
-/// The system's own.
 #[cfg(not(all(test, feature = "interleavings")))]
-#[derive(Default)]
-struct Sleep;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod sleep {
+    use std::sync::atomic::AtomicU32;
+    use std::time::Duration;
 
-#[cfg(not(all(test, feature = "interleavings")))]
-impl Sleep {
-    fn sleep(&self, word: &AtomicU32, value: u32, limit: Option<Duration>) {
-        use rustix::thread::futex::{Flags, Timespec, wait};
-        // A limit beyond the kernel's range is none.
-        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-        // It fails if the word has another value, a signal came, or the limit has passed.
-        let _ = wait(word, Flags::PRIVATE, value, limit.as_ref());
-    }
+    use rustix::thread::futex::{Flags, Timespec, wait, wake};
 
-    fn wake(&self, word: &AtomicU32) {
-        use rustix::thread::futex::{Flags, wake};
-        // It fails for addresses that are none alone.
-        let _ = wake(word, Flags::PRIVATE, 1);
-    }
-}
+    /// The system's own.
+    #[derive(Default)]
+    pub struct Sleep;
 
-/// The same by shuttle's primitives.
-#[cfg(all(test, feature = "interleavings"))]
-#[derive(Default)]
-struct Sleep {
-    lock: super::Mutex<()>,
-    woken: super::Condvar,
-}
+    impl Sleep {
+        pub fn sleep(&self, word: &AtomicU32, value: u32, limit: Option<Duration>) {
+            // A limit beyond the kernel's range is none.
+            let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+            // It fails if the word has another value, a signal came, or the limit has passed.
+            let _ = wait(word, Flags::PRIVATE, value, limit.as_ref());
+        }
 
-#[cfg(all(test, feature = "interleavings"))]
-impl Sleep {
-    /// Here no limit passes.
-    fn sleep(&self, word: &AtomicU32, value: u32, _limit: Option<Duration>) {
-        let lock = self.lock.lock().unwrap();
-        if word.load(Ordering::SeqCst) == value {
-            drop(self.woken.wait(lock).unwrap());
+        pub fn wake(&self, word: &AtomicU32) {
+            // It fails only for what is no address.
+            let _ = wake(word, Flags::PRIVATE, 1);
         }
     }
+}
 
-    fn wake(&self, _word: &AtomicU32) {
-        let _lock = self.lock.lock().unwrap();
-        self.woken.notify_one();
+#[cfg(any(
+    all(test, feature = "interleavings"),
+    not(any(target_os = "linux", target_os = "android"))
+))]
+mod sleep {
+    use std::sync::PoisonError;
+    use std::time::Duration;
+
+    use crate::sync::atomic::{AtomicU32, Ordering};
+    use crate::sync::{Condvar, Mutex, MutexGuard};
+
+    /// The same where the system has none, or shuttle has to see it.
+    #[derive(Default)]
+    pub struct Sleep {
+        lock: Mutex<()>,
+        woken: Condvar,
+    }
+
+    impl Sleep {
+        pub fn sleep(&self, word: &AtomicU32, value: u32, limit: Option<Duration>) {
+            let lock = self.lock();
+            if word.load(Ordering::SeqCst) != value {
+                return;
+            }
+            match limit {
+                Some(limit) => drop(self.woken.wait_timeout(lock, limit)),
+                None => drop(self.woken.wait(lock)),
+            }
+        }
+
+        pub fn wake(&self, _word: &AtomicU32) {
+            // Whoever has looked at the word, and does not sleep yet, has the lock.
+            let _lock = self.lock();
+            self.woken.notify_one();
+        }
+
+        fn lock(&self) -> MutexGuard<'_, ()> {
+            self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+        }
     }
 }
