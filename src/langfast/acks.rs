@@ -62,7 +62,8 @@ mod tests {
         for id in 2..=MOST + 100 {
             acks.add(&id.to_string(), &mut socket).unwrap();
         }
-        assert_eq!(acks.waiting.len(), MOST);
+        // The peer's system may have taken some of them.
+        assert!(acks.waiting.len() <= MOST);
         (0..filled).for_each(|_| assert!(peer.read().unwrap().is_binary()));
         while !socket.get_mut().is_writable() {
             std::thread::yield_now();

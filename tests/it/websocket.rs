@@ -503,7 +503,7 @@ fn a_message_in_pieces_has_the_same_limit_and_is_told_so() {
 fn messages_share_the_memory_of_all_bodies() {
     let simulator = Simulator::start();
     let program = Start::new(&simulator.url())
-        .args(["--max-body", "2", "--body-memory", "2", "--head-timeout", "2"])
+        .args(["--max-body", "2", "--body-memory", "2", "--head-timeout", "5"])
         .start();
     // Half of a message is on its way, and so holds nearly all of the memory.
     let (mut holder, _) = by_hand(&program, "");
@@ -544,7 +544,7 @@ fn the_memory_of_a_large_message_is_given_back_while_the_connection_stays() {
 #[test]
 fn a_slow_reader_gets_everything_and_one_that_stops_reading_is_given_up() {
     let simulator = Simulator::builder().literal_socket().start();
-    let program = Start::new(&simulator.url()).args(["--write-timeout", "1"]).start();
+    let program = Start::new(&simulator.url()).args(["--write-timeout", "4"]).start();
     let mut slow = Client::open(&program);
     slow.create(json!({"input": SILENT}));
     let run = Stepped::only(&simulator);

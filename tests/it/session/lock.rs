@@ -28,7 +28,7 @@ fn while_another_process_holds_the_lock_no_token_is_used_and_the_client_is_told_
     let (simulator, directory) = (Simulator::start(), Directory::new());
     let quick = || {
         let start = Start::new(&simulator.url()).state_dir(directory.path());
-        start.args(["--request-timeout", "0.5"]).start()
+        start.args(["--request-timeout", "2"]).start()
     };
     assert_eq!(who_answers(&simulator, &quick()), "anonymous");
     simulator.expire_tokens();
@@ -53,11 +53,11 @@ fn while_another_process_holds_the_lock_no_token_is_used_and_the_client_is_told_
     let (done, text) = command(
         &simulator,
         &directory,
-        &["login", "--request-timeout", "0.5"],
+        &["login", "--request-timeout", "2"],
         "user@example.com\ncorrect-password\n",
     );
     assert!(!done && text.contains(&pid), "{text}");
-    let (done, text) = command(&simulator, &directory, &["logout", "--request-timeout", "0.5"], "");
+    let (done, text) = command(&simulator, &directory, &["logout", "--request-timeout", "2"], "");
     assert!(!done && text.contains(&pid), "{text}");
     let stats = simulator.stats();
     assert_eq!((stats.signups, stats.refreshes, stats.password_logins), (1, 0, 0));
@@ -73,7 +73,7 @@ fn a_prompt_is_used_though_another_process_holds_the_lock() {
     let (simulator, directory) = (Simulator::start(), Directory::new());
     log_in(&simulator, &directory);
     let start = Start::new(&simulator.url()).state_dir(directory.path());
-    let program = start.args(["--request-timeout", "0.5"]).start();
+    let program = start.args(["--request-timeout", "2"]).start();
     // Signed in, but without a prompt.
     simulator.fault(Step::CreatePrompt, Fault::status(422).times(1));
     assert_eq!(program.ask("hello").status, 502);
