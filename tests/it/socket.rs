@@ -161,8 +161,7 @@ fn a_last_event_that_was_emitted_while_nobody_was_there_is_an_error_and_no_end()
 #[test]
 fn pings_are_answered_while_nothing_else_happens() {
     for literal in [false, true] {
-        // Without a pong no further ping comes.
-        let simulator = Simulator::builder().ping_interval(50);
+        let simulator = Simulator::builder().ping_interval(50).ping_timeout(2_000);
         let simulator = if literal { simulator.literal_socket() } else { simulator }.start();
         let relay = Relay::to(&simulator.url());
         let program = Start::new(&simulator.url()).arg("--runner-url").arg(relay.url()).start();

@@ -566,6 +566,7 @@ fn a_slow_reader_gets_everything_and_one_that_stops_reading_is_given_up() {
     // More than the program's system keeps for it.
     (1..=8).for_each(|parts| run.says(&part.repeat(10 * parts)));
     program.wait_for_log("error=client_gone");
+    assert_eq!(program.times_logged("error=client_gone"), 1);
 }
 
 // The handshake.
